@@ -1,0 +1,192 @@
+"""Speed as a ratio: dataloader against the floor and the best peers, all in one run on one machine.
+
+    python benchmarks/peers.py [--rows 1000000] [--sqlite-rows 500000] [--rounds 5]
+
+PostgreSQL is the embedded one with its usual settings; the table is a heap without an index, emptied
+before every load. The sides take turns, and each figure is the median of the rounds. The loop's longest
+block is measured by a task that wakes every millisecond while dataloader loads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import sqlite3
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import adbc_driver_postgresql.dbapi
+import numpy as np
+import pandas as pd
+import pgpq
+import pyarrow as pa
+import sqlalchemy as sa
+
+import dataloader as dl
+from dataloader import embedded
+
+CREATE = "CREATE TABLE facts (id bigint, customer int, amount float8, status text, created_at timestamptz)"
+Load = Callable[[], Awaitable[None]]
+
+
+def make_facts(rows: int) -> pd.DataFrame:
+    """The table that every figure is about: int64, int32, float64, a short string, timestamptz."""
+    random = np.random.default_rng(7)
+    status = np.array(["new", "paid", "packed", "shipped", "returned"])
+    start = np.datetime64("2024-01-01T00:00:00", "us")
+    return pd.DataFrame(
+        {
+            "id": np.arange(rows, dtype="int64"),
+            "customer": random.integers(0, 100_000, rows, dtype="int32"),
+            "amount": random.random(rows) * 1000,
+            "status": pd.Series(status[random.integers(0, len(status), rows)], dtype="str"),
+            "created_at": pd.Series(start + random.integers(0, 10**12, rows)).dt.tz_localize("UTC"),
+        }
+    )
+
+
+class Blocks:
+    """The longest time that the loop did not answer."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+
+    async def watch(self) -> None:
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(0.001)
+            self.longest = max(self.longest, time.perf_counter() - before - 0.001)
+
+
+async def timed(load: Load, blocks: Blocks | None = None) -> float:
+    watching = asyncio.create_task(blocks.watch()) if blocks else None
+    before = time.perf_counter()
+    await load()
+    seconds = time.perf_counter() - before
+    if watching:
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+    return seconds
+
+
+async def take_turns(sides: dict[str, Load], reset: Load, rounds: int, blocks: Blocks) -> dict[str, list[float]]:
+    """Run every side once as a warm-up, then `rounds` times in turn."""
+    figures: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name, side in sides.items():
+            await reset()
+            seconds = await timed(side, blocks if name == "dataloader" and number else None)
+            if number:
+                figures[name].append(seconds)
+    return figures
+
+
+def show(title: str, rows: int, figures: dict[str, list[float]], goals: dict[str, float], blocks: Blocks) -> None:
+    ours = statistics.median(figures["dataloader"])
+    print(f"\n{title}: {rows:,} rows, median of {len(figures['dataloader'])} rounds")
+    print(f"{'side':<28}{'seconds':>9}{'rows/s':>13}{'dataloader is':>15}{'goal':>8}")
+    for name, seconds in figures.items():
+        median = statistics.median(seconds)
+        ratio = statistics.median(other / own for other, own in zip(seconds, figures["dataloader"], strict=True))
+        goal = f"{goals[name]:.1f} x" if name in goals else ""
+        print(f"{name:<28}{median:>9.3f}{rows / median:>13,.0f}{ratio:>13.2f} x{goal:>8}")
+    print(f"loop blocked for at most {blocks.longest * 1000:.0f} ms while dataloader loaded (goal: 100 ms); {ours:.3f} s")
+
+
+async def postgres(rows: int, rounds: int, folder: Path) -> None:
+    binaries = embedded.find_binaries()
+    server = embedded.start(folder / "pg", binaries)
+    engine = embedded.open_engine(server.url)
+    frame = make_facts(rows)
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    encoded = folder / "facts.bin"
+    encoder = pgpq.ArrowToPostgresBinaryEncoder(table.schema)
+    batches = table.combine_chunks().to_batches()
+    encoded.write_bytes(encoder.write_header() + b"".join(map(encoder.write_batch, batches)) + encoder.finish())
+
+    async def reset() -> None:
+        async with engine.begin() as connection:
+            await connection.execute(sa.text("DROP TABLE IF EXISTS facts"))
+            await connection.execute(sa.text(CREATE))
+        async with engine.connect() as connection:
+            await (await connection.execution_options(isolation_level="AUTOCOMMIT")).execute(sa.text("CHECKPOINT"))
+
+    async def dataloader() -> None:
+        report = await dl.load_dataframe(frame, "facts", engine=engine, progress="none")
+        assert (report.loaded, report.method) == (rows, "copy")
+
+    async def psql() -> None:
+        command = f"\\copy facts from '{encoded}' (format binary)"
+        where = ["-h", str(server.sockets), "-U", "postgres", "-d", "postgres"]
+        program = str(binaries / "psql")
+        await asyncio.to_thread(subprocess.run, [program, *where, "-q", "-c", command], check=True)
+
+    async def adbc() -> None:
+        uri = f"postgresql://postgres@/postgres?host={server.sockets}"
+
+        def ingest() -> None:
+            with adbc_driver_postgresql.dbapi.connect(uri) as connection, connection.cursor() as cursor:
+                cursor.adbc_ingest("facts", pa.Table.from_pandas(frame, preserve_index=False), mode="append")
+                connection.commit()
+
+        await asyncio.to_thread(ingest)
+
+    sides: dict[str, Load] = {"dataloader": dataloader, "psql \\copy, pre-encoded": psql, "ADBC adbc_ingest": adbc}
+    blocks = Blocks()
+    figures = await take_turns(sides, reset, rounds, blocks)
+    await engine.dispose()
+    goals = {"psql \\copy, pre-encoded": 0.9, "ADBC adbc_ingest": 1.6}
+    show("PostgreSQL, heap without index", rows, figures, goals, blocks)
+
+
+async def sqlite(rows: int, rounds: int, folder: Path) -> None:
+    frame = make_facts(rows)
+    path = folder / "facts.db"
+
+    async def reset() -> None:
+        for name in (path, f"{path}-wal", f"{path}-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(name)
+
+    async def dataloader() -> None:
+        engine = dl.connect(f"sqlite:///{path}")
+        report = await dl.load_dataframe(frame, "facts", engine=engine, progress="none")
+        await engine.dispose()
+        assert report.loaded == rows
+
+    async def pandas() -> None:
+        def to_sql() -> None:
+            with contextlib.closing(sqlite3.connect(path)) as connection:
+                frame.to_sql("facts", connection, index=False)
+                connection.commit()
+
+        await asyncio.to_thread(to_sql)
+
+    sides: dict[str, Load] = {"dataloader": dataloader, "pandas to_sql": pandas}
+    blocks = Blocks()
+    figures = await take_turns(sides, reset, rounds, blocks)
+    show("SQLite file", rows, figures, {"pandas to_sql": 2.5}, blocks)
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description="dataloader against its peers, as ratios.")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--sqlite-rows", type=int, default=500_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="dlb-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        await postgres(arguments.rows, arguments.rounds, folder)
+        await sqlite(arguments.sqlite_rows, arguments.rounds, folder)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,52 @@
+"""dataloader: rows from a notebook into a database table, fast, exact, and safe to kill.
+
+>>> import dataloader as dl
+>>> dl.run(dl.load_dataframe({"id": [1, 2]}, "orders", engine="sqlite:///:memory:", progress="none")).loaded
+2
+"""
+
+from dataloader.api import load_batches, load_dataframe, load_files, load_rows, plan_load
+from dataloader.embedded import embedded_postgres
+from dataloader.engine import connect
+from dataloader.errors import (
+    ConnectionLost,
+    DataLoaderError,
+    LoadError,
+    PlanError,
+    SchemaMismatch,
+    UnsafeCast,
+    UnsupportedType,
+    ValidationError,
+    WriteError,
+)
+from dataloader.loops import run
+from dataloader.plan import ColumnPlan, LoadPlan
+from dataloader.report import LoadReport
+from dataloader.sources import to_row_dicts, to_tuples
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ColumnPlan",
+    "ConnectionLost",
+    "DataLoaderError",
+    "LoadError",
+    "LoadPlan",
+    "LoadReport",
+    "PlanError",
+    "SchemaMismatch",
+    "UnsafeCast",
+    "UnsupportedType",
+    "ValidationError",
+    "WriteError",
+    "connect",
+    "embedded_postgres",
+    "load_batches",
+    "load_dataframe",
+    "load_files",
+    "load_rows",
+    "plan_load",
+    "run",
+    "to_row_dicts",
+    "to_tuples",
+]

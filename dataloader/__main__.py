@@ -1,0 +1,104 @@
+"""The command line: ``python -m dataloader load FILE... TABLE`` and ``plan FILE... TABLE``.
+
+Exit codes: 0 done, 1 the load failed, 2 the command was wrong, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import click
+import sqlalchemy as sa
+
+from dataloader import api
+from dataloader.engine import dispose_all, resolve
+from dataloader.errors import DataLoaderError
+from dataloader.plan import IF_EXISTS, METHODS, Target
+
+SHOWN_ROWS = 5
+
+_OPTIONS = (
+    click.argument("files", nargs=-1, required=True, metavar="FILE..."),
+    click.argument("table"),
+    click.option("--to", "engine", metavar="URL", help="The database; default $DATALOADER_URL, else dataloader.db."),
+    click.option("--if-exists", type=click.Choice(IF_EXISTS), default="append", show_default=True),
+    click.option("--method", type=click.Choice(METHODS), default="auto", show_default=True),
+    click.option("--chunk-rows", type=click.IntRange(min=1), help="Rows converted and sent at once."),
+)
+
+
+def _with_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="notebook-dataloader")
+def main() -> None:
+    """Load files into a database table: all of their rows, or none."""
+
+
+@main.command()
+@_with_options
+def load(files: tuple[str, ...], table: str, **options: Any) -> None:
+    """Load FILE... (csv, parquet, arrow, jsonl; globs too) into TABLE, and show its first rows."""
+    _run(_load(list(files), table, options))
+
+
+@main.command()
+@_with_options
+def plan(files: tuple[str, ...], table: str, **options: Any) -> None:
+    """Show what `load` would do, and write nothing."""
+    _run(_plan(list(files), table, options))
+
+
+async def _load(files: list[str], table: str, options: dict[str, Any]) -> str:
+    report = await api.load_files(files, table, **options)
+    return f"{report}\n\n{await _first_rows(table, options['engine'])}"
+
+
+async def _plan(files: list[str], table: str, options: dict[str, Any]) -> str:
+    return str(await api.plan_load(files, table, **options))
+
+
+async def _first_rows(table: str, url: str | None) -> str:
+    engine = resolve(url)
+    name = Target.of(table, engine.dialect.name).name
+    query = sa.select(sa.text("*")).select_from(sa.table(name.name, schema=name.schema)).limit(SHOWN_ROWS)
+    async with engine.connect() as connection:
+        result = await connection.execute(query)
+        lines = [tuple(result.keys()), *(tuple(map(_cell, row)) for row in result)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    shown = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    return "\n".join(line.rstrip() for line in shown)
+
+
+def _cell(value: object) -> str:
+    text = "NULL" if value is None else str(value)
+    return text if text.isprintable() and len(text) <= 40 else repr(text)[:40]
+
+
+def _run(answer: Awaitable[str]) -> None:
+    try:
+        click.echo(asyncio.run(_closing(answer)))
+    except DataLoaderError as error:
+        click.echo(f"error: {error.what}\n{error.hint}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        click.echo("stopped: nothing was written", err=True)
+        sys.exit(130)
+
+
+async def _closing(answer: Awaitable[str]) -> str:
+    try:
+        return await answer
+    finally:
+        await dispose_all()
+
+
+if __name__ == "__main__":
+    main()

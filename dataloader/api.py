@@ -1,0 +1,202 @@
+"""The verbs. They open the source and hand it on; every decision is made in the plan."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+
+from dataloader import files, pipeline, sources
+from dataloader.plan import LoadOptions, LoadPlan
+from dataloader.report import LoadReport
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import sqlalchemy as sa
+    from sqlalchemy.engine import URL
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+
+class Options(TypedDict, total=False):
+    """The keyword options of every loader, for type checkers; `LoadOptions` checks them."""
+
+    engine: AsyncEngine | str | URL | None
+    if_exists: Literal["append", "fail", "truncate", "replace"]
+    method: Literal["auto", "copy", "insert"]
+    chunk_rows: int | None
+    dtype: Mapping[str, sa.types.TypeEngine[Any] | type[sa.types.TypeEngine[Any]]] | None
+    progress: Literal["auto", "widget", "html", "text", "log", "none"]
+
+
+async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[Options]) -> LoadReport:
+    """Load a table-like object into a database table, all of it or nothing.
+
+    Columns go by name, never by position. Every value is stored unchanged or refused by row and
+    column; None, NaN, NaT and NA of pandas are NULL. A missing table is created from the columns.
+    The rows are converted and encoded in a thread, a chunk ahead of the database, inside one
+    transaction: an error, a cancel or a crash leaves the database as it was.
+
+    Parameters
+    ----------
+    data : DataFrame, Arrow table or dict of columns
+        pandas, polars, pyarrow Table / RecordBatch / RecordBatchReader, a dict of equally long
+        columns, or any object with ``__arrow_c_stream__`` or ``__arrow_c_array__`` (DuckDB, ibis, ...).
+        An unnamed pandas index is not written; a named one is, as columns.
+    table : str or sqlalchemy.Table
+        ``"orders"``, ``"sales.orders"``, or a Table, from which a missing table is created.
+    engine : AsyncEngine, URL or None
+        Where to; None: what `connect` set, else ``$DATALOADER_URL``, else the SQLite file
+        ``dataloader.db`` in the current folder.
+    if_exists : {'append', 'fail', 'truncate', 'replace'}
+        What to do with a table that exists. ``truncate`` empties it, ``replace`` drops it and
+        creates it anew, both in the load's own transaction.
+    method : {'auto', 'copy', 'insert'}
+        How to write. ``auto`` takes binary COPY wherever it can, and says why not.
+    chunk_rows : int or None
+        Rows that are converted and sent at once; at most two chunks are in memory.
+    dtype : dict or None
+        SQLAlchemy types by column name, for a table that is created.
+    progress : {'auto', 'widget', 'html', 'text', 'log', 'none'}
+        What to show meanwhile; ``auto`` fits the surroundings.
+
+    Returns
+    -------
+    LoadReport
+        Rows read and loaded, time, method; shown as HTML in a notebook.
+
+    Raises
+    ------
+    PlanError
+        When the data, the options and the table do not go together; nothing was written.
+    ValidationError
+        When a value does not fit its column: row, column and value are named; nothing was written.
+    WriteError
+        When the database refused a row or a statement; nothing was written.
+    ConnectionLost
+        When the server cannot be reached, refused the login, or went away.
+
+    Examples
+    --------
+    >>> import asyncio, pandas as pd, dataloader as dl
+    >>> df = pd.DataFrame({"id": [1, 2], "status": ["paid", None]})
+    >>> report = asyncio.run(dl.load_dataframe(df, "orders", engine="sqlite:///:memory:", progress="none"))
+    >>> report.loaded
+    2
+    """
+    chosen = LoadOptions.of(options)
+    return await pipeline.load(await asyncio.to_thread(sources.open_dataframe, data), table, chosen)
+
+
+async def load_batches(
+    batches: Iterable[pa.RecordBatch] | AsyncIterable[pa.RecordBatch] | pa.RecordBatchReader,
+    table: str | sa.Table,
+    **options: Unpack[Options],
+) -> LoadReport:
+    """Load a stream of Arrow record batches, read once and never held as a whole.
+
+    Parameters
+    ----------
+    batches : RecordBatchReader, or iterable or async iterable of RecordBatch
+        All of one schema. A blocking iterable is read in a thread.
+    table, **options
+        As in `load_dataframe`, and so are the result and the exceptions.
+
+    Examples
+    --------
+    >>> import asyncio, pyarrow as pa, dataloader as dl
+    >>> batches = (pa.record_batch({"id": [number]}) for number in range(3))
+    >>> asyncio.run(dl.load_batches(batches, "ids", engine="sqlite:///:memory:", progress="none")).loaded
+    3
+    """
+    chosen = LoadOptions.of(options)
+    if isinstance(batches, AsyncIterable):
+        return await pipeline.load(await sources.open_async_batches(batches), table, chosen)
+    return await pipeline.load(await asyncio.to_thread(sources.open_batches, batches), table, chosen)
+
+
+async def load_rows(
+    rows: Iterable[sources.Row] | AsyncIterable[sources.Row],
+    table: str | sa.Table,
+    *,
+    columns: Sequence[str] | None = None,
+    **options: Unpack[Options],
+) -> LoadReport:
+    """Load dicts, or tuples with their column names, from an iterable or async iterable.
+
+    The first 10,000 rows decide the columns and, for a table that is created, their types. A key
+    that a dict lacks is NULL; a key that appears only later is an error.
+
+    Parameters
+    ----------
+    rows : iterable or async iterable of dict or tuple
+        Read once, a block at a time; a blocking iterable is read in a thread.
+    columns : list of str, optional
+        The columns' names: needed for plain tuples, and for a stream that may be empty.
+    table, **options
+        As in `load_dataframe`, and so are the result and the exceptions.
+
+    Examples
+    --------
+    >>> import asyncio, dataloader as dl
+    >>> rows = ({"id": number, "name": f"n{number}"} for number in range(5))
+    >>> asyncio.run(dl.load_rows(rows, "names", engine="sqlite:///:memory:", progress="none")).loaded
+    5
+    """
+    chosen = LoadOptions.of(options)
+    return await pipeline.load(await sources.open_rows(rows, columns), table, chosen)
+
+
+async def load_files(paths: files.Paths, table: str | sa.Table, **options: Unpack[Options]) -> LoadReport:
+    """Load files, streamed: one larger than memory loads too.
+
+    CSV fields are text until they meet their column, so ``0.10`` keeps its digits in a numeric
+    column; an empty field without quotes is NULL, as in PostgreSQL's COPY, and no other word is.
+
+    Parameters
+    ----------
+    paths : path, glob, URL, or list of them
+        ``.csv``, ``.parquet``, ``.arrow``/``.feather``, ``.jsonl``/``.ndjson``, text also gzipped.
+        Several files must have the same columns; they are read in the order given, globs sorted.
+    table, **options
+        As in `load_dataframe`, and so are the result and the exceptions.
+
+    Examples
+    --------
+    >>> import asyncio, dataloader as dl
+    >>> report = asyncio.run(
+    ...     dl.load_files("sample_data/orders.csv", "orders", engine="sqlite:///:memory:", progress="none")
+    ... )
+    >>> report.loaded
+    1000
+    """
+    chosen = LoadOptions.of(options)
+    return await pipeline.load(await asyncio.to_thread(files.open_files, paths), table, chosen)
+
+
+async def plan_load(data: object, table: str | sa.Table, **options: Unpack[Options]) -> LoadPlan:
+    """Decide a load and write nothing: columns with both types, DDL, method and why, transactions.
+
+    Parameters
+    ----------
+    data : object
+        What `load_dataframe` takes, or paths as `load_files` takes them.
+    table, **options
+        As in `load_dataframe`, and so are the exceptions of the planning.
+
+    Returns
+    -------
+    LoadPlan
+        Printable, and shown as HTML in a notebook.
+
+    Examples
+    --------
+    >>> import asyncio, dataloader as dl
+    >>> plan = asyncio.run(dl.plan_load({"id": [1], "name": ["a"]}, "people", engine="sqlite:///:memory:"))
+    >>> print(plan.method)
+    insert
+    >>> [str(column.target) for column in plan.columns]
+    ['BIGINT', 'TEXT']
+    """
+    chosen = LoadOptions.of(options)
+    opened = files.open_files if files.are_paths(data) else sources.open_dataframe
+    return await pipeline.plan(await asyncio.to_thread(opened, data), table, chosen)  # type: ignore[operator]

@@ -1,0 +1,243 @@
+"""Per-column conversions: a batch of the source becomes a batch of the plan's carriers, or names the bad value.
+
+Every conversion either keeps a value or raises: Arrow's checked casts where they do, our own check where
+Arrow would round, overflow or drop a part in silence.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import json
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dataloader.errors import ValidationError
+from dataloader.plan import ColumnPlan, check_cast
+from dataloader.schema import family
+
+Cast = Callable[[pa.Array, pa.DataType], pa.Array]
+
+SHOWN_CHARACTERS = 40
+_EXACT_FLOAT_INTEGERS = 2.0**53
+_REFUSALS = (pa.ArrowException, ValueError, TypeError, KeyError)
+"""What a conversion raises for a value that does not fit; Arrow's own errors and Python's."""
+
+
+class Converter:
+    """Turns batches of the source into batches whose columns have the plan's carriers."""
+
+    def __init__(self, columns: tuple[ColumnPlan, ...]) -> None:
+        self._columns = columns
+        self._schema = pa.schema([pa.field(column.name, column.carrier) for column in columns])
+
+    def __call__(self, batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
+        """Convert a batch whose first row is the source's row `first_row`.
+
+        Raises
+        ------
+        ValidationError
+            For the first value, column by column, that would change.
+        """
+        arrays = [
+            convert_column(column, values, first_row)
+            for column, values in zip(self._columns, batch.columns, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+
+
+def convert_column(column: ColumnPlan, values: pa.Array, first_row: int) -> pa.Array:
+    """Convert one column, or raise ValidationError for its first value that does not fit."""
+    values = unwrapped(values)
+    if values.type.equals(column.carrier) and column.target.length is None:
+        return values
+    check_cast(column.name, values.type, column.target)
+    cast = _cast_for(values.type, column)
+    try:
+        return cast(values, column.carrier)
+    except _REFUSALS as error:
+        raise _violation(column, cast, values, first_row, error) from error
+
+
+def unwrapped(values: pa.Array) -> pa.Array:
+    """The values themselves: dictionaries and runs decoded, Arrow's json and bool8 as text and bool."""
+    if pa.types.is_dictionary(values.type):
+        return unwrapped(values.dictionary_decode())
+    if pa.types.is_run_end_encoded(values.type):
+        return unwrapped(pc.run_end_decode(values))
+    if isinstance(values.type, pa.JsonType):
+        return unwrapped(values.storage)
+    return values.storage.cast(pa.bool_()) if isinstance(values.type, pa.Bool8Type) else values
+
+
+def _violation(
+    column: ColumnPlan, cast: Cast, values: pa.Array, first_row: int, error: Exception
+) -> ValidationError:
+    position = _first_refused(cast, values, column.carrier)
+    value = repr(values[position].as_py())[:SHOWN_CHARACTERS]
+    row = first_row + position
+    return ValidationError(
+        f"row {row}, column {column.name!r}: {value} does not fit {column.target}",
+        hint=f"Nothing was written. Correct the value or the column's type ({_one_line(error)}).",
+        column=column.name,
+        row=row,
+        value=value,
+    )
+
+
+def _first_refused(cast: Cast, values: pa.Array, carrier: pa.DataType) -> int:
+    """Halve the column until one row is left; the first bad one is always in [low, high)."""
+    low, high = 0, len(values)
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            cast(values.slice(low, middle - low), carrier)
+            low = middle
+        except _REFUSALS:
+            high = middle
+    return low
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")[:200]
+
+
+def _cast_for(source: pa.DataType, column: ColumnPlan) -> Cast:
+    cast = _CASTS.get((family(source) or "", _carried(column)), _arrow_cast)
+    length = column.target.length
+    if length is None:
+        return cast
+
+    def cast_and_measure(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+        return _within(length, cast(values, carrier))
+
+    return cast_and_measure
+
+
+def _carried(column: ColumnPlan) -> str:
+    return "uuid" if column.target.kind == "uuid" else family(column.carrier) or ""
+
+
+def _arrow_cast(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+    return values.cast(carrier, safe=True)
+
+
+def _within(length: int, values: pa.Array) -> pa.Array:
+    longest = pc.max(pc.utf8_length(values)).as_py()
+    if longest is not None and longest > length:
+        raise ValueError(f"{longest} characters, and {length} are allowed")
+    return values
+
+
+def _integer_to_decimal(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+    # Arrow asks for 19 + scale digits before it looks at a value; through 20 digits it looks.
+    return values.cast(pa.decimal128(20, 0)).cast(carrier, safe=True)
+
+
+def _float_to_decimal(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+    """A float means the decimal that repr() shows. Arrow's direct cast rounds, so it is only a fast path.
+
+    Division of two exact floats is correctly rounded: if whole / 10**scale gives the float back, then
+    whole is the decimal nearest to it and the cast found that one.
+    """
+    values = values.cast(pa.float64())
+    power = 10.0**carrier.scale
+    whole = pc.round(pc.multiply(values, power))
+    exact = pc.and_(
+        pc.equal(pc.divide(whole, power), values),
+        pc.less(pc.abs(whole), _EXACT_FLOAT_INTEGERS),
+    )
+    if pc.all(exact).as_py() is not False:
+        return values.cast(carrier, safe=True)
+    return values.cast(pa.string()).cast(carrier, safe=True)
+
+
+def _narrow_float(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+    narrow = values.cast(carrier)
+    _must_equal(narrow.cast(values.type), values, "it has more digits than the column keeps")
+    return narrow
+
+
+def _decimal_to_float(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+    """A decimal fits a float that shows the same digits again; Arrow's own cast is not correctly rounded."""
+    floats = values.cast(pa.string()).cast(pa.float64())
+    digits = floats.cast(pa.string()).cast(pa.decimal256(76, max(values.type.scale, 0)))
+    _must_equal(digits, values.cast(digits.type), "it has more digits than the column keeps")
+    return floats if carrier.equals(pa.float64()) else _narrow_float(floats, carrier)
+
+
+def _timestamp_to_date(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+    dates = values.cast(carrier)
+    _must_equal(dates.cast(values.type), values, "it has a time of day, which a date does not keep")
+    return dates
+
+
+def _must_equal(back: pa.Array, values: pa.Array, problem: str) -> None:
+    """Compare what would be stored with what was given; NaN equals NaN, as a value that is kept."""
+    same = pc.equal(back, values)
+    if pa.types.is_floating(values.type):
+        same = pc.or_(same, pc.and_(pc.is_nan(back), pc.is_nan(values)))
+    if pc.all(same).as_py() is False:
+        raise ValueError(problem)
+
+
+def _integer_to_bool(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+    bounds = pc.min_max(values).as_py()
+    if bounds["min"] is not None and (bounds["min"] < 0 or bounds["max"] > 1):
+        raise ValueError("only 0 and 1 are booleans")
+    return values.cast(carrier)
+
+
+def _text_to_time(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+    moments = pc.binary_join_element_wise("1970-01-01", values, " ").cast(pa.timestamp("us"))
+    return moments.cast(pa.time64("us")).cast(carrier, safe=True)
+
+
+def _text_to_uuid(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+    texts = values.to_pylist()
+    return pa.array([None if text is None else uuid.UUID(text).bytes for text in texts], carrier)
+
+
+def _uuid_to_bytes(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+    return values.storage.cast(carrier)
+
+
+def _uuid_to_text(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+    return pa.array([None if one is None else str(one) for one in values.to_pylist()], carrier)
+
+
+def _nested_to_json(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+    objects = values.to_pylist(maps_as_pydicts="strict")
+    return pa.array([None if one is None else _json(one) for one in objects], carrier)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, default=_json_scalar, allow_nan=False, ensure_ascii=False)
+
+
+def _json_scalar(value: Any) -> str:
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, (decimal.Decimal, uuid.UUID)):
+        return str(value)
+    raise TypeError(f"JSON has no {type(value).__name__}")
+
+
+_CASTS: dict[tuple[str, str], Cast] = {
+    ("int", "decimal"): _integer_to_decimal,
+    ("int", "bool"): _integer_to_bool,
+    ("float", "decimal"): _float_to_decimal,
+    ("float", "float"): _narrow_float,
+    ("decimal", "float"): _decimal_to_float,
+    ("timestamp", "date"): _timestamp_to_date,
+    ("string", "time"): _text_to_time,
+    ("string", "uuid"): _text_to_uuid,
+    ("uuid", "uuid"): _uuid_to_bytes,
+    ("uuid", "string"): _uuid_to_text,
+    ("nested", "string"): _nested_to_json,
+}
+"""Casts by family of source and carrier, where Arrow's own checked cast is missing or not checked."""

@@ -1,0 +1,299 @@
+"""Engines: URLs, settings that are safe for loading, the default engine, and transactions that are ones.
+
+The only file that knows the drivers' settings; the writers and the guard alone touch their connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import weakref
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from dataloader.errors import DataLoaderError, LoadError, PlanError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+DEFAULT_URL = "sqlite+aiosqlite:///dataloader.db"
+URL_VARIABLE = "DATALOADER_URL"
+CONNECT_SECONDS = 10
+SQLITE_BUSY_SECONDS = 30
+
+_ASYNC_DRIVERS = {
+    "postgresql": "asyncpg",
+    "postgres": "asyncpg",
+    "sqlite": "aiosqlite",
+    "mysql": "asyncmy",
+    "mariadb": "asyncmy",
+    "oracle": "oracledb_async",
+    "mssql": "aioodbc",
+}
+_CHOSEN_DRIVERS = ("postgresql", "postgres", "sqlite")
+"""Databases whose bare URL, without a driver, means the driver in the table above."""
+_SECRET_OPTIONS = ("password", "sslpassword", "passfile")
+
+
+class Secret(str):
+    """A password that repr() does not show: tracebacks that print local variables call repr()."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A database's URL without its secrets, and the secrets apart."""
+
+    url: URL
+    secrets: dict[str, Secret]
+    options: dict[str, Any]
+
+
+class Default:
+    """What `connect` last set, and the engines opened for URLs: one per event loop, kept for their pools."""
+
+    address: Address | None = None
+    engine: AsyncEngine | None = None
+    opened: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, AsyncEngine]] = (
+        weakref.WeakKeyDictionary()
+    )
+
+
+def connect(url: str | URL | None = None, **engine_options: Any) -> AsyncEngine:
+    """Make an engine with settings that are safe for loading, and make it the default of later calls.
+
+    Nothing is sent to the server yet. The pool tests a connection before it gives it out; PostgreSQL
+    gets TCP keepalives and a connect timeout of 10 s; SQLite gets WAL, ``synchronous=FULL`` and waits
+    30 s for another writer. A password in the URL is never shown, neither by ``repr`` nor by a
+    traceback that prints variables.
+
+    Parameters
+    ----------
+    url : str or sqlalchemy.URL, optional
+        ``postgresql://user:password@host:5432/database`` (libpq's ``?sslmode=`` is understood),
+        ``sqlite:///file.db``, or any async SQLAlchemy URL. None: ``$DATALOADER_URL``, else the file
+        ``dataloader.db`` in the current folder.
+    **engine_options
+        Passed on to `sqlalchemy.ext.asyncio.create_async_engine`; they override the settings above.
+
+    Returns
+    -------
+    sqlalchemy.ext.asyncio.AsyncEngine
+
+    Raises
+    ------
+    PlanError
+        When the URL cannot be read, or names a driver that is not async.
+
+    Examples
+    --------
+    >>> import dataloader as dl
+    >>> dl.connect("sqlite:///:memory:").url.drivername
+    'sqlite+aiosqlite'
+    """
+    address = _parsed(url or os.environ.get(URL_VARIABLE) or DEFAULT_URL, engine_options)
+    del url
+    if isinstance(address, DataLoaderError):
+        raise address
+    engine = _open(address)
+    Default.address, Default.engine = address, engine
+    return engine
+
+
+def open_engine(url: URL) -> AsyncEngine:
+    """An engine with the settings of `connect` that does not become the default."""
+    return _open(_without_secrets(url, {}))
+
+
+def resolve(engine: AsyncEngine | str | URL | None) -> AsyncEngine:
+    """The engine to use: the one given, the one for this URL and event loop, or the default.
+
+    Raises
+    ------
+    PlanError
+        When it is neither an AsyncEngine nor a URL that can be used.
+    """
+    if isinstance(engine, AsyncEngine):
+        return engine
+    if engine is None:
+        address = Default.address or _parsed(os.environ.get(URL_VARIABLE) or DEFAULT_URL, {})
+    elif isinstance(engine, (str, sa.URL)):
+        address = _parsed(engine, {})
+    else:
+        hint = "Pass an AsyncEngine (connect(url) makes one) or a URL."
+        if isinstance(engine, sa.Engine):
+            hint = "It is a synchronous engine: pass its URL to connect(), which makes an async one."
+        address = PlanError(f"engine= is a {type(engine).__name__}", hint=hint)
+    if isinstance(address, DataLoaderError):
+        raise address
+    return _for_this_loop(address)
+
+
+def _for_this_loop(address: Address) -> AsyncEngine:
+    """An engine belongs to the loop that first uses it: `connect`'s own to the first, others get their own."""
+    engines = Default.opened.setdefault(asyncio.get_running_loop(), {})
+    key = _key(address)
+    if key not in engines and address is Default.address and Default.engine is not None:
+        engines[key], Default.engine = Default.engine, None
+    return engines.get(key) or engines.setdefault(key, _open(address))
+
+
+def _key(address: Address) -> str:
+    return f"{address.url}{sorted(map(hash, address.secrets.items()))}{sorted(address.options)}"
+
+
+async def dispose_all() -> None:
+    """Close the pools of the engines that were opened for this event loop."""
+    for engine in Default.opened.pop(asyncio.get_running_loop(), {}).values():
+        await engine.dispose()
+
+
+def _parsed(url: str | URL, options: dict[str, Any]) -> Address | PlanError:
+    """Read a URL. An error is returned, not raised: no frame that holds the password is in its traceback."""
+    try:
+        parsed = make_url(url)
+    except (sa.exc.ArgumentError, ValueError):
+        hint = "Write postgresql://user:password@host:5432/database or sqlite:///file.db."
+        return PlanError("the database URL cannot be read", hint=hint)
+    backend, _, driver = parsed.drivername.partition("+")
+    if not driver and backend in _CHOSEN_DRIVERS:
+        driver = _ASYNC_DRIVERS[backend]
+        parsed = parsed.set(drivername=f"{'sqlite' if backend == 'sqlite' else 'postgresql'}+{driver}")
+    problem = _driver_problem(parsed)
+    return problem or _without_secrets(parsed, options)
+
+
+def _driver_problem(url: URL) -> PlanError | None:
+    backend = url.drivername.partition("+")[0]
+    known = _ASYNC_DRIVERS.get(backend)
+    advice = f"Write {backend}+{known}://..." if known else "Use postgresql+asyncpg:// or sqlite+aiosqlite://."
+    try:
+        dialect = url.get_dialect(_is_async=True)
+    except sa.exc.NoSuchModuleError:
+        return PlanError(f"SQLAlchemy knows no database driver {url.drivername!r}", hint=advice)
+    if not dialect.is_async:
+        return PlanError(f"the driver {url.drivername!r} is not async", hint=advice)
+    return None
+
+
+def _without_secrets(url: URL, options: dict[str, Any]) -> Address:
+    query = dict(url.query)
+    secrets = {name: Secret(query.pop(name)) for name in _SECRET_OPTIONS if name in query}
+    if url.password is not None:
+        secrets["password"] = Secret(url.password)
+    if "sslmode" in query and url.drivername.endswith("+asyncpg"):
+        query["ssl"] = query.pop("sslmode")
+    bare = sa.URL.create(
+        url.drivername,
+        username=url.username,
+        host=url.host,
+        port=url.port,
+        database=url.database,
+        query=query,
+    )
+    return Address(bare, secrets, options)
+
+
+def _open(address: Address) -> AsyncEngine:
+    settings: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": True} | address.options
+    settings["connect_args"] = _connect_arguments(address.url) | settings.get("connect_args", {})
+    try:
+        engine = create_async_engine(address.url, **settings)
+    except ImportError as error:
+        hint = f"Install it: pip install {error.name}."
+        raise PlanError(f"the driver of {address.url.drivername} is not installed", hint=hint) from error
+    if address.secrets:
+        sa.event.listen(engine.sync_engine, "do_connect", _giver(address.secrets))
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def _connect_arguments(url: URL) -> dict[str, Any]:
+    if url.drivername.endswith("+asyncpg"):
+        keepalives = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
+        return {"timeout": CONNECT_SECONDS, "server_settings": {"application_name": "dataloader", **keepalives}}
+    return {"timeout": SQLITE_BUSY_SECONDS} if url.drivername.startswith("sqlite") else {}
+
+
+def _giver(secrets: dict[str, Secret]) -> Any:
+    def give_secrets(_dialect: object, _record: object, _arguments: object, parameters: dict[str, Any]) -> None:
+        parameters.update(secrets)
+
+    return give_secrets
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.close()
+
+
+def place_of(engine: AsyncEngine) -> str:
+    """The database as it may be shown: its kind and where it is, without user or password."""
+    url = engine.url
+    backend = url.get_backend_name()
+    if backend == "sqlite":
+        return f"SQLite {url.database or ':memory:'}"
+    name = {"postgresql": "PostgreSQL"}.get(backend, backend)
+    host = url.host or next(iter(url.normalized_query.get("host", ["localhost"])))
+    port = url.port or next(iter(url.normalized_query.get("port", ["5432" if backend == "postgresql" else ""])))
+    return f"{name} {host}:{port}/{url.database or ''}".rstrip(":/")
+
+
+async def driver_of(connection: AsyncConnection) -> Any:
+    """The driver's own connection: asyncpg's, aiosqlite's, ..."""
+    return (await connection.get_raw_connection()).driver_connection
+
+
+@contextlib.asynccontextmanager
+async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction that includes what goes past SQLAlchemy: raw COPY, and SQLite's DDL.
+
+    SQLAlchemy opens PostgreSQL's transaction in its first statement only, and the sqlite3 module
+    commits before DDL unless it is told to leave transactions alone.
+    """
+    async with engine.connect() as connection:
+        async with connection.begin():
+            driver = await driver_of(connection)
+            if engine.dialect.name == "sqlite":
+                await _begin_immediate(connection, driver)
+            elif engine.dialect.driver == "asyncpg":
+                await _begin_asyncpg(connection, driver)
+            yield connection
+        if engine.dialect.driver == "asyncpg" and driver.is_in_transaction():
+            # sqlalchemy#13381: a commit that released a savepoint of a hidden transaction only.
+            hint = "Check the table, dispose of the engine (await engine.dispose()), and load again."
+            raise LoadError("the commit left a transaction open", hint=hint)
+
+
+async def _begin_asyncpg(connection: AsyncConnection, driver: Any) -> None:
+    if driver.is_in_transaction():
+        hint = "Dispose of the engine: await engine.dispose(), then load again."
+        raise LoadError("the pool gave out a connection with an open transaction", hint=hint)
+    await connection.execute(sa.text("SELECT 1"))
+    if not driver.is_in_transaction():
+        hint = "Use an engine without isolation_level='AUTOCOMMIT': connect(url) makes one."
+        raise LoadError("the engine commits every statement at once", hint=hint)
+
+
+async def _begin_immediate(connection: AsyncConnection, driver: Any) -> None:
+    if not driver.in_transaction:
+        await connection.run_sync(_leave_transactions_alone)
+        await connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _leave_transactions_alone(connection: sa.Connection) -> None:
+    adapter: Any = connection.connection.dbapi_connection
+    adapter.isolation_level = None

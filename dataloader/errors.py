@@ -1,0 +1,249 @@
+"""Everything that dataloader raises, and the one place where a driver's error becomes ours.
+
+    DataLoaderError
+    ├── PlanError (ValueError)        the load cannot be planned; nothing was written
+    │   ├── SchemaMismatch            source and table do not have the same columns
+    │   ├── UnsupportedType           a column has a type that the database cannot hold
+    │   └── UnsafeCast                storing the column would change its values
+    ├── ValidationError (ValueError)  a value does not fit its column
+    └── LoadError                     the load did not finish
+        ├── WriteError                the database refused it
+        └── ConnectionLost            the server cannot be reached, refused the login, or went away
+
+Driver errors are recognised by SQLSTATE and by class name, so that no driver is imported to recognise one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+__all__ = [
+    "ConnectionLost",
+    "DataLoaderError",
+    "LoadError",
+    "PlanError",
+    "SchemaMismatch",
+    "UnsafeCast",
+    "UnsupportedType",
+    "ValidationError",
+    "WriteError",
+]
+
+
+class DataLoaderError(Exception):
+    """The base of every error of this package.
+
+    Parameters
+    ----------
+    what : str
+        What happened and where, as a sentence without its full stop.
+    hint : str
+        What to do about it, as a sentence.
+    """
+
+    def __init__(self, what: str, *, hint: str) -> None:
+        super().__init__(what, hint)
+        self.what = what
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.what}. {self.hint}"
+
+
+class PlanError(DataLoaderError, ValueError):
+    """The load cannot be planned. Raised before anything is written."""
+
+
+class SchemaMismatch(PlanError):
+    """Source and table do not have the same columns."""
+
+
+class UnsupportedType(PlanError):
+    """A column has a type that the database cannot hold."""
+
+
+class UnsafeCast(PlanError):
+    """Storing the column would change its values."""
+
+
+class ValidationError(DataLoaderError, ValueError):
+    """A value does not fit its column.
+
+    Attributes
+    ----------
+    column : str
+        The column's name.
+    row : int
+        The row's position in the source, counted from 0.
+    value : str
+        The value's repr, cut at 40 characters.
+    """
+
+    def __init__(self, what: str, *, hint: str, column: str, row: int, value: str) -> None:
+        super().__init__(what, hint=hint)
+        self.column = column
+        self.row = row
+        self.value = value
+
+
+class LoadError(DataLoaderError):
+    """The load began and did not finish. A load in one transaction has then written nothing."""
+
+
+class WriteError(LoadError):
+    """The database refused the rows or a statement.
+
+    Attributes
+    ----------
+    sqlstate : str or None
+        PostgreSQL's five-letter code.
+    row : int or None
+        The refused row's position in the source, counted from 0, where the server said it.
+    column : str or None
+        The refused column, where the server said it.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        hint: str,
+        sqlstate: str | None = None,
+        row: int | None = None,
+        column: str | None = None,
+    ) -> None:
+        super().__init__(what, hint=hint)
+        self.sqlstate = sqlstate
+        self.row = row
+        self.column = column
+
+
+class ConnectionLost(LoadError):
+    """The server cannot be reached, refused the login, or went away."""
+
+
+NOTHING_WRITTEN = "Nothing was written"
+
+_LOGIN_HINTS = {
+    "28P01": "Check the user and the password in the URL.",
+    "28000": "Check the user in the URL, and the server's pg_hba.conf.",
+    "3D000": "Check the database's name at the end of the URL, or create the database.",
+}
+_LOST_STATES = ("08", "57P", "25P03", "25P04", "53300")
+_UNREACHABLE = (ConnectionError, TimeoutError, OSError)
+_HINTS = {
+    "22": "Correct the value in the source and load again.",
+    "23": "Correct the rows in the source, or the constraint, and load again.",
+    "2BP01": "Other objects depend on the table: use if_exists='truncate', which keeps it.",
+    "42501": "Ask for the missing privilege on the table or its schema.",
+    "42P01": "Create the table or its schema first.",
+    "3F000": "Create the schema first: CREATE SCHEMA ...",
+    "42P07": "Another session created the table meanwhile: run the load again.",
+    "53100": "The server's disk is full: make room and load again.",
+    "55P03": "Another session holds the table: wait for it, or end it, and load again.",
+    "57014": "A time limit of the server ended the statement: raise statement_timeout and load again.",
+    "25006": "The server or the session is read-only: connect to one that may write.",
+}
+_SQLITE_HINTS = {
+    "database is locked": "Another process is writing to the file: let it finish and load again.",
+    "unable to open database file": "Create the folder that the URL names, or correct the path.",
+    "readonly database": "Make the file and its folder writable.",
+    "file is not a database": "The URL names a file that is not a SQLite database: correct the path.",
+    "disk is full": "Make room on the disk and load again.",
+    "constraint failed": "Correct the rows in the source, or the constraint, and load again.",
+}
+
+
+def translate(error: Exception, place: str, *, first_row: int = 0) -> DataLoaderError:
+    """Turn a driver's error into ours.
+
+    Parameters
+    ----------
+    error : Exception
+        What the driver or SQLAlchemy raised.
+    place : str
+        The database as it may be shown: without a password.
+    first_row : int
+        The position in the source of the first row that was sent.
+    """
+    sqlstate = _first(error, "sqlstate")
+    text = _message(error)
+    if sqlstate in _LOGIN_HINTS:
+        return ConnectionLost(f"cannot log in to {place}: {text}", hint=_LOGIN_HINTS[sqlstate])
+    if sqlstate is not None and not sqlstate.startswith(_LOST_STATES):
+        return _refused(error, sqlstate, text, place, first_row)
+    if sqlstate is not None or _is_closed(error):
+        hint = f"{NOTHING_WRITTEN}: load again when the server answers."
+        return ConnectionLost(f"the connection to {place} was lost: {text}", hint=hint)
+    if any(isinstance(one, _UNREACHABLE) for one in _chain(error)):
+        hint = "Check that the server runs and that the host and port in the URL are right."
+        return ConnectionLost(f"cannot reach {place}: {text}", hint=hint)
+    if "different loop" in text:
+        hint = "Call connect() in the loop that loads, or pass engine= the URL instead of the engine."
+        return LoadError(f"the engine for {place} belongs to another event loop", hint=hint)
+    return _refused_without_state(text, place)
+
+
+def _refused(error: Exception, sqlstate: str, text: str, place: str, first_row: int) -> WriteError:
+    row, column = _position(error, first_row)
+    where = "" if row is None else f"row {row}: "
+    where += "" if column is None else f"column {column!r}: "
+    detail = _first(error, "detail")
+    facts = f"{text} ({detail.rstrip('.')})" if detail else text
+    hint = _HINTS.get(sqlstate) or _HINTS.get(sqlstate[:2]) or "See the cause for the server's own message."
+    return WriteError(
+        f"{where}{place} refused it: {facts}",
+        hint=f"{NOTHING_WRITTEN}. {hint}",
+        sqlstate=sqlstate,
+        row=row,
+        column=column,
+    )
+
+
+def _refused_without_state(text: str, place: str) -> WriteError:
+    hints = (hint for part, hint in _SQLITE_HINTS.items() if part in text)
+    hint = next(hints, "See the cause for the database's own message.")
+    return WriteError(f"{place} refused it: {text}", hint=f"{NOTHING_WRITTEN}. {hint}")
+
+
+def _position(error: Exception, first_row: int) -> tuple[int | None, str | None]:
+    """Read the row and the column out of PostgreSQL's 'COPY orders, line 6, column amount'."""
+    context = _first(error, "context") or ""
+    line = re.search(r"^COPY .*, line (\d+)", context, re.MULTILINE)
+    column = re.search(r", column ([^:\n]+)", context)
+    name = column.group(1).strip('"') if column else _first(error, "column_name")
+    return (first_row + int(line.group(1)) - 1 if line else None), name
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error and everything behind it, nearest first."""
+    seen: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop(0)
+        if isinstance(one, BaseException) and one not in seen:
+            seen.append(one)
+            yield one
+            waiting += [getattr(one, "orig", None), one.__cause__, one.__context__]
+
+
+def _first(error: Exception, attribute: str) -> str | None:
+    values = (getattr(one, attribute, None) for one in _chain(error))
+    return next((value for value in values if isinstance(value, str) and value), None)
+
+
+def _is_closed(error: Exception) -> bool:
+    if any(getattr(one, "connection_invalidated", False) for one in _chain(error)):
+        return True
+    names = {type(one).__name__ for one in _chain(error)}
+    return bool(names & {"ConnectionDoesNotExistError", "ConnectionResetError", "BrokenPipeError"}) or (
+        "InterfaceError" in names and "closed" in _message(error)
+    )
+
+
+def _message(error: Exception) -> str:
+    """The innermost message in one line: the driver's own words, without SQLAlchemy's wrapping."""
+    innermost = getattr(error, "orig", None) or error
+    text = " ".join(str(innermost).split()) or type(innermost).__name__
+    return re.sub(r"^<class '[^']+'>: ", "", text).rstrip(".")

@@ -1,0 +1,263 @@
+"""Sources over files: CSV, Parquet, Arrow IPC and JSON lines, by path, glob, list or URL; always streamed."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.fs
+import pyarrow.json
+import pyarrow.parquet
+
+from dataloader.errors import LoadError, PlanError, SchemaMismatch
+from dataloader.sources import ArrowSource, check_names, cut_all
+
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file where it lies: a filesystem of Arrow's and the path in it."""
+
+    filesystem: pa.fs.FileSystem
+    path: str
+
+    @property
+    def name(self) -> str:
+        return PurePosixPath(self.path).name
+
+    def stream(self) -> Any:
+        return self.filesystem.open_input_stream(self.path, compression="detect")
+
+    def random_access(self) -> Any:
+        return self.filesystem.open_input_file(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How one kind of file is read: its columns, its rows if it knows them, and its batches."""
+
+    schema: Callable[[File], pa.Schema]
+    rows: Callable[[File], int | None]
+    batches: Callable[[File, int], Iterable[pa.RecordBatch]]
+
+
+def are_paths(data: object) -> bool:
+    """Whether `data` is what `load_files` takes, rather than a table."""
+    paths = data if isinstance(data, (list, tuple)) and data else [data]
+    return all(isinstance(path, (str, os.PathLike)) for path in paths)
+
+
+def open_files(paths: Paths) -> ArrowSource:
+    """Open files as one source; columns are those of the first file, matched by name in the others.
+
+    Raises
+    ------
+    PlanError
+        When a path or glob matches no readable file, or a file's kind is unknown.
+    SchemaMismatch
+        When a file does not have the columns of the first one.
+    """
+    files = [(file, _format(file)) for file in _listed(paths)]
+    schemas = [_described(file, kind) for file, kind in files]
+    for (file, _), schema in zip(files, schemas, strict=True):
+        _check_columns(file, schema, files[0][0], schemas[0])
+    counts = [kind.rows(file) for file, kind in files]
+    rows = None if None in counts else sum(count for count in counts if count is not None)
+    name = files[0][0].name if len(files) == 1 else f"{len(files)} files"
+
+    def batches(chunk_rows: int) -> Iterator[pa.RecordBatch]:
+        parts = (_read(file, kind, chunk_rows, schemas[0].names) for file, kind in files)
+        return cut_all(itertools.chain.from_iterable(parts), chunk_rows)
+
+    return ArrowSource(name, schemas[0], rows, batches)
+
+
+def _listed(paths: Paths) -> list[File]:
+    given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    if not given:
+        raise PlanError("the list of files is empty", hint="Pass at least one path.")
+    return [file for path in given for file in _expanded(path)]
+
+
+def _expanded(path: str | os.PathLike[str]) -> list[File]:
+    text = os.fspath(path)
+    if not isinstance(text, str) or not text:
+        raise PlanError(f"{path!r} is not a path", hint="Pass a path, a glob or a URL as text.")
+    if "://" in text:
+        return _remote(text)
+    if os.path.exists(text):
+        return [_local(text)]
+    if glob.has_magic(text):
+        matches = sorted(glob.glob(text, recursive=True))
+        if not matches:
+            raise PlanError(f"no file matches {text!r}", hint=f"The folder searched from is {os.getcwd()}.")
+        return [_local(match) for match in matches]
+    raise PlanError(f"there is no file {text!r}", hint=f"The folder searched from is {os.getcwd()}.")
+
+
+def _local(path: str) -> File:
+    if os.path.isdir(path):
+        hint = f"Name the files in it, for example '{path.rstrip('/')}/*.parquet'."
+        raise PlanError(f"{path!r} is a folder", hint=hint)
+    return File(pa.fs.LocalFileSystem(), os.path.abspath(path))
+
+
+def _remote(url: str) -> list[File]:
+    """A URL of a filesystem that Arrow knows, else of one that fsspec knows."""
+    try:
+        filesystem, path = pa.fs.FileSystem.from_uri(url)
+        return [File(filesystem, path)]
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        filesystem, path = _fsspec(url)
+    matches = sorted(filesystem.glob(path)) if glob.has_magic(path) else [path]
+    if not matches:
+        raise PlanError(f"no file matches {url!r}", hint="Check the URL.")
+    return [File(pa.fs.PyFileSystem(pa.fs.FSSpecHandler(filesystem)), match) for match in matches]
+
+
+def _fsspec(url: str) -> tuple[Any, str]:
+    try:
+        from fsspec.core import url_to_fs  # noqa: PLC0415 - an optional library, only for URLs Arrow cannot read
+
+        filesystem, path = url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        hint = "Install fsspec and the package of that filesystem, or copy the file here."
+        raise PlanError(f"no filesystem is known for {url!r}: {error}", hint=hint) from error
+    return filesystem, path
+
+
+def _format(file: File) -> Format:
+    name = file.name.lower().removesuffix(".gz")
+    for suffix, kind in FORMATS.items():
+        if name.endswith(suffix):
+            return kind
+    hint = f"Rename it, or load a file that ends in one of: {', '.join(FORMATS)} (.csv.gz and .jsonl.gz too)."
+    raise PlanError(f"the kind of {file.name!r} is unknown", hint=hint)
+
+
+def _described(file: File, kind: Format) -> pa.Schema:
+    try:
+        schema = kind.schema(file)
+    except (pa.ArrowException, OSError) as error:
+        hint = "Check that the file is complete, may be read, and is what its name says."
+        raise PlanError(f"{file.path} cannot be read: {_one_line(error)}", hint=hint) from error
+    check_names(schema.names)
+    return schema
+
+
+def _check_columns(file: File, schema: pa.Schema, first: File, expected: pa.Schema) -> None:
+    differing = sorted(set(schema.names) ^ set(expected.names))
+    if differing:
+        facts = f"{file.name} has {', '.join(schema.names)}; {first.name} has {', '.join(expected.names)}"
+        hint = f"Load them apart, or make them agree on: {', '.join(differing)}."
+        raise SchemaMismatch(f"the files do not have the same columns: {facts}", hint=hint)
+
+
+def _read(file: File, kind: Format, chunk_rows: int, names: list[str]) -> Iterator[pa.RecordBatch]:
+    try:
+        for batch in kind.batches(file, chunk_rows):
+            yield batch.select(names)
+    except (pa.ArrowException, OSError) as error:
+        hint = "Nothing was written. Correct or replace the file and load again."
+        raise LoadError(f"{file.path} cannot be read further: {_one_line(error)}", hint=hint) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")
+
+
+def _no_rows(_file: File) -> None:
+    return None
+
+
+def _csv_options(types: dict[str, pa.DataType] | None = None) -> pa.csv.ConvertOptions:
+    """PostgreSQL's rule for CSV: an empty field without quotes is NULL, and nothing else is."""
+    return pa.csv.ConvertOptions(
+        column_types=types,
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+
+
+def _csv_schema(file: File) -> pa.Schema:
+    """The types that the first megabyte suggests, for a table that is to be created."""
+    with file.stream() as stream, pa.csv.open_csv(stream, convert_options=_csv_options()) as reader:
+        return reader.schema
+
+
+def _csv_batches(file: File, _chunk_rows: int) -> Iterator[pa.RecordBatch]:
+    """Read every field as text: the converter turns it into what the column wants, to the last digit."""
+    names = _csv_schema(file).names
+    options = _csv_options(dict.fromkeys(names, pa.string()))
+    with file.stream() as stream, pa.csv.open_csv(stream, convert_options=options) as reader:
+        yield from reader
+
+
+def _parquet_schema(file: File) -> pa.Schema:
+    with file.random_access() as opened:
+        return pa.parquet.ParquetFile(opened).schema_arrow
+
+
+def _parquet_rows(file: File) -> int:
+    with file.random_access() as opened:
+        return int(pa.parquet.ParquetFile(opened).metadata.num_rows)
+
+
+def _parquet_batches(file: File, chunk_rows: int) -> Iterator[pa.RecordBatch]:
+    with file.random_access() as opened:
+        yield from pa.parquet.ParquetFile(opened).iter_batches(batch_size=chunk_rows)
+
+
+def _ipc_reader(opened: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """The file format, which has an index at its end, or else the stream format."""
+    try:
+        reader = pa.ipc.open_file(opened)
+    except pa.ArrowInvalid:
+        opened.seek(0)
+        stream = pa.ipc.open_stream(opened)
+        return stream.schema, iter(stream)
+    return reader.schema, (reader.get_batch(number) for number in range(reader.num_record_batches))
+
+
+def _ipc_schema(file: File) -> pa.Schema:
+    with file.random_access() as opened:
+        return _ipc_reader(opened)[0]
+
+
+def _ipc_batches(file: File, _chunk_rows: int) -> Iterator[pa.RecordBatch]:
+    with file.random_access() as opened:
+        yield from _ipc_reader(opened)[1]
+
+
+def _json_schema(file: File) -> pa.Schema:
+    with file.stream() as stream, pa.json.open_json(stream) as reader:
+        return reader.schema
+
+
+def _json_batches(file: File, _chunk_rows: int) -> Iterator[pa.RecordBatch]:
+    with file.stream() as stream, pa.json.open_json(stream) as reader:
+        yield from reader
+
+
+_CSV = Format(_csv_schema, _no_rows, _csv_batches)
+_PARQUET = Format(_parquet_schema, _parquet_rows, _parquet_batches)
+_IPC = Format(_ipc_schema, _no_rows, _ipc_batches)
+_JSON = Format(_json_schema, _no_rows, _json_batches)
+FORMATS = {
+    ".csv": _CSV,
+    ".parquet": _PARQUET,
+    ".arrow": _IPC,
+    ".feather": _IPC,
+    ".jsonl": _JSON,
+    ".ndjson": _JSON,
+}
+"""The kinds of files that are read, by the end of their name."""

@@ -1,0 +1,123 @@
+"""No driver call is awaited bare: the work of a load runs here as a task that cannot outlive its connection.
+
+asyncpg's COPY and executemany wait for ever when the connection dies while the writer is paused, and
+executemany can swallow a cancel. So the guard races the work against the connection's termination and a
+limit without progress, and stops it by a ladder: cancel, half a second, terminate the connection, cancel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from dataloader.errors import ConnectionLost, LoadError
+
+T = TypeVar("T")
+
+STALL_SECONDS = 300.0
+"""How long the database may take to accept the next bytes, or to answer, before it counts as lost."""
+GRACE_SECONDS = 0.5
+SETTLE_SECONDS = 2.0
+LOOK_SECONDS = 0.1
+
+
+class Lifeline:
+    """What the guard knows of the work: its connection, and by when the database must show progress."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._driver: Any = None
+        self._deadline: float | None = None
+        self.lost: asyncio.Future[None] = self._loop.create_future()
+
+    def hold(self, driver: Any) -> None:
+        """Watch a driver's connection; one without termination listeners has its time limit only."""
+        self._driver = driver
+        if hasattr(driver, "add_termination_listener"):
+            driver.add_termination_listener(self._on_termination)
+
+    def release(self) -> None:
+        if hasattr(self._driver, "remove_termination_listener"):
+            self._driver.remove_termination_listener(self._on_termination)
+        self._driver = None
+
+    def progress(self) -> None:
+        """The database's turn begins, or it has just accepted something: the clock starts anew."""
+        self._deadline = self._loop.time() + STALL_SECONDS
+
+    def rest(self) -> None:
+        """The source's turn begins: it may take as long as it likes."""
+        self._deadline = None
+
+    def stalled(self) -> bool:
+        return self._deadline is not None and self._loop.time() > self._deadline
+
+    def cut(self) -> None:
+        """End the connection at once, or interrupt the statement where a connection cannot be ended."""
+        if hasattr(self._driver, "terminate"):
+            self._driver.terminate()
+        elif hasattr(self._driver, "interrupt"):
+            interrupting = self._loop.create_task(self._driver.interrupt())
+            interrupting.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    def _on_termination(self, _driver: object) -> None:
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+
+async def guarded(work: Callable[[Lifeline], Coroutine[Any, Any, T]]) -> T:
+    """Run `work` to its end, or to the end of its connection, or until it is cancelled.
+
+    Raises
+    ------
+    ConnectionLost
+        When the connection ended or stalled and the work did not notice by itself.
+    asyncio.CancelledError
+        When the caller was cancelled; by then the work has rolled back.
+    """
+    line = Lifeline()
+    task = asyncio.create_task(work(line))
+    task.add_done_callback(lambda _: line.release())
+    try:
+        while not (task.done() or line.lost.done() or line.stalled()):
+            await asyncio.wait({task, line.lost}, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        await _until_stopped(task, line)
+        raise
+    if line.lost.done() and not task.done():
+        # The work may be about to say why in the server's own words: let it, for a moment.
+        await asyncio.wait({task}, timeout=LOOK_SECONDS)
+    if task.done():
+        return task.result()
+    stalled = line.stalled()
+    await _until_stopped(task, line)
+    if not task.cancelled() and task.exception() is None:
+        return task.result()
+    hint = "Nothing was written: load again when the server answers."
+    what = f"the database showed no progress for {STALL_SECONDS:.0f} s" if stalled else "the connection was lost"
+    raise ConnectionLost(what, hint=hint) from (None if task.cancelled() else task.exception())
+
+
+async def _until_stopped(task: asyncio.Task[Any], line: Lifeline) -> None:
+    """Stop the work and survive further cancels meanwhile: half-stopped work would hold locks."""
+    stopping = asyncio.create_task(_stop(task, line))
+    while not stopping.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(stopping)
+    stopping.result()
+
+
+async def _stop(task: asyncio.Task[Any], line: Lifeline) -> None:
+    task.cancel()
+    await asyncio.wait({task}, timeout=GRACE_SECONDS)
+    if not task.done():
+        line.cut()
+        task.cancel()
+        await asyncio.wait({task}, timeout=SETTLE_SECONDS)
+    if not task.done():
+        hint = "Restart the kernel or the process: the database ends the transaction with the connection."
+        raise LoadError("the load could not be stopped", hint=hint)
+    if not task.cancelled():
+        task.exception()  # looked at, or asyncio complains that nobody did

@@ -1,0 +1,107 @@
+"""Async code from synchronous code: one loop in one thread for the whole process, so that pools live on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+SLICE_SECONDS = 0.1
+"""The wait is sliced, so that Ctrl-C and a kernel's stop button get through on every platform."""
+SETTLE_SECONDS = 10.0
+
+
+class _Background:
+    """The loop and the process that it belongs to: a fork has the variable, but not the thread."""
+
+    lock = threading.Lock()
+    loop: asyncio.AbstractEventLoop | None = None
+    pid: int | None = None
+
+
+def background_loop() -> asyncio.AbstractEventLoop:
+    """The process's loop in a daemon thread, started at the first call."""
+    with _Background.lock:
+        if _Background.loop is None or _Background.pid != os.getpid():
+            _Background.loop, _Background.pid = asyncio.new_event_loop(), os.getpid()
+            threading.Thread(target=_Background.loop.run_forever, daemon=True, name="dataloader").start()
+        return _Background.loop
+
+
+def run(coroutine: Coroutine[Any, Any, T], *, nested: bool = False) -> T:
+    """Run a loader, or any coroutine, from synchronous code and return its result.
+
+    Works in scripts, in IPython, in a notebook cell and inside a running loop: the coroutine runs on
+    a loop of its own in a background thread, the same for every call, and the caller waits. When the
+    wait is interrupted (Ctrl-C, a kernel's stop button), the coroutine is cancelled and has rolled
+    back before KeyboardInterrupt goes on.
+
+    Parameters
+    ----------
+    coroutine : coroutine
+        For example ``load_dataframe(df, "orders")``.
+    nested : bool
+        True runs it on the caller's own running loop, which nest-asyncio2 patches for it: only for
+        an engine that this loop has used already, because an engine belongs to one loop.
+
+    Returns
+    -------
+    object
+        What the coroutine returns.
+
+    Raises
+    ------
+    RuntimeError
+        When it is called from the background thread itself, which would wait for ever.
+
+    Examples
+    --------
+    >>> import dataloader as dl
+    >>> report = dl.run(dl.load_dataframe({"id": [1]}, "numbers", engine="sqlite:///:memory:", progress="none"))
+    >>> report.loaded
+    1
+    """
+    if nested:
+        return _run_nested(coroutine)
+    loop = background_loop()
+    if _running_loop() is loop:
+        coroutine.close()
+        raise RuntimeError("run() was called from a coroutine that run() runs: await the coroutine instead")
+    done, tasks = threading.Event(), []
+
+    def start() -> None:
+        task = loop.create_task(coroutine)
+        task.add_done_callback(lambda _: done.set())
+        tasks.append(task)
+
+    loop.call_soon_threadsafe(start)
+    try:
+        while not done.wait(SLICE_SECONDS):
+            pass
+    except BaseException:
+        loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+        done.wait(SETTLE_SECONDS)
+        raise
+    return tasks[0].result()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _run_nested(coroutine: Coroutine[Any, Any, T]) -> T:
+    loop = _running_loop()
+    if loop is None:
+        return run(coroutine)
+    import nest_asyncio2  # noqa: PLC0415 - it patches the loop, so it is touched only when asked for
+
+    nest_asyncio2.apply(loop)
+    result: T = loop.run_until_complete(coroutine)
+    return result

@@ -1,0 +1,96 @@
+"""Views in a notebook: a live one while the load runs, and static HTML in its place when it ends."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import ipywidgets
+from IPython.display import display
+
+from dataloader.progress import State
+
+_COLOURS = {"done": "#2e7d32", "cancelled": "#b26a00", "failed": "#c62828"}
+_FONT = "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.5;max-width:640px"
+
+
+class Picture:
+    """A state as static HTML and text: what the saved notebook keeps."""
+
+    def __init__(self, state: State) -> None:
+        self._text = str(state)
+        colour = _COLOURS.get(state.phase, "#1565c0")
+        width = 100 if state.fraction is None else 100 * state.fraction
+        self._html = (
+            f'<div style="{_FONT}"><div><b style="color:{colour}">{html.escape(state.phase)}</b> '
+            f"<code>{html.escape(state.label)}</code></div>"
+            '<div style="background:rgba(127,127,127,.25);height:6px;border-radius:3px;overflow:hidden">'
+            f'<div style="width:{width:.1f}%;height:6px;background:{colour}"></div></div>'
+            f"<div>{_numbers(state)}</div>"
+            + (f'<div style="color:{colour}">{html.escape(state.error)}</div>' if state.error else "")
+            + "</div>"
+        )
+
+    def __repr__(self) -> str:
+        return self._text
+
+    def _repr_html_(self) -> str:
+        return self._html
+
+
+def _numbers(state: State) -> str:
+    of = "" if state.total is None else f" of {state.total:,}"
+    left = "" if state.remaining is None or state.error else f" · {state.remaining:.0f} s left"
+    return (
+        f"{state.rows:,}{of} rows · {state.rate:,.0f} rows/s · {state.nbytes / 1e6:,.1f} MB · {state.seconds:.1f} s"
+        f"{'' if state.phase == 'done' else left}"
+    )
+
+
+class HtmlView:
+    """HTML that is replaced: for kernels without ipywidgets."""
+
+    interval = 0.25
+
+    def open(self, state: State) -> None:
+        self._handle: Any = display(Picture(state), display_id=True)
+
+    def update(self, state: State) -> None:
+        self._handle.update(Picture(state))
+
+    def close(self, state: State) -> None:
+        self._handle.update(Picture(state))
+
+
+class WidgetView:
+    """A live ipywidgets bar. At the end static HTML replaces it: JupyterLab does not save a widget's state."""
+
+    interval = 0.1
+
+    def open(self, state: State) -> None:
+        self._title = ipywidgets.HTML()
+        self._numbers = ipywidgets.HTML()
+        self._bar = ipywidgets.FloatProgress(min=0, max=1, layout={"width": "100%", "height": "14px"})
+        if state.total is None:
+            self._bar.value, self._bar.bar_style = 1.0, "info"
+        box = ipywidgets.VBox([self._title, self._bar, self._numbers], layout={"max_width": "640px"})
+        self.update(state)
+        bundle = {
+            "application/vnd.jupyter.widget-view+json": {
+                "version_major": 2,
+                "version_minor": 0,
+                "model_id": box.model_id,
+            },
+            "text/plain": str(state),
+        }
+        self._handle: Any = display(bundle, raw=True, display_id=True)
+
+    def update(self, state: State) -> None:
+        self._title.value = f"<b>{html.escape(state.phase)}</b> <code>{html.escape(state.label)}</code>"
+        self._numbers.value = _numbers(state)
+        if state.fraction is not None:
+            self._bar.value = state.fraction
+
+    def close(self, state: State) -> None:
+        self.update(state)
+        self._handle.update(Picture(state))

@@ -1,0 +1,175 @@
+"""The one loop: source ─chunks─▶ convert ─▶ encode ─▶ writer ─▶ database. The only file that sees both ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pyarrow as pa
+from sqlalchemy.exc import SQLAlchemyError
+
+from dataloader import catalog, engine as engines
+from dataloader.convert import Converter
+from dataloader.errors import DataLoaderError, translate
+from dataloader.guard import Lifeline, guarded
+from dataloader.plan import LoadOptions, LoadPlan, Offer, Target, make_plan
+from dataloader.progress import Progress
+from dataloader.report import LoadReport
+from dataloader.writers import Writer, writer_for
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from dataloader.sources import Source
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Rows ready to be sent: their place in the source, their number, and what the writer encoded."""
+
+    first_row: int
+    rows: int
+    encoded: Any
+    nbytes: int
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a load has done so far."""
+
+    read: int = 0
+    loaded: int = 0
+    chunks: int = 0
+    nbytes: int = 0
+
+    def add(self, chunk: Chunk, stored: int) -> None:
+        self.read += chunk.rows
+        self.loaded += stored
+        self.chunks += 1
+        self.nbytes += chunk.nbytes
+
+
+async def load(source: Source, table: str | sa.Table, options: LoadOptions) -> LoadReport:
+    """Plan a load and carry it out in one transaction."""
+    engine = engines.resolve(options.engine)
+    async with Progress(f"{source.name} → {table}", source.rows, options.progress) as progress:
+        with translated(engine):
+            decided = await guarded(lambda line: _plan_on(engine, source, table, options, line))
+            progress.phase("loading")
+            tally = await guarded(lambda line: _write(engine, source, decided, progress, line))
+    return _report(decided, tally, progress.state.seconds)
+
+
+async def plan(source: Source, table: str | sa.Table, options: LoadOptions) -> LoadPlan:
+    """Decide a load; nothing is written."""
+    engine = engines.resolve(options.engine)
+    with translated(engine):
+        return await guarded(lambda line: _plan_on(engine, source, table, options, line))
+
+
+@contextlib.contextmanager
+def translated(engine: AsyncEngine, first_row: int = 0) -> Iterator[None]:
+    """Turn what the driver raises into our errors, with the database's place and the row's position."""
+    try:
+        yield
+    except DataLoaderError:
+        raise
+    except Exception as error:
+        if not _is_drivers(error):
+            raise
+        raise translate(error, engines.place_of(engine), first_row=first_row) from error
+
+
+def _is_drivers(error: Exception) -> bool:
+    """An error of SQLAlchemy, of a driver or of the network; any other is a bug and stays what it is."""
+    modules = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    known = {"asyncpg", "aiosqlite", "sqlite3", "psycopg"}
+    return isinstance(error, (SQLAlchemyError, OSError)) or bool(modules & known) or "different loop" in str(error)
+
+
+async def _plan_on(
+    engine: AsyncEngine, source: Source, table: str | sa.Table, options: LoadOptions, line: Lifeline
+) -> LoadPlan:
+    target = Target.of(table, engine.dialect.name)
+    line.progress()
+    async with engine.connect() as connection:
+        line.hold(await engines.driver_of(connection))
+        found = await catalog.describe(connection, target.name)
+    offer = Offer(source.name, source.schema, source.rows)
+    return make_plan(offer, target, found, options, engine.dialect, engines.place_of(engine))
+
+
+async def _write(
+    engine: AsyncEngine, source: Source, decided: LoadPlan, progress: Progress, line: Lifeline
+) -> Tally:
+    """One transaction: the table as planned, every chunk, the commit."""
+    writer = writer_for(decided, engine.dialect)
+    tally = Tally()
+    line.progress()
+    async with engines.transaction(engine) as connection:
+        line.hold(await engines.driver_of(connection))
+        await catalog.prepare(connection, decided)
+        line.rest()
+        async with contextlib.aclosing(ahead(_chunks(source, decided, writer))) as chunks:
+            async for chunk in chunks:
+                line.progress()
+                with translated(engine, chunk.first_row):
+                    stored = await writer.write(connection, chunk.encoded, line)
+                line.rest()
+                tally.add(chunk, chunk.rows if stored is None else stored)
+                progress.state.advance(chunk.rows, chunk.nbytes)
+        progress.phase("committing")
+        line.progress()
+    return tally
+
+
+async def _chunks(source: Source, decided: LoadPlan, writer: Writer) -> AsyncGenerator[Chunk]:
+    """Read, convert and encode, each chunk in a thread."""
+    convert = Converter(decided.columns)
+
+    def made(batch: pa.RecordBatch, first_row: int) -> Chunk:
+        encoded, nbytes = writer.encode(convert(batch, first_row))
+        return Chunk(first_row, batch.num_rows, encoded, nbytes)
+
+    first_row = 0
+    async for batch in source.chunks(decided.chunk_rows):
+        yield await asyncio.to_thread(made, batch, first_row)
+        first_row += batch.num_rows
+
+
+async def ahead(items: AsyncGenerator[T]) -> AsyncGenerator[T]:
+    """Yield `items`, the next one being made while the last one is used: never more than two exist."""
+    making = asyncio.ensure_future(anext(items, None))
+    try:
+        while (item := await making) is not None:
+            making = asyncio.ensure_future(anext(items, None))
+            yield item
+    finally:
+        making.cancel()
+        await asyncio.wait({making})
+        if not making.cancelled():
+            making.exception()  # looked at, or asyncio complains that nobody did
+        await items.aclose()
+
+
+def _report(decided: LoadPlan, tally: Tally, seconds: float) -> LoadReport:
+    return LoadReport(
+        source=decided.source,
+        table=str(decided.table.name),
+        place=decided.place,
+        read=tally.read,
+        loaded=tally.loaded,
+        rejected=0,
+        skipped=tally.read - tally.loaded,
+        chunks=tally.chunks,
+        nbytes=tally.nbytes,
+        seconds=seconds,
+        method=decided.method,
+        reason=decided.reason,
+    )

@@ -1,0 +1,438 @@
+"""LoadOptions and LoadPlan: source columns x table x options -> every decision of a load. Pure: no I/O."""
+
+from __future__ import annotations
+
+import difflib
+import html
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.schema import CreateTable, DropTable
+
+from dataloader.errors import PlanError, SchemaMismatch, UnsafeCast, UnsupportedType
+from dataloader.schema import (
+    DECIMAL256_DIGITS,
+    TYPES,
+    Column,
+    ColumnType,
+    TableName,
+    TableSchema,
+    carrier,
+    check_identifier,
+    created_type,
+    family,
+    parse_table_name,
+    parse_type,
+    plain,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.engine import URL, Dialect
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+IF_EXISTS = ("append", "fail", "truncate", "replace")
+METHODS = ("auto", "copy", "insert")
+PROGRESS = ("auto", "widget", "html", "text", "log", "none")
+CHUNK_ROWS = {"copy": 50_000, "insert": 10_000}
+"""Rows per chunk where none are asked for: below it round trips show, above it only memory grows."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """The keyword options that every loader shares; see `load_dataframe` for their meaning."""
+
+    engine: AsyncEngine | str | URL | None = None
+    if_exists: str = "append"
+    method: str = "auto"
+    chunk_rows: int | None = None
+    dtype: Mapping[str, Any] | None = None
+    progress: str = "auto"
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> LoadOptions:
+        """Check names and values.
+
+        Raises
+        ------
+        PlanError
+            Naming the option, the value and what is allowed.
+        """
+        names = [one.name for one in fields(cls)]
+        for name in given:
+            if name not in names:
+                raise PlanError(f"there is no option {name!r}", hint=_did_you_mean(name, names))
+        options = cls(**given)
+        for name, allowed in (("if_exists", IF_EXISTS), ("method", METHODS), ("progress", PROGRESS)):
+            value = getattr(options, name)
+            if value not in allowed:
+                raise PlanError(f"{name}={value!r} is unknown", hint=_did_you_mean(value, allowed))
+        rows = options.chunk_rows
+        if rows is not None and (not isinstance(rows, int) or isinstance(rows, bool) or rows < 1):
+            raise PlanError(f"chunk_rows={rows!r} is not a number of rows", hint="Pass an integer from 1 up.")
+        return options
+
+
+def _did_you_mean(given: object, known: tuple[str, ...] | list[str]) -> str:
+    close = difflib.get_close_matches(str(given), known, n=1)
+    return f"{f'Did you mean {close[0]!r}? ' if close else ''}The choices are: {', '.join(known)}."
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The table that the caller named, and its definition if it came as a SQLAlchemy Table."""
+
+    name: TableName
+    definition: sa.Table | None = None
+
+    @classmethod
+    def of(cls, table: str | sa.Table, dialect: str) -> Target:
+        definition = table if isinstance(table, sa.Table) else None
+        if definition is not None:
+            name = TableName(definition.schema, definition.name)
+        else:
+            name = parse_table_name(table)  # type: ignore[arg-type]
+        check_identifier(name.name, "table name", dialect)
+        if name.schema is not None:
+            check_identifier(name.schema, "schema name", dialect)
+        return cls(name, definition)
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnPlan:
+    """What happens to one column.
+
+    Attributes
+    ----------
+    source : pyarrow.DataType
+        What the source offers.
+    target : ColumnType
+        What the table holds.
+    carrier : pyarrow.DataType
+        The Arrow type in which the values travel.
+    as_text : bool
+        Whether the values travel as text that the server reads.
+    verdict : str
+        ``exact``: every value fits. ``checked``: each value is looked at, and refused if it would change.
+    """
+
+    name: str
+    source: pa.DataType
+    target: ColumnType
+    carrier: pa.DataType
+    as_text: bool
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """Everything that a load will do, decided and printable; making one writes nothing.
+
+    Attributes
+    ----------
+    source : str
+        What is loaded.
+    rows : int or None
+        How many rows, None if the source does not know.
+    place : str
+        The database.
+    table : TableSchema
+        The table as it will be when the rows arrive.
+    columns : tuple of ColumnPlan
+        One for each column of the source, in its order.
+    statements : tuple of str
+        The DDL that runs first, inside the load's transaction.
+    method, reason : str
+        ``copy`` or ``insert``, and why.
+    chunk_rows : int
+        Rows per chunk.
+    creates : bool
+        Whether the load makes the table.
+    """
+
+    source: str
+    rows: int | None
+    place: str
+    table: TableSchema
+    columns: tuple[ColumnPlan, ...]
+    statements: tuple[str, ...]
+    method: str
+    reason: str
+    chunk_rows: int
+    creates: bool
+
+    @property
+    def transactions(self) -> str:
+        return "one transaction: every row is there, or none"
+
+    def __str__(self) -> str:
+        rows = "an unknown number of rows" if self.rows is None else f"{self.rows:,} rows"
+        width = max((len(column.name) for column in self.columns), default=0)
+        lines = [f"load {self.source} ({rows}) into {self.table.name} of {self.place}"]
+        lines += [f"  {c.name:<{width}}  {c.source} → {c.target}  ({c.verdict})" for c in self.columns]
+        lines += [f"  first: {' '.join(statement.split())}" for statement in self.statements]
+        lines.append(f"  method: {self.method}, because {self.reason}")
+        lines.append(f"  chunks: {self.chunk_rows:,} rows each, in {self.transactions}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        rows = "an unknown number of rows" if self.rows is None else f"{self.rows:,} rows"
+        cells = "".join(
+            "<tr>" + "".join(f"<td style='text-align:left'>{html.escape(str(cell))}</td>" for cell in line) + "</tr>"
+            for line in [(c.name, c.source, c.target, c.verdict) for c in self.columns]
+        )
+        head = "".join(f"<th style='text-align:left'>{name}</th>" for name in ("column", "source", "table", "verdict"))
+        first = "".join(f"<pre>{html.escape(statement.strip())}</pre>" for statement in self.statements)
+        return (
+            f"<div><b>load {html.escape(self.source)}</b> ({rows}) into "
+            f"<code>{html.escape(str(self.table.name))}</code> of {html.escape(self.place)}"
+            f"<table><thead><tr>{head}</tr></thead><tbody>{cells}</tbody></table>{first}"
+            f"<div>method <b>{self.method}</b>, because {html.escape(self.reason)}</div>"
+            f"<div>chunks of {self.chunk_rows:,} rows, in {self.transactions}</div></div>"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a source says of itself: its name, columns and number of rows."""
+
+    name: str
+    schema: pa.Schema
+    rows: int | None
+
+
+def make_plan(
+    offer: Offer,
+    target: Target,
+    found: TableSchema | None,
+    options: LoadOptions,
+    dialect: Dialect,
+    place: str,
+) -> LoadPlan:
+    """Decide a load.
+
+    Raises
+    ------
+    PlanError
+        When the options, the source's columns and the table do not go together.
+    """
+    for name in offer.schema.names:
+        check_identifier(name, "column name", dialect.name)
+    if found is not None and options.if_exists == "fail":
+        hint = "Choose if_exists='append', 'truncate' or 'replace', or another table."
+        raise PlanError(f"the table {found.name} exists already", hint=hint)
+    creates = found is None or options.if_exists == "replace"
+    definition = _definition(offer.schema, target, found, options, dialect) if creates else None
+    table = found if definition is None else _schema_of(definition, dialect)
+    assert table is not None
+    _check_columns(offer.schema.names, table)
+    columns = tuple(_column_plan(offered, table.column(offered.name)) for offered in offer.schema)
+    method, reason = _method(options.method, columns, table, dialect)
+    return LoadPlan(
+        offer.name,
+        offer.rows,
+        place,
+        table,
+        columns,
+        _statements(definition, found, options, dialect),
+        method,
+        reason,
+        options.chunk_rows or CHUNK_ROWS[method],
+        creates,
+    )
+
+
+def _definition(
+    schema: pa.Schema,
+    target: Target,
+    found: TableSchema | None,
+    options: LoadOptions,
+    dialect: Dialect,
+) -> sa.Table:
+    """The table to create, under the qualified name of the one it replaces."""
+    name = found.name if found is not None else target.name
+    if target.definition is not None:
+        return target.definition.to_metadata(sa.MetaData(), schema=name.schema)
+    if not schema.names:
+        hint = "Pass a source with at least one column, or create the table first."
+        raise PlanError(f"the table {name} cannot be created without columns", hint=hint)
+    chosen = _chosen_types(options, schema)
+    columns = [
+        sa.Column(one.name, chosen.get(one.name) or created_type(one.name, one.type, dialect)) for one in schema
+    ]
+    return sa.Table(name.name, sa.MetaData(), *columns, schema=name.schema)
+
+
+def _chosen_types(options: LoadOptions, schema: pa.Schema) -> dict[str, sa.types.TypeEngine[Any]]:
+    """The types of dtype=, each an object: a class is called."""
+    types: dict[str, sa.types.TypeEngine[Any]] = {}
+    for name, given in (options.dtype or {}).items():
+        if name not in schema.names:
+            hint = _did_you_mean(name, schema.names)
+            raise PlanError(f"dtype= names {name!r}, which the source does not have", hint=hint)
+        chosen = given() if isinstance(given, type) else given
+        if not isinstance(chosen, sa.types.TypeEngine):
+            hint = "Pass a SQLAlchemy type, like sqlalchemy.Numeric(12, 4)."
+            raise PlanError(f"dtype[{name!r}] is {given!r}", hint=hint)
+        types[name] = chosen
+    return types
+
+
+def _schema_of(table: sa.Table, dialect: Dialect) -> TableSchema:
+    """How the catalog will describe a table that SQLAlchemy creates."""
+    columns = tuple(
+        Column(
+            column.name,
+            parse_type(column.type.compile(dialect=dialect), dialect.name),
+            nullable=bool(column.nullable),
+            has_default=column.server_default is not None
+            or column.identity is not None
+            or column is table.autoincrement_column,
+            generated=column.computed is not None,
+        )
+        for column in table.columns
+    )
+    return TableSchema(TableName(table.schema, table.name), columns)
+
+
+def _statements(
+    definition: sa.Table | None, found: TableSchema | None, options: LoadOptions, dialect: Dialect
+) -> tuple[str, ...]:
+    quote = dialect.identifier_preparer.quote_identifier
+    if definition is not None:
+        create = str(CreateTable(definition).compile(dialect=dialect)).strip()
+        drop = str(DropTable(definition).compile(dialect=dialect)).strip()
+        return (create,) if found is None else (drop, create)
+    assert found is not None
+    name = ".".join(quote(part) for part in (found.name.schema, found.name.name) if part is not None)
+    if options.if_exists == "truncate":
+        return (f"TRUNCATE TABLE {name}" if dialect.name == "postgresql" else f"DELETE FROM {name}",)
+    return (f"LOCK TABLE {name} IN ROW EXCLUSIVE MODE",) if dialect.name == "postgresql" else ()
+
+
+def _check_columns(offered: list[str], table: TableSchema) -> None:
+    known = [column.name for column in table.columns]
+    unknown = [name for name in offered if name not in known]
+    missing = [column.name for column in table.columns if column.required and column.name not in offered]
+    generated = [column.name for column in table.columns if column.generated and column.name in offered]
+    if not (unknown or missing or generated):
+        return
+    problems = [
+        f"{problem}: {', '.join(map(repr, names))}"
+        for problem, names in (
+            ("not in the table", unknown),
+            ("required by the table but not in the source", missing),
+            ("computed by the database", generated),
+        )
+        if names
+    ]
+    facts = f"source: {', '.join(offered)}; table: {', '.join(known)}"
+    raise SchemaMismatch(
+        f"the columns do not match {table.name} ({facts}). {'; '.join(problems)}",
+        hint=_rename_hint(unknown, known) or "Rename, add or drop columns of the source so that they agree.",
+    )
+
+
+def _rename_hint(unknown: list[str], known: list[str]) -> str | None:
+    folded = {name.casefold(): name for name in known}
+    for name in unknown:
+        close = difflib.get_close_matches(name.casefold(), folded, n=1)
+        if close:
+            return f"Did you mean {folded[close[0]]!r} instead of {name!r}?"
+    return None
+
+
+def _column_plan(offered: pa.Field, column: Column) -> ColumnPlan:
+    source, target = plain(offered.type), column.type
+    check_cast(offered.name, source, target)
+    chosen = carrier(target, source)
+    as_text = chosen is None or pa.types.is_decimal256(chosen)
+    chosen = pa.string() if chosen is None else chosen
+    verdict = "exact" if keeps_every_value(source, chosen, target) else "checked"
+    return ColumnPlan(offered.name, offered.type, target, chosen, as_text, verdict)
+
+
+def check_cast(name: str, source: pa.DataType, target: ColumnType) -> None:
+    """Refuse a source type none of whose values can be stored unchanged.
+
+    Raises
+    ------
+    UnsafeCast
+        For a naive timestamp into timestamptz, and an aware one into timestamp.
+    UnsupportedType
+        For any other pair that the type table does not accept.
+    """
+    offered = family(source)
+    precision, scale = target.precision or 0, target.scale or 0
+    storable = precision <= DECIMAL256_DIGITS and 0 <= scale <= max(precision, 0)
+    if storable and (offered == "null" or offered in TYPES[target.kind].accepts):
+        return
+    what = f"column {name!r}: {source} cannot be stored as {target}"
+    if {offered, target.kind} == {"timestamp", "timestamptz"}:
+        hint = {
+            "timestamp": "Say what the times mean: df[c] = df[c].dt.tz_localize('Europe/Berlin').",
+            "timestamptz": "Choose the wall clock: df[c] = df[c].dt.tz_convert('UTC').dt.tz_localize(None).",
+        }[offered or ""]
+        raise UnsafeCast(what, hint=hint)
+    raise UnsupportedType(what, hint="Convert the column in the source, for example to text, or change the table.")
+
+
+def keeps_every_value(source: pa.DataType, chosen: pa.DataType, target: ColumnType) -> bool:
+    """Whether no value of `source` can be refused by `chosen`, so that nothing needs a look."""
+    if target.length is not None:
+        return False
+    if target.kind == "other":
+        return False
+    if source.equals(chosen) or pa.types.is_null(source):
+        return True
+    if pa.types.is_decimal(chosen):
+        return _fits_decimal(source, chosen)
+    if pa.types.is_integer(source) and pa.types.is_integer(chosen):
+        unsigned = pa.types.is_unsigned_integer(source) and not pa.types.is_unsigned_integer(chosen)
+        return source.bit_width + unsigned <= chosen.bit_width
+    if pa.types.is_floating(source) and pa.types.is_floating(chosen):
+        return bool(source.bit_width <= chosen.bit_width)
+    if pa.types.is_timestamp(source) and pa.types.is_timestamp(chosen):
+        return source.unit in {"s", "ms", "us"} and chosen.unit == "us"
+    return family(source) == family(chosen) == "string"
+
+
+def _fits_decimal(source: pa.DataType, chosen: pa.DataType) -> bool:
+    if pa.types.is_integer(source):
+        return bool(chosen.precision - chosen.scale >= _INTEGER_DIGITS[source.bit_width])
+    if not pa.types.is_decimal(source) or source.scale > chosen.scale:
+        return False
+    return bool(source.precision - source.scale <= chosen.precision - chosen.scale)
+
+
+_INTEGER_DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
+
+
+def _method(asked: str, columns: tuple[ColumnPlan, ...], table: TableSchema, dialect: Dialect) -> tuple[str, str]:
+    obstacle = _copy_obstacle(columns, table, dialect)
+    if asked == "copy" and obstacle:
+        hint = "Leave method='auto', which chooses insert here."
+        raise PlanError(f"COPY cannot write to {table.name}: {obstacle}", hint=hint)
+    if asked == "insert":
+        return "insert", "you asked for it"
+    if obstacle:
+        return "insert", obstacle
+    return "copy", "PostgreSQL takes rows fastest by binary COPY"
+
+
+def _copy_obstacle(columns: tuple[ColumnPlan, ...], table: TableSchema, dialect: Dialect) -> str | None:
+    if dialect.name != "postgresql":
+        return f"{dialect.name} has no COPY"
+    if dialect.driver != "asyncpg":
+        return f"the driver {dialect.driver} is not asyncpg"
+    if table.copy_refused:
+        return table.copy_refused
+    if not columns:
+        return "the source has no columns"
+    text = [f"{column.name} ({column.target})" for column in columns if column.as_text]
+    return f"binary COPY cannot carry {', '.join(text)}" if text else None

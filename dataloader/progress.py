@@ -1,0 +1,197 @@
+"""What a running load shows: one state, and views of it for a terminal and for a log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+TICK_SECONDS = 0.1
+"""The heartbeat draws, and wakes the loop: without it a kernel's stop button waits for the statement's end."""
+LOG_SECONDS = 30.0
+LOG_STEPS = 10
+VARIABLE = "DATALOADER_PROGRESS"
+
+
+class State:
+    """What a view may show of a load: numbers and words, no display code."""
+
+    def __init__(self, label: str, total: int | None) -> None:
+        self.label = label
+        self.total = total
+        self.phase = "planning"
+        self.rows = 0
+        self.nbytes = 0
+        self.chunks = 0
+        self.error: str | None = None
+        self._started = time.perf_counter()
+        self._seconds: float | None = None
+
+    def advance(self, rows: int, nbytes: int) -> None:
+        self.rows += rows
+        self.nbytes += nbytes
+        self.chunks += 1
+
+    def finish(self, phase: str, error: str | None = None) -> None:
+        self.phase, self.error = phase, error
+        self._seconds = self.seconds
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._started if self._seconds is None else self._seconds
+
+    @property
+    def rate(self) -> float:
+        return self.rows / self.seconds if self.seconds else 0.0
+
+    @property
+    def fraction(self) -> float | None:
+        return min(1.0, self.rows / self.total) if self.total else None
+
+    @property
+    def remaining(self) -> float | None:
+        return (self.total - self.rows) / self.rate if self.total and self.rate else None
+
+    def __str__(self) -> str:
+        share = "" if self.fraction is None else f"{self.fraction:.0%} "
+        of = "" if self.total is None else f" of {self.total:,}"
+        text = f"{self.label}: {self.phase} {share}{self.rows:,}{of} rows in {self.seconds:.1f} s"
+        return f"{text} ({self.rate:,.0f} rows/s)" + (f" - {self.error}" if self.error else "")
+
+
+class View(Protocol):
+    """Shows a state. `interval` is the least time between two updates, in seconds."""
+
+    interval: float
+
+    def open(self, state: State) -> None: ...
+    def update(self, state: State) -> None: ...
+    def close(self, state: State) -> None: ...
+
+
+class NoView:
+    interval = 3600.0
+
+    def open(self, state: State) -> None: ...
+    def update(self, state: State) -> None: ...
+    def close(self, state: State) -> None: ...
+
+
+class LogView:
+    """One line for each tenth of the rows or half minute: short in a log of CI, cron or papermill."""
+
+    interval = TICK_SECONDS
+
+    def open(self, state: State) -> None:
+        self._step, self._printed = 0, state.seconds
+
+    def update(self, state: State) -> None:
+        step = int((state.fraction or 0.0) * LOG_STEPS)
+        if (self._step < step < LOG_STEPS) or state.seconds - self._printed > LOG_SECONDS:
+            self._step, self._printed = step, state.seconds
+            self.close(state)
+
+    def close(self, state: State) -> None:
+        sys.stderr.write(f"{state}\n")
+        sys.stderr.flush()
+
+
+class TextView:
+    """A bar in a terminal."""
+
+    interval = TICK_SECONDS
+
+    def open(self, state: State) -> None:
+        from tqdm import tqdm  # noqa: PLC0415 - only a terminal needs it
+
+        self._bar: Any = tqdm(total=state.total, desc=state.label, unit=" rows", unit_scale=True)
+
+    def update(self, state: State) -> None:
+        self._bar.set_postfix_str(state.phase, refresh=False)
+        self._bar.update(state.rows - self._bar.n)
+
+    def close(self, state: State) -> None:
+        self.update(state)
+        self._bar.close()
+
+
+def choose_view(asked: str) -> View:
+    """The view of ``progress=``; for ``auto`` the one that fits where this process runs."""
+    name = os.environ.get(VARIABLE, "auto") if asked == "auto" else asked
+    if name == "auto":
+        name = _surroundings()
+    if name in {"widget", "html"}:
+        from dataloader import notebook  # noqa: PLC0415 - ipywidgets is loaded only in a kernel
+
+        return notebook.WidgetView() if name == "widget" else notebook.HtmlView()
+    return {"text": TextView, "log": LogView}.get(name, NoView)()
+
+
+def _surroundings() -> str:
+    """Where this process runs, read from what is imported already."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if getattr(shell, "kernel", None) is not None:
+        return "widget" if _importable("ipywidgets") else "html"
+    return "text" if sys.stderr.isatty() else "log"
+
+
+def _importable(name: str) -> bool:
+    with contextlib.suppress(ImportError):
+        __import__(name)
+        return True
+    return False
+
+
+class Progress:
+    """Keeps a view up to date while a load runs; a view that fails is dropped, the load goes on."""
+
+    def __init__(self, label: str, total: int | None, asked: str) -> None:
+        self.state = State(label, total)
+        self._asked = asked
+        self._view: View = NoView()
+        self._drawn = 0.0
+        self._beating: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        with self._safely():
+            self._view = choose_view(self._asked)
+            self._view.open(self.state)
+        self._beating = asyncio.create_task(self._beat())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        if self._beating is not None:
+            self._beating.cancel()
+        if kind is None:
+            self.state.finish("done")
+        elif issubclass(kind, asyncio.CancelledError):
+            self.state.finish("cancelled", "nothing was written")
+        else:
+            self.state.finish("failed", str(error))
+        with self._safely():
+            self._view.close(self.state)
+
+    def phase(self, name: str) -> None:
+        self.state.phase = name
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            if self.state.seconds - self._drawn >= self._view.interval:
+                self._drawn = self.state.seconds
+                with self._safely():
+                    self._view.update(self.state)
+
+    @contextlib.contextmanager
+    def _safely(self) -> Any:
+        try:
+            yield
+        except Exception:
+            self._view = NoView()

@@ -1,0 +1,489 @@
+"""What comes in: every kind of data becomes a Source of Arrow batches. The only place that knows pandas."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sys
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import pyarrow as pa
+
+from dataloader.errors import PlanError, SchemaMismatch, UnsupportedType, ValidationError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
+Row = Mapping[str, Any] | Sequence[Any]
+
+PEEKED_ROWS = 10_000
+"""How many rows are read to learn the columns of a stream of rows."""
+
+
+class Source(Protocol):
+    """Rows to load, as Arrow batches.
+
+    Attributes
+    ----------
+    name : str
+        What the user would call it, for plans and reports.
+    schema : pyarrow.Schema
+        The columns it offers. A batch has these columns; a column's type may differ from batch
+        to batch where the rows do (CSV text, dicts), and the converter answers for that.
+    rows : int or None
+        How many rows there are, None if nobody knows.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def schema(self) -> pa.Schema: ...
+    @property
+    def rows(self) -> int | None: ...
+
+    def chunks(self, chunk_rows: int) -> AsyncIterator[pa.RecordBatch]:
+        """Yield batches of exactly `chunk_rows` rows, the last one of fewer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArrowSource:
+    """A source that is read by blocking calls: each step of the reading runs in a thread."""
+
+    name: str
+    schema: pa.Schema
+    rows: int | None
+    batches: Callable[[int], Iterator[pa.RecordBatch]]
+
+    async def chunks(self, chunk_rows: int) -> AsyncIterator[pa.RecordBatch]:
+        reading = self.batches(chunk_rows)
+        while (batch := await asyncio.to_thread(next, reading, None)) is not None:
+            yield batch
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncBatchSource:
+    """An asynchronous stream of batches; `first` is the one that was read for its schema."""
+
+    name: str
+    schema: pa.Schema
+    rows: int | None
+    first: pa.RecordBatch
+    rest: AsyncIterator[pa.RecordBatch]
+
+    async def chunks(self, chunk_rows: int) -> AsyncIterator[pa.RecordBatch]:
+        cutter = Cutter(chunk_rows)
+        for chunk in cutter.cut(self.first):
+            yield chunk
+        async for batch in self.rest:
+            for chunk in cutter.cut(_as_batch(batch)):
+                yield chunk
+        for chunk in cutter.rest():
+            yield chunk
+
+
+@dataclass(frozen=True, slots=True)
+class RowSource:
+    """A stream of rows that were made dicts; `first` are those that were read for the schema."""
+
+    name: str
+    schema: pa.Schema
+    rows: int | None
+    first: list[Row]
+    rest: AsyncIterator[list[Row]]
+    columns: tuple[str, ...]
+
+    async def chunks(self, chunk_rows: int) -> AsyncIterator[pa.RecordBatch]:
+        waiting, first_row = self.first, 0
+        async for block in self.rest:
+            waiting = waiting + block
+            while len(waiting) >= chunk_rows:
+                yield await asyncio.to_thread(self._batch, waiting[:chunk_rows], first_row)
+                waiting, first_row = waiting[chunk_rows:], first_row + chunk_rows
+        for start in range(0, len(waiting), chunk_rows):
+            rows = waiting[start : start + chunk_rows]
+            yield await asyncio.to_thread(self._batch, rows, first_row + start)
+
+    def _batch(self, rows: list[Row], first_row: int) -> pa.RecordBatch:
+        columns = _columns_of(rows, self.columns, first_row)
+        arrays = [
+            _row_array(field.name, values, field.type, first_row)
+            for field, values in zip(self.schema, columns, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(arrays, names=self.schema.names)
+
+
+class Cutter:
+    """Cuts batches of any size into chunks of one size, without copying what already fits."""
+
+    def __init__(self, chunk_rows: int) -> None:
+        self._chunk_rows = chunk_rows
+        self._waiting: list[pa.RecordBatch] = []
+        self._rows = 0
+
+    def cut(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        while self._rows + batch.num_rows >= self._chunk_rows:
+            missing = self._chunk_rows - self._rows
+            yield from self._flush(batch.slice(0, missing))
+            batch = batch.slice(missing)
+        self._waiting.append(batch)
+        self._rows += batch.num_rows
+
+    def rest(self) -> Iterator[pa.RecordBatch]:
+        if self._rows:
+            yield from self._flush()
+
+    def _flush(self, *last: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        parts = [part for part in (*self._waiting, *last) if part.num_rows]
+        self._waiting, self._rows = [], 0
+        yield _joined(parts)
+
+
+def _joined(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
+    if len(parts) == 1:
+        return parts[0]
+    whole = pa.Table.from_batches(parts).unify_dictionaries().combine_chunks()
+    return whole.to_batches()[0]
+
+
+def cut_all(batches: Iterable[pa.RecordBatch], chunk_rows: int) -> Iterator[pa.RecordBatch]:
+    """Cut a blocking stream of batches into chunks."""
+    cutter = Cutter(chunk_rows)
+    for batch in batches:
+        yield from cutter.cut(batch)
+    yield from cutter.rest()
+
+
+def open_dataframe(data: object) -> ArrowSource:
+    """Open a table-like object: pandas, polars, pyarrow, a dict of columns, or anything that speaks Arrow.
+
+    Raises
+    ------
+    PlanError
+        When the object is not a table, or its column names are not unique.
+    UnsupportedType
+        When a column mixes types that Arrow cannot hold together.
+    """
+    source = _open(data)
+    check_names(source.schema.names)
+    return source
+
+
+def _open(data: object) -> ArrowSource:
+    if _is_pandas(data):
+        return _open_pandas(data)
+    if isinstance(data, pa.RecordBatch):
+        data = pa.Table.from_batches([data])
+    if isinstance(data, pa.Table):
+        return _open_table(data, "Arrow table")
+    if isinstance(data, pa.RecordBatchReader):
+        return open_reader(data, None)
+    if isinstance(data, Mapping):
+        return _open_table(_table_of_columns(data), "dict of columns")
+    if hasattr(data, "__arrow_c_stream__"):
+        # A frame's capsule is cheap and can be asked again; a stream's is spent by the first reading.
+        reader = pa.RecordBatchReader.from_stream(data)
+        return open_reader(reader, _known_rows(data), type(data).__name__)
+    if hasattr(data, "__arrow_c_array__"):
+        return _open_table(pa.Table.from_batches([pa.record_batch(data)]), type(data).__name__)
+    raise PlanError(f"a {type(data).__name__} is not a table", hint=_better_loader(data))
+
+
+def _better_loader(data: object) -> str:
+    if isinstance(data, (list, tuple)) or hasattr(data, "__next__") or hasattr(data, "__anext__"):
+        return "Load rows with load_rows(rows, table), and record batches with load_batches(batches, table)."
+    if isinstance(data, str) or hasattr(data, "__fspath__"):
+        return "Load files with load_files(paths, table)."
+    if type(data).__name__ == "Series":
+        return "Make it a frame first: data.to_frame()."
+    return "Pass a DataFrame, an Arrow table, a dict of columns, or an object with __arrow_c_stream__."
+
+
+def _known_rows(data: object) -> int | None:
+    rows = getattr(data, "num_rows", getattr(data, "height", None))
+    return rows if isinstance(rows, int) else None
+
+
+def check_names(names: Sequence[object]) -> None:
+    """Refuse column names that are not unique.
+
+    Raises
+    ------
+    PlanError
+        Naming the ones that repeat.
+    """
+    twice = sorted({str(name) for name in names if names.count(name) > 1})
+    if twice:
+        hint = "Rename them, so that every column is named once."
+        raise PlanError(f"the source has columns with the same name: {', '.join(twice)}", hint=hint)
+
+
+def _open_table(table: pa.Table, name: str) -> ArrowSource:
+    def batches(chunk_rows: int) -> Iterator[pa.RecordBatch]:
+        return cut_all(table.to_batches(max_chunksize=chunk_rows), chunk_rows)
+
+    return ArrowSource(name, table.schema, table.num_rows, batches)
+
+
+def _table_of_columns(columns: Mapping[Any, Any]) -> pa.Table:
+    names = [_label(name) for name in columns]
+    arrays = [_inferred(name, values) for name, values in zip(names, columns.values(), strict=True)]
+    lengths = {len(array) for array in arrays}
+    if len(lengths) > 1:
+        facts = ", ".join(f"{name} has {len(array)}" for name, array in zip(names, arrays, strict=True))
+        raise PlanError(f"the columns differ in length: {facts}", hint="Give every column as many values.")
+    return pa.Table.from_arrays(arrays, names=names)
+
+
+def open_reader(reader: pa.RecordBatchReader, rows: int | None, name: str = "Arrow stream") -> ArrowSource:
+    """Open a stream of batches that can be read once."""
+    return ArrowSource(name, reader.schema, rows, lambda chunk_rows: cut_all(reader, chunk_rows))
+
+
+def _is_pandas(data: object) -> bool:
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(data, pandas.DataFrame)
+
+
+def _open_pandas(frame: Any) -> ArrowSource:
+    columns = _pandas_columns(frame)
+    check_names([name for name, _ in columns])
+    schema = pa.schema([pa.field(name, _pandas_type(name, series)) for name, series in columns])
+
+    def batches(chunk_rows: int) -> Iterator[pa.RecordBatch]:
+        for start in range(0, len(frame), chunk_rows):
+            part = slice(start, start + chunk_rows)
+            arrays = [
+                pa.array(series.iloc[part], type=field.type, from_pandas=True)
+                for field, (_, series) in zip(schema, columns, strict=True)
+            ]
+            yield _joined(pa.Table.from_arrays(arrays, schema=schema).to_batches())
+
+    return ArrowSource("DataFrame", schema, len(frame), batches)
+
+
+def _pandas_columns(frame: pd.DataFrame) -> list[tuple[str, pd.Series[Any]]]:
+    """The frame's columns; a named index is one too, an unnamed one is only pandas' row label."""
+    index = frame.index
+    named = [
+        (_label(name), index.get_level_values(level).to_series(index=index))
+        for level, name in enumerate(index.names)
+        if name is not None
+    ]
+    return named + [(_label(name), frame.iloc[:, position]) for position, name in enumerate(frame.columns)]
+
+
+def _label(name: object) -> str:
+    if isinstance(name, tuple):
+        hint = "Join its levels first: df.columns = ['_'.join(map(str, c)) for c in df.columns]."
+        raise PlanError(f"the column label {name!r} has several levels", hint=hint)
+    return str(name)
+
+
+def _pandas_type(name: str, series: pd.Series[Any]) -> pa.DataType:
+    """An object column's type is in its values, any other column's in its dtype."""
+    return _inferred(name, series if series.dtype == object else series.iloc[:0]).type
+
+
+def _inferred(name: str, values: Any) -> pa.Array:
+    try:
+        return pa.array(values, from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError, OverflowError) as error:
+        hint = "Give it one type, for example with .astype(str), or set the values that differ to None."
+        what = f"column {name!r} mixes values that do not go together: {_one_line(error)}"
+        raise UnsupportedType(what, hint=hint) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")
+
+
+def open_batches(batches: object) -> ArrowSource:
+    """Open record batches that come from a blocking iterable or reader."""
+    if isinstance(batches, pa.RecordBatchReader) or hasattr(batches, "__arrow_c_stream__"):
+        return open_dataframe(batches)
+    if not isinstance(batches, Iterable) or isinstance(batches, (str, bytes, Mapping)):
+        hint = "Pass a RecordBatchReader, or an iterable or async iterable of RecordBatch."
+        raise PlanError(f"a {type(batches).__name__} is not a stream of record batches", hint=hint)
+    reading = iter(batches)
+    first = _first_batch(next(reading, None))
+    stream = itertools.chain([first], (_as_batch(batch) for batch in reading))
+    check_names(first.schema.names)
+    return ArrowSource("batches", first.schema, None, lambda chunk_rows: cut_all(stream, chunk_rows))
+
+
+async def open_async_batches(batches: AsyncIterable[pa.RecordBatch]) -> AsyncBatchSource:
+    """Open record batches that come from an async iterable; its first batch is read for the schema."""
+    reading = aiter(batches)
+    first = _first_batch(await anext(reading, None))
+    check_names(first.schema.names)
+    return AsyncBatchSource("batches", first.schema, None, first, reading)
+
+
+def _first_batch(batch: object) -> pa.RecordBatch:
+    if batch is None:
+        hint = "Pass at least one batch, which may have no rows, or a RecordBatchReader, which has a schema."
+        raise PlanError("the stream has no batch, so its columns are unknown", hint=hint)
+    return _as_batch(batch)
+
+
+def _as_batch(batch: object) -> pa.RecordBatch:
+    if not isinstance(batch, pa.RecordBatch):
+        hint = "Yield pyarrow.RecordBatch objects: table.to_batches() gives them."
+        raise PlanError(f"the stream yields a {type(batch).__name__}", hint=hint)
+    return batch
+
+
+async def open_rows(rows: object, columns: Sequence[str] | None) -> RowSource:
+    """Open dicts, or tuples with their column names; the first rows are read to learn the types.
+
+    Raises
+    ------
+    PlanError
+        When `rows` is not a stream of dicts or tuples, or tuples come without `columns`.
+    """
+    if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, (Iterable, AsyncIterable)):
+        hint = "Pass an iterable or async iterable of dicts or tuples; load frames with load_dataframe."
+        raise PlanError(f"a {type(rows).__name__} is not a stream of rows", hint=hint)
+    known = len(rows) if isinstance(rows, Sequence) else None
+    blocks = _async_blocks(rows) if isinstance(rows, AsyncIterable) else _blocks(rows)
+    first = await anext(blocks, [])
+    names = tuple(columns) if columns is not None else _row_names(first)
+    check_names(names)
+    types = [_inferred(name, values).type for name, values in zip(names, _columns_of(first, names, 0), strict=True)]
+    schema = pa.schema(list(zip(names, types, strict=True)))
+    return RowSource("rows", schema, known, first, blocks, names)
+
+
+async def _blocks(rows: Iterable[Row]) -> AsyncIterator[list[Row]]:
+    reading = iter(rows)
+    while block := await asyncio.to_thread(lambda: list(itertools.islice(reading, PEEKED_ROWS))):
+        yield block
+
+
+async def _async_blocks(rows: AsyncIterable[Row]) -> AsyncIterator[list[Row]]:
+    block: list[Row] = []
+    async for row in rows:
+        block.append(row)
+        if len(block) == PEEKED_ROWS:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _row_names(rows: list[Row]) -> tuple[str, ...]:
+    """Every key of the first rows, in the order of appearance: the first dict may lack some."""
+    if not rows:
+        hint = "Pass columns=[...] so that an empty stream has columns."
+        raise PlanError("there are no rows, so the columns are unknown", hint=hint)
+    fields = getattr(rows[0], "_fields", None)
+    if fields is not None:
+        return tuple(fields)
+    if not isinstance(rows[0], Mapping):
+        hint = "Pass columns=[...] with the tuples' column names."
+        raise PlanError(f"the rows are {type(rows[0]).__name__}s without column names", hint=hint)
+    names = dict.fromkeys(key for row in rows if isinstance(row, Mapping) for key in row)
+    return tuple(_label(name) for name in names)
+
+
+def _columns_of(rows: list[Row], names: tuple[str, ...], first_row: int) -> list[list[Any]]:
+    for offset, row in enumerate(rows):
+        _check_row(row, names, first_row + offset)
+    if rows and not isinstance(rows[0], Mapping):
+        return [list(values) for values in zip(*rows, strict=True)]
+    return [[row.get(name) for row in rows] for name in names]  # type: ignore[union-attr]
+
+
+def _check_row(row: Row, names: tuple[str, ...], position: int) -> None:
+    if isinstance(row, Mapping):
+        unknown = [key for key in row if key not in names]
+        if unknown:
+            hint = f"The columns are {', '.join(names)}: drop the key, or pass columns=[...] with all of them."
+            raise SchemaMismatch(f"row {position} has the unknown key {unknown[0]!r}", hint=hint)
+    elif isinstance(row, (str, bytes)) or not isinstance(row, Sequence):
+        hint = "Yield dicts, or tuples together with columns=[...]."
+        raise PlanError(f"row {position} is a {type(row).__name__}", hint=hint)
+    elif len(row) != len(names):
+        hint = f"Give every row a value for each of: {', '.join(names)}."
+        raise SchemaMismatch(f"row {position} has {len(row)} values for {len(names)} columns", hint=hint)
+
+
+def _row_array(name: str, values: list[Any], kind: pa.DataType, first_row: int) -> pa.Array:
+    """Make the column in the type of the first rows, or in its own where these rows differ."""
+    for wanted in (kind, None):
+        try:
+            return pa.array(values, type=wanted, from_pandas=True)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError, OverflowError) as error:
+            problem = error
+    row, value = _odd_one(values, kind)
+    raise ValidationError(
+        f"row {first_row + row}, column {name!r}: {value} does not go with the {kind} values before it",
+        hint=f"Correct the value: {_one_line(problem)}.",
+        column=name,
+        row=first_row + row,
+        value=value,
+    ) from problem
+
+
+def _odd_one(values: list[Any], kind: pa.DataType) -> tuple[int, str]:
+    for position, value in enumerate(values):
+        try:
+            pa.array([value], type=kind, from_pandas=True)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError, OverflowError):
+            return position, repr(value)[:40]
+    return 0, repr(values[0])[:40]
+
+
+def to_row_dicts(data: object, *, chunk_rows: int = 2_000) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of a table as lists of dicts, for ``conn.execute(insert(t), rows)``.
+
+    Missing values (None, NaN, NaT, NA) come out as None, NumPy scalars as Python's own.
+
+    Parameters
+    ----------
+    data : DataFrame, Arrow table, dict of columns, ...
+        Whatever `load_dataframe` takes.
+    chunk_rows : int
+        Rows per list; never more than this many are Python objects at once.
+
+    Yields
+    ------
+    list of dict
+        At most `chunk_rows` rows, keyed by column name.
+
+    Raises
+    ------
+    PlanError
+        When `data` is not a table or a column name repeats.
+
+    Examples
+    --------
+    >>> from dataloader import to_row_dicts
+    >>> list(to_row_dicts({"id": [1, 2, 3]}, chunk_rows=2))
+    [[{'id': 1}, {'id': 2}], [{'id': 3}]]
+    """
+    for batch in open_dataframe(data).batches(chunk_rows):
+        yield batch.to_pylist()
+
+
+def to_tuples(data: object, *, chunk_rows: int = 2_000) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield the rows of a table as lists of tuples, for a driver's ``executemany``.
+
+    Parameters, exceptions and missing values are those of `to_row_dicts`.
+
+    Yields
+    ------
+    list of tuple
+        At most `chunk_rows` rows, in the order of the columns.
+
+    Examples
+    --------
+    >>> from dataloader import to_tuples
+    >>> list(to_tuples({"id": [1, 2], "name": ["a", None]}))
+    [[(1, 'a'), (2, None)]]
+    """
+    for batch in open_dataframe(data).batches(chunk_rows):
+        yield list(zip(*(column.to_pylist() for column in batch.columns), strict=True))

@@ -1,0 +1,27 @@
+"""Writers: each puts chunks into a table its own way. `writer_for` picks the one that the plan names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dataloader.writers.base import Writer
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
+
+    from dataloader.plan import LoadPlan
+
+__all__ = ["Writer", "writer_for"]
+
+
+def writer_for(plan: LoadPlan, dialect: Dialect) -> Writer:
+    """The writer of the plan's method; each is imported only when it is used."""
+    if plan.method == "copy":
+        from dataloader.writers.copy import CopyWriter  # noqa: PLC0415 - pgpq is loaded only for COPY
+
+        return CopyWriter(plan)
+    from dataloader.writers.insert import InsertWriter, SqliteWriter  # noqa: PLC0415 - as above
+
+    if dialect.driver == "aiosqlite":
+        return SqliteWriter(plan, dialect)
+    return InsertWriter(plan, dialect)

@@ -1,0 +1,156 @@
+"""INSERT: executemany through SQLAlchemy Core on any dialect, and the driver's own on SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
+
+from dataloader.engine import driver_of
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from dataloader.guard import Lifeline
+    from dataloader.plan import ColumnPlan, LoadPlan
+
+Rows = list[tuple[Any, ...]]
+
+
+class InsertWriter:
+    """Writes chunks by Core's executemany; what a driver's codec would change travels as text."""
+
+    def __init__(self, plan: LoadPlan, dialect: Dialect) -> None:
+        self._names = [f"p{position}" for position in range(len(plan.columns))]
+        self._python = [_python_values(column, dialect) for column in plan.columns]
+        values = [
+            _value(column, name, dialect) for column, name in zip(plan.columns, self._names, strict=True)
+        ]
+        self._statement = _insert(plan, values)
+
+    def encode(self, batch: pa.RecordBatch) -> tuple[list[dict[str, Any]], int]:
+        columns = [python(values) for python, values in zip(self._python, batch.columns, strict=True)]
+        rows = [dict(zip(self._names, row, strict=True)) for row in zip(*columns, strict=True)]
+        return rows, batch.nbytes
+
+    async def write(self, connection: AsyncConnection, encoded: list[dict[str, Any]], line: Lifeline) -> int | None:
+        await connection.execute(self._statement, encoded)
+        line.progress()
+        return None
+
+
+class SqliteWriter:
+    """Writes chunks by the driver's executemany of tuples, four times as fast as Core's of dicts."""
+
+    def __init__(self, plan: LoadPlan, dialect: Dialect) -> None:
+        self._python = [_sqlite_values(column) for column in plan.columns]
+        values = [sa.bindparam(f"p{position}") for position in range(len(plan.columns))]
+        self._statement = str(_insert(plan, values).compile(dialect=dialect))
+
+    def encode(self, batch: pa.RecordBatch) -> tuple[Rows, int]:
+        columns = [python(values) for python, values in zip(self._python, batch.columns, strict=True)]
+        return list(zip(*columns, strict=True)), batch.nbytes
+
+    async def write(self, connection: AsyncConnection, encoded: Rows, line: Lifeline) -> int | None:
+        driver = await driver_of(connection)
+        cursor = await driver.executemany(self._statement, encoded)
+        line.progress()
+        stored = cursor.rowcount
+        await cursor.close()
+        return int(stored)
+
+
+def _insert(plan: LoadPlan, values: list[sa.ColumnElement[Any]]) -> sa.Insert:
+    names = [column.name for column in plan.columns]
+    table = sa.table(plan.table.name.name, *map(sa.column, names), schema=plan.table.name.schema)
+    return sa.insert(table).values(dict(zip(names, values, strict=True)))
+
+
+class _Spelled(sa.types.UserDefinedType[Any]):
+    """A type that is only named, in a cast that the server carries out."""
+
+    cache_ok = True
+
+    def __init__(self, sql: str) -> None:
+        self.sql = sql
+
+    def get_col_spec(self, **_options: Any) -> str:
+        return self.sql
+
+
+_BOUND: dict[str, sa.types.TypeEngine[Any]] = {
+    "bool": sa.Boolean(),
+    "int2": sa.SmallInteger(),
+    "int4": sa.Integer(),
+    "int8": sa.BigInteger(),
+    "float4": sa.REAL(),
+    "float8": sa.Double(),
+    "numeric": sa.Numeric(),
+    "bytea": sa.LargeBinary(),
+}
+"""Kinds whose Python values every driver stores unchanged. All others travel as text on PostgreSQL."""
+
+
+def _value(column: ColumnPlan, name: str, dialect: Dialect) -> sa.ColumnElement[Any]:
+    if not _travels_as_text(column, dialect):
+        return sa.bindparam(name, type_=_BOUND.get(column.target.kind))
+    text = sa.bindparam(name, type_=sa.Text())
+    if column.target.kind in {"text", "varchar", "bpchar"}:
+        return text
+    return sa.cast(text, _Spelled(column.target.sql))
+
+
+def _travels_as_text(column: ColumnPlan, dialect: Dialect) -> bool:
+    """asyncpg stores the first and last date as infinity, so the server reads dates and times itself."""
+    if dialect.name != "postgresql":
+        return False
+    return column.as_text or column.target.kind not in _BOUND
+
+
+def _python_values(column: ColumnPlan, dialect: Dialect) -> Callable[[pa.Array], list[Any]]:
+    if not _travels_as_text(column, dialect):
+        return pa.Array.to_pylist  # type: ignore[no-any-return]
+    if pa.types.is_duration(column.carrier):
+        return _interval_texts
+    if column.target.kind == "uuid":
+        return _uuid_texts
+    return _texts
+
+
+def _texts(values: pa.Array) -> list[Any]:
+    return values.cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
+
+
+def _interval_texts(values: pa.Array) -> list[Any]:
+    counts = values.cast(pa.int64()).to_pylist()
+    return [None if count is None else f"{count} microseconds" for count in counts]
+
+
+def _uuid_texts(values: pa.Array) -> list[Any]:
+    return [None if one is None else one.hex() for one in values.to_pylist()]
+
+
+def _sqlite_values(column: ColumnPlan) -> Callable[[pa.Array], list[Any]]:
+    carrier = column.carrier
+    if pa.types.is_timestamp(carrier) and carrier.tz is not None:
+        return _utc_texts
+    if pa.types.is_decimal(carrier) or pa.types.is_temporal(carrier):
+        return _texts
+    if column.target.kind == "uuid":
+        return _uuid_texts
+    return _objects
+
+
+def _utc_texts(values: pa.Array) -> list[Any]:
+    return pc.replace_substring(values.cast(pa.string()), "Z", "+00:00").to_pylist()  # type: ignore[no-any-return]
+
+
+def _objects(values: pa.Array) -> list[Any]:
+    """NumPy makes the numbers twice as fast where there is no NULL among them."""
+    if values.null_count == 0 and (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
+        return values.to_numpy().tolist()  # type: ignore[no-any-return]
+    return values.to_pylist()  # type: ignore[no-any-return]
