@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from dataloader import files, pipeline, sources
@@ -198,5 +198,5 @@ async def plan_load(data: object, table: str | sa.Table, **options: Unpack[Optio
     ['BIGINT', 'TEXT']
     """
     chosen = LoadOptions.of(options)
-    opened = files.open_files if files.are_paths(data) else sources.open_dataframe
-    return await pipeline.plan(await asyncio.to_thread(opened, data), table, chosen)  # type: ignore[operator]
+    opened: Callable[[Any], sources.ArrowSource] = files.open_files if files.are_paths(data) else sources.open_dataframe
+    return await pipeline.plan(await asyncio.to_thread(opened, data), table, chosen)

@@ -74,9 +74,7 @@ def unwrapped(values: pa.Array) -> pa.Array:
     return values.storage.cast(pa.bool_()) if isinstance(values.type, pa.Bool8Type) else values
 
 
-def _violation(
-    column: ColumnPlan, cast: Cast, values: pa.Array, first_row: int, error: Exception
-) -> ValidationError:
+def _violation(column: ColumnPlan, cast: Cast, values: pa.Array, first_row: int, error: Exception) -> ValidationError:
     position = _first_refused(cast, values, column.carrier)
     value = repr(values[position].as_py())[:SHOWN_CHARACTERS]
     row = first_row + position

@@ -60,13 +60,14 @@ class Address:
 
 
 class Default:
-    """What `connect` last set, and the engines opened for URLs: one per event loop, kept for their pools."""
+    """What `connect` last set."""
 
     address: Address | None = None
     engine: AsyncEngine | None = None
-    opened: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, AsyncEngine]] = (
-        weakref.WeakKeyDictionary()
-    )
+
+
+_opened: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, AsyncEngine]] = weakref.WeakKeyDictionary()
+"""The engines that were opened for URLs: one per event loop, kept for their pools."""
 
 
 def connect(url: str | URL | None = None, **engine_options: Any) -> AsyncEngine:
@@ -115,7 +116,7 @@ def open_engine(url: URL) -> AsyncEngine:
     return _open(_without_secrets(url, {}))
 
 
-def resolve(engine: AsyncEngine | str | URL | None) -> AsyncEngine:
+def resolve(engine: object) -> AsyncEngine:
     """The engine to use: the one given, the one for this URL and event loop, or the default.
 
     Raises
@@ -141,7 +142,7 @@ def resolve(engine: AsyncEngine | str | URL | None) -> AsyncEngine:
 
 def _for_this_loop(address: Address) -> AsyncEngine:
     """An engine belongs to the loop that first uses it: `connect`'s own to the first, others get their own."""
-    engines = Default.opened.setdefault(asyncio.get_running_loop(), {})
+    engines = _opened.setdefault(asyncio.get_running_loop(), {})
     key = _key(address)
     if key not in engines and address is Default.address and Default.engine is not None:
         engines[key], Default.engine = Default.engine, None
@@ -154,7 +155,7 @@ def _key(address: Address) -> str:
 
 async def dispose_all() -> None:
     """Close the pools of the engines that were opened for this event loop."""
-    for engine in Default.opened.pop(asyncio.get_running_loop(), {}).values():
+    for engine in _opened.pop(asyncio.get_running_loop(), {}).values():
         await engine.dispose()
 
 

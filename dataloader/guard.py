@@ -80,9 +80,10 @@ async def guarded(work: Callable[[Lifeline], Coroutine[Any, Any, T]]) -> T:
     line = Lifeline()
     task = asyncio.create_task(work(line))
     task.add_done_callback(lambda _: line.release())
+    watched: set[asyncio.Future[Any]] = {task, line.lost}
     try:
         while not (task.done() or line.lost.done() or line.stalled()):
-            await asyncio.wait({task, line.lost}, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(watched, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
         await _until_stopped(task, line)
         raise

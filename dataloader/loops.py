@@ -83,7 +83,7 @@ def run(coroutine: Coroutine[Any, Any, T], *, nested: bool = False) -> T:
         while not done.wait(SLICE_SECONDS):
             pass
     except BaseException:
-        loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+        loop.call_soon_threadsafe(tasks[0].cancel)
         done.wait(SETTLE_SECONDS)
         raise
     return tasks[0].result()

@@ -6,10 +6,11 @@ import html
 from typing import Any
 
 import ipywidgets
-from IPython.display import display
+from IPython import display as ipython_display
 
 from dataloader.progress import State
 
+_display: Any = ipython_display.display
 _COLOURS = {"done": "#2e7d32", "cancelled": "#b26a00", "failed": "#c62828"}
 _FONT = "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.5;max-width:640px"
 
@@ -53,7 +54,7 @@ class HtmlView:
     interval = 0.25
 
     def open(self, state: State) -> None:
-        self._handle: Any = display(Picture(state), display_id=True)
+        self._handle: Any = _display(Picture(state), display_id=True)
 
     def update(self, state: State) -> None:
         self._handle.update(Picture(state))
@@ -83,7 +84,7 @@ class WidgetView:
             },
             "text/plain": str(state),
         }
-        self._handle: Any = display(bundle, raw=True, display_id=True)
+        self._handle: Any = _display(bundle, raw=True, display_id=True)
 
     def update(self, state: State) -> None:
         self._title.value = f"<b>{html.escape(state.phase)}</b> <code>{html.escape(state.label)}</code>"

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
+import tenacity
 from sqlalchemy.exc import SQLAlchemyError
 
-from dataloader import catalog, engine as engines
+from dataloader import catalog
+from dataloader import engine as engines
 from dataloader.convert import Converter
 from dataloader.errors import DataLoaderError, translate
 from dataloader.guard import Lifeline, guarded
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from dataloader.sources import Source
 
 T = TypeVar("T")
+
+START_SECONDS = 10.0
+"""How long a server that is starting is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ async def load(source: Source, table: str | sa.Table, options: LoadOptions) -> L
     engine = engines.resolve(options.engine)
     async with Progress(f"{source.name} → {table}", source.rows, options.progress) as progress:
         with translated(engine):
-            decided = await guarded(lambda line: _plan_on(engine, source, table, options, line))
+            decided = await _decided(engine, source, table, options)
             progress.phase("loading")
             tally = await guarded(lambda line: _write(engine, source, decided, progress, line))
     return _report(decided, tally, progress.state.seconds)
@@ -70,7 +75,7 @@ async def plan(source: Source, table: str | sa.Table, options: LoadOptions) -> L
     """Decide a load; nothing is written."""
     engine = engines.resolve(options.engine)
     with translated(engine):
-        return await guarded(lambda line: _plan_on(engine, source, table, options, line))
+        return await _decided(engine, source, table, options)
 
 
 @contextlib.contextmanager
@@ -93,6 +98,22 @@ def _is_drivers(error: Exception) -> bool:
     return isinstance(error, (SQLAlchemyError, OSError)) or bool(modules & known) or "different loop" in str(error)
 
 
+def _is_starting(error: BaseException) -> bool:
+    """PostgreSQL's cannot_connect_now: it accepts connections and is not ready for them yet."""
+    return getattr(getattr(error, "orig", error), "sqlstate", None) == "57P03"
+
+
+@tenacity.retry(
+    retry=tenacity.retry_if_exception(_is_starting),
+    wait=tenacity.wait_random_exponential(multiplier=0.2, max=2),
+    stop=tenacity.stop_after_delay(START_SECONDS),
+    reraise=True,
+)
+async def _decided(engine: AsyncEngine, source: Source, table: str | sa.Table, options: LoadOptions) -> LoadPlan:
+    """Make the plan, waiting for a server that is just starting: nothing is written, so it may be tried again."""
+    return await guarded(lambda line: _plan_on(engine, source, table, options, line))
+
+
 async def _plan_on(
     engine: AsyncEngine, source: Source, table: str | sa.Table, options: LoadOptions, line: Lifeline
 ) -> LoadPlan:
@@ -105,9 +126,7 @@ async def _plan_on(
     return make_plan(offer, target, found, options, engine.dialect, engines.place_of(engine))
 
 
-async def _write(
-    engine: AsyncEngine, source: Source, decided: LoadPlan, progress: Progress, line: Lifeline
-) -> Tally:
+async def _write(engine: AsyncEngine, source: Source, decided: LoadPlan, progress: Progress, line: Lifeline) -> Tally:
     """One transaction: the table as planned, every chunk, the commit."""
     writer = writer_for(decided, engine.dialect)
     tally = Tally()

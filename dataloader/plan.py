@@ -14,6 +14,7 @@ from sqlalchemy.schema import CreateTable, DropTable
 from dataloader.errors import PlanError, SchemaMismatch, UnsafeCast, UnsupportedType
 from dataloader.schema import (
     DECIMAL256_DIGITS,
+    MICROSECOND,
     TYPES,
     Column,
     ColumnType,
@@ -29,7 +30,7 @@ from dataloader.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from sqlalchemy.engine import URL, Dialect
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -91,10 +92,7 @@ class Target:
     @classmethod
     def of(cls, table: str | sa.Table, dialect: str) -> Target:
         definition = table if isinstance(table, sa.Table) else None
-        if definition is not None:
-            name = TableName(definition.schema, definition.name)
-        else:
-            name = parse_table_name(table)  # type: ignore[arg-type]
+        name = parse_table_name(table) if definition is None else TableName(definition.schema, definition.name)
         check_identifier(name.name, "table name", dialect)
         if name.schema is not None:
             check_identifier(name.schema, "schema name", dialect)
@@ -206,7 +204,7 @@ class Offer:
     rows: int | None
 
 
-def make_plan(
+def make_plan(  # noqa: PLR0917 - what is loaded, where to, and what is known of both
     offer: Offer,
     target: Target,
     found: TableSchema | None,
@@ -255,16 +253,14 @@ def _definition(
     dialect: Dialect,
 ) -> sa.Table:
     """The table to create, under the qualified name of the one it replaces."""
-    name = found.name if found is not None else target.name
     if target.definition is not None:
-        return target.definition.to_metadata(sa.MetaData(), schema=name.schema)
+        return target.definition
+    name = found.name if found is not None else target.name
     if not schema.names:
         hint = "Pass a source with at least one column, or create the table first."
         raise PlanError(f"the table {name} cannot be created without columns", hint=hint)
     chosen = _chosen_types(options, schema)
-    columns = [
-        sa.Column(one.name, chosen.get(one.name) or created_type(one.name, one.type, dialect)) for one in schema
-    ]
+    columns = [sa.Column(one.name, chosen.get(one.name) or created_type(one.name, one.type, dialect)) for one in schema]
     return sa.Table(name.name, sa.MetaData(), *columns, schema=name.schema)
 
 
@@ -384,22 +380,33 @@ def check_cast(name: str, source: pa.DataType, target: ColumnType) -> None:
 
 def keeps_every_value(source: pa.DataType, chosen: pa.DataType, target: ColumnType) -> bool:
     """Whether no value of `source` can be refused by `chosen`, so that nothing needs a look."""
-    if target.length is not None:
-        return False
-    if target.kind == "other":
+    if target.length is not None or target.kind == "other":
         return False
     if source.equals(chosen) or pa.types.is_null(source):
         return True
-    if pa.types.is_decimal(chosen):
-        return _fits_decimal(source, chosen)
-    if pa.types.is_integer(source) and pa.types.is_integer(chosen):
-        unsigned = pa.types.is_unsigned_integer(source) and not pa.types.is_unsigned_integer(chosen)
-        return source.bit_width + unsigned <= chosen.bit_width
-    if pa.types.is_floating(source) and pa.types.is_floating(chosen):
-        return bool(source.bit_width <= chosen.bit_width)
-    if pa.types.is_timestamp(source) and pa.types.is_timestamp(chosen):
-        return source.unit in {"s", "ms", "us"} and chosen.unit == "us"
-    return family(source) == family(chosen) == "string"
+    if family(source) != family(chosen):
+        return pa.types.is_decimal(chosen) and _fits_decimal(source, chosen)
+    return _WIDENS.get(family(source) or "", _never)(source, chosen)
+
+
+def _never(_source: pa.DataType, _chosen: pa.DataType) -> bool:
+    return False
+
+
+def _always(_source: pa.DataType, _chosen: pa.DataType) -> bool:
+    return True
+
+
+def _fits_integer(source: pa.DataType, chosen: pa.DataType) -> bool:
+    return bool(source.bit_width + pa.types.is_unsigned_integer(source) <= chosen.bit_width)
+
+
+def _fits_float(source: pa.DataType, chosen: pa.DataType) -> bool:
+    return bool(source.bit_width <= chosen.bit_width)
+
+
+def _fits_moment(source: pa.DataType, chosen: pa.DataType) -> bool:
+    return bool(source.unit != "ns" and chosen.unit == MICROSECOND)
 
 
 def _fits_decimal(source: pa.DataType, chosen: pa.DataType) -> bool:
@@ -411,6 +418,15 @@ def _fits_decimal(source: pa.DataType, chosen: pa.DataType) -> bool:
 
 
 _INTEGER_DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
+_WIDENS: dict[str, Callable[[pa.DataType, pa.DataType], bool]] = {
+    "int": _fits_integer,
+    "float": _fits_float,
+    "decimal": _fits_decimal,
+    "timestamp": _fits_moment,
+    "timestamptz": _fits_moment,
+    "string": _always,
+}
+"""Within a family of Arrow types: when the second holds every value of the first."""
 
 
 def _method(asked: str, columns: tuple[ColumnPlan, ...], table: TableSchema, dialect: Dialect) -> tuple[str, str]:

@@ -128,7 +128,8 @@ def choose_view(asked: str) -> View:
         from dataloader import notebook  # noqa: PLC0415 - ipywidgets is loaded only in a kernel
 
         return notebook.WidgetView() if name == "widget" else notebook.HtmlView()
-    return {"text": TextView, "log": LogView}.get(name, NoView)()
+    views: dict[str, type[View]] = {"text": TextView, "log": LogView}
+    return views.get(name, NoView)()
 
 
 def _surroundings() -> str:

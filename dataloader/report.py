@@ -81,14 +81,14 @@ class LoadReport:
     def _accounts(self) -> str:
         if not (self.rejected or self.skipped):
             return ""
-        return (
-            f"\n{self.read:,} read = {self.loaded:,} loaded + {self.rejected:,} rejected + {self.skipped:,} skipped"
-        )
+        return f"\n{self.read:,} read = {self.loaded:,} loaded + {self.rejected:,} rejected + {self.skipped:,} skipped"
 
     def _repr_html_(self) -> str:
         facts = (
-            ("rows", f"{self.read:,} read = {self.loaded:,} loaded + {self.rejected:,} rejected"
-             f" + {self.skipped:,} skipped"),
+            (
+                "rows",
+                f"{self.read:,} read = {self.loaded:,} loaded + {self.rejected:,} rejected + {self.skipped:,} skipped",
+            ),
             ("time", f"{self.seconds:.2f} s, {self.rows_per_second:,.0f} rows/s"),
             ("method", f"{self.method}, because {self.reason}"),
             ("sent", f"{self.nbytes / 1e6:,.1f} MB in {self.chunks:,} chunks"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -139,9 +139,7 @@ TYPES: dict[str, TypeRow] = {
     "bytea": _row(pa.binary(), "binary", "bytea", "blob", "longblob", "varbinary"),
     "date": _row(pa.date32(), "date timestamp string", "date"),
     "time": _row(pa.time64(MICROSECOND), "time string", "time", "time without time zone"),
-    "timestamp": _row(
-        pa.timestamp(MICROSECOND), "timestamp date string", "timestamp", "timestamp without time zone"
-    ),
+    "timestamp": _row(pa.timestamp(MICROSECOND), "timestamp date string", "timestamp", "timestamp without time zone"),
     "timestamptz": _row(
         pa.timestamp(MICROSECOND, "UTC"), "timestamptz string", "timestamp with time zone", "timestamptz"
     ),
@@ -302,7 +300,7 @@ def plain(source: pa.DataType) -> pa.DataType:
     return pa.bool_() if isinstance(source, pa.Bool8Type) else source
 
 
-_CREATED: dict[str, TypeEngine[object]] = {
+_CREATED: dict[str, TypeEngine[Any]] = {
     "null": sa.Text(),
     "bool": sa.Boolean(),
     "string": sa.Text(),
@@ -317,7 +315,7 @@ _CREATED: dict[str, TypeEngine[object]] = {
 }
 
 
-def created_type(name: str, source: pa.DataType, dialect: Dialect) -> TypeEngine[object]:
+def created_type(name: str, source: pa.DataType, dialect: Dialect) -> TypeEngine[Any]:
     """The SQLAlchemy type of a column that is created for `source`.
 
     Raises
@@ -339,14 +337,14 @@ def created_type(name: str, source: pa.DataType, dialect: Dialect) -> TypeEngine
     return _CREATED[kind]
 
 
-def _created_integer(source: pa.DataType) -> TypeEngine[object]:
+def _created_integer(source: pa.DataType) -> TypeEngine[Any]:
     if source.equals(pa.uint64()):
         return sa.Numeric(20, 0)
     bits = source.bit_width + (1 if pa.types.is_unsigned_integer(source) else 0)
     return sa.SmallInteger() if bits <= 16 else sa.Integer() if bits <= 32 else sa.BigInteger()
 
 
-def _created_decimal(source: pa.DataType, dialect: Dialect) -> TypeEngine[object]:
+def _created_decimal(source: pa.DataType, dialect: Dialect) -> TypeEngine[Any]:
     precision = max(source.precision - min(source.scale, 0), source.scale)
     if dialect.name == "sqlite" and precision > SQLITE_EXACT_DIGITS:
         return sa.Text()
@@ -374,7 +372,7 @@ def check_identifier(name: str, what: str, dialect: str) -> None:
 _NAME = re.compile(r'^(?:(?P<q1>"(?:[^"]|"")+")|(?P<n1>[^".]*))(?:\.(?:(?P<q2>"(?:[^"]|"")+")|(?P<n2>[^".]*)))?$')
 
 
-def parse_table_name(table: str) -> TableName:
+def parse_table_name(table: object) -> TableName:
     """Split ``"orders"``, ``"sales.orders"`` or ``'sales."odd.name"'`` into schema and name.
 
     Raises

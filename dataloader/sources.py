@@ -322,7 +322,7 @@ async def open_async_batches(batches: AsyncIterable[pa.RecordBatch]) -> AsyncBat
     return AsyncBatchSource("batches", first.schema, None, first, reading)
 
 
-def _first_batch(batch: object) -> pa.RecordBatch:
+def _first_batch(batch: object | None) -> pa.RecordBatch:
     if batch is None:
         hint = "Pass at least one batch, which may have no rows, or a RecordBatchReader, which has a schema."
         raise PlanError("the stream has no batch, so its columns are unknown", hint=hint)
@@ -349,7 +349,7 @@ async def open_rows(rows: object, columns: Sequence[str] | None) -> RowSource:
         raise PlanError(f"a {type(rows).__name__} is not a stream of rows", hint=hint)
     known = len(rows) if isinstance(rows, Sequence) else None
     blocks = _async_blocks(rows) if isinstance(rows, AsyncIterable) else _blocks(rows)
-    first = await anext(blocks, [])
+    first: list[Row] = await anext(blocks, [])
     names = tuple(columns) if columns is not None else _row_names(first)
     check_names(names)
     types = [_inferred(name, values).type for name, values in zip(names, _columns_of(first, names, 0), strict=True)]

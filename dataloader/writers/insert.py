@@ -29,9 +29,7 @@ class InsertWriter:
     def __init__(self, plan: LoadPlan, dialect: Dialect) -> None:
         self._names = [f"p{position}" for position in range(len(plan.columns))]
         self._python = [_python_values(column, dialect) for column in plan.columns]
-        values = [
-            _value(column, name, dialect) for column, name in zip(plan.columns, self._names, strict=True)
-        ]
+        values = [_value(column, name, dialect) for column, name in zip(plan.columns, self._names, strict=True)]
         self._statement = _insert(plan, values)
 
     def encode(self, batch: pa.RecordBatch) -> tuple[list[dict[str, Any]], int]:
@@ -55,7 +53,7 @@ class SqliteWriter:
         self._python = [_sqlite_values(column) for column in plan.columns]
         self._width = len(plan.columns)
         self._step = max(1, STATEMENT_VALUES // self._width) * self._width
-        values = [sa.bindparam(f"p{position}") for position in range(self._width)]
+        values: list[sa.ColumnElement[Any]] = [sa.bindparam(f"p{position}") for position in range(self._width)]
         self._head, _, self._row = str(_insert(plan, values).compile(dialect=dialect)).rpartition(" VALUES ")
 
     def encode(self, batch: pa.RecordBatch) -> tuple[list[list[Any]], int]:

@@ -1,0 +1,32 @@
+PYTHON ?= python3
+
+.DEFAULT_GOAL := help
+.PHONY: help install test lint types layers bench notebooks ci
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+install:  ## install the package for development
+	$(PYTHON) -m pip install -e '.[dev,bench]'
+
+test:  ## run every test
+	$(PYTHON) -m pytest
+
+lint:  ## check style and format
+	ruff check .
+	ruff format --check .
+
+types:  ## check the types
+	mypy
+
+layers:  ## check that imports run downward only
+	lint-imports
+
+bench:  ## measure against psql, ADBC and pandas, as ratios
+	$(PYTHON) benchmarks/peers.py
+
+notebooks:  ## execute the notebooks and keep their outputs
+	$(PYTHON) -m nbclient.cli --allow-errors=False --inplace notebooks/*.ipynb
+
+ci:  ## run what CI runs
+	.ci/run

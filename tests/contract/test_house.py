@@ -1,0 +1,92 @@
+"""The face, the layers and the laziness are what the documents say."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dataloader as dl
+from dataloader import __main__, api
+from dataloader.plan import LoadOptions
+
+ROOT = Path(__file__).parents[2]
+LAZY = ("asyncpg", "aiosqlite", "psycopg", "pandas", "ipywidgets", "IPython", "pgpq", "tqdm", "nest_asyncio2")
+LOADERS = (dl.load_dataframe, dl.load_batches, dl.load_rows, dl.load_files, dl.plan_load)
+
+
+def public_names() -> list[str]:
+    modules = [name for name, value in vars(dl).items() if inspect.ismodule(value)]
+    return sorted(name for name in vars(dl) if not name.startswith("_") and name not in modules)
+
+
+def test_all_is_what_can_be_imported() -> None:
+    assert sorted(dl.__all__) == public_names()
+
+
+@pytest.mark.parametrize("name", dl.__all__)
+def test_every_public_name_has_a_docstring_with_an_example_or_is_an_error(name: str) -> None:
+    value = getattr(dl, name)
+    assert value.__doc__
+    if inspect.isfunction(value):
+        assert ">>>" in value.__doc__
+
+
+def test_importing_the_package_imports_no_driver_frame_or_widget() -> None:
+    code = f"import sys, dataloader; print([name for name in {LAZY!r} if name in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+def test_the_options_of_the_type_checker_are_those_that_are_checked() -> None:
+    assert list(api.Options.__annotations__) == list(LoadOptions.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("loader", LOADERS, ids=lambda loader: loader.__name__)
+def test_every_loader_takes_the_shared_options(loader: object) -> None:
+    assert "options" in inspect.signature(loader).parameters  # type: ignore[arg-type]
+
+
+def test_the_command_line_has_the_commands_that_the_module_names() -> None:
+    assert sorted(__main__.main.commands) == ["load", "plan"]
+    assert all(f"``{name}" in (__main__.__doc__ or "") or name in (__main__.__doc__ or "") for name in ("load", "plan"))
+
+
+def test_no_file_or_function_has_outgrown_its_room() -> None:
+    for path in (ROOT / "dataloader").rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 450, path.name
+
+
+def test_every_dependency_is_justified() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    reasons = (ROOT / "CONTRIBUTING.md").read_text()
+    names = [dependency.split(">")[0] for dependency in project["dependencies"]]
+    assert [name for name in names if f"| {name} |" not in reasons] == []
+
+
+def test_the_sample_data_is_what_its_script_makes(tmp_path: Path) -> None:
+    kept = ROOT / "sample_data"
+    (tmp_path / "make.py").write_text((kept / "make.py").read_text())
+    subprocess.run([sys.executable, tmp_path / "make.py"], check=True)
+    for name in ("orders.csv", "orders_messy.csv", "README.md"):
+        assert (tmp_path / name).read_bytes() == (kept / name).read_bytes()
+
+
+async def test_the_two_forms_of_the_sample_data_hold_the_same_orders(tmp_path: Path) -> None:
+    import sqlalchemy as sa
+
+    types = {"id": sa.BigInteger(), "customer_id": sa.Integer(), "amount": sa.Numeric(12, 4), "status": sa.String(32)}
+    engine = dl.connect(f"sqlite:///{tmp_path / 'orders.db'}")
+    rows = []
+    for name in ("orders.csv", "orders.parquet"):
+        await dl.load_files(ROOT / "sample_data" / name, "orders", if_exists="replace", dtype=types)
+        async with engine.connect() as connection:
+            rows.append((await connection.execute(sa.text("SELECT * FROM orders ORDER BY id"))).all())
+    await engine.dispose()
+    assert rows[0] == rows[1]
+    assert len(rows[0]) == 1000

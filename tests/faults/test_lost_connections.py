@@ -1,0 +1,207 @@
+"""Loads whose connection, server process or caller ends in the middle: a clear error, no hang, no rows."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import pyarrow as pa
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+import dataloader as dl
+from dataloader import engine as engines
+from dataloader import guard
+from dataloader.plan import LoadOptions, Offer, Target, make_plan
+from dataloader.writers import writer_for
+from tests.conftest import execute, fetch
+
+ROWS = 60_000
+ROUNDS = 10
+SLOW_TRIGGER = (
+    "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
+    "$$BEGIN IF NEW.id % 100 = 0 THEN PERFORM pg_sleep(0.005); END IF; RETURN NEW; END$$",
+    "CREATE TRIGGER slow BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION slow()",
+)
+BACKEND = "SELECT pid FROM pg_stat_activity WHERE query LIKE :query AND state = 'active' AND pid <> pg_backend_pid()"
+
+
+def orders() -> pa.Table:
+    return pa.table({"id": pa.array(range(ROWS)), "note": pa.array(["x" * 40] * ROWS)})
+
+
+@pytest.fixture
+async def slow(postgres: AsyncEngine) -> AsyncEngine:
+    """A table whose server is slower than the client: the writer is paused, as with most real tables."""
+    await execute(postgres, "CREATE TABLE orders (id bigint, note text)", *SLOW_TRIGGER)
+    return postgres
+
+
+@pytest.fixture
+async def watcher(postgres_url: sa.URL) -> AsyncIterator[AsyncEngine]:
+    engine = engines.open_engine(postgres_url)
+    yield engine
+    await engine.dispose()
+
+
+async def backend_of(watcher: AsyncEngine, statement: str) -> int:
+    """Wait until the load's backend is busy with `statement`, and return its process id."""
+    for _ in range(500):
+        rows = await fetch(watcher, BACKEND, query=f"{statement}%")
+        if rows:
+            return int(rows[0][0])
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"no backend ran {statement}")
+
+
+async def interrupted(
+    engine: AsyncEngine, watcher: AsyncEngine, method: Any, interrupt: Callable[[int], Awaitable[Any]]
+) -> tuple[BaseException, float]:
+    """Start a load, interrupt its backend at a random moment; what it raised, and how long that took."""
+    load = asyncio.create_task(dl.load_dataframe(orders(), "orders", engine=engine, method=method, progress="none"))
+    pid = await backend_of(watcher, {"copy": "COPY", "insert": "INSERT"}[method])
+    await asyncio.sleep(random.random() * 0.2)
+    before = time.perf_counter()
+    await interrupt(pid)
+    done, _ = await asyncio.wait({load}, timeout=10)
+    assert done, "the load hangs"
+    error = load.exception()
+    assert error is not None, "the load had finished: make the table slower"
+    return error, time.perf_counter() - before
+
+
+async def test_a_raw_copy_as_the_first_act_survives_a_rollback(postgres: AsyncEngine) -> None:
+    """The trap itself: if a driver or SQLAlchemy mends it, the extra statement can go."""
+    await execute(postgres, "CREATE TABLE orders (id bigint)")
+    async with postgres.connect() as connection, connection.begin() as transaction:
+        driver = await engines.driver_of(connection)
+        await driver.copy_records_to_table("orders", records=[(1,)])
+        await transaction.rollback()
+    assert await fetch(postgres, "SELECT count(*) FROM orders") == [(1,)]
+
+
+async def test_the_copy_writer_refuses_to_write_outside_a_transaction(postgres: AsyncEngine) -> None:
+    await execute(postgres, "CREATE TABLE orders (id bigint)")
+    batch = pa.record_batch({"id": pa.array([1])})
+    async with postgres.connect() as connection, connection.begin():
+        found = await engines_describe(connection)
+        offer, target = Offer("batch", batch.schema, 1), Target.of("orders", "postgresql")
+        plan = make_plan(offer, target, found, LoadOptions(), postgres.dialect, "here")
+    writer = writer_for(plan, postgres.dialect)
+    encoded, _ = writer.encode(batch)
+    async with postgres.connect() as connection, connection.begin():
+        with pytest.raises(dl.LoadError, match="would not be part of the transaction"):
+            await writer.write(connection, encoded, guard.Lifeline())
+    assert await fetch(postgres, "SELECT count(*) FROM orders") == [(0,)]
+
+
+async def engines_describe(connection: Any) -> Any:
+    from dataloader import catalog
+    from dataloader.schema import TableName
+
+    return await catalog.describe(connection, TableName(None, "orders"))
+
+
+async def test_an_error_in_a_late_chunk_rolls_the_copies_before_it_back(postgres: AsyncEngine) -> None:
+    await execute(postgres, "CREATE TABLE orders (id bigint CHECK (id < 5500), note text)")
+    with pytest.raises(dl.WriteError) as raised:
+        await dl.load_dataframe(orders(), "orders", engine=postgres, chunk_rows=1000)
+    assert raised.value.row == 5500
+    assert await fetch(postgres, "SELECT count(*) FROM orders") == [(0,)]
+
+
+async def test_a_bare_copy_hangs_when_its_backend_is_terminated(slow: AsyncEngine, watcher: AsyncEngine) -> None:
+    """The trap itself: if asyncpg mends it, the guard can be simpler."""
+    encoded = b"1\tx\n" * 1_000_000
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(encoded), 65536):
+            yield encoded[start : start + 65536]
+
+    async with slow.connect() as connection:
+        driver = await engines.driver_of(connection)
+        copying = asyncio.create_task(driver.copy_to_table("orders", source=pieces()))
+        pid = await backend_of(watcher, "COPY")
+        await fetch(watcher, "SELECT pg_terminate_backend(:pid)", pid=pid)
+        done, _ = await asyncio.wait({copying}, timeout=2)
+        assert not done
+        copying.cancel()
+        await asyncio.wait({copying})
+        await connection.invalidate()
+
+
+@pytest.mark.parametrize("method", ["copy", "insert"])
+async def test_a_terminated_backend_is_reported_within_a_second(
+    slow: AsyncEngine, watcher: AsyncEngine, method: str
+) -> None:
+    async def terminate(pid: int) -> None:
+        await fetch(watcher, "SELECT pg_terminate_backend(:pid)", pid=pid)
+
+    for _ in range(ROUNDS):
+        error, seconds = await interrupted(slow, watcher, method, terminate)
+        assert isinstance(error, dl.ConnectionLost)
+        assert seconds < 1
+    assert await fetch(watcher, "SELECT count(*) FROM orders") == [(0,)]
+    assert slow.pool.checkedout() == 0
+
+
+@pytest.mark.parametrize("method", ["copy", "insert"])
+async def test_a_frozen_server_is_given_up_after_the_limit(
+    slow: AsyncEngine, watcher: AsyncEngine, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "STALL_SECONDS", 1.0)
+    frozen: list[int] = []
+
+    async def freeze(pid: int) -> None:
+        os.kill(pid, signal.SIGSTOP)
+        frozen.append(pid)
+
+    try:
+        error, seconds = await interrupted(slow, watcher, method, freeze)
+    finally:
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
+    assert isinstance(error, dl.ConnectionLost)
+    assert seconds < 2.5
+    assert slow.pool.checkedout() == 0
+
+
+@pytest.mark.parametrize("method", ["copy", "insert"])
+async def test_a_cancelled_load_settles_within_a_second_and_writes_nothing(
+    slow: AsyncEngine, watcher: AsyncEngine, method: Any
+) -> None:
+    for number in range(ROUNDS):
+        load = asyncio.create_task(dl.load_dataframe(orders(), "orders", engine=slow, method=method))
+        await backend_of(watcher, {"copy": "COPY", "insert": "INSERT"}[method])
+        await asyncio.sleep(random.random() * 0.2)
+        before = time.perf_counter()
+        load.cancel()
+        if number % 2:
+            await asyncio.sleep(0.01)
+            load.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await load
+        assert time.perf_counter() - before < 1
+        assert slow.pool.checkedout() == 0
+    assert await fetch(slow, "SELECT count(*) FROM orders") == [(0,)]
+
+
+async def test_the_pool_works_after_a_lost_connection(slow: AsyncEngine, watcher: AsyncEngine) -> None:
+    async def terminate(pid: int) -> None:
+        await fetch(watcher, "SELECT pg_terminate_backend(:pid)", pid=pid)
+
+    await interrupted(slow, watcher, "copy", terminate)
+    report = await dl.load_dataframe({"id": [1], "note": ["again"]}, "orders", engine=slow)
+    assert report.loaded == 1
+
+
+async def test_asyncpg_is_the_driver_of_these_tests(postgres: AsyncEngine) -> None:
+    async with postgres.connect() as connection:
+        assert isinstance(await engines.driver_of(connection), asyncpg.Connection)
