@@ -26,7 +26,7 @@ bench:  ## measure against psql, ADBC and pandas, as ratios
 	$(PYTHON) benchmarks/peers.py
 
 notebooks:  ## execute the notebooks and keep their outputs
-	$(PYTHON) -m nbclient.cli --allow-errors=False --inplace notebooks/*.ipynb
+	$(PYTHON) notebooks/execute.py
 
 ci:  ## run what CI runs
 	.ci/run

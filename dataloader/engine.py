@@ -242,7 +242,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def place_of(engine: AsyncEngine) -> str:
-    """The database as it may be shown: its kind and where it is, without user or password."""
+    """The database as it may be shown: its kind, host and port, without user or password; a socket is local."""
     url = engine.url
     backend = url.get_backend_name()
     if backend == "sqlite":
@@ -250,6 +250,7 @@ def place_of(engine: AsyncEngine) -> str:
     name = {"postgresql": "PostgreSQL"}.get(backend, backend)
     host = url.host or next(iter(url.normalized_query.get("host", ["localhost"])))
     port = url.port or next(iter(url.normalized_query.get("port", ["5432" if backend == "postgresql" else ""])))
+    host = "local" if host.startswith("/") else host
     return f"{name} {host}:{port}/{url.database or ''}".rstrip(":/")
 
 

@@ -42,7 +42,7 @@ class LoadReport:
     --------
     >>> report = LoadReport("DataFrame", "orders", "SQLite shop.db", 2, 2, 0, 0, 1, 64, 0.5, "insert", "...")
     >>> print(report)
-    2 rows of DataFrame loaded into orders of SQLite shop.db in 0.50 s (4 rows/s, insert)
+    2 rows loaded from DataFrame into orders of SQLite shop.db in 0.50 s (4 rows/s, insert)
     """
 
     source: str
@@ -71,7 +71,7 @@ class LoadReport:
     def __str__(self) -> str:
         rows = "1 row" if self.loaded == 1 else f"{self.loaded:,} rows"
         text = (
-            f"{rows} of {self.source} loaded into {self.table} of {self.place} "
+            f"{rows} loaded from {self.source} into {self.table} of {self.place} "
             f"in {self.seconds:.2f} s ({self.rows_per_second:,.0f} rows/s, {self.method})"
         )
         return text + self._accounts()

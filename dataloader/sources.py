@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Row = Mapping[str, Any] | Sequence[Any]
 
+DECIMAL_ROOM = (15, 38)
+"""Digits for decimals whose type is not declared: what SQLite keeps exactly, else what Arrow's decimal128 holds."""
 PEEKED_ROWS = 10_000
 """How many rows are read to learn the columns of a stream of rows."""
 
@@ -289,11 +291,19 @@ def _pandas_type(name: str, series: pd.Series[Any]) -> pa.DataType:
 
 def _inferred(name: str, values: Any) -> pa.Array:
     try:
-        return pa.array(values, from_pandas=True)
+        return _widened(pa.array(values, from_pandas=True), values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError, OverflowError) as error:
         hint = "Give it one type, for example with .astype(str), or set the values that differ to None."
         what = f"column {name!r} mixes values that do not go together: {_one_line(error)}"
         raise UnsupportedType(what, hint=hint) from error
+
+
+def _widened(array: pa.Array, values: Any) -> pa.Array:
+    """Decimals that are Python objects show only the digits of today: a table made for them needs room."""
+    if not pa.types.is_decimal(array.type) or isinstance(values, (pa.Array, pa.ChunkedArray)):
+        return array
+    precision = next((room for room in DECIMAL_ROOM if array.type.precision <= room), None)
+    return array if precision is None else array.cast(pa.decimal128(precision, array.type.scale))
 
 
 def _one_line(error: Exception) -> str:
@@ -311,7 +321,7 @@ def open_batches(batches: object) -> ArrowSource:
     first = _first_batch(next(reading, None))
     stream = itertools.chain([first], (_as_batch(batch) for batch in reading))
     check_names(first.schema.names)
-    return ArrowSource("batches", first.schema, None, lambda chunk_rows: cut_all(stream, chunk_rows))
+    return ArrowSource("a stream of batches", first.schema, None, lambda chunk_rows: cut_all(stream, chunk_rows))
 
 
 async def open_async_batches(batches: AsyncIterable[pa.RecordBatch]) -> AsyncBatchSource:
@@ -319,7 +329,7 @@ async def open_async_batches(batches: AsyncIterable[pa.RecordBatch]) -> AsyncBat
     reading = aiter(batches)
     first = _first_batch(await anext(reading, None))
     check_names(first.schema.names)
-    return AsyncBatchSource("batches", first.schema, None, first, reading)
+    return AsyncBatchSource("a stream of batches", first.schema, None, first, reading)
 
 
 def _first_batch(batch: object | None) -> pa.RecordBatch:
@@ -354,7 +364,7 @@ async def open_rows(rows: object, columns: Sequence[str] | None) -> RowSource:
     check_names(names)
     types = [_inferred(name, values).type for name, values in zip(names, _columns_of(first, names, 0), strict=True)]
     schema = pa.schema(list(zip(names, types, strict=True)))
-    return RowSource("rows", schema, known, first, blocks, names)
+    return RowSource("a stream of rows", schema, known, first, blocks, names)
 
 
 async def _blocks(rows: Iterable[Row]) -> AsyncIterator[list[Row]]:

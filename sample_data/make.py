@@ -100,7 +100,7 @@ def write_readme() -> None:
 
 def main() -> None:
     rows = orders()
-    write_csv("orders.csv", [(str(i), str(c), f"{a:.4f}", s, t.isoformat().replace("+00:00", "Z")) for i, c, a, s, t in rows])
+    write_csv("orders.csv", [(str(i), str(c), f"{a:.4f}", s, f"{t:%Y-%m-%dT%H:%M:%S.%fZ}") for i, c, a, s, t in rows])
     columns = [pa.array(values, type=field.type) for values, field in zip(zip(*rows, strict=True), SCHEMA, strict=True)]
     pq.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), HERE / "orders.parquet")
     write_csv("orders_messy.csv", messy_rows())

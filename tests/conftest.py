@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import tempfile
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -21,14 +25,32 @@ def pytest_report_header() -> str:
     return f"postgresql: {binaries}"
 
 
+@contextlib.contextmanager
+def enterable_folder() -> Iterator[Path]:
+    """A folder that the server's user can enter, as pytest's own are not; servers in it are stopped."""
+    with tempfile.TemporaryDirectory(prefix="dlt-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+        for pid_file in folder.glob("**/postmaster.pid"):
+            pid = int(pid_file.read_text().split()[0])
+            os.kill(pid, signal.SIGINT)
+            while pid_file.exists():
+                time.sleep(0.01)
+
+
+@pytest.fixture
+def server_folder() -> Iterator[Path]:
+    """A folder for a server of a test's own."""
+    with enterable_folder() as folder:
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[embedded.Server]:
     """A throw-away PostgreSQL: no PostgreSQL is an error, never a skip."""
-    with tempfile.TemporaryDirectory(prefix="dlt-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)
-        running = embedded.start(Path(folder) / "pg", embedded.find_binaries(), embedded.FAST_AND_LOOSE)
-        yield running
-        running.stop()
+    with enterable_folder() as folder:
+        yield embedded.start(folder / "pg", embedded.find_binaries(), embedded.FAST_AND_LOOSE)
 
 
 @pytest.fixture

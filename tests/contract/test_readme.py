@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import dataloader as dl
-from dataloader import embedded
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -27,11 +26,10 @@ async def run_block(block: str, names: dict[str, object]) -> None:
 
 
 async def test_the_python_blocks_run_in_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, server_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(embedded, "ROOT_FOLDER", tmp_path / "server")
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setenv("DATALOADER_PG_FOLDER", str(server_folder))
     shutil.copytree(ROOT / "sample_data", tmp_path / "sample_data")
     names: dict[str, object] = {}
     exec("import sqlalchemy", names)

@@ -28,15 +28,16 @@ asyncio.run(dl.load_rows(rows(), "orders", engine=sys.argv[1], if_exists=sys.arg
 
 @pytest.mark.parametrize("if_exists", ["append", "truncate", "replace"])
 async def test_a_killed_load_leaves_the_old_rows(database: AsyncEngine, if_exists: str) -> None:
-    await execute(database, "CREATE TABLE orders (id bigint, note text, old int)", "INSERT INTO orders VALUES (1, NULL, NULL)")
+    await execute(database, "CREATE TABLE orders (id bigint, note text, old int)")
+    await execute(database, "INSERT INTO orders VALUES (1, NULL, NULL)")
     url = database.url.render_as_string(hide_password=False)
     for number in range(ROUNDS):
-        loader = subprocess.Popen([sys.executable, "-c", LOADER, url, if_exists], stdout=subprocess.PIPE)
+        command = [sys.executable, "-c", LOADER, url, if_exists]
+        loader = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
         assert loader.stdout is not None
-        assert await asyncio.to_thread(loader.stdout.readline) == b"loading\n"
+        assert await loader.stdout.readline() == b"loading\n"
         await asyncio.sleep(0.2 * number)
-        assert loader.poll() is None, "the load had ended before it was killed"
+        assert loader.returncode is None, "the load had ended before it was killed"
         loader.kill()
-        loader.wait()
-        loader.stdout.close()
+        await loader.wait()
         assert await fetch(database, "SELECT id, old FROM orders") == [(1, None)]

@@ -1,0 +1,36 @@
+"""Execute notebooks and keep their outputs: python notebooks/execute.py [--into FOLDER] [NOTEBOOK...]"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+HERE = Path(__file__).parent
+
+
+def execute(path: Path) -> nbformat.NotebookNode:
+    """Run a notebook from its first cell to its last, in a folder of its own; an error in a cell is raised."""
+    notebook = nbformat.read(path, as_version=4)
+    with tempfile.TemporaryDirectory() as folder:
+        resources = {"metadata": {"path": folder}}
+        NotebookClient(notebook, timeout=120, resources=resources, record_timing=False).execute()
+    notebook.metadata.pop("widgets", None)
+    notebook.metadata.language_info = {"name": "python"}
+    return notebook
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Execute notebooks and keep their outputs.")
+    parser.add_argument("--into", type=Path, default=HERE, help="where to write them (default: in place)")
+    parser.add_argument("notebooks", nargs="*", type=Path, default=sorted(HERE.glob("*.ipynb")))
+    arguments = parser.parse_args()
+    for path in arguments.notebooks:
+        nbformat.write(execute(path), arguments.into / path.name)
+
+
+if __name__ == "__main__":
+    main()

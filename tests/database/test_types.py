@@ -1,0 +1,626 @@
+"""Round trips of every type with its edge values. What is stored is read as text that the server made."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import uuid
+from decimal import Decimal
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+import dataloader as dl
+from tests.conftest import execute, fetch
+
+NASTY = [
+    "",
+    " ",
+    "plain",
+    "ünïcödé",
+    "😀👩‍👩‍👧",
+    'it\'s "quoted"',
+    "back\\slash \\n \\t",
+    "tab\there",
+    "line\nbreak\r\n",
+    "\\N",
+    "\\.",
+    "NULL",
+    "%s %(a)s :name $1 ?",
+    "a,b;c|d",
+    "{curly}",
+    "x" * 10_000,
+]
+UUIDS = [uuid.UUID(int=0), uuid.UUID(int=2**128 - 1), uuid.UUID("12345678-1234-5678-1234-567812345678")]
+US = datetime.timedelta(microseconds=1)
+EPOCH = datetime.datetime(1970, 1, 1)
+MOMENTS = [datetime.datetime.min, EPOCH - US, EPOCH, datetime.datetime(2024, 2, 29, 12, 30), datetime.datetime.max]
+MOMENT_TEXTS = [
+    "0001-01-01 00:00:00",
+    "1969-12-31 23:59:59.999999",
+    "1970-01-01 00:00:00",
+    "2024-02-29 12:30:00",
+    "9999-12-31 23:59:59.999999",
+]
+DAYS = [datetime.date.min, datetime.date(1969, 12, 31), datetime.date(2024, 2, 29), datetime.date.max]
+DAY_TEXTS = ["0001-01-01", "1969-12-31", "2024-02-29", "9999-12-31"]
+TIMES = [datetime.time.min, datetime.time(12, 30), datetime.time.max]
+TIME_TEXTS = ["00:00:00", "12:30:00", "23:59:59.999999"]
+WIDE = [Decimal("1" * 38), Decimal("-" + "9" * 38)]
+FIFTY = [Decimal("1" * 40 + "." + "2" * 10), Decimal("-0.0000000001")]
+FLOATS = [0.0, 0.1, -1.5, 5e-324, 1.7976931348623157e308, math.nan, math.inf, -math.inf]
+FLOAT_TEXTS = ["0", "0.1", "-1.5", "5e-324", "1.7976931348623157e+308", "NaN", "Infinity", "-Infinity"]
+MONEY = [Decimal("99999999.9999"), Decimal("-99999999.9999"), Decimal("0.0001"), Decimal("0.0000")]
+MONEY_TEXTS = ["99999999.9999", "-99999999.9999", "0.0001", "0.0000"]
+JSON = ['{"a": 1, "b": [true, null, "ü\\n"]}', "[]", '"text"', "null", "1"]
+
+
+def array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    return pa.array([*values, None], kind)
+
+
+def utc(values: list[datetime.datetime], zone: str = "UTC") -> pa.Array:
+    return pa.array([*values, None], pa.timestamp("us")).cast(pa.timestamp("us", zone))
+
+
+Case = tuple[str, pa.Array, list[str]]
+BY_COPY: dict[str, Case] = {
+    "bool": ("boolean", array([True, False], pa.bool_()), ["true", "false"]),
+    "int2": ("smallint", array([-(2**15), 0, 2**15 - 1], pa.int16()), ["-32768", "0", "32767"]),
+    "int4": ("integer", array([-(2**31), 2**31 - 1], pa.int32()), ["-2147483648", "2147483647"]),
+    "int8": ("bigint", array([-(2**63), 2**63 - 1], pa.int64()), [str(-(2**63)), str(2**63 - 1)]),
+    "int8 from int8": ("bigint", array([-128, 127], pa.int8()), ["-128", "127"]),
+    "int8 from uint64": ("bigint", array([0, 2**63 - 1], pa.uint64()), ["0", str(2**63 - 1)]),
+    "int4 from whole floats": ("integer", array([-2.0, 7.0], pa.float64()), ["-2", "7"]),
+    "int4 from whole decimals": ("integer", array([Decimal("7.00")], pa.decimal128(9, 2)), ["7"]),
+    "int2 from bool": ("smallint", array([True, False], pa.bool_()), ["1", "0"]),
+    "float4": (
+        "real",
+        array([0.5, 3.4028234663852886e38, math.nan, math.inf, -math.inf], pa.float32()),
+        ["0.5", "3.4028235e+38", "NaN", "Infinity", "-Infinity"],
+    ),
+    "float8": ("double precision", array(FLOATS, pa.float64()), FLOAT_TEXTS),
+    "float8 from int": (
+        "double precision",
+        array([2**53, -(2**53)], pa.int64()),
+        ["9.007199254740992e+15", "-9.007199254740992e+15"],
+    ),
+    "float8 from decimal": ("double precision", array([Decimal("0.10")], pa.decimal128(5, 2)), ["0.1"]),
+    "numeric(12,4)": ("numeric(12,4)", array(MONEY, pa.decimal128(12, 4)), MONEY_TEXTS),
+    "numeric(12,4) from float": (
+        "numeric(12,4)",
+        array([0.1, 1.005, -2.675], pa.float64()),
+        ["0.1000", "1.0050", "-2.6750"],
+    ),
+    "numeric(12,4) from int": ("numeric(12,4)", array([99_999_999, -1], pa.int64()), ["99999999.0000", "-1.0000"]),
+    "numeric(12,4) from text": (
+        "numeric(12,4)",
+        array(["0.10", "-99999999.9999"], pa.string()),
+        ["0.1000", "-99999999.9999"],
+    ),
+    "numeric(12,4) from a smaller decimal": (
+        "numeric(12,4)",
+        array([Decimal("1.25")], pa.decimal128(5, 2)),
+        ["1.2500"],
+    ),
+    "numeric(38,0)": ("numeric(38,0)", array(WIDE, pa.decimal128(38, 0)), ["1" * 38, "-" + "9" * 38]),
+    "numeric": ("numeric", array([Decimal("1." + "1" * 37)], pa.decimal128(38, 37)), ["1." + "1" * 37]),
+    "numeric from int": ("numeric", array([-(2**63), 2**63 - 1], pa.int64()), [str(-(2**63)), str(2**63 - 1)]),
+    "numeric from uint64": ("numeric", array([2**64 - 1], pa.uint64()), [str(2**64 - 1)]),
+    "text": ("text", array(NASTY, pa.string()), NASTY),
+    "text from large string": ("text", array(NASTY, pa.large_string()), NASTY),
+    "text from string view": ("text", array(NASTY, pa.string_view()), NASTY),
+    "text from dictionary": ("text", array(NASTY, pa.string()).dictionary_encode(), NASTY),
+    "text from int": ("text", array([2**63 - 1], pa.int64()), [str(2**63 - 1)]),
+    "text from decimal": ("text", array([Decimal("0.10")], pa.decimal128(5, 2)), ["0.10"]),
+    "varchar(n)": (
+        "varchar(8)",
+        array(["", "12345678", "ääääääää", "😀"], pa.string()),
+        ["", "12345678", "ääääääää", "😀"],
+    ),
+    "char(n)": ("char(3)", array(["abc", "ä", "😀😀😀"], pa.string()), ["abc", "ä", "😀😀😀"]),
+    "bytea": ("bytea", array([b"", b"\x00\xff\\", b"'"], pa.binary()), ["\\x", "\\x00ff5c", "\\x27"]),
+    "bytea from fixed size": ("bytea", array([b"\x00\x01"], pa.binary(2)), ["\\x0001"]),
+    "date": ("date", array(DAYS, pa.date32()), DAY_TEXTS),
+    "date from date64": ("date", array(DAYS, pa.date64()), DAY_TEXTS),
+    "date from midnights": ("date", array([datetime.datetime(2024, 2, 29)], pa.timestamp("us")), ["2024-02-29"]),
+    "date from text": ("date", array(DAY_TEXTS, pa.string()), DAY_TEXTS),
+    "time": ("time", array(TIMES, pa.time64("us")), TIME_TEXTS),
+    "time from seconds": ("time", array([datetime.time(23, 59, 59)], pa.time32("s")), ["23:59:59"]),
+    "time from text": ("time", array(["00:00:00", "23:59:59.999999"], pa.string()), ["00:00:00", "23:59:59.999999"]),
+    "time(3)": ("time(3)", array([datetime.time(1, 2, 3, 4000)], pa.time64("us")), ["01:02:03.004"]),
+    "timestamp": ("timestamp", array(MOMENTS, pa.timestamp("us")), MOMENT_TEXTS),
+    "timestamp from nanoseconds": (
+        "timestamp",
+        array([EPOCH - US], pa.timestamp("ns")),
+        ["1969-12-31 23:59:59.999999"],
+    ),
+    "timestamp from seconds": ("timestamp", array([EPOCH.replace(year=1)], pa.timestamp("s")), ["0001-01-01 00:00:00"]),
+    "timestamp from date": ("timestamp", array(DAYS, pa.date32()), [f"{day} 00:00:00" for day in DAY_TEXTS]),
+    "timestamp from text": ("timestamp", array(MOMENT_TEXTS, pa.string()), MOMENT_TEXTS),
+    "timestamp(0)": ("timestamp(0)", array([EPOCH], pa.timestamp("us")), ["1970-01-01 00:00:00"]),
+    "timestamptz": ("timestamptz", utc(MOMENTS), [f"{text}+00" for text in MOMENT_TEXTS]),
+    "timestamptz of a zone": (
+        "timestamptz",
+        utc(MOMENTS[1:4], "Europe/Berlin"),
+        [f"{text}+00" for text in MOMENT_TEXTS[1:4]],
+    ),
+    "timestamptz from text": (
+        "timestamptz",
+        array(["2024-02-29T12:30:00+02:00"], pa.string()),
+        ["2024-02-29 10:30:00+00"],
+    ),
+    "timestamptz(3)": ("timestamptz(3)", utc([EPOCH]), ["1970-01-01 00:00:00+00"]),
+    "interval": (
+        "interval",
+        array([datetime.timedelta(days=1), -US, datetime.timedelta(hours=36, microseconds=5)], pa.duration("us")),
+        ["24:00:00", "-00:00:00.000001", "36:00:00.000005"],
+    ),
+    "uuid": ("uuid", array([one.bytes for one in UUIDS], pa.uuid()), [str(one) for one in UUIDS]),
+    "uuid from text": ("uuid", array([str(one) for one in UUIDS], pa.string()), [str(one) for one in UUIDS]),
+    "text from uuid": ("text", array([one.bytes for one in UUIDS], pa.uuid()), [str(one) for one in UUIDS]),
+    "json": ("json", array(JSON, pa.string()), JSON),
+    "json from Arrow's json": ("json", array(JSON, pa.json_()), JSON),
+    "jsonb": ("jsonb", array(JSON, pa.string()), JSON),
+    "jsonb from structs": (
+        "jsonb",
+        array([{"a": 1, "b": ["ü"]}], pa.struct({"a": pa.int64(), "b": pa.list_(pa.string())})),
+        ['{"a": 1, "b": ["ü"]}'],
+    ),
+    "jsonb from maps": ("jsonb", array([[("a", 1)]], pa.map_(pa.string(), pa.int64())), ['{"a": 1}']),
+    "domain over int": ("whole", array([1, 2**31 - 1], pa.int64()), ["1", "2147483647"]),
+    "domain over a domain": ("wholer", array([1], pa.int64()), ["1"]),
+    "domain over numeric": ("price", array(MONEY, pa.decimal128(12, 4)), MONEY_TEXTS),
+    "domain over text": ("word", array(NASTY[:9], pa.string()), NASTY[:9]),
+}
+BY_SERVER: dict[str, Case] = {
+    "numeric from float": (
+        "numeric",
+        array([0.1, 1e22, 5e-324], pa.float64()),
+        ["0.1", "1" + "0" * 22, f"{Decimal('5e-324'):f}"],
+    ),
+    "numeric from text": ("numeric", array(["0.10", "1" * 60], pa.string()), ["0.10", "1" * 60]),
+    "numeric(50,10)": ("numeric(50,10)", array(FIFTY, pa.decimal256(50, 10)), [str(FIFTY[0]), "-0.0000000001"]),
+    "numeric(50,10) from text": (
+        "numeric(50,10)",
+        array([f"{one:f}" for one in FIFTY], pa.string()),
+        [str(FIFTY[0]), "-0.0000000001"],
+    ),
+    "numeric from 76 digits": ("numeric", array([Decimal("9" * 76)], pa.decimal256(76, 0)), ["9" * 76]),
+    "enum": ("mood", array(["so, so", "it's"], pa.string()), ["so, so", "it's"]),
+    "enum from dictionary": ("mood", array(["it's"], pa.string()).dictionary_encode(), ["it's"]),
+    "inet": ("inet", array(["10.0.0.1", "::1"], pa.string()), ["10.0.0.1/32", "::1/128"]),
+    "cidr": ("cidr", array(["10.0.0.0/8"], pa.string()), ["10.0.0.0/8"]),
+    "int[] from text": ("integer[]", array(["{1,NULL,3}", "{}"], pa.string()), ["{1,NULL,3}", "{}"]),
+    "interval(3)": ("interval(3)", array(["1 day 00:00:01.5"], pa.string()), ["1 day 00:00:01.5"]),
+    "timetz": ("timetz", array(["12:00:00+02"], pa.string()), ["12:00:00+02"]),
+    "point": ("point", array(["(1,2)"], pa.string()), ["(1,2)"]),
+    "int4range": ("int4range", array(["[1,5)"], pa.string()), ["[1,5)"]),
+    "bit": ("bit(3)", array(["101"], pa.string()), ["101"]),
+    "tsvector": ("tsvector", array(["'a' 'b'"], pa.string()), ["'a' 'b'"]),
+    "oid": ("oid", array(["4294967295"], pa.string()), ["4294967295"]),
+    "composite": ("pair", array(['(1,"a b")'], pa.string()), ['(1,"a b")']),
+}
+MAKE_TYPES = (
+    "CREATE TYPE mood AS ENUM ('so, so', 'it''s')",
+    "CREATE TYPE pair AS (a integer, b text)",
+    "CREATE DOMAIN whole AS integer CHECK (VALUE > 0)",
+    "CREATE DOMAIN wholer AS whole CHECK (VALUE < 10)",
+    "CREATE DOMAIN price AS numeric(12,4)",
+    "CREATE DOMAIN word AS text",
+)
+
+
+async def texts(postgres: AsyncEngine, column: str = "v", table: str = "t") -> list[str | None]:
+    """The column as the server writes it, in hexadecimal on the wire so that no codec has a say."""
+    query = f"SELECT encode(convert_to({column}::text, 'UTF8'), 'hex') FROM {table} ORDER BY id"
+    async with postgres.connect() as connection:
+        await connection.execute(sa.text("SET TIME ZONE 'UTC'"))
+        found = (await connection.execute(sa.text(query))).scalars().all()
+        await connection.rollback()
+    return [None if one is None else bytes.fromhex(one).decode() for one in found]
+
+
+def table_of(values: pa.Array) -> pa.Table:
+    return pa.table({"id": pa.array(range(len(values)), pa.int32()), "v": values})
+
+
+@pytest.mark.parametrize("method", ["copy", "insert"])
+@pytest.mark.parametrize(("kind", "values", "expected"), BY_COPY.values(), ids=BY_COPY)
+async def test_values_arrive_unchanged_in_a_column_made_by_hand(
+    postgres: AsyncEngine, kind: str, values: pa.Array, expected: list[str], method: Any
+) -> None:
+    await execute(postgres, *MAKE_TYPES, f"CREATE TABLE t (id integer, v {kind})")
+    report = await dl.load_dataframe(table_of(values), "t", engine=postgres, method=method, chunk_rows=3)
+    assert report.method == method
+    assert await texts(postgres) == [*expected, None]
+
+
+@pytest.mark.parametrize(("kind", "values", "expected"), BY_SERVER.values(), ids=BY_SERVER)
+async def test_values_that_binary_copy_cannot_carry_arrive_as_text_that_the_server_reads(
+    postgres: AsyncEngine, kind: str, values: pa.Array, expected: list[str]
+) -> None:
+    await execute(postgres, *MAKE_TYPES, f"CREATE TABLE t (id integer, v {kind})")
+    report = await dl.load_dataframe(table_of(values), "t", engine=postgres)
+    assert (report.method, report.reason) == ("insert", report.reason)
+    assert "binary COPY cannot carry v" in report.reason
+    assert await texts(postgres) == [*expected, None]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "boolean",
+        "smallint",
+        "real",
+        "numeric(12,4)",
+        "numeric",
+        "text",
+        "varchar(3)",
+        "char(3)",
+        "bytea",
+        "date",
+        "time",
+        "timestamp",
+        "timestamptz",
+        "interval",
+        "uuid",
+        "json",
+        "jsonb",
+        "mood",
+        "inet",
+        "integer[]",
+        "whole",
+        "price",
+    ],
+)
+@pytest.mark.parametrize("method", ["auto", "insert"])
+async def test_a_column_of_nothing_but_null_arrives_in_every_type(
+    postgres: AsyncEngine, kind: str, method: Any
+) -> None:
+    await execute(postgres, *MAKE_TYPES, f"CREATE TABLE t (id integer, v {kind})")
+    await dl.load_dataframe(table_of(pa.nulls(2)), "t", engine=postgres, method=method)
+    assert await texts(postgres) == [None, None]
+
+
+async def test_an_unknown_label_of_an_enum_is_refused(postgres: AsyncEngine) -> None:
+    await execute(postgres, *MAKE_TYPES, "CREATE TABLE t (v mood)")
+    with pytest.raises(dl.WriteError, match="invalid input value for enum mood"):
+        await dl.load_dataframe({"v": ["so, so", "sad"]}, "t", engine=postgres)
+    assert await fetch(postgres, "SELECT * FROM t") == []
+
+
+@pytest.mark.parametrize("method", ["copy", "insert"])
+async def test_a_value_that_breaks_a_domain_is_refused(postgres: AsyncEngine, method: Any) -> None:
+    await execute(postgres, *MAKE_TYPES, "CREATE TABLE t (v wholer)")
+    with pytest.raises(dl.WriteError, match="violates check constraint"):
+        await dl.load_dataframe({"v": [1, 11]}, "t", engine=postgres, method=method)
+    assert await fetch(postgres, "SELECT * FROM t") == []
+
+
+CREATED: dict[str, tuple[pa.Array, str, list[str]]] = {
+    "bool": (array([True, False], pa.bool_()), "boolean", ["true", "false"]),
+    "bool8": (pa.array([True, False, None]).cast(pa.bool8()), "boolean", ["true", "false"]),
+    "int8": (array([-128, 127], pa.int8()), "smallint", ["-128", "127"]),
+    "uint8": (array([0, 255], pa.uint8()), "smallint", ["0", "255"]),
+    "int16": (array([-(2**15), 2**15 - 1], pa.int16()), "smallint", ["-32768", "32767"]),
+    "uint16": (array([2**16 - 1], pa.uint16()), "integer", ["65535"]),
+    "int32": (array([-(2**31), 2**31 - 1], pa.int32()), "integer", ["-2147483648", "2147483647"]),
+    "uint32": (array([2**32 - 1], pa.uint32()), "bigint", ["4294967295"]),
+    "int64": (array([-(2**63), 2**63 - 1], pa.int64()), "bigint", [str(-(2**63)), str(2**63 - 1)]),
+    "uint64": (array([2**64 - 1], pa.uint64()), "numeric(20,0)", [str(2**64 - 1)]),
+    "float16": (array([0.5], pa.float16()), "real", ["0.5"]),
+    "float32": (array([0.5, math.nan], pa.float32()), "real", ["0.5", "NaN"]),
+    "float64": (array(FLOATS, pa.float64()), "double precision", FLOAT_TEXTS),
+    "decimal32": (array([Decimal("1.25")], pa.decimal32(5, 2)), "numeric(5,2)", ["1.25"]),
+    "decimal64": (array([Decimal("1.25")], pa.decimal64(15, 2)), "numeric(15,2)", ["1.25"]),
+    "decimal128": (array(MONEY, pa.decimal128(12, 4)), "numeric(12,4)", MONEY_TEXTS),
+    "decimal of 38 digits": (array(WIDE, pa.decimal128(38, 0)), "numeric(38,0)", ["1" * 38, "-" + "9" * 38]),
+    "decimal256": (array(FIFTY, pa.decimal256(50, 10)), "numeric(50,10)", [str(FIFTY[0]), "-0.0000000001"]),
+    "negative scale": (array([Decimal("1E+2")], pa.decimal128(3, -2)), "numeric(5,0)", ["100"]),
+    "string": (array(NASTY, pa.string()), "text", NASTY),
+    "dictionary": (array(["a", "b"], pa.string()).dictionary_encode(), "text", ["a", "b"]),
+    "run-end encoded": (pa.RunEndEncodedArray.from_arrays([2, 3], ["a", None]), "text", ["a", "a"]),
+    "binary": (array([b"", b"\x00\xff"], pa.binary()), "bytea", ["\\x", "\\x00ff"]),
+    "large binary": (array([b"\x00"], pa.large_binary()), "bytea", ["\\x00"]),
+    "date32": (array(DAYS, pa.date32()), "date", DAY_TEXTS),
+    "date64": (array(DAYS, pa.date64()), "date", DAY_TEXTS),
+    "time32": (array([datetime.time(1, 2, 3)], pa.time32("ms")), "time without time zone", ["01:02:03"]),
+    "time64": (array(TIMES, pa.time64("us")), "time without time zone", TIME_TEXTS),
+    "time64 of nanoseconds": (
+        array([datetime.time.max], pa.time64("ns")),
+        "time without time zone",
+        ["23:59:59.999999"],
+    ),
+    "timestamp": (array(MOMENTS, pa.timestamp("us")), "timestamp without time zone", MOMENT_TEXTS),
+    "timestamp of nanoseconds": (
+        array([EPOCH - US], pa.timestamp("ns")),
+        "timestamp without time zone",
+        ["1969-12-31 23:59:59.999999"],
+    ),
+    "timestamp of a zone": (
+        utc(MOMENTS[1:4], "Asia/Tokyo"),
+        "timestamp with time zone",
+        [f"{text}+00" for text in MOMENT_TEXTS[1:4]],
+    ),
+    "duration": (array([datetime.timedelta(days=1)], pa.duration("us")), "interval", ["24:00:00"]),
+    "duration of nanoseconds": (array([-US], pa.duration("ns")), "interval", ["-00:00:00.000001"]),
+    "uuid": (array([one.bytes for one in UUIDS], pa.uuid()), "uuid", [str(one) for one in UUIDS]),
+    "json": (array(JSON, pa.json_()), "text", JSON),
+    "list": (array([[1, None], []], pa.list_(pa.int64())), "jsonb", ["[1, null]", "[]"]),
+    "struct": (array([{"a": "ü"}], pa.struct({"a": pa.string()})), "jsonb", ['{"a": "ü"}']),
+    "null": (pa.nulls(1), "text", []),
+}
+
+
+@pytest.mark.parametrize("method", ["auto", "insert"])
+@pytest.mark.parametrize(("values", "kind", "expected"), CREATED.values(), ids=CREATED)
+async def test_a_created_column_has_a_type_that_keeps_every_value(
+    postgres: AsyncEngine, values: pa.Array, kind: str, expected: list[str], method: Any
+) -> None:
+    await dl.load_dataframe(table_of(values), "t", engine=postgres, method=method)
+    query = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 't'::regclass AND attname = 'v'"
+    assert await fetch(postgres, query) == [(kind,)]
+    assert await texts(postgres) == [*expected, None]
+
+
+ON_SQLITE: dict[str, tuple[pa.Array, str, list[str]]] = {
+    "bool": (array([True, False], pa.bool_()), "BOOLEAN", ["1", "0"]),
+    "int64": (array([-(2**63), 2**63 - 1], pa.int64()), "BIGINT", [str(-(2**63)), str(2**63 - 1)]),
+    "uint32": (array([2**32 - 1], pa.uint32()), "BIGINT", ["4294967295"]),
+    "string": (array(NASTY, pa.string()), "TEXT", [f"'{text.replace(chr(39), chr(39) * 2)}'" for text in NASTY]),
+    "dictionary": (array(["a"], pa.string()).dictionary_encode(), "TEXT", ["'a'"]),
+    "binary": (array([b"", b"\x00\xff"], pa.binary()), "BLOB", ["X''", "X'00FF'"]),
+    "date": (array(DAYS, pa.date32()), "DATE", [f"'{text}'" for text in DAY_TEXTS]),
+    "decimal of 20 digits": (
+        array([Decimal("1234567890.0123456789")], pa.decimal128(20, 10)),
+        "TEXT",
+        ["'1234567890.0123456789'"],
+    ),
+    "decimal of 38 digits": (array(WIDE, pa.decimal128(38, 0)), "TEXT", [f"'{one}'" for one in WIDE]),
+    "uuid": (array([UUIDS[2].bytes], pa.uuid()), "CHAR(32)", [f"'{UUIDS[2].hex}'"]),
+    "struct": (array([{"a": "ü"}], pa.struct({"a": pa.string()})), "JSON", ['\'{"a": "ü"}\'']),
+    "null": (pa.nulls(1), "TEXT", []),
+}
+
+
+@pytest.mark.parametrize(("values", "kind", "expected"), ON_SQLITE.values(), ids=ON_SQLITE)
+async def test_sqlite_keeps_every_value_in_a_created_column(
+    sqlite: AsyncEngine, values: pa.Array, kind: str, expected: list[str]
+) -> None:
+    await dl.load_dataframe(table_of(values), "t", engine=sqlite, chunk_rows=3)
+    assert await fetch(sqlite, "SELECT type FROM pragma_table_info('t') WHERE name = 'v'") == [(kind,)]
+    assert await fetch(sqlite, "SELECT quote(v) FROM t ORDER BY id") == [(text,) for text in [*expected, "NULL"]]
+
+
+async def test_sqlite_keeps_decimals_of_fifty_digits(sqlite: AsyncEngine) -> None:
+    await dl.load_dataframe(table_of(array(FIFTY, pa.decimal256(50, 10))), "t", engine=sqlite)
+    rows = await fetch(sqlite, "SELECT v, typeof(v) FROM t WHERE v IS NOT NULL ORDER BY id")
+    assert [(Decimal(text), kind) for text, kind in rows] == [(one, "text") for one in FIFTY]
+
+
+async def test_sqlite_keeps_decimals_of_fifteen_digits_equal(sqlite: AsyncEngine) -> None:
+    values = [*MONEY, Decimal("0.1000"), Decimal("12345678.9012")]
+    await dl.load_dataframe(table_of(array(values, pa.decimal128(12, 4))), "t", engine=sqlite)
+    for number, value in enumerate(values):
+        assert await fetch(sqlite, f"SELECT printf('%.4f', v) FROM t WHERE id = {number} AND v = {value}") == [
+            (f"{value:.4f}",)
+        ]
+
+
+async def test_sqlite_keeps_every_float(sqlite: AsyncEngine) -> None:
+    numbers = [0.1, -1.5, 5e-324, 1.7976931348623157e308, math.inf, -math.inf, 1 / 3]
+    await dl.load_dataframe(table_of(pa.array(numbers)), "t", engine=sqlite)
+    assert await fetch(sqlite, "SELECT v, typeof(v) FROM t ORDER BY id") == [(one, "real") for one in numbers]
+
+
+async def test_sqlite_refuses_nan_that_it_would_store_as_null(sqlite: AsyncEngine) -> None:
+    with pytest.raises(dl.DataLoaderError, match="row 1, column 'v'"):
+        await dl.load_dataframe(table_of(pa.array([0.5, math.nan])), "t", engine=sqlite)
+
+
+async def test_sqlite_keeps_every_uint64(sqlite: AsyncEngine) -> None:
+    await dl.load_dataframe(table_of(pa.array([0, 2**64 - 1], pa.uint64())), "t", engine=sqlite)
+    assert await fetch(sqlite, "SELECT CAST(v AS text) FROM t ORDER BY id") == [("0",), (str(2**64 - 1),)]
+
+
+@pytest.mark.parametrize(
+    ("values", "moments"),
+    [
+        (array(MOMENTS, pa.timestamp("us")), MOMENT_TEXTS),
+        (utc(MOMENTS[1:4], "Europe/Berlin"), MOMENT_TEXTS[1:4]),
+        (array(TIMES, pa.time64("us")), TIME_TEXTS),
+    ],
+    ids=["timestamp", "timestamptz", "time"],
+)
+async def test_sqlite_keeps_moments_as_text_that_it_and_sqlalchemy_can_read(
+    sqlite: AsyncEngine, values: pa.Array, moments: list[str]
+) -> None:
+    await dl.load_dataframe(table_of(values), "t", engine=sqlite)
+    found = await fetch(sqlite, "SELECT v, date(v) IS NULL FROM t WHERE v IS NOT NULL ORDER BY id")
+    assert [text[: len(moment)] for (text, _), moment in zip(found, moments, strict=True)] == moments
+    assert not any(unreadable for _, unreadable in found)
+    kind = sa.Time() if pa.types.is_time(values.type) else sa.DateTime()
+    async with sqlite.connect() as connection:
+        query = sa.select(sa.table("t", sa.column("v", kind)).c.v)
+        assert len((await connection.execute(query)).all()) == len(moments) + 1
+
+
+SQLITE_BY_HAND: dict[str, tuple[str, pa.Array, list[str]]] = {
+    "INTEGER": ("INTEGER", array([2**63 - 1], pa.int64()), [str(2**63 - 1)]),
+    "INT from text": ("INT", array(["007"], pa.string()), ["7"]),
+    "TEXT": ("TEXT", array(["0.10", "007"], pa.string()), ["'0.10'", "'007'"]),
+    "VARCHAR(3)": ("VARCHAR(3)", array(["abc"], pa.string()), ["'abc'"]),
+    "TEXT from int": ("TEXT", array([2**63 - 1], pa.int64()), [f"'{2**63 - 1}'"]),
+    "TEXT from decimal": ("TEXT", array([Decimal("0.10")], pa.decimal128(30, 2)), ["'0.10'"]),
+    "no type": ("", array([7], pa.int64()), ["7"]),
+    "NUMERIC of an int": ("NUMERIC", array([2**63 - 1], pa.int64()), [str(2**63 - 1)]),
+    "DECIMAL(10,2)": ("DECIMAL(10,2)", array([Decimal("12.50")], pa.decimal128(10, 2)), ["12.5"]),
+    "BLOB": ("BLOB", array([b"\x00"], pa.binary()), ["X'00'"]),
+    "REAL": ("REAL", array([0.5], pa.float64()), ["0.5"]),
+    "DATETIME": ("DATETIME", array([EPOCH], pa.timestamp("us")), ["'1970-01-01 00:00:00.000000'"]),
+    "DATE": ("DATE", array(DAY_TEXTS, pa.string()), [f"'{text}'" for text in DAY_TEXTS]),
+}
+
+
+@pytest.mark.parametrize(("kind", "values", "expected"), SQLITE_BY_HAND.values(), ids=SQLITE_BY_HAND)
+async def test_sqlite_keeps_every_value_in_a_column_made_by_hand(
+    sqlite: AsyncEngine, kind: str, values: pa.Array, expected: list[str]
+) -> None:
+    await execute(sqlite, f"CREATE TABLE t (id integer, v {kind})")
+    await dl.load_dataframe(table_of(values), "t", engine=sqlite)
+    assert await fetch(sqlite, "SELECT quote(v) FROM t ORDER BY id") == [(text,) for text in [*expected, "NULL"]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("NUMERIC", array([Decimal("1234567890.0123456789")], pa.decimal128(20, 10))),
+        ("REAL", array([Decimal("1234567890.0123456789")], pa.decimal128(20, 10))),
+        ("REAL", array([2**53 + 1], pa.int64())),
+        ("DECIMAL(30,10)", array([Decimal("1234567890.0123456789")], pa.decimal128(20, 10))),
+        ("INTEGER", array([1.5], pa.float64())),
+        ("INTEGER", array([2**63], pa.uint64())),
+    ],
+    ids=str,
+)
+async def test_sqlite_refuses_a_value_that_its_column_would_round(
+    sqlite: AsyncEngine, kind: str, values: pa.Array
+) -> None:
+    await execute(sqlite, f"CREATE TABLE t (id integer, v {kind})")
+    with pytest.raises(dl.DataLoaderError, match="column 'v'"):
+        await dl.load_dataframe(table_of(values), "t", engine=sqlite)
+
+
+REFUSED: dict[str, tuple[str, pa.Array]] = {
+    "int2 too big": ("smallint", pa.array([1, 2**15])),
+    "int4 too big": ("integer", pa.array([1, 2**31])),
+    "int4 of a fraction": ("integer", pa.array([1.0, 1.5])),
+    "int4 of NaN": ("integer", pa.array([1.0, math.nan])),
+    "int8 of uint64": ("bigint", pa.array([1, 2**63], pa.uint64())),
+    "int8 of a float beyond 2**53": ("bigint", pa.array([1.0, 1e19])),
+    "float4 of more digits": ("real", pa.array([0.5, 0.1])),
+    "float4 overflow": ("real", pa.array([0.5, 1e300])),
+    "float8 of a big int": ("double precision", pa.array([1, 2**53 + 1])),
+    "float8 of a long decimal": ("double precision", pa.array([Decimal("0"), Decimal("0.12345678901234567890")])),
+    "numeric(12,4) of five places": ("numeric(12,4)", pa.array([0.5, 0.00001])),
+    "numeric(12,4) too big": ("numeric(12,4)", pa.array([1, 10**8])),
+    "numeric(12,4) of text": ("numeric(12,4)", pa.array(["1", "1.00005"])),
+    "numeric(12,4) of NaN": ("numeric(12,4)", pa.array([0.5, math.nan])),
+    "varchar(3)": ("varchar(3)", pa.array(["abc", "abcd"])),
+    "char(3)": ("char(3)", pa.array(["abc", "abcd"])),
+    "date of a time of day": ("date", pa.array([datetime.datetime(2024, 1, 1), datetime.datetime(2024, 1, 1, 12)])),
+    "timestamp of nanoseconds": ("timestamp", pa.array([0, 1], pa.timestamp("ns"))),
+    "timestamp(0)": ("timestamp(0)", pa.array([EPOCH, EPOCH + US])),
+    "time(0)": ("time(0)", pa.array([datetime.time(1), datetime.time(1, 0, 0, 1)])),
+    "interval of nanoseconds": ("interval", pa.array([0, 1], pa.duration("ns"))),
+    "uuid of text": ("uuid", pa.array([str(UUIDS[0]), "x"])),
+    "bool of 2": ("boolean", pa.array([1, 2])),
+    "date of text": ("date", pa.array(["2024-02-29", "2023-02-29"])),
+    "time of text": ("time", pa.array(["23:59:59", "24:30:00"])),
+}
+
+
+@pytest.mark.parametrize("method", ["copy", "insert"])
+@pytest.mark.parametrize(("kind", "values"), REFUSED.values(), ids=REFUSED)
+async def test_a_value_that_would_change_is_refused_by_row_and_column(
+    postgres: AsyncEngine, kind: str, values: pa.Array, method: Any
+) -> None:
+    await execute(postgres, f"CREATE TABLE t (id integer, v {kind})")
+    with pytest.raises(dl.ValidationError, match=r"^row 1, column 'v': ") as caught:
+        await dl.load_dataframe(table_of(values), "t", engine=postgres, method=method)
+    assert (caught.value.row, caught.value.column) == (1, "v")
+    assert await fetch(postgres, "SELECT * FROM t") == []
+
+
+@pytest.mark.parametrize("method", ["copy", "insert"])
+@pytest.mark.parametrize(
+    ("kind", "bad"),
+    [("text", "a\0b"), ("json", "{"), ("jsonb", "{"), ("jsonb", '"\\u0000"')],
+    ids=["NUL in text", "json", "jsonb", "NUL in jsonb"],
+)
+async def test_a_value_that_the_server_refuses_is_an_error_and_nothing_is_stored(
+    postgres: AsyncEngine, kind: str, bad: str, method: Any
+) -> None:
+    await execute(postgres, f"CREATE TABLE t (id integer, v {kind})")
+    with pytest.raises((dl.WriteError, dl.ValidationError)):
+        await dl.load_dataframe(table_of(pa.array(['"fine"', bad])), "t", engine=postgres, method=method)
+    assert await fetch(postgres, "SELECT * FROM t") == []
+
+
+@pytest.mark.parametrize("kind", ["jsonb", "json"])
+async def test_refused_rows_of_copy_are_named_by_row_and_column(postgres: AsyncEngine, kind: str) -> None:
+    await execute(postgres, f"CREATE TABLE t (id integer, v {kind})")
+    values = pa.array([*["1"] * 7, "{"])
+    with pytest.raises(dl.WriteError, match="row 7: column 'v'") as caught:
+        await dl.load_dataframe(table_of(values), "t", engine=postgres, chunk_rows=3)
+    assert (caught.value.row, caught.value.column) == (7, "v")
+
+
+async def test_text_that_is_no_unicode_is_refused(database: AsyncEngine) -> None:
+    with pytest.raises(dl.DataLoaderError, match="'v'"):
+        await dl.load_dataframe(pd.DataFrame({"v": pd.Series(["x", "\ud800"], dtype=object)}), "t", engine=database)
+
+
+async def test_json_objects_of_differing_keys_are_stored_as_given(postgres: AsyncEngine) -> None:
+    await dl.load_rows([{"id": 1, "v": {"a": 1}}, {"id": 2, "v": {"b": 2}}, {"id": 3, "v": {}}], "t", engine=postgres)
+    assert await texts(postgres) == ['{"a": 1}', '{"b": 2}', "{}"]
+
+
+async def test_json_without_a_value_is_refused_or_null_but_never_a_word_that_json_lacks(postgres: AsyncEngine) -> None:
+    with pytest.raises(dl.ValidationError, match="row 1, column 'v'"):
+        await dl.load_dataframe(table_of(pa.array([[0.5], [math.nan]])), "t", engine=postgres)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [("timestamptz", array([EPOCH], pa.timestamp("us"))), ("timestamp", utc([EPOCH]))],
+    ids=["naive into timestamptz", "aware into timestamp"],
+)
+async def test_a_moment_whose_meaning_is_open_is_refused(postgres: AsyncEngine, kind: str, values: pa.Array) -> None:
+    await execute(postgres, f"CREATE TABLE t (id integer, v {kind})")
+    with pytest.raises(dl.UnsafeCast, match=r"column 'v'.*df\[c\]"):
+        await dl.load_dataframe(table_of(values), "t", engine=postgres)
+
+
+async def test_text_without_an_offset_is_refused_by_timestamptz(postgres: AsyncEngine) -> None:
+    await execute(postgres, "CREATE TABLE t (id integer, v timestamptz)")
+    values = pa.array(["2024-01-01T00:00:00+01:00", "2024-01-01T00:00:00"])
+    with pytest.raises(dl.ValidationError, match="row 1, column 'v'"):
+        await dl.load_dataframe(table_of(values), "t", engine=postgres)
+
+
+async def test_text_with_an_offset_is_refused_by_timestamp(postgres: AsyncEngine) -> None:
+    await execute(postgres, "CREATE TABLE t (id integer, v timestamp)")
+    values = pa.array(["2024-01-01T00:00:00", "2024-01-01T00:00:00+01:00"])
+    with pytest.raises(dl.ValidationError, match="row 1, column 'v'"):
+        await dl.load_dataframe(table_of(values), "t", engine=postgres)
+
+
+async def test_the_sessions_time_zone_and_formats_do_not_change_a_value(postgres: AsyncEngine) -> None:
+    name = (await fetch(postgres, "SELECT current_database()"))[0][0]
+    await execute(
+        postgres,
+        f"ALTER DATABASE {name} SET TimeZone = 'Asia/Kolkata'",
+        f"ALTER DATABASE {name} SET DateStyle = 'German, DMY'",
+        f"ALTER DATABASE {name} SET IntervalStyle = 'sql_standard'",
+        "CREATE TABLE t (id integer, d date, ts timestamp, tz timestamptz, i interval)",
+    )
+    await postgres.dispose()
+    day, moment = datetime.date(2024, 2, 3), datetime.datetime(2024, 2, 3, 4, 5, 6)
+    data = {
+        "id": [1],
+        "d": [day],
+        "ts": [moment],
+        "tz": [moment.replace(tzinfo=datetime.UTC)],
+        "i": [datetime.timedelta(hours=-30)],
+    }
+    for method in ("copy", "insert"):
+        await dl.load_dataframe(data, "t", engine=postgres, method=method)
+    query = """SELECT d = DATE '2024-02-03', ts = TIMESTAMP '2024-02-03 04:05:06',
+        tz = TIMESTAMPTZ '2024-02-03 04:05:06+00', i = INTERVAL '-30 hours' FROM t"""
+    assert await fetch(postgres, query) == [(True, True, True, True)] * 2

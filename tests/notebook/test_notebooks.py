@@ -1,0 +1,44 @@
+"""Every notebook runs from its first cell to its last, and is kept with its outputs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+def results(path: Path) -> list[list[str]]:
+    """For each code cell the kinds of its outputs, in order."""
+    cells = nbformat.read(path, as_version=4).cells
+    return [
+        [kind for output in cell.outputs for kind in sorted(output.get("data", {output.output_type: 0}))]
+        for cell in cells
+        if cell.cell_type == "code"
+    ]
+
+
+def test_there_are_notebooks() -> None:
+    assert NOTEBOOKS
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_and_shows_what_it_was_kept_with(path: Path, tmp_path: Path, server_folder: Path) -> None:
+    environment = os.environ | {"DATALOADER_PG_FOLDER": str(server_folder), "DATALOADER_PROGRESS": "auto"}
+    command = [sys.executable, str(FOLDER / "execute.py"), "--into", str(tmp_path), str(path)]
+    subprocess.run(command, check=True, env=environment)
+    assert results(tmp_path / path.name) == results(path)
+    assert any(results(path))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_kept_notebook_has_no_live_widget_and_no_error(path: Path) -> None:
+    text = path.read_text()
+    assert "widget-view" not in text
+    assert '"output_type": "error"' not in text
