@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from dataloader import api
 from dataloader.engine import dispose_all, resolve
 from dataloader.errors import DataLoaderError
-from dataloader.plan import IF_EXISTS, METHODS, Target
+from dataloader.options import IF_EXISTS, METHODS, Target
 
 SHOWN_ROWS = 5
 

@@ -7,8 +7,10 @@ from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from dataloader import files, pipeline, sources
-from dataloader.plan import LoadOptions, LoadPlan
+from dataloader.options import LoadOptions
+from dataloader.plan import LoadPlan
 from dataloader.report import LoadReport
+from dataloader.rows import Row, open_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -115,7 +117,7 @@ async def load_batches(
 
 
 async def load_rows(
-    rows: Iterable[sources.Row] | AsyncIterable[sources.Row],
+    rows: Iterable[Row] | AsyncIterable[Row],
     table: str | sa.Table,
     *,
     columns: Sequence[str] | None = None,
@@ -143,7 +145,7 @@ async def load_rows(
     5
     """
     chosen = LoadOptions.of(options)
-    return await pipeline.load(await sources.open_rows(rows, columns), table, chosen)
+    return await pipeline.load(await open_rows(rows, columns), table, chosen)
 
 
 async def load_files(paths: files.Paths, table: str | sa.Table, **options: Unpack[Options]) -> LoadReport:

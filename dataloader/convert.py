@@ -53,7 +53,7 @@ class Converter:
 def convert_column(column: ColumnPlan, values: pa.Array, first_row: int) -> pa.Array:
     """Convert one column, or raise ValidationError for its first value that does not fit."""
     values = unwrapped(values)
-    if values.type.equals(column.carrier) and column.target.length is None:
+    if values.type.equals(column.carrier) and not _is_limited(column):
         return values
     check_cast(column.name, values.type, column.target)
     cast = _cast_for(values.type, column)
@@ -106,14 +106,21 @@ def _one_line(error: Exception) -> str:
 
 def _cast_for(source: pa.DataType, column: ColumnPlan) -> Cast:
     cast = _CASTS.get((family(source) or "", _carried(column)), _arrow_cast)
-    length = column.target.length
-    if length is None:
+    if not _is_limited(column):
         return cast
 
-    def cast_and_measure(values: pa.Array, carrier: pa.DataType) -> pa.Array:
-        return _within(length, cast(values, carrier))
+    def cast_and_check(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+        length = column.target.length
+        converted = cast(values, carrier)
+        return _without_nan(converted) if length is None else _within(length, converted)
 
-    return cast_and_measure
+    return cast_and_check
+
+
+def _is_limited(column: ColumnPlan) -> bool:
+    """Whether the column refuses values that its carrier holds."""
+    has_nan = pa.types.is_floating(column.carrier) and not column.target.keeps_nan
+    return has_nan or column.target.length is not None
 
 
 def _carried(column: ColumnPlan) -> str:
@@ -128,6 +135,12 @@ def _within(length: int, values: pa.Array) -> pa.Array:
     longest = pc.max(pc.utf8_length(values)).as_py()
     if longest is not None and longest > length:
         raise ValueError(f"{longest} characters, and {length} are allowed")
+    return values
+
+
+def _without_nan(values: pa.Array) -> pa.Array:
+    if pc.any(pc.is_nan(values)).as_py():
+        raise ValueError("the database has no NaN, and NULL is another value")
     return values
 
 
@@ -155,8 +168,9 @@ def _float_to_decimal(values: pa.Array, carrier: pa.DataType) -> pa.Array:
 
 
 def _narrow_float(values: pa.Array, carrier: pa.DataType) -> pa.Array:
-    narrow = values.cast(carrier)
-    _must_equal(narrow.cast(values.type), values, "it has more digits than the column keeps")
+    wide = values.cast(pa.float64())
+    narrow = wide.cast(carrier)
+    _must_equal(narrow.cast(pa.float64()), wide, "it has more digits than the column keeps")
     return narrow
 
 

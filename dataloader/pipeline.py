@@ -17,7 +17,8 @@ from dataloader import engine as engines
 from dataloader.convert import Converter
 from dataloader.errors import DataLoaderError, translate
 from dataloader.guard import Lifeline, guarded
-from dataloader.plan import LoadOptions, LoadPlan, Offer, Target, make_plan
+from dataloader.options import LoadOptions, Target
+from dataloader.plan import LoadPlan, Offer, make_plan
 from dataloader.progress import Progress
 from dataloader.report import LoadReport
 from dataloader.writers import Writer, writer_for
@@ -78,6 +79,14 @@ async def plan(source: Source, table: str | sa.Table, options: LoadOptions) -> L
         return await _decided(engine, source, table, options)
 
 
+class _SourceFailed(Exception):
+    """Carries the source's own error past the translation of the database's: both may be an OSError."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 @contextlib.contextmanager
 def translated(engine: AsyncEngine, first_row: int = 0) -> Iterator[None]:
     """Turn what the driver raises into our errors, with the database's place and the row's position."""
@@ -85,6 +94,8 @@ def translated(engine: AsyncEngine, first_row: int = 0) -> Iterator[None]:
         yield
     except DataLoaderError:
         raise
+    except _SourceFailed as carrying:
+        raise carrying.error from carrying.error.__cause__
     except Exception as error:
         if not _is_drivers(error):
             raise
@@ -157,9 +168,12 @@ async def _chunks(source: Source, decided: LoadPlan, writer: Writer) -> AsyncGen
         return Chunk(first_row, batch.num_rows, encoded, nbytes)
 
     first_row = 0
-    async for batch in source.chunks(decided.chunk_rows):
-        yield await asyncio.to_thread(made, batch, first_row)
-        first_row += batch.num_rows
+    try:
+        async for batch in source.chunks(decided.chunk_rows):
+            yield await asyncio.to_thread(made, batch, first_row)
+            first_row += batch.num_rows
+    except Exception as error:
+        raise _SourceFailed(error) from error
 
 
 async def ahead(items: AsyncGenerator[T]) -> AsyncGenerator[T]:

@@ -1,10 +1,10 @@
-"""LoadOptions and LoadPlan: source columns x table x options -> every decision of a load. Pure: no I/O."""
+"""LoadPlan: source columns x table x options -> every decision of a load. Pure: no I/O."""
 
 from __future__ import annotations
 
 import difflib
 import html
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.schema import CreateTable, DropTable
 
 from dataloader.errors import PlanError, SchemaMismatch, UnsafeCast, UnsupportedType
+from dataloader.options import LoadOptions, Target, did_you_mean
 from dataloader.schema import (
     DECIMAL256_DIGITS,
     MICROSECOND,
@@ -24,79 +25,17 @@ from dataloader.schema import (
     check_identifier,
     created_type,
     family,
-    parse_table_name,
     parse_type,
     plain,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from sqlalchemy.engine import URL, Dialect
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.engine import Dialect
 
-IF_EXISTS = ("append", "fail", "truncate", "replace")
-METHODS = ("auto", "copy", "insert")
-PROGRESS = ("auto", "widget", "html", "text", "log", "none")
 CHUNK_ROWS = {"copy": 50_000, "insert": 10_000}
 """Rows per chunk where none are asked for: below it round trips show, above it only memory grows."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoadOptions:
-    """The keyword options that every loader shares; see `load_dataframe` for their meaning."""
-
-    engine: AsyncEngine | str | URL | None = None
-    if_exists: str = "append"
-    method: str = "auto"
-    chunk_rows: int | None = None
-    dtype: Mapping[str, Any] | None = None
-    progress: str = "auto"
-
-    @classmethod
-    def of(cls, given: Mapping[str, Any]) -> LoadOptions:
-        """Check names and values.
-
-        Raises
-        ------
-        PlanError
-            Naming the option, the value and what is allowed.
-        """
-        names = [one.name for one in fields(cls)]
-        for name in given:
-            if name not in names:
-                raise PlanError(f"there is no option {name!r}", hint=_did_you_mean(name, names))
-        options = cls(**given)
-        for name, allowed in (("if_exists", IF_EXISTS), ("method", METHODS), ("progress", PROGRESS)):
-            value = getattr(options, name)
-            if value not in allowed:
-                raise PlanError(f"{name}={value!r} is unknown", hint=_did_you_mean(value, allowed))
-        rows = options.chunk_rows
-        if rows is not None and (not isinstance(rows, int) or isinstance(rows, bool) or rows < 1):
-            raise PlanError(f"chunk_rows={rows!r} is not a number of rows", hint="Pass an integer from 1 up.")
-        return options
-
-
-def _did_you_mean(given: object, known: tuple[str, ...] | list[str]) -> str:
-    close = difflib.get_close_matches(str(given), known, n=1)
-    return f"{f'Did you mean {close[0]!r}? ' if close else ''}The choices are: {', '.join(known)}."
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The table that the caller named, and its definition if it came as a SQLAlchemy Table."""
-
-    name: TableName
-    definition: sa.Table | None = None
-
-    @classmethod
-    def of(cls, table: str | sa.Table, dialect: str) -> Target:
-        definition = table if isinstance(table, sa.Table) else None
-        name = parse_table_name(table) if definition is None else TableName(definition.schema, definition.name)
-        check_identifier(name.name, "table name", dialect)
-        if name.schema is not None:
-            check_identifier(name.schema, "schema name", dialect)
-        return cls(name, definition)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +208,7 @@ def _chosen_types(options: LoadOptions, schema: pa.Schema) -> dict[str, sa.types
     types: dict[str, sa.types.TypeEngine[Any]] = {}
     for name, given in (options.dtype or {}).items():
         if name not in schema.names:
-            hint = _did_you_mean(name, schema.names)
+            hint = did_you_mean(name, schema.names)
             raise PlanError(f"dtype= names {name!r}, which the source does not have", hint=hint)
         chosen = given() if isinstance(given, type) else given
         if not isinstance(chosen, sa.types.TypeEngine):
@@ -381,6 +320,8 @@ def check_cast(name: str, source: pa.DataType, target: ColumnType) -> None:
 def keeps_every_value(source: pa.DataType, chosen: pa.DataType, target: ColumnType) -> bool:
     """Whether no value of `source` can be refused by `chosen`, so that nothing needs a look."""
     if target.length is not None or target.kind == "other":
+        return False
+    if pa.types.is_floating(chosen) and not target.keeps_nan:
         return False
     if source.equals(chosen) or pa.types.is_null(source):
         return True

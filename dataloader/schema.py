@@ -53,6 +53,11 @@ class ColumnType:
     def __str__(self) -> str:
         return self.sql
 
+    @property
+    def keeps_nan(self) -> bool:
+        """Whether a NaN comes back as one; SQLite would store NULL."""
+        return self.kind not in {"number", "real"}
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -149,9 +154,11 @@ TYPES: dict[str, TypeRow] = {
     "json": _row(pa.string(), "string nested", "json"),
     "jsonb": _row(pa.string(), "string nested", "jsonb"),
     "number": _row(None, "bool int float decimal"),
+    "real": _row(pa.float64(), NUMBERS),
     "other": _row(pa.string(), "string bool int float decimal date time timestamp timestamptz uuid"),
 }
-"""The type table. `number` is SQLite's NUMERIC affinity; `other` is any type the server reads from text."""
+"""The type table. `number` and `real` are SQLite's affinities NUMERIC and REAL; `other` is any type that the
+server reads from text."""
 
 _KINDS = {spelling: kind for kind, row in TYPES.items() for spelling in row.spellings}
 _SQLITE_NAMES = ("boolean", "bool", "date", "time", "json", "uuid")
@@ -161,9 +168,9 @@ _SQLITE_AFFINITIES = (
     ("clob", "text"),
     ("text", "text"),
     ("blob", "bytea"),
-    ("real", "float8"),
-    ("floa", "float8"),
-    ("doub", "float8"),
+    ("real", "real"),
+    ("floa", "real"),
+    ("doub", "real"),
 )
 _SPELLING = re.compile(r"^(?P<head>[^()]+?)\s*(?:\((?P<args>[\d\s,-]+)\))?(?P<tail> with(?:out)? time zone)?$")
 

@@ -7,22 +7,15 @@ import itertools
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
-from dataloader.errors import PlanError, SchemaMismatch, UnsupportedType, ValidationError
+from dataloader.errors import PlanError, SchemaMismatch
+from dataloader.infer import inferred
 
 if TYPE_CHECKING:
     import pandas as pd
-
-T = TypeVar("T")
-Row = Mapping[str, Any] | Sequence[Any]
-
-DECIMAL_ROOM = (15, 38)
-"""Digits for decimals whose type is not declared: what SQLite keeps exactly, else what Arrow's decimal128 holds."""
-PEEKED_ROWS = 10_000
-"""How many rows are read to learn the columns of a stream of rows."""
 
 
 class Source(Protocol):
@@ -47,7 +40,7 @@ class Source(Protocol):
     def rows(self) -> int | None: ...
 
     def chunks(self, chunk_rows: int) -> AsyncIterator[pa.RecordBatch]:
-        """Yield batches of exactly `chunk_rows` rows, the last one of fewer."""
+        """Yield batches of exactly `chunk_rows` rows; the last one, and one before a change of types, of fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,45 +73,17 @@ class AsyncBatchSource:
         for chunk in cutter.cut(self.first):
             yield chunk
         async for batch in self.rest:
-            for chunk in cutter.cut(_as_batch(batch)):
+            for chunk in cutter.cut(_fitting(batch, self.schema)):
                 yield chunk
         for chunk in cutter.rest():
             yield chunk
 
 
-@dataclass(frozen=True, slots=True)
-class RowSource:
-    """A stream of rows that were made dicts; `first` are those that were read for the schema."""
-
-    name: str
-    schema: pa.Schema
-    rows: int | None
-    first: list[Row]
-    rest: AsyncIterator[list[Row]]
-    columns: tuple[str, ...]
-
-    async def chunks(self, chunk_rows: int) -> AsyncIterator[pa.RecordBatch]:
-        waiting, first_row = self.first, 0
-        async for block in self.rest:
-            waiting = waiting + block
-            while len(waiting) >= chunk_rows:
-                yield await asyncio.to_thread(self._batch, waiting[:chunk_rows], first_row)
-                waiting, first_row = waiting[chunk_rows:], first_row + chunk_rows
-        for start in range(0, len(waiting), chunk_rows):
-            rows = waiting[start : start + chunk_rows]
-            yield await asyncio.to_thread(self._batch, rows, first_row + start)
-
-    def _batch(self, rows: list[Row], first_row: int) -> pa.RecordBatch:
-        columns = _columns_of(rows, self.columns, first_row)
-        arrays = [
-            _row_array(field.name, values, field.type, first_row)
-            for field, values in zip(self.schema, columns, strict=True)
-        ]
-        return pa.RecordBatch.from_arrays(arrays, names=self.schema.names)
-
-
 class Cutter:
-    """Cuts batches of any size into chunks of one size, without copying what already fits."""
+    """Cuts batches of any size into chunks of one size, without copying what already fits.
+
+    Where the types change from batch to batch, and at the end, a chunk is shorter.
+    """
 
     def __init__(self, chunk_rows: int) -> None:
         self._chunk_rows = chunk_rows
@@ -126,19 +91,22 @@ class Cutter:
         self._rows = 0
 
     def cut(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        if self._waiting and not self._waiting[0].schema.equals(batch.schema):
+            yield from self.rest()
         while self._rows + batch.num_rows >= self._chunk_rows:
             missing = self._chunk_rows - self._rows
             yield from self._flush(batch.slice(0, missing))
             batch = batch.slice(missing)
-        self._waiting.append(batch)
-        self._rows += batch.num_rows
+        if batch.num_rows:
+            self._waiting.append(batch)
+            self._rows += batch.num_rows
 
     def rest(self) -> Iterator[pa.RecordBatch]:
         if self._rows:
             yield from self._flush()
 
     def _flush(self, *last: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        parts = [part for part in (*self._waiting, *last) if part.num_rows]
+        parts = [*self._waiting, *last]
         self._waiting, self._rows = [], 0
         yield _joined(parts)
 
@@ -230,8 +198,8 @@ def _open_table(table: pa.Table, name: str) -> ArrowSource:
 
 
 def _table_of_columns(columns: Mapping[Any, Any]) -> pa.Table:
-    names = [_label(name) for name in columns]
-    arrays = [_inferred(name, values) for name, values in zip(names, columns.values(), strict=True)]
+    names = [label(name) for name in columns]
+    arrays = [inferred(name, values) for name, values in zip(names, columns.values(), strict=True)]
     lengths = {len(array) for array in arrays}
     if len(lengths) > 1:
         facts = ", ".join(f"{name} has {len(array)}" for name, array in zip(names, arrays, strict=True))
@@ -270,14 +238,14 @@ def _pandas_columns(frame: pd.DataFrame) -> list[tuple[str, pd.Series[Any]]]:
     """The frame's columns; a named index is one too, an unnamed one is only pandas' row label."""
     index = frame.index
     named = [
-        (_label(name), index.get_level_values(level).to_series(index=index))
+        (label(name), index.get_level_values(level).to_series(index=index))
         for level, name in enumerate(index.names)
         if name is not None
     ]
-    return named + [(_label(name), frame.iloc[:, position]) for position, name in enumerate(frame.columns)]
+    return named + [(label(name), frame.iloc[:, position]) for position, name in enumerate(frame.columns)]
 
 
-def _label(name: object) -> str:
+def label(name: object) -> str:
     if isinstance(name, tuple):
         hint = "Join its levels first: df.columns = ['_'.join(map(str, c)) for c in df.columns]."
         raise PlanError(f"the column label {name!r} has several levels", hint=hint)
@@ -286,28 +254,7 @@ def _label(name: object) -> str:
 
 def _pandas_type(name: str, series: pd.Series[Any]) -> pa.DataType:
     """An object column's type is in its values, any other column's in its dtype."""
-    return _inferred(name, series if series.dtype == object else series.iloc[:0]).type
-
-
-def _inferred(name: str, values: Any) -> pa.Array:
-    try:
-        return _widened(pa.array(values, from_pandas=True), values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError, OverflowError) as error:
-        hint = "Give it one type, for example with .astype(str), or set the values that differ to None."
-        what = f"column {name!r} mixes values that do not go together: {_one_line(error)}"
-        raise UnsupportedType(what, hint=hint) from error
-
-
-def _widened(array: pa.Array, values: Any) -> pa.Array:
-    """Decimals that are Python objects show only the digits of today: a table made for them needs room."""
-    if not pa.types.is_decimal(array.type) or isinstance(values, (pa.Array, pa.ChunkedArray)):
-        return array
-    precision = next((room for room in DECIMAL_ROOM if array.type.precision <= room), None)
-    return array if precision is None else array.cast(pa.decimal128(precision, array.type.scale))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")
+    return inferred(name, series if series.dtype == object else series.iloc[:0]).type
 
 
 def open_batches(batches: object) -> ArrowSource:
@@ -319,7 +266,7 @@ def open_batches(batches: object) -> ArrowSource:
         raise PlanError(f"a {type(batches).__name__} is not a stream of record batches", hint=hint)
     reading = iter(batches)
     first = _first_batch(next(reading, None))
-    stream = itertools.chain([first], (_as_batch(batch) for batch in reading))
+    stream = itertools.chain([first], (_fitting(batch, first.schema) for batch in reading))
     check_names(first.schema.names)
     return ArrowSource("a stream of batches", first.schema, None, lambda chunk_rows: cut_all(stream, chunk_rows))
 
@@ -339,112 +286,20 @@ def _first_batch(batch: object | None) -> pa.RecordBatch:
     return _as_batch(batch)
 
 
+def _fitting(batch: object, schema: pa.Schema) -> pa.RecordBatch:
+    """A later batch, its columns in the order of the first one's."""
+    checked = _as_batch(batch)
+    if sorted(checked.schema.names) != sorted(schema.names):
+        facts = f"{', '.join(checked.schema.names)} after {', '.join(schema.names)}"
+        raise SchemaMismatch(f"a batch has other columns than the first: {facts}", hint="Load them apart.")
+    return checked.select(schema.names)
+
+
 def _as_batch(batch: object) -> pa.RecordBatch:
     if not isinstance(batch, pa.RecordBatch):
         hint = "Yield pyarrow.RecordBatch objects: table.to_batches() gives them."
         raise PlanError(f"the stream yields a {type(batch).__name__}", hint=hint)
     return batch
-
-
-async def open_rows(rows: object, columns: Sequence[str] | None) -> RowSource:
-    """Open dicts, or tuples with their column names; the first rows are read to learn the types.
-
-    Raises
-    ------
-    PlanError
-        When `rows` is not a stream of dicts or tuples, or tuples come without `columns`.
-    """
-    if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, (Iterable, AsyncIterable)):
-        hint = "Pass an iterable or async iterable of dicts or tuples; load frames with load_dataframe."
-        raise PlanError(f"a {type(rows).__name__} is not a stream of rows", hint=hint)
-    known = len(rows) if isinstance(rows, Sequence) else None
-    blocks = _async_blocks(rows) if isinstance(rows, AsyncIterable) else _blocks(rows)
-    first: list[Row] = await anext(blocks, [])
-    names = tuple(columns) if columns is not None else _row_names(first)
-    check_names(names)
-    types = [_inferred(name, values).type for name, values in zip(names, _columns_of(first, names, 0), strict=True)]
-    schema = pa.schema(list(zip(names, types, strict=True)))
-    return RowSource("a stream of rows", schema, known, first, blocks, names)
-
-
-async def _blocks(rows: Iterable[Row]) -> AsyncIterator[list[Row]]:
-    reading = iter(rows)
-    while block := await asyncio.to_thread(lambda: list(itertools.islice(reading, PEEKED_ROWS))):
-        yield block
-
-
-async def _async_blocks(rows: AsyncIterable[Row]) -> AsyncIterator[list[Row]]:
-    block: list[Row] = []
-    async for row in rows:
-        block.append(row)
-        if len(block) == PEEKED_ROWS:
-            yield block
-            block = []
-    if block:
-        yield block
-
-
-def _row_names(rows: list[Row]) -> tuple[str, ...]:
-    """Every key of the first rows, in the order of appearance: the first dict may lack some."""
-    if not rows:
-        hint = "Pass columns=[...] so that an empty stream has columns."
-        raise PlanError("there are no rows, so the columns are unknown", hint=hint)
-    fields = getattr(rows[0], "_fields", None)
-    if fields is not None:
-        return tuple(fields)
-    if not isinstance(rows[0], Mapping):
-        hint = "Pass columns=[...] with the tuples' column names."
-        raise PlanError(f"the rows are {type(rows[0]).__name__}s without column names", hint=hint)
-    names = dict.fromkeys(key for row in rows if isinstance(row, Mapping) for key in row)
-    return tuple(_label(name) for name in names)
-
-
-def _columns_of(rows: list[Row], names: tuple[str, ...], first_row: int) -> list[list[Any]]:
-    for offset, row in enumerate(rows):
-        _check_row(row, names, first_row + offset)
-    if rows and not isinstance(rows[0], Mapping):
-        return [list(values) for values in zip(*rows, strict=True)]
-    return [[row.get(name) for row in rows] for name in names]  # type: ignore[union-attr]
-
-
-def _check_row(row: Row, names: tuple[str, ...], position: int) -> None:
-    if isinstance(row, Mapping):
-        unknown = [key for key in row if key not in names]
-        if unknown:
-            hint = f"The columns are {', '.join(names)}: drop the key, or pass columns=[...] with all of them."
-            raise SchemaMismatch(f"row {position} has the unknown key {unknown[0]!r}", hint=hint)
-    elif isinstance(row, (str, bytes)) or not isinstance(row, Sequence):
-        hint = "Yield dicts, or tuples together with columns=[...]."
-        raise PlanError(f"row {position} is a {type(row).__name__}", hint=hint)
-    elif len(row) != len(names):
-        hint = f"Give every row a value for each of: {', '.join(names)}."
-        raise SchemaMismatch(f"row {position} has {len(row)} values for {len(names)} columns", hint=hint)
-
-
-def _row_array(name: str, values: list[Any], kind: pa.DataType, first_row: int) -> pa.Array:
-    """Make the column in the type of the first rows, or in its own where these rows differ."""
-    for wanted in (kind, None):
-        try:
-            return pa.array(values, type=wanted, from_pandas=True)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError, OverflowError) as error:
-            problem = error
-    row, value = _odd_one(values, kind)
-    raise ValidationError(
-        f"row {first_row + row}, column {name!r}: {value} does not go with the {kind} values before it",
-        hint=f"Correct the value: {_one_line(problem)}.",
-        column=name,
-        row=first_row + row,
-        value=value,
-    ) from problem
-
-
-def _odd_one(values: list[Any], kind: pa.DataType) -> tuple[int, str]:
-    for position, value in enumerate(values):
-        try:
-            pa.array([value], type=kind, from_pandas=True)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError, OverflowError):
-            return position, repr(value)[:40]
-    return 0, repr(values[0])[:40]
 
 
 def to_row_dicts(data: object, *, chunk_rows: int = 2_000) -> Iterator[list[dict[str, Any]]]:

@@ -11,7 +11,7 @@ import pytest
 
 import dataloader as dl
 from dataloader import __main__, api
-from dataloader.plan import LoadOptions
+from dataloader.options import LoadOptions
 
 ROOT = Path(__file__).parents[2]
 LAZY = ("asyncpg", "aiosqlite", "psycopg", "pandas", "ipywidgets", "IPython", "pgpq", "tqdm", "nest_asyncio2")

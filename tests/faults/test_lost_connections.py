@@ -19,7 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import dataloader as dl
 from dataloader import engine as engines
 from dataloader import guard
-from dataloader.plan import LoadOptions, Offer, Target, make_plan
+from dataloader.options import LoadOptions, Target
+from dataloader.plan import Offer, make_plan
 from dataloader.writers import writer_for
 from tests.conftest import execute, fetch
 

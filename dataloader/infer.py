@@ -1,0 +1,101 @@
+"""Python values become an Arrow array, without the changes that Arrow's own inference makes in silence.
+
+Left alone it drops the time of a datetime after a date, takes a naive time for UTC after an aware one,
+encodes a text after bytes, and cuts the nanoseconds of pandas' Timestamp.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from dataloader.errors import UnsupportedType
+
+REFUSALS = (pa.ArrowException, ValueError, TypeError, OverflowError)
+"""What inference raises for values that one Arrow type cannot hold."""
+DECIMAL_ROOM = (15, 38)
+"""Digits for decimals whose type is not declared: what SQLite keeps exactly, else what Arrow's decimal128 holds."""
+
+_TIMES = {"datetime", "Timestamp"}
+_STRANGERS = ({"date"} | _TIMES, {"bytes", "str"}, {"bytearray", "str"})
+"""Kinds of which Arrow would turn one into the other."""
+
+
+def inferred(name: str, values: Any) -> pa.Array:
+    """The values as an Arrow array of the type that holds them all.
+
+    Parameters
+    ----------
+    name : str
+        The column, for the error.
+    values : sequence, NumPy or Arrow array, pandas Series
+        None, NaN, NaT and NA are null.
+
+    Raises
+    ------
+    UnsupportedType
+        When no type holds them all unchanged.
+    """
+    try:
+        return array_of(values)
+    except REFUSALS as error:
+        hint = "Give it one type, for example with .astype(str), or set the values that differ to None."
+        what = f"column {name!r} has values that do not go together: {one_line(error)}"
+        raise UnsupportedType(what, hint=hint) from error
+
+
+def array_of(values: Any) -> pa.Array:
+    """Infer the type; whatever does not go together raises one of `REFUSALS`."""
+    if isinstance(values, (pa.Array, pa.ChunkedArray)) or str(getattr(values, "dtype", "object")) != "object":
+        return pa.array(values, from_pandas=True)
+    kinds = {kind.__name__ for kind in set(map(type, values))}
+    _check_together(kinds, values)
+    if kinds & {"Timestamp", "Timedelta"} and any(map(_nanoseconds, values)):
+        return pa.array(values, type=_with_nanoseconds(pa.array(values, from_pandas=True).type), from_pandas=True)
+    return _with_room(pa.array(_wide_integers(values, kinds), from_pandas=True))
+
+
+def _check_together(kinds: set[str], values: Any) -> None:
+    for strangers in _STRANGERS:
+        found = sorted(kinds & strangers)
+        if len(found) > 1 and not set(found) <= _TIMES:
+            raise TypeError(f"there are both {found[0]} and {found[1]}")
+    if kinds & _TIMES:
+        zones = {one.tzinfo is None for one in values if isinstance(one, datetime.datetime) and not _is_nat(one)}
+        if len(zones) > 1:
+            raise TypeError("some times have a zone and some have none")
+
+
+def _is_nat(value: object) -> bool:
+    return type(value).__name__ == "NaTType"  # pandas' missing time, which is a datetime without a zone
+
+
+def _nanoseconds(value: Any) -> int:
+    return getattr(value, "nanosecond", 0) or getattr(value, "nanoseconds", 0) or 0
+
+
+def _with_nanoseconds(kind: pa.DataType) -> pa.DataType:
+    return pa.timestamp("ns", kind.tz) if pa.types.is_timestamp(kind) else pa.duration("ns")
+
+
+def _wide_integers(values: Sequence[Any], kinds: set[str]) -> Sequence[Any]:
+    """Integers of more than 64 bits travel as decimals."""
+    if not kinds <= {"int", "NoneType"} or all(one is None or -(2**63) <= one < 2**63 for one in values):
+        return values
+    return [None if one is None else decimal.Decimal(one) for one in values]
+
+
+def _with_room(array: pa.Array) -> pa.Array:
+    """Decimals that are Python objects show only the digits of today: a table made for them needs room."""
+    if not pa.types.is_decimal(array.type):
+        return array
+    precision = next((room for room in DECIMAL_ROOM if array.type.precision <= room), None)
+    return array if precision is None else array.cast(pa.decimal128(precision, array.type.scale))
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")

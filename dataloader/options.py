@@ -1,0 +1,80 @@
+"""What the caller says: the shared options and the table, checked before anything else happens."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from dataloader.errors import PlanError
+from dataloader.schema import TableName, check_identifier, parse_table_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.engine import URL
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+IF_EXISTS = ("append", "fail", "truncate", "replace")
+METHODS = ("auto", "copy", "insert")
+PROGRESS = ("auto", "widget", "html", "text", "log", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """The keyword options that every loader shares; see `load_dataframe` for their meaning."""
+
+    engine: AsyncEngine | str | URL | None = None
+    if_exists: str = "append"
+    method: str = "auto"
+    chunk_rows: int | None = None
+    dtype: Mapping[str, Any] | None = None
+    progress: str = "auto"
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> LoadOptions:
+        """Check names and values.
+
+        Raises
+        ------
+        PlanError
+            Naming the option, the value and what is allowed.
+        """
+        names = [one.name for one in fields(cls)]
+        for name in given:
+            if name not in names:
+                raise PlanError(f"there is no option {name!r}", hint=did_you_mean(name, names))
+        options = cls(**given)
+        for name, allowed in (("if_exists", IF_EXISTS), ("method", METHODS), ("progress", PROGRESS)):
+            value = getattr(options, name)
+            if value not in allowed:
+                raise PlanError(f"{name}={value!r} is unknown", hint=did_you_mean(value, allowed))
+        rows = options.chunk_rows
+        if rows is not None and (not isinstance(rows, int) or isinstance(rows, bool) or rows < 1):
+            raise PlanError(f"chunk_rows={rows!r} is not a number of rows", hint="Pass an integer from 1 up.")
+        return options
+
+
+def did_you_mean(given: object, known: tuple[str, ...] | list[str]) -> str:
+    """A hint that names what was probably meant, and what there is."""
+    close = difflib.get_close_matches(str(given), known, n=1)
+    return f"{f'Did you mean {close[0]!r}? ' if close else ''}The choices are: {', '.join(known)}."
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The table that the caller named, and its definition if it came as a SQLAlchemy Table."""
+
+    name: TableName
+    definition: sa.Table | None = None
+
+    @classmethod
+    def of(cls, table: str | sa.Table, dialect: str) -> Target:
+        definition = table if isinstance(table, sa.Table) else None
+        name = parse_table_name(table) if definition is None else TableName(definition.schema, definition.name)
+        check_identifier(name.name, "table name", dialect)
+        if name.schema is not None:
+            check_identifier(name.schema, "schema name", dialect)
+        return cls(name, definition)

@@ -1,0 +1,162 @@
+"""Rows that come one by one: dicts or tuples, from a blocking or an async iterable, become a Source."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from dataloader.errors import PlanError, SchemaMismatch, ValidationError
+from dataloader.infer import REFUSALS, array_of, inferred, one_line
+from dataloader.sources import check_names, label
+
+Row = Mapping[Any, Any] | Sequence[Any]
+
+PEEKED_ROWS = 10_000
+"""How many rows are read to learn the columns of a stream of rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowSource:
+    """A stream of dicts with the given keys, or of tuples; `first` are those that were read for the schema."""
+
+    name: str
+    schema: pa.Schema
+    rows: int | None
+    first: list[Row]
+    rest: AsyncIterator[list[Row]]
+    keys: tuple[Any, ...]
+
+    async def chunks(self, chunk_rows: int) -> AsyncIterator[pa.RecordBatch]:
+        waiting, first_row = self.first, 0
+        async for block in self.rest:
+            waiting = waiting + block
+            while len(waiting) >= chunk_rows:
+                yield await asyncio.to_thread(self._batch, waiting[:chunk_rows], first_row)
+                waiting, first_row = waiting[chunk_rows:], first_row + chunk_rows
+        for start in range(0, len(waiting), chunk_rows):
+            rows = waiting[start : start + chunk_rows]
+            yield await asyncio.to_thread(self._batch, rows, first_row + start)
+
+    def _batch(self, rows: list[Row], first_row: int) -> pa.RecordBatch:
+        columns = _columns_of(rows, self.keys, first_row)
+        names = self.schema.names
+        arrays = [_row_array(name, values, first_row) for name, values in zip(names, columns, strict=True)]
+        return pa.RecordBatch.from_arrays(arrays, names=names)
+
+
+async def open_rows(rows: object, columns: Sequence[str] | None) -> RowSource:
+    """Open dicts, or tuples with their column names; the first rows are read to learn the types.
+
+    Raises
+    ------
+    PlanError
+        When `rows` is not a stream of dicts or tuples, or tuples come without `columns`.
+    """
+    if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, (Iterable, AsyncIterable)):
+        hint = "Pass an iterable or async iterable of dicts or tuples; load frames with load_dataframe."
+        raise PlanError(f"a {type(rows).__name__} is not a stream of rows", hint=hint)
+    known = len(rows) if isinstance(rows, Sequence) else None
+    blocks = _async_blocks(rows) if isinstance(rows, AsyncIterable) else _blocks(rows)
+    first: list[Row] = await anext(blocks, [])
+    keys = tuple(columns) if columns is not None else _keys(first)
+    names = [label(key) for key in keys]
+    check_names(names)
+    types = [inferred(name, values).type for name, values in zip(names, _columns_of(first, keys, 0), strict=True)]
+    schema = pa.schema(list(zip(names, types, strict=True)))
+    return RowSource("a stream of rows", schema, known, first, blocks, keys)
+
+
+async def _blocks(rows: Iterable[Row]) -> AsyncIterator[list[Row]]:
+    reading = iter(rows)
+    while block := await asyncio.to_thread(lambda: list(itertools.islice(reading, PEEKED_ROWS))):
+        yield block
+
+
+async def _async_blocks(rows: AsyncIterable[Row]) -> AsyncIterator[list[Row]]:
+    block: list[Row] = []
+    async for row in rows:
+        block.append(row)
+        if len(block) == PEEKED_ROWS:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _keys(rows: list[Row]) -> tuple[Any, ...]:
+    """Every key of the first rows, in the order of appearance: the first dict may lack some."""
+    if not rows:
+        hint = "Pass columns=[...] so that an empty stream has columns."
+        raise PlanError("there are no rows, so the columns are unknown", hint=hint)
+    fields = getattr(rows[0], "_fields", None)
+    if fields is not None:
+        return tuple(fields)
+    if not isinstance(rows[0], Mapping):
+        hint = "Pass columns=[...] with the tuples' column names."
+        raise PlanError(f"the rows are {type(rows[0]).__name__}s without column names", hint=hint)
+    return tuple(dict.fromkeys(key for row in rows if isinstance(row, Mapping) for key in row))
+
+
+def _columns_of(rows: list[Row], keys: tuple[Any, ...], first_row: int) -> list[list[Any]]:
+    if not rows:
+        return [[] for _ in keys]
+    if isinstance(rows[0], Mapping):
+        known = frozenset(keys)
+        for offset, row in enumerate(rows):
+            _check_dict(row, known, first_row + offset)
+        return [[row.get(key) for row in rows] for key in keys]  # type: ignore[union-attr]
+    for offset, row in enumerate(rows):
+        _check_tuple(row, keys, first_row + offset)
+    return [list(values) for values in zip(*rows, strict=True)]
+
+
+def _check_dict(row: Row, known: frozenset[Any], position: int) -> None:
+    if not isinstance(row, Mapping):
+        raise PlanError(f"row {position} is a {type(row).__name__} among dicts", hint="Yield dicts only.")
+    if not row.keys() <= known:
+        unknown = next(key for key in row if key not in known)
+        hint = f"The columns are {', '.join(map(str, known))}: drop the key, or pass columns=[...] with all of them."
+        raise SchemaMismatch(f"row {position} has the unknown key {unknown!r}", hint=hint)
+
+
+def _check_tuple(row: Row, keys: tuple[Any, ...], position: int) -> None:
+    if isinstance(row, (str, bytes)) or not isinstance(row, Sequence):
+        hint = "Yield dicts only, or tuples only, together with columns=[...]."
+        raise PlanError(f"row {position} is a {type(row).__name__}", hint=hint)
+    if len(row) != len(keys):
+        hint = f"Give every row a value for each of: {', '.join(map(str, keys))}."
+        raise SchemaMismatch(f"row {position} has {len(row)} values for {len(keys)} columns", hint=hint)
+
+
+def _row_array(name: str, values: list[Any], first_row: int) -> pa.Array:
+    """Make the column in these rows' own type: the converter answers for one that differs from the first rows'."""
+    try:
+        return array_of(values)
+    except REFUSALS as error:
+        position = _first_stranger(values)
+        value = repr(values[position])[:40]
+        raise ValidationError(
+            f"row {first_row + position}, column {name!r}: {value} does not go with the values before it",
+            hint=f"Nothing was written. Correct the value ({one_line(error)}).",
+            column=name,
+            row=first_row + position,
+            value=value,
+        ) from error
+
+
+def _first_stranger(values: list[Any]) -> int:
+    """Halve: values[:low] go together, values[: high + 1] do not."""
+    low, high = 0, len(values) - 1
+    while low < high:
+        middle = (low + high) // 2
+        try:
+            array_of(values[: middle + 1])
+            low = middle + 1
+        except REFUSALS:
+            high = middle
+    return low
