@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast
 
 from dataloader import files, pipeline, sources
 from dataloader.options import LoadOptions
@@ -85,7 +85,7 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     >>> report.loaded
     2
     """
-    chosen = LoadOptions.of(options)
+    chosen = LoadOptions.of(cast(dict[str, Any], options))
     return await pipeline.load(await asyncio.to_thread(sources.open_dataframe, data), table, chosen)
 
 
@@ -110,7 +110,7 @@ async def load_batches(
     >>> asyncio.run(dl.load_batches(batches, "ids", engine="sqlite:///:memory:", progress="none")).loaded
     3
     """
-    chosen = LoadOptions.of(options)
+    chosen = LoadOptions.of(cast(dict[str, Any], options))
     if isinstance(batches, AsyncIterable):
         return await pipeline.load(await sources.open_async_batches(batches), table, chosen)
     return await pipeline.load(await asyncio.to_thread(sources.open_batches, batches), table, chosen)
@@ -144,7 +144,7 @@ async def load_rows(
     >>> asyncio.run(dl.load_rows(rows, "names", engine="sqlite:///:memory:", progress="none")).loaded
     5
     """
-    chosen = LoadOptions.of(options)
+    chosen = LoadOptions.of(cast(dict[str, Any], options))
     return await pipeline.load(await open_rows(rows, columns), table, chosen)
 
 
@@ -171,7 +171,7 @@ async def load_files(paths: files.Paths, table: str | sa.Table, **options: Unpac
     >>> report.loaded
     1000
     """
-    chosen = LoadOptions.of(options)
+    chosen = LoadOptions.of(cast(dict[str, Any], options))
     return await pipeline.load(await asyncio.to_thread(files.open_files, paths), table, chosen)
 
 
@@ -199,6 +199,6 @@ async def plan_load(data: object, table: str | sa.Table, **options: Unpack[Optio
     >>> [str(column.target) for column in plan.columns]
     ['BIGINT', 'TEXT']
     """
-    chosen = LoadOptions.of(options)
+    chosen = LoadOptions.of(cast(dict[str, Any], options))
     opened: Callable[[Any], sources.ArrowSource] = files.open_files if files.are_paths(data) else sources.open_dataframe
     return await pipeline.plan(await asyncio.to_thread(opened, data), table, chosen)

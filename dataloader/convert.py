@@ -16,15 +16,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dataloader.errors import ValidationError
+from dataloader.errors import UnsupportedType, ValidationError
+from dataloader.infer import one_line
 from dataloader.plan import ColumnPlan, check_cast
-from dataloader.schema import family
+from dataloader.schema import DECIMAL128_DIGITS, DECIMAL256_DIGITS, family
 
 Cast = Callable[[pa.Array, pa.DataType], pa.Array]
 
 SHOWN_CHARACTERS = 40
 _EXACT_FLOAT_INTEGERS = 2.0**53
-_REFUSALS = (pa.ArrowException, ValueError, TypeError, KeyError)
+_REFUSALS = (pa.ArrowException, ValueError, TypeError, KeyError, decimal.InvalidOperation)
 """What a conversion raises for a value that does not fit; Arrow's own errors and Python's."""
 
 
@@ -59,32 +60,47 @@ def convert_column(column: ColumnPlan, values: pa.Array, first_row: int) -> pa.A
     cast = _cast_for(values.type, column)
     try:
         return cast(values, column.carrier)
+    except pa.ArrowNotImplementedError as error:
+        what = f"column {column.name!r}: {values.type} cannot be converted for {column.target}"
+        raise UnsupportedType(what, hint="Convert the column in the source, for example to text.") from error
     except _REFUSALS as error:
         raise _violation(column, cast, values, first_row, error) from error
 
 
 def unwrapped(values: pa.Array) -> pa.Array:
-    """The values themselves: dictionaries and runs decoded, Arrow's json and bool8 as text and bool."""
+    """The values in a form that has every cast: dictionaries and runs decoded, views and small decimals widened."""
     if pa.types.is_dictionary(values.type):
         return unwrapped(values.dictionary_decode())
     if pa.types.is_run_end_encoded(values.type):
         return unwrapped(pc.run_end_decode(values))
     if isinstance(values.type, pa.JsonType):
         return unwrapped(values.storage)
-    return values.storage.cast(pa.bool_()) if isinstance(values.type, pa.Bool8Type) else values
+    if isinstance(values.type, pa.Bool8Type):
+        return values.storage.cast(pa.bool_())
+    if pa.types.is_decimal32(values.type) or pa.types.is_decimal64(values.type):
+        return values.cast(pa.decimal128(values.type.precision, values.type.scale))
+    view = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(values.type)
+    return values if view is None else values.cast(view)
 
 
 def _violation(column: ColumnPlan, cast: Cast, values: pa.Array, first_row: int, error: Exception) -> ValidationError:
     position = _first_refused(cast, values, column.carrier)
-    value = repr(values[position].as_py())[:SHOWN_CHARACTERS]
+    value = _shown(values[position])
     row = first_row + position
     return ValidationError(
         f"row {row}, column {column.name!r}: {value} does not fit {column.target}",
-        hint=f"Nothing was written. Correct the value or the column's type ({_one_line(error)}).",
+        hint=f"Nothing was written. Correct the value or the column's type ({one_line(error)[:200]}).",
         column=column.name,
         row=row,
         value=value,
     )
+
+
+def _shown(value: pa.Scalar) -> str:
+    try:
+        return repr(value.as_py())[:SHOWN_CHARACTERS]
+    except (OverflowError, ValueError):  # a moment that Python's datetime cannot hold
+        return f"{value.value} {value.type}"
 
 
 def _first_refused(cast: Cast, values: pa.Array, carrier: pa.DataType) -> int:
@@ -98,10 +114,6 @@ def _first_refused(cast: Cast, values: pa.Array, carrier: pa.DataType) -> int:
         except _REFUSALS:
             high = middle
     return low
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")[:200]
 
 
 def _cast_for(source: pa.DataType, column: ColumnPlan) -> Cast:
@@ -144,9 +156,47 @@ def _without_nan(values: pa.Array) -> pa.Array:
     return values
 
 
+def _must_have_room(values: pa.Array, carrier: pa.DataType) -> None:
+    """Arrow's rescaling of decimals overflows in silence, so the digits before the point are counted first."""
+    bounds = pc.min_max(values).as_py()
+    limit = 10 ** (carrier.precision - carrier.scale)
+    if bounds["min"] is not None and max(abs(bounds["min"]), abs(bounds["max"])) >= limit:
+        raise ValueError(f"it has more than {carrier.precision - carrier.scale} digits before the point")
+
+
 def _integer_to_decimal(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+    _must_have_room(values, carrier)
     # Arrow asks for 19 + scale digits before it looks at a value; through 20 digits it looks.
     return values.cast(pa.decimal128(20, 0)).cast(carrier, safe=True)
+
+
+def _decimal_to_decimal(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+    _must_have_room(values, carrier)
+    return values.cast(carrier, safe=True)
+
+
+def _decimal_to_integer(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+    whole = values.cast(pa.decimal256(DECIMAL256_DIGITS, 0), safe=True)
+    _must_have_room(whole, pa.decimal128(20, 0))
+    # Arrow takes 20 digits for too many before it looks at a value; as text it looks.
+    return whole.cast(pa.decimal128(20, 0)).cast(pa.string()).cast(carrier, safe=True)
+
+
+def _text_to_decimal(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+    """Arrow reads decimals from text right as long as no intermediate overflows; most columns are far from it."""
+    longest = pc.max(pc.binary_length(values)).as_py() or 0
+    if (
+        longest + carrier.scale <= DECIMAL128_DIGITS
+        and not pc.any(pc.match_substring(values, "e", ignore_case=True)).as_py()
+    ):
+        return values.cast(carrier, safe=True)
+    floats = values.cast(pa.float64())
+    if pc.any(pc.greater_equal(pc.abs(floats), 10.0 ** (carrier.precision - carrier.scale) * 2)).as_py():
+        raise ValueError(f"it has more than {carrier.precision - carrier.scale} digits before the point")
+    wide = values.cast(pa.decimal256(DECIMAL256_DIGITS, carrier.scale), safe=True)
+    if pc.any(pc.and_(pc.equal(wide, pa.scalar(0, wide.type)), pc.not_equal(floats, 0.0))).as_py():
+        raise ValueError("it has more digits after the point than the column keeps")
+    return _decimal_to_decimal(wide, carrier)
 
 
 def _float_to_decimal(values: pa.Array, carrier: pa.DataType) -> pa.Array:
@@ -164,7 +214,7 @@ def _float_to_decimal(values: pa.Array, carrier: pa.DataType) -> pa.Array:
     )
     if pc.all(exact).as_py() is not False:
         return values.cast(carrier, safe=True)
-    return values.cast(pa.string()).cast(carrier, safe=True)
+    return _text_to_decimal(values.cast(pa.string()), carrier)
 
 
 def _narrow_float(values: pa.Array, carrier: pa.DataType) -> pa.Array:
@@ -177,9 +227,27 @@ def _narrow_float(values: pa.Array, carrier: pa.DataType) -> pa.Array:
 def _decimal_to_float(values: pa.Array, carrier: pa.DataType) -> pa.Array:
     """A decimal fits a float that shows the same digits again; Arrow's own cast is not correctly rounded."""
     floats = values.cast(pa.string()).cast(pa.float64())
-    digits = floats.cast(pa.string()).cast(pa.decimal256(76, max(values.type.scale, 0)))
+    digits = _text_to_decimal(floats.cast(pa.string()), pa.decimal256(DECIMAL256_DIGITS, max(values.type.scale, 0)))
     _must_equal(digits, values.cast(digits.type), "it has more digits than the column keeps")
     return floats if carrier.equals(pa.float64()) else _narrow_float(floats, carrier)
+
+
+def _text_to_float(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+    """A number in text fits a float that shows its digits again, at its shortest or with all that it has."""
+    floats = values.cast(carrier)
+    shortest = floats.cast(pa.string())
+    differing = pc.not_equal(shortest, values.cast(pa.string()))
+    digits = 17 if carrier.equals(pa.float64()) else 9
+    columns = (column.filter(differing).to_pylist() for column in (values, shortest, floats))
+    for text, short, number in zip(*columns, strict=True):
+        if not _shows(text, short, f"{number:.{digits}g}"):
+            raise ValueError("it has more digits than the column keeps")
+    return floats
+
+
+def _shows(text: str, *shown: str) -> bool:
+    number = decimal.Decimal(text)
+    return number.is_nan() or any(number == decimal.Decimal(one) for one in shown)
 
 
 def _timestamp_to_date(values: pa.Array, carrier: pa.DataType) -> pa.Array:
@@ -205,7 +273,7 @@ def _integer_to_bool(values: pa.Array, carrier: pa.DataType) -> pa.Array:
 
 
 def _text_to_time(values: pa.Array, carrier: pa.DataType) -> pa.Array:
-    moments = pc.binary_join_element_wise("1970-01-01", values, " ").cast(pa.timestamp("us"))
+    moments = pc.binary_join_element_wise("1970-01-01", values.cast(pa.string()), " ").cast(pa.timestamp("us"))
     return moments.cast(pa.time64("us")).cast(carrier, safe=True)
 
 
@@ -255,6 +323,10 @@ _CASTS: dict[tuple[str, str], Cast] = {
     ("int", "decimal"): _integer_to_decimal,
     ("int", "bool"): _integer_to_bool,
     ("float", "decimal"): _float_to_decimal,
+    ("decimal", "decimal"): _decimal_to_decimal,
+    ("decimal", "int"): _decimal_to_integer,
+    ("string", "decimal"): _text_to_decimal,
+    ("string", "float"): _text_to_float,
     ("float", "float"): _narrow_float,
     ("decimal", "float"): _decimal_to_float,
     ("timestamp", "date"): _timestamp_to_date,

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from dataloader.errors import DataLoaderError, LoadError, PlanError
+from dataloader.errors import DataLoaderError, LoadError, PlanError, chain
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -116,28 +116,32 @@ def open_engine(url: URL) -> AsyncEngine:
     return _open(_without_secrets(url, {}))
 
 
+def hidden(engine: object) -> AsyncEngine | Address | PlanError:
+    """What ``engine=`` means, with nothing left of a URL's password; an error is returned, not raised."""
+    if isinstance(engine, AsyncEngine):
+        return engine
+    if engine is None:
+        return Default.address or _parsed(os.environ.get(URL_VARIABLE) or DEFAULT_URL, {})
+    if isinstance(engine, (str, sa.URL)):
+        return _parsed(engine, {})
+    hint = "Pass an AsyncEngine (connect(url) makes one) or a URL."
+    if isinstance(engine, sa.Engine):
+        hint = "It is a synchronous engine: pass its URL to connect(), which makes an async one."
+    return PlanError(f"engine= is a {type(engine).__name__}", hint=hint)
+
+
 def resolve(engine: object) -> AsyncEngine:
-    """The engine to use: the one given, the one for this URL and event loop, or the default.
+    """The engine to use in the running loop: the one given, the one for this URL, or the default.
 
     Raises
     ------
     PlanError
         When it is neither an AsyncEngine nor a URL that can be used.
     """
-    if isinstance(engine, AsyncEngine):
-        return engine
-    if engine is None:
-        address = Default.address or _parsed(os.environ.get(URL_VARIABLE) or DEFAULT_URL, {})
-    elif isinstance(engine, (str, sa.URL)):
-        address = _parsed(engine, {})
-    else:
-        hint = "Pass an AsyncEngine (connect(url) makes one) or a URL."
-        if isinstance(engine, sa.Engine):
-            hint = "It is a synchronous engine: pass its URL to connect(), which makes an async one."
-        address = PlanError(f"engine= is a {type(engine).__name__}", hint=hint)
-    if isinstance(address, DataLoaderError):
-        raise address
-    return _for_this_loop(address)
+    known = engine if isinstance(engine, Address) else hidden(engine)
+    if isinstance(known, PlanError):
+        raise known
+    return known if isinstance(known, AsyncEngine) else _for_this_loop(known)
 
 
 def _for_this_loop(address: Address) -> AsyncEngine:
@@ -214,7 +218,7 @@ def _open(address: Address) -> AsyncEngine:
         hint = f"Install it: pip install {error.name}."
         raise PlanError(f"the driver of {address.url.drivername} is not installed", hint=hint) from error
     if address.secrets:
-        sa.event.listen(engine.sync_engine, "do_connect", _giver(address.secrets))
+        sa.event.listen(engine.sync_engine, "do_connect", _connector(address.secrets))
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     return engine
@@ -227,11 +231,18 @@ def _connect_arguments(url: URL) -> dict[str, Any]:
     return {"timeout": SQLITE_BUSY_SECONDS} if url.drivername.startswith("sqlite") else {}
 
 
-def _giver(secrets: dict[str, Secret]) -> Any:
-    def give_secrets(_dialect: object, _record: object, _arguments: object, parameters: dict[str, Any]) -> None:
-        parameters.update(secrets)
+def _connector(secrets: dict[str, Secret]) -> Callable[..., Any]:
+    """Connect with the secrets, which no frame of a traceback shows: the driver's own frames are cut off."""
 
-    return give_secrets
+    def connect_in_secret(dialect: Any, _record: object, arguments: Any, parameters: dict[str, Any]) -> Any:
+        try:
+            return dialect.connect(*arguments, **parameters, **{name: str(secrets[name]) for name in secrets})
+        except Exception as error:
+            for one in chain(error):
+                one.__traceback__ = None
+            raise
+
+    return connect_in_secret
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

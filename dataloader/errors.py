@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 __all__ = [
     "ConnectionLost",
@@ -49,6 +50,16 @@ class DataLoaderError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what}. {self.hint}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.__dict__)
+
+
+def _restored(kind: type[DataLoaderError], facts: dict[str, Any]) -> DataLoaderError:
+    """Make an error again in another process, or as a copy."""
+    error = kind.__new__(kind, facts["what"], facts["hint"])
+    error.__dict__.update(facts)
+    return error
 
 
 class PlanError(DataLoaderError, ValueError):
@@ -130,6 +141,11 @@ _LOGIN_HINTS = {
     "28000": "Check the user in the URL, and the server's pg_hba.conf.",
     "3D000": "Check the database's name at the end of the URL, or create the database.",
 }
+_LOGIN_TEXTS = (
+    ("authentication failed", _LOGIN_HINTS["28P01"]),
+    ("does not exist", _LOGIN_HINTS["3D000"]),
+)
+"""The words of drivers that give no SQLSTATE when a connection fails."""
 _LOST_STATES = ("08", "57P", "25P03", "25P04", "53300")
 _UNREACHABLE = (ConnectionError, TimeoutError, OSError)
 _HINTS = {
@@ -169,20 +185,34 @@ def translate(error: Exception, place: str, *, first_row: int = 0) -> DataLoader
     """
     sqlstate = _first(error, "sqlstate")
     text = _message(error)
-    if sqlstate in _LOGIN_HINTS:
-        return ConnectionLost(f"cannot log in to {place}: {text}", hint=_LOGIN_HINTS[sqlstate])
+    if login := _login_hint(sqlstate, text):
+        return ConnectionLost(f"cannot log in to {place}: {text}", hint=login)
     if sqlstate is not None and not sqlstate.startswith(_LOST_STATES):
         return _refused(error, sqlstate, text, place, first_row)
+    return _lost(error, sqlstate, text, place) or _refused_without_state(text, place)
+
+
+def _login_hint(sqlstate: str | None, text: str) -> str | None:
+    if sqlstate is not None:
+        return _LOGIN_HINTS.get(sqlstate)
+    failed = text if "connection failed" in text else ""
+    return next((hint for part, hint in _LOGIN_TEXTS if part in failed), None)
+
+
+def _lost(error: Exception, sqlstate: str | None, text: str, place: str) -> DataLoaderError | None:
     if sqlstate is not None or _is_closed(error):
         hint = f"{NOTHING_WRITTEN}: load again when the server answers."
         return ConnectionLost(f"the connection to {place} was lost: {text}", hint=hint)
-    if any(isinstance(one, _UNREACHABLE) for one in _chain(error)):
+    if text.startswith("connection failed") or any(isinstance(one, _UNREACHABLE) for one in chain(error)):
         hint = "Check that the server runs and that the host and port in the URL are right."
         return ConnectionLost(f"cannot reach {place}: {text}", hint=hint)
+    if "unexpected keyword argument" in text:
+        hint = "Remove it from the URL, or pass connect_args= to connect()."
+        return PlanError(f"the driver for {place} does not know an option of the URL: {text}", hint=hint)
     if "different loop" in text:
         hint = "Call connect() in the loop that loads, or pass engine= the URL instead of the engine."
         return LoadError(f"the engine for {place} belongs to another event loop", hint=hint)
-    return _refused_without_state(text, place)
+    return None
 
 
 def _refused(error: Exception, sqlstate: str, text: str, place: str, first_row: int) -> WriteError:
@@ -216,7 +246,7 @@ def _position(error: Exception, first_row: int) -> tuple[int | None, str | None]
     return (first_row + int(line.group(1)) - 1 if line else None), name
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def chain(error: BaseException) -> Iterator[BaseException]:
     """Yield the error and everything behind it, nearest first."""
     seen: list[BaseException] = []
     waiting: list[BaseException | None] = [error]
@@ -229,14 +259,14 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _first(error: Exception, attribute: str) -> str | None:
-    values = (getattr(one, attribute, None) for one in _chain(error))
+    values = (getattr(one, attribute, None) for one in chain(error))
     return next((value for value in values if isinstance(value, str) and value), None)
 
 
 def _is_closed(error: Exception) -> bool:
-    if any(getattr(one, "connection_invalidated", False) for one in _chain(error)):
+    if any(getattr(one, "connection_invalidated", False) for one in chain(error)):
         return True
-    names = {type(one).__name__ for one in _chain(error)}
+    names = {type(one).__name__ for one in chain(error)}
     return bool(names & {"ConnectionDoesNotExistError", "ConnectionResetError", "BrokenPipeError"}) or (
         "InterfaceError" in names and "closed" in _message(error)
     )

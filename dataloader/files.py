@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import decimal
 import glob
+import io
 import itertools
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,13 +16,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.fs
-import pyarrow.json
 import pyarrow.parquet
 
 from dataloader.errors import LoadError, PlanError, SchemaMismatch
+from dataloader.infer import one_line
+from dataloader.rows import PEEKED_ROWS, batch_of_rows
 from dataloader.sources import ArrowSource, check_names, cut_all
 
+READ_BYTES = 1 << 20
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+
+
+_UNREADABLE = (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, json.JSONDecodeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,8 @@ def open_files(paths: Paths) -> ArrowSource:
 
 
 def _listed(paths: Paths) -> list[File]:
+    if isinstance(paths, bytes) or not isinstance(paths, (str, os.PathLike, Iterable)):
+        raise PlanError(f"{paths!r} is not a path", hint="Pass a path, a glob or a URL as text, or a list of them.")
     given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     if not given:
         raise PlanError("the list of files is empty", hint="Pass at least one path.")
@@ -88,7 +98,7 @@ def _listed(paths: Paths) -> list[File]:
 
 
 def _expanded(path: str | os.PathLike[str]) -> list[File]:
-    text = os.fspath(path)
+    text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
     if not isinstance(text, str) or not text:
         raise PlanError(f"{path!r} is not a path", hint="Pass a path, a glob or a URL as text.")
     if "://" in text:
@@ -146,9 +156,9 @@ def _format(file: File) -> Format:
 def _described(file: File, kind: Format) -> pa.Schema:
     try:
         schema = kind.schema(file)
-    except (pa.ArrowException, OSError) as error:
+    except _UNREADABLE as error:
         hint = "Check that the file is complete, may be read, and is what its name says."
-        raise PlanError(f"{file.path} cannot be read: {_one_line(error)}", hint=hint) from error
+        raise PlanError(f"{file.path} cannot be read: {one_line(error)}", hint=hint) from error
     check_names(schema.names)
     return schema
 
@@ -165,13 +175,9 @@ def _read(file: File, kind: Format, chunk_rows: int, names: list[str]) -> Iterat
     try:
         for batch in kind.batches(file, chunk_rows):
             yield batch.select(names)
-    except (pa.ArrowException, OSError) as error:
+    except _UNREADABLE as error:
         hint = "Nothing was written. Correct or replace the file and load again."
-        raise LoadError(f"{file.path} cannot be read further: {_one_line(error)}", hint=hint) from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")
+        raise LoadError(f"{file.path} cannot be read further: {one_line(error)}", hint=hint) from error
 
 
 def _no_rows(_file: File) -> None:
@@ -190,7 +196,7 @@ def _csv_options(types: dict[str, pa.DataType] | None = None) -> pa.csv.ConvertO
 
 def _csv_schema(file: File) -> pa.Schema:
     """The types that the first megabyte suggests, for a table that is to be created."""
-    with file.stream() as stream, pa.csv.open_csv(stream, convert_options=_csv_options()) as reader:
+    with file.stream() as stream, _csv_reader(stream, _csv_options()) as reader:
         return reader.schema
 
 
@@ -198,8 +204,13 @@ def _csv_batches(file: File, _chunk_rows: int) -> Iterator[pa.RecordBatch]:
     """Read every field as text: the converter turns it into what the column wants, to the last digit."""
     names = _csv_schema(file).names
     options = _csv_options(dict.fromkeys(names, pa.string()))
-    with file.stream() as stream, pa.csv.open_csv(stream, convert_options=options) as reader:
+    with file.stream() as stream, _csv_reader(stream, options) as reader:
         yield from reader
+
+
+def _csv_reader(stream: Any, options: pa.csv.ConvertOptions) -> pa.csv.CSVStreamingReader:
+    parsing = pa.csv.ParseOptions(newlines_in_values=True)
+    return pa.csv.open_csv(stream, convert_options=options, parse_options=parsing)
 
 
 def _parquet_schema(file: File) -> pa.Schema:
@@ -214,7 +225,9 @@ def _parquet_rows(file: File) -> int:
 
 def _parquet_batches(file: File, chunk_rows: int) -> Iterator[pa.RecordBatch]:
     with file.random_access() as opened:
-        yield from pa.parquet.ParquetFile(opened).iter_batches(batch_size=chunk_rows)
+        # Without a buffer size a whole row group is read at once, which may be the whole file.
+        reader = pa.parquet.ParquetFile(opened, pre_buffer=False, buffer_size=READ_BYTES)
+        yield from reader.iter_batches(batch_size=chunk_rows)
 
 
 def _ipc_reader(opened: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
@@ -239,13 +252,32 @@ def _ipc_batches(file: File, _chunk_rows: int) -> Iterator[pa.RecordBatch]:
 
 
 def _json_schema(file: File) -> pa.Schema:
-    with file.stream() as stream, pa.json.open_json(stream) as reader:
-        return reader.schema
+    with file.stream() as stream:
+        first = next(_json_blocks(stream), None)
+    if first is None:
+        raise EOFError("it has no rows")
+    return batch_of_rows(first, None, 0).schema
 
 
 def _json_batches(file: File, _chunk_rows: int) -> Iterator[pa.RecordBatch]:
-    with file.stream() as stream, pa.json.open_json(stream) as reader:
-        yield from reader
+    keys, first_row = tuple(_json_schema(file).names), 0
+    with file.stream() as stream:
+        for block in _json_blocks(stream):
+            yield batch_of_rows(block, keys, first_row)
+            first_row += len(block)
+
+
+def _json_blocks(stream: Any) -> Iterator[list[Any]]:
+    """Lists of objects. Arrow's own reader turns texts into times and long numbers into floats."""
+    lines = (line for line in io.TextIOWrapper(stream, encoding="utf-8") if not line.isspace())
+    while block := [json.loads(line, parse_float=_number) for line in itertools.islice(lines, PEEKED_ROWS)]:
+        yield block
+
+
+def _number(text: str) -> float | decimal.Decimal:
+    """A float where it shows the very digits of the file, else a decimal."""
+    number, exact = float(text), decimal.Decimal(text)
+    return number if decimal.Decimal(repr(number)) == exact else exact
 
 
 _CSV = Format(_csv_schema, _no_rows, _csv_batches)

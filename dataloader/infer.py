@@ -64,6 +64,8 @@ def _check_together(kinds: set[str], values: Any) -> None:
         found = sorted(kinds & strangers)
         if len(found) > 1 and not set(found) <= _TIMES:
             raise TypeError(f"there are both {found[0]} and {found[1]}")
+    if "time" in kinds and any(isinstance(one, datetime.time) and one.tzinfo is not None for one in values):
+        raise TypeError("a time of day with a zone depends on the date")
     if kinds & _TIMES:
         zones = {one.tzinfo is None for one in values if isinstance(one, datetime.datetime) and not _is_nat(one)}
         if len(zones) > 1:

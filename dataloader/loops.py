@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import threading
 from collections.abc import Coroutine
@@ -65,28 +66,33 @@ def run(coroutine: Coroutine[Any, Any, T], *, nested: bool = False) -> T:
     >>> report.loaded
     1
     """
+    if not asyncio.iscoroutine(coroutine):
+        raise TypeError(f"run() takes a coroutine, like load_dataframe(df, 'orders'), not a {type(coroutine).__name__}")
     if nested:
         return _run_nested(coroutine)
     loop = background_loop()
     if _running_loop() is loop:
         coroutine.close()
         raise RuntimeError("run() was called from a coroutine that run() runs: await the coroutine instead")
-    done, tasks = threading.Event(), []
-
-    def start() -> None:
-        task = loop.create_task(coroutine)
-        task.add_done_callback(lambda _: done.set())
-        tasks.append(task)
-
-    loop.call_soon_threadsafe(start)
+    outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
+    tasks: list[asyncio.Task[None]] = []
+    loop.call_soon_threadsafe(lambda: tasks.append(loop.create_task(_settle(coroutine, outcome))))
     try:
-        while not done.wait(SLICE_SECONDS):
+        while not concurrent.futures.wait([outcome], timeout=SLICE_SECONDS).done:
             pass
     except BaseException:
-        loop.call_soon_threadsafe(tasks[0].cancel)
-        done.wait(SETTLE_SECONDS)
+        loop.call_soon_threadsafe(lambda: tasks[0].cancel())  # noqa: PLW0108 - the task may not be there yet
+        concurrent.futures.wait([outcome], timeout=SETTLE_SECONDS)
         raise
-    return tasks[0].result()
+    return outcome.result()
+
+
+async def _settle(coroutine: Coroutine[Any, Any, T], outcome: concurrent.futures.Future[T]) -> None:
+    """Hand over what the coroutine returns or raises: SystemExit too, which would end the loop's thread."""
+    try:
+        outcome.set_result(await coroutine)
+    except BaseException as error:
+        outcome.set_exception(error)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from dataloader.errors import PlanError
+from dataloader.engine import hidden
+from dataloader.errors import DataLoaderError, PlanError
 from dataloader.schema import TableName, check_identifier, parse_table_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, MutableMapping
 
-    from sqlalchemy.engine import URL
     from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from dataloader.engine import Address
 
 IF_EXISTS = ("append", "fail", "truncate", "replace")
 METHODS = ("auto", "copy", "insert")
@@ -26,7 +28,7 @@ PROGRESS = ("auto", "widget", "html", "text", "log", "none")
 class LoadOptions:
     """The keyword options that every loader shares; see `load_dataframe` for their meaning."""
 
-    engine: AsyncEngine | str | URL | None = None
+    engine: AsyncEngine | Address
     if_exists: str = "append"
     method: str = "auto"
     chunk_rows: int | None = None
@@ -34,19 +36,22 @@ class LoadOptions:
     progress: str = "auto"
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> LoadOptions:
-        """Check names and values.
+    def of(cls, given: MutableMapping[str, Any]) -> LoadOptions:
+        """Check names and values. The engine's URL is taken out of `given`: a traceback must not show a password.
 
         Raises
         ------
         PlanError
             Naming the option, the value and what is allowed.
         """
+        engine = hidden(given.pop("engine", None))
+        if isinstance(engine, DataLoaderError):
+            raise engine
         names = [one.name for one in fields(cls)]
         for name in given:
             if name not in names:
                 raise PlanError(f"there is no option {name!r}", hint=did_you_mean(name, names))
-        options = cls(**given)
+        options = cls(engine, **given)
         for name, allowed in (("if_exists", IF_EXISTS), ("method", METHODS), ("progress", PROGRESS)):
             value = getattr(options, name)
             if value not in allowed:

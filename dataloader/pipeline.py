@@ -106,7 +106,8 @@ def _is_drivers(error: Exception) -> bool:
     """An error of SQLAlchemy, of a driver or of the network; any other is a bug and stays what it is."""
     modules = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
     known = {"asyncpg", "aiosqlite", "sqlite3", "psycopg"}
-    return isinstance(error, (SQLAlchemyError, OSError)) or bool(modules & known) or "different loop" in str(error)
+    words = ("different loop", "connect() got an unexpected keyword argument")
+    return isinstance(error, (SQLAlchemyError, OSError)) or bool(modules & known) or any(w in str(error) for w in words)
 
 
 def _is_starting(error: BaseException) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import sqlalchemy as sa
-from sqlalchemy.schema import CreateTable, DropTable
+from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement, DropTable
 
 from dataloader.errors import PlanError, SchemaMismatch, UnsafeCast, UnsupportedType
 from dataloader.options import LoadOptions, Target, did_you_mean
@@ -240,9 +240,11 @@ def _statements(
 ) -> tuple[str, ...]:
     quote = dialect.identifier_preparer.quote_identifier
     if definition is not None:
-        create = str(CreateTable(definition).compile(dialect=dialect)).strip()
-        drop = str(DropTable(definition).compile(dialect=dialect)).strip()
-        return (create,) if found is None else (drop, create)
+        indexes = sorted(definition.indexes, key=lambda index: str(index.name))
+        elements: list[DDLElement] = [CreateTable(definition), *map(CreateIndex, indexes)]
+        if found is not None:
+            elements.insert(0, DropTable(definition))
+        return tuple(str(element.compile(dialect=dialect)).strip() for element in elements)
     assert found is not None
     name = ".".join(quote(part) for part in (found.name.schema, found.name.name) if part is not None)
     if options.if_exists == "truncate":

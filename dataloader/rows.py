@@ -43,10 +43,24 @@ class RowSource:
             yield await asyncio.to_thread(self._batch, rows, first_row + start)
 
     def _batch(self, rows: list[Row], first_row: int) -> pa.RecordBatch:
-        columns = _columns_of(rows, self.keys, first_row)
-        names = self.schema.names
-        arrays = [_row_array(name, values, first_row) for name, values in zip(names, columns, strict=True)]
-        return pa.RecordBatch.from_arrays(arrays, names=names)
+        return batch_of_rows(rows, self.keys, first_row)
+
+
+def batch_of_rows(rows: list[Row], keys: tuple[Any, ...] | None, first_row: int) -> pa.RecordBatch:
+    """Make a batch of dicts or tuples; without keys, those of the dicts are taken.
+
+    Raises
+    ------
+    SchemaMismatch
+        When a row has another length or an unknown key.
+    ValidationError
+        When a value does not go with those before it.
+    """
+    known = _keys(rows) if keys is None else keys
+    columns = _columns_of(rows, known, first_row)
+    names = [label(key) for key in known]
+    arrays = [_row_array(name, values, first_row) for name, values in zip(names, columns, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, names=names)
 
 
 async def open_rows(rows: object, columns: Sequence[str] | None) -> RowSource:

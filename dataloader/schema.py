@@ -187,7 +187,7 @@ def parse_type(sql: str, dialect: str) -> ColumnType:
     """
     match = _SPELLING.match(" ".join(sql.lower().split()))
     if match is None:
-        return ColumnType("text" if dialect == "sqlite" else "other", sql)
+        return _sqlite_type(" ".join(sql.lower().split()), [], sql) if dialect == "sqlite" else ColumnType("other", sql)
     name = match["head"] + (match["tail"] or "")
     args = [int(number) for number in match["args"].split(",")] if match["args"] else []
     if dialect == "sqlite":
@@ -207,7 +207,7 @@ def _with_arguments(kind: str, args: list[int], sql: str) -> ColumnType:
     if kind == "varchar" and args:
         return ColumnType(kind, sql, length=args[0])
     if kind == "bpchar":
-        return ColumnType(kind, sql, length=args[0] if args else 1)
+        return ColumnType(kind, sql, length=args[0] if args else None if sql.lower() == "bpchar" else 1)
     return ColumnType(kind, sql)
 
 

@@ -108,14 +108,15 @@ class Cutter:
     def _flush(self, *last: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         parts = [*self._waiting, *last]
         self._waiting, self._rows = [], 0
-        yield _joined(parts)
+        yield from _joined(parts)
 
 
-def _joined(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
+def _joined(parts: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """One batch, or several where a column has more than 2 GB of text."""
     if len(parts) == 1:
-        return parts[0]
-    whole = pa.Table.from_batches(parts).unify_dictionaries().combine_chunks()
-    return whole.to_batches()[0]
+        return parts
+    whole: list[pa.RecordBatch] = pa.Table.from_batches(parts).unify_dictionaries().combine_chunks().to_batches()
+    return whole
 
 
 def cut_all(batches: Iterable[pa.RecordBatch], chunk_rows: int) -> Iterator[pa.RecordBatch]:
@@ -152,12 +153,13 @@ def _open(data: object) -> ArrowSource:
         return open_reader(data, None)
     if isinstance(data, Mapping):
         return _open_table(_table_of_columns(data), "dict of columns")
-    if hasattr(data, "__arrow_c_stream__"):
-        # A frame's capsule is cheap and can be asked again; a stream's is spent by the first reading.
-        reader = pa.RecordBatchReader.from_stream(data)
-        return open_reader(reader, _known_rows(data), type(data).__name__)
-    if hasattr(data, "__arrow_c_array__"):
-        return _open_table(pa.Table.from_batches([pa.record_batch(data)]), type(data).__name__)
+    try:
+        if hasattr(data, "__arrow_c_stream__"):
+            return open_reader(pa.RecordBatchReader.from_stream(data), _known_rows(data), type(data).__name__)
+        if hasattr(data, "__arrow_c_array__"):
+            return _open_table(pa.Table.from_batches([pa.record_batch(data)]), type(data).__name__)
+    except pa.ArrowInvalid as error:  # the capsule holds one column, not a table
+        raise PlanError(f"a {type(data).__name__} is not a table", hint=_better_loader(data)) from error
     raise PlanError(f"a {type(data).__name__} is not a table", hint=_better_loader(data))
 
 
@@ -168,6 +170,8 @@ def _better_loader(data: object) -> str:
         return "Load files with load_files(paths, table)."
     if type(data).__name__ == "Series":
         return "Make it a frame first: data.to_frame()."
+    if isinstance(data, (pa.Array, pa.ChunkedArray)):
+        return "Give it a name: {'name': data}."
     return "Pass a DataFrame, an Arrow table, a dict of columns, or an object with __arrow_c_stream__."
 
 
@@ -199,6 +203,10 @@ def _open_table(table: pa.Table, name: str) -> ArrowSource:
 
 def _table_of_columns(columns: Mapping[Any, Any]) -> pa.Table:
     names = [label(name) for name in columns]
+    for name, values in zip(names, columns.values(), strict=True):
+        if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
+            hint = "Pass lists or arrays of equal length, one for each column; load dicts with load_rows([...], table)."
+            raise PlanError(f"column {name!r} is a {type(values).__name__}", hint=hint)
     arrays = [inferred(name, values) for name, values in zip(names, columns.values(), strict=True)]
     lengths = {len(array) for array in arrays}
     if len(lengths) > 1:
@@ -229,7 +237,7 @@ def _open_pandas(frame: Any) -> ArrowSource:
                 pa.array(series.iloc[part], type=field.type, from_pandas=True)
                 for field, (_, series) in zip(schema, columns, strict=True)
             ]
-            yield _joined(pa.Table.from_arrays(arrays, schema=schema).to_batches())
+            yield from _joined(pa.Table.from_arrays(arrays, schema=schema).to_batches())
 
     return ArrowSource("DataFrame", schema, len(frame), batches)
 

@@ -441,7 +441,7 @@ async def test_sqlite_keeps_moments_as_text_that_it_and_sqlalchemy_can_read(
     sqlite: AsyncEngine, values: pa.Array, moments: list[str]
 ) -> None:
     await dl.load_dataframe(table_of(values), "t", engine=sqlite)
-    found = await fetch(sqlite, "SELECT v, date(v) IS NULL FROM t WHERE v IS NOT NULL ORDER BY id")
+    found = await fetch(sqlite, "SELECT v, julianday(substr(v, 1, 19)) IS NULL FROM t WHERE v IS NOT NULL ORDER BY id")
     assert [text[: len(moment)] for (text, _), moment in zip(found, moments, strict=True)] == moments
     assert not any(unreadable for _, unreadable in found)
     kind = sa.Time() if pa.types.is_time(values.type) else sa.DateTime()

@@ -12,7 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, strategies as st
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.dialects.sqlite import aiosqlite
 
@@ -32,7 +33,7 @@ def plans(dialect: str = "postgresql", /, **columns: tuple[pa.DataType, str]) ->
     found = tuple(Column(name, parse_type(sql, dialect)) for name, (_, sql) in columns.items())
     offer, target = Offer("rows", offered, None), Target.of("t", dialect)
     table = TableSchema(TableName(None, "t"), found)
-    return make_plan(offer, target, table, LoadOptions(), DIALECTS[dialect], "here").columns
+    return make_plan(offer, target, table, LoadOptions.of({}), DIALECTS[dialect], "here").columns
 
 
 def stored(values: pa.Array, sql: str, dialect: str = "postgresql", first_row: int = 0) -> list[Any]:
@@ -95,9 +96,11 @@ FITTING: dict[str, tuple[pa.Array, str, list[Any]]] = {
         "time",
         [datetime.time(10, 30), datetime.time(10, 30, 15, 123456), None],
     ),
-    "nanoseconds into timestamp": (pa.array([1000, None], pa.timestamp("ns")), "timestamp", [
-        datetime.datetime(1970, 1, 1, 0, 0, 0, 1), None
-    ]),
+    "nanoseconds into timestamp": (
+        pa.array([1000, None], pa.timestamp("ns")),
+        "timestamp",
+        [datetime.datetime(1970, 1, 1, 0, 0, 0, 1), None],
+    ),
     "date into timestamp": (pa.array([datetime.date(2024, 1, 2)]), "timestamp", [datetime.datetime(2024, 1, 2)]),
     "text into timestamp": (pa.array(["2024-05-17 10:30:15.123456"]), "timestamp", [MOMENT]),
     "offset text into timestamptz": (
@@ -213,6 +216,13 @@ def test_nan_is_kept_in_a_float_column() -> None:
     assert math.isnan(stored(pa.array([math.nan], pa.float32()), "double precision")[0])
 
 
+@pytest.mark.parametrize("sql", ["REAL", "NUMERIC"])
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64()], ids=str)
+def test_nan_is_refused_where_sqlite_would_store_null(sql: str, kind: pa.DataType) -> None:
+    """https://sqlite.org/floatingpoint.html: SQLite turns NaN into NULL."""
+    assert refusal(pa.array([0.5, None, math.nan], kind), sql, "sqlite").row == 2
+
+
 @pytest.mark.parametrize(
     ("values", "sql"),
     [
@@ -250,7 +260,7 @@ SAMPLES: dict[str, list[pa.Array]] = {
         for kind in (pa.decimal32(3, 1), pa.decimal64(3, 1), pa.decimal128(3, 1), pa.decimal256(3, 1))
     ],
     "date": [pa.array([datetime.date(2024, 1, 2), None], kind) for kind in (pa.date32(), pa.date64())],
-    "time": [pa.array([3600, None], kind) for kind in (pa.time32("s"), pa.time64("us"), pa.time64("ns"))],
+    "time": [pa.array([36000, None], kind) for kind in (pa.time32("s"), pa.time64("us"), pa.time64("ns"))],
     "timestamp": [pa.array([86400000, None], pa.timestamp(unit)) for unit in ("s", "ms")]
     + [pa.array([86400000000000, None], pa.timestamp("ns"))],
     "timestamptz": [pa.array([86400000, None], pa.timestamp(unit, "Asia/Tokyo")) for unit in ("s", "ms", "us")],
@@ -271,11 +281,12 @@ TEXTS = {
     "time": "10:30:00",
     "timestamp": "2024-01-02 10:30:00",
     "datetime": "2024-01-02 10:30:00",
+    "real": "1",
     "timestamptz": "2024-01-02 10:30:00Z",
     "uuid": str(SOME_UUID),
 }
-KINDS = [(kind, "sqlite" if kind in {"number", "datetime"} else "postgresql") for kind in TYPES]
-SPELLED = {"other": "inet", "number": "NUMERIC", "numeric": "numeric(20,4)", "datetime": "DATETIME"}
+KINDS = [(kind, "sqlite" if kind in {"number", "real", "datetime"} else "postgresql") for kind in TYPES]
+SPELLED = {"other": "inet", "number": "NUMERIC", "real": "REAL", "numeric": "numeric(20,4)", "datetime": "DATETIME"}
 ACCEPTED = [
     (kind, dialect, values)
     for kind, dialect in KINDS
@@ -449,6 +460,7 @@ SCALED = st.sampled_from([(12, 4), (5, 0), (38, 10), (38, 38), (3, 3), (20, 2), 
 PRICES = st.decimals(-(10**9), 10**9, places=4).map(float)
 
 
+@settings(deadline=None)
 @given(st.one_of(st.floats(), PRICES), SCALED)
 @example(0.1, (12, 4))
 @example(1e22, (38, 10))
@@ -456,6 +468,7 @@ PRICES = st.decimals(-(10**9), 10**9, places=4).map(float)
 @example(0.30000000000000004, (38, 10))
 @example(4.35, (20, 2))
 @example(5e-324, (38, 38))
+@example(3.896344801194635e-58, (12, 4))
 def test_a_float_becomes_the_decimal_that_repr_shows_or_is_refused(value: float, size: tuple[int, int]) -> None:
     precision, scale = size
     meant = Decimal(repr(value))
@@ -466,6 +479,7 @@ def test_a_float_becomes_the_decimal_that_repr_shows_or_is_refused(value: float,
         assert refusal(values, f"numeric({precision},{scale})").row == 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(PRICES, st.none(), st.floats(allow_nan=False)), min_size=1, max_size=20))
 def test_a_column_of_floats_is_refused_at_its_first_inexact_value(values: list[float | None]) -> None:
     meant = [None if one is None else Decimal(repr(one)) for one in values]
@@ -477,6 +491,7 @@ def test_a_column_of_floats_is_refused_at_its_first_inexact_value(values: list[f
         assert stored(array, "numeric(14,4)") == meant
 
 
+@settings(deadline=None)
 @given(st.integers(-(2**63), 2**64 - 1), SCALED)
 def test_an_integer_becomes_the_same_decimal_or_is_refused(value: int, size: tuple[int, int]) -> None:
     precision, scale = size
@@ -487,6 +502,50 @@ def test_an_integer_becomes_the_same_decimal_or_is_refused(value: int, size: tup
         assert refusal(values, f"numeric({precision},{scale})").row == 0
 
 
+def decimals(precision: int, scale: int) -> st.SearchStrategy[Decimal]:
+    with decimal.localcontext(prec=100):
+        largest = 10**precision - 1
+        return st.integers(-largest, largest).map(lambda digits: Decimal(digits).scaleb(-scale, decimal.Context(100)))
+
+
+@settings(deadline=None)
+@given(st.sampled_from([(38, 0), (28, 2), (38, 10), (76, 10), (9, 2)]), SCALED, st.data())
+@example((28, 2), (38, 18), Decimal("11758885250233670376314960.26"))
+def test_a_decimal_of_another_size_stays_the_same_or_is_refused(
+    source: tuple[int, int], size: tuple[int, int], data: st.DataObject | Decimal
+) -> None:
+    value = data if isinstance(data, Decimal) else data.draw(decimals(*source))
+    values = pa.array([value], (pa.decimal256 if source[0] > 38 else pa.decimal128)(*source))
+    with decimal.localcontext(prec=400):
+        if exact(value, *size):
+            assert stored(values, f"numeric({size[0]},{size[1]})") == [value]
+        else:
+            assert refusal(values, f"numeric({size[0]},{size[1]})").row == 0
+
+
+@settings(deadline=None)
+@given(st.one_of(decimals(10, 4), decimals(30, 6), decimals(76, 0)), SCALED)
+@example(Decimal("9397243665902797379453926"), (38, 18))
+def test_a_number_in_text_becomes_the_same_decimal_or_is_refused(value: Decimal, size: tuple[int, int]) -> None:
+    values = pa.array([format(value, "f")])
+    if exact(value, *size):
+        assert stored(values, f"numeric({size[0]},{size[1]})") == [value]
+    else:
+        assert refusal(values, f"numeric({size[0]},{size[1]})").row == 0
+
+
+@settings(deadline=None)
+@given(decimals(38, 4))
+@example(Decimal("12.0000"))
+def test_a_decimal_fits_an_integer_only_if_it_is_one(value: Decimal) -> None:
+    values = pa.array([value], pa.decimal128(38, 4))
+    if value == round(value) and -(2**63) <= value < 2**63:
+        assert stored(values, "bigint") == [int(value)]
+    else:
+        assert refusal(values, "bigint").row == 0
+
+
+@settings(deadline=None)
 @given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**20), max_value=10**20, places=12))
 @example(Decimal("0.100000000000"))
 @example(Decimal("9007199254740993.000000000000"))
@@ -498,6 +557,7 @@ def test_a_decimal_fits_a_double_only_if_the_double_shows_its_digits(value: Deci
         assert refusal(values, "double precision").row == 0
 
 
+@settings(deadline=None)
 @given(st.floats(width=64, allow_nan=False))
 def test_a_double_fits_a_real_only_if_it_comes_back(value: float) -> None:
     narrow = pa.array([value]).cast(pa.float32())[0].as_py()

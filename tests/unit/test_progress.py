@@ -1,0 +1,210 @@
+"""The state of a running load, its views, and a view that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+
+import pytest
+
+from dataloader import progress
+from dataloader.progress import LogView, NoView, Progress, State, TextView, choose_view
+
+
+class Recorder:
+    """A view that remembers what it was asked to show, and fails where it is told to."""
+
+    interval = 0.0
+
+    def __init__(self, fails_at: str = "") -> None:
+        self.seen: list[str] = []
+        self._fails_at = fails_at
+
+    def _record(self, event: str) -> None:
+        self.seen.append(event)
+        if event == self._fails_at:
+            raise RuntimeError("the display is gone")
+
+    def open(self, state: State) -> None:
+        self._record("open")
+
+    def update(self, state: State) -> None:
+        self._record("update")
+
+    def close(self, state: State) -> None:
+        self._record(f"close {state.phase}")
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    return use(monkeypatch, Recorder())
+
+
+def use(monkeypatch: pytest.MonkeyPatch, view: Recorder) -> Recorder:
+    monkeypatch.setattr(progress, "choose_view", lambda asked: view)
+    monkeypatch.setattr(progress, "TICK_SECONDS", 0.005)
+    return view
+
+
+def test_a_state_counts_rows_bytes_and_chunks() -> None:
+    state = State("DataFrame → orders", 200)
+    state.advance(50, 1000)
+    state.advance(50, 1500)
+    assert (state.rows, state.nbytes, state.chunks, state.fraction) == (100, 2500, 2, 0.5)
+    assert state.remaining is not None
+    assert state.remaining > 0
+
+
+def test_a_state_of_unknown_length_has_no_fraction_and_no_remaining_time() -> None:
+    state = State("stream", None)
+    state.advance(50, 1000)
+    assert (state.fraction, state.remaining) == (None, None)
+    assert re.fullmatch(r"stream: planning 50 rows in 0\.0 s \([\d,]+ rows/s\)", str(state))
+
+
+def test_a_source_that_gives_more_than_it_said_is_not_over_full() -> None:
+    state = State("stream", 10)
+    state.advance(15, 0)
+    assert state.fraction == 1.0
+
+
+def test_a_source_without_rows_has_no_fraction() -> None:
+    assert State("empty", 0).fraction is None
+
+
+def test_the_clock_of_a_state_stops_when_it_is_finished() -> None:
+    state = State("DataFrame", 10)
+    state.finish("failed", "the disk is full")
+    seconds = state.seconds
+    time.sleep(0.02)
+    assert state.seconds == seconds
+    assert str(state).endswith(" - the disk is full")
+
+
+def test_a_state_prints_its_share_rows_and_phase() -> None:
+    state = State("DataFrame → orders", 2000)
+    state.phase = "loading"
+    state.advance(500, 0)
+    assert str(state).startswith("DataFrame → orders: loading 25% 500 of 2,000 rows in 0.0 s (")
+
+
+def test_a_log_has_one_line_for_each_tenth_and_one_for_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    state, view = State("DataFrame", 1000), LogView()
+    view.open(state)
+    for _ in range(1000):
+        state.advance(1, 1)
+        view.update(state)
+    state.finish("done")
+    view.close(state)
+    lines = capsys.readouterr().err.splitlines()
+    assert [re.findall(r"\d+%", line)[0] for line in lines] == [f"{share}%" for share in range(10, 101, 10)]
+    assert "done" in lines[-1]
+
+
+def test_a_log_of_unknown_length_has_a_line_each_half_minute(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.02)
+    state, view = State("stream", None), LogView()
+    view.open(state)
+    view.update(state)
+    assert capsys.readouterr().err == ""
+    time.sleep(0.03)
+    view.update(state)
+    view.update(state)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_terminal_shows_a_bar_to_the_last_row(capsys: pytest.CaptureFixture[str]) -> None:
+    state, view = State("DataFrame → orders", 1000), TextView()
+    view.open(state)
+    state.advance(400, 1)
+    view.update(state)
+    state.advance(600, 1)
+    state.finish("done")
+    view.close(state)
+    shown = capsys.readouterr().err
+    assert "DataFrame → orders: 100%" in shown
+    assert "done" in shown
+
+
+@pytest.mark.parametrize(("asked", "kind"), [("text", TextView), ("log", LogView), ("none", NoView)])
+def test_the_view_that_is_asked_for_is_used(asked: str, kind: type[object]) -> None:
+    assert type(choose_view(asked)) is kind
+
+
+def test_auto_follows_the_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATALOADER_PROGRESS", "text")
+    assert type(choose_view("auto")) is TextView
+    assert type(choose_view("log")) is LogView
+
+
+@pytest.mark.parametrize(("terminal", "kind"), [(True, TextView), (False, LogView)], ids=["terminal", "no terminal"])
+def test_auto_outside_of_a_kernel_asks_whether_a_terminal_is_there(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, kind: type[object]
+) -> None:
+    monkeypatch.delenv("DATALOADER_PROGRESS")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    assert type(choose_view("auto")) is kind
+
+
+async def test_a_view_is_opened_updated_and_closed_with_the_end(recorder: Recorder) -> None:
+    async with Progress("DataFrame", 10, "auto") as shown:
+        shown.phase("loading")
+        await asyncio.sleep(0.05)
+    assert recorder.seen[0] == "open"
+    assert "update" in recorder.seen
+    assert recorder.seen[-1] == "close done"
+
+
+async def test_a_view_is_not_updated_after_the_end(recorder: Recorder) -> None:
+    async with Progress("DataFrame", 10, "auto"):
+        pass
+    await asyncio.sleep(0.03)
+    assert recorder.seen == ["open", "close done"]
+
+
+async def test_a_failed_load_is_shown_with_its_error(recorder: Recorder) -> None:
+    shown = Progress("DataFrame", 10, "auto")
+    with pytest.raises(ValueError, match="bad row"):
+        async with shown:
+            raise ValueError("bad row")
+    assert recorder.seen == ["open", "close failed"]
+    assert shown.state.error == "bad row"
+
+
+async def test_a_cancelled_load_is_shown_as_such(recorder: Recorder) -> None:
+    shown = Progress("DataFrame", 10, "auto")
+    with pytest.raises(asyncio.CancelledError):
+        async with shown:
+            raise asyncio.CancelledError
+    assert recorder.seen == ["open", "close cancelled"]
+    assert shown.state.error == "nothing was written"
+
+
+@pytest.mark.parametrize("moment", ["open", "update", "close done"])
+async def test_a_view_that_fails_is_dropped_and_the_load_goes_on(monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    view = use(monkeypatch, Recorder(fails_at=moment))
+    async with Progress("DataFrame", 10, "auto") as shown:
+        await asyncio.sleep(0.05)
+    assert shown.state.phase == "done"
+    assert view.seen[-1] == moment
+    assert view.seen.count(moment) == 1
+
+
+async def test_a_view_that_cannot_be_chosen_does_not_stop_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(asked: str) -> NoView:
+        raise ImportError(asked)
+
+    monkeypatch.setattr(progress, "choose_view", broken)
+    async with Progress("DataFrame", 10, "widget") as shown:
+        pass
+    assert shown.state.phase == "done"
+
+
+async def test_a_view_is_updated_no_more_often_than_its_interval(recorder: Recorder) -> None:
+    recorder.interval = 3600.0  # type: ignore[misc]
+    async with Progress("DataFrame", 10, "auto"):
+        await asyncio.sleep(0.05)
+    assert recorder.seen == ["open", "close done"]
