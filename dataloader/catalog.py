@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from dataloader.errors import SchemaMismatch
-from dataloader.schema import Column, TableName, TableSchema, parse_type
+from dataloader.schema import SQLITE_SCHEMA, Column, TableName, TableSchema, parse_type
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -38,7 +38,7 @@ WITH RECURSIVE base (attnum, type, typmod, required) AS (
     FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type WHERE t.typtype = 'd'
 )
 SELECT a.attname, pg_catalog.format_type(b.type, b.typmod) AS type, b.required,
-       a.atthasdef OR a.attidentity <> '' AS has_default, a.attgenerated <> '' AS generated
+       a.atthasdef OR a.attidentity <> '' AS has_default, a.attgenerated <> '' OR a.attidentity = 'a' AS generated
 FROM base b
 JOIN pg_catalog.pg_attribute a ON a.attrelid = CAST(:oid AS oid) AND a.attnum = b.attnum
 JOIN pg_catalog.pg_type t ON t.oid = b.type AND t.typtype <> 'd'
@@ -58,6 +58,15 @@ async def describe(connection: AsyncConnection, name: TableName) -> TableSchema 
     return await connection.run_sync(_describe_inspected, name)
 
 
+async def qualified(connection: AsyncConnection, name: TableName) -> TableName:
+    """The name with the schema in which a table of that name would be created."""
+    if name.schema is not None:
+        return name
+    if connection.dialect.name == "postgresql":
+        return TableName((await connection.execute(sa.text("SELECT current_schema()"))).scalar_one(), name.name)
+    return TableName(SQLITE_SCHEMA if connection.dialect.name == "sqlite" else None, name.name)
+
+
 async def _describe_postgres(connection: AsyncConnection, name: TableName) -> TableSchema | None:
     found = (await connection.execute(_POSTGRES_TABLE, {"name": name.name, "schema": name.schema})).one_or_none()
     if found is None:
@@ -73,8 +82,8 @@ async def _describe_postgres(connection: AsyncConnection, name: TableName) -> Ta
 
 
 async def _describe_sqlite(connection: AsyncConnection, name: TableName) -> TableSchema | None:
-    prefix = f"{quoted(connection, name.schema)}." if name.schema else ""
-    statement = f"PRAGMA {prefix}table_xinfo({quoted(connection, name.name)})"
+    name = TableName(name.schema or SQLITE_SCHEMA, name.name)  # or a temporary table would be found first
+    statement = f"PRAGMA {quoted(connection, name.schema)}.table_xinfo({quoted(connection, name.name)})"
     rows = (await connection.exec_driver_sql(statement)).all()
     keys = [row for row in rows if row.pk]
     columns = tuple(_sqlite_column(row, len(keys) == 1) for row in rows if row.hidden != 1)
@@ -111,9 +120,9 @@ def _describe_inspected(connection: sa.Connection, name: TableName) -> TableSche
     return TableSchema(name, columns)
 
 
-def quoted(connection: AsyncConnection, name: str) -> str:
+def quoted(connection: AsyncConnection, name: str | None) -> str:
     """The name as an identifier in the database's quotes, whatever it contains."""
-    return connection.dialect.identifier_preparer.quote_identifier(name)
+    return connection.dialect.identifier_preparer.quote_identifier(name or "")
 
 
 async def prepare(connection: AsyncConnection, plan: LoadPlan) -> TableSchema:

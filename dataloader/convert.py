@@ -6,18 +6,15 @@ Arrow would round, overflow or drop a part in silence.
 
 from __future__ import annotations
 
-import datetime
 import decimal
-import json
 import uuid
 from collections.abc import Callable
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dataloader.errors import UnsupportedType, ValidationError
-from dataloader.infer import one_line
+from dataloader.infer import one_line, to_json
 from dataloader.plan import ColumnPlan, check_cast
 from dataloader.schema import DECIMAL128_DIGITS, DECIMAL256_DIGITS, family
 
@@ -70,7 +67,7 @@ def convert_column(column: ColumnPlan, values: pa.Array, first_row: int) -> pa.A
 def unwrapped(values: pa.Array) -> pa.Array:
     """The values in a form that has every cast: dictionaries and runs decoded, views and small decimals widened."""
     if pa.types.is_dictionary(values.type):
-        return unwrapped(values.dictionary_decode())
+        return unwrapped(values.dictionary).take(values.indices)
     if pa.types.is_run_end_encoded(values.type):
         return unwrapped(pc.run_end_decode(values))
     if isinstance(values.type, pa.JsonType):
@@ -118,6 +115,8 @@ def _first_refused(cast: Cast, values: pa.Array, carrier: pa.DataType) -> int:
 
 def _cast_for(source: pa.DataType, column: ColumnPlan) -> Cast:
     cast = _CASTS.get((family(source) or "", _carried(column)), _arrow_cast)
+    if cast is _uuid_to_text and column.target.sql.upper() == "CHAR(32)":
+        cast = _uuid_to_hex
     if not _is_limited(column):
         return cast
 
@@ -302,21 +301,14 @@ def _uuid_to_text(values: pa.Array, carrier: pa.DataType) -> pa.Array:
     return pa.array([None if one is None else str(one) for one in values.to_pylist()], carrier)
 
 
+def _uuid_to_hex(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+    """The form in which SQLAlchemy keeps a Uuid where the database has none."""
+    return pa.array([None if one is None else one.hex for one in values.to_pylist()], carrier)
+
+
 def _nested_to_json(values: pa.Array, carrier: pa.DataType) -> pa.Array:
     objects = values.to_pylist(maps_as_pydicts="strict")
-    return pa.array([None if one is None else _json(one) for one in objects], carrier)
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, default=_json_scalar, allow_nan=False, ensure_ascii=False)
-
-
-def _json_scalar(value: Any) -> str:
-    if isinstance(value, (datetime.date, datetime.time)):
-        return value.isoformat()
-    if isinstance(value, (decimal.Decimal, uuid.UUID)):
-        return str(value)
-    raise TypeError(f"JSON has no {type(value).__name__}")
+    return pa.array([None if one is None else to_json(one) for one in objects], carrier)
 
 
 _CASTS: dict[tuple[str, str], Cast] = {

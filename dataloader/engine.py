@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+import tenacity
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -227,7 +228,11 @@ def _open(address: Address) -> AsyncEngine:
 def _connect_arguments(url: URL) -> dict[str, Any]:
     if url.drivername.endswith("+asyncpg"):
         keepalives = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
-        return {"timeout": CONNECT_SECONDS, "server_settings": {"application_name": "dataloader", **keepalives}}
+        return {
+            "timeout": CONNECT_SECONDS,
+            "prepared_statement_cache_size": 0,  # a table that is replaced would make prepared queries fail
+            "server_settings": {"application_name": "dataloader", **keepalives},
+        }
     return {"timeout": SQLITE_BUSY_SECONDS} if url.drivername.startswith("sqlite") else {}
 
 
@@ -274,21 +279,32 @@ async def driver_of(connection: AsyncConnection) -> Any:
 async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A transaction that includes what goes past SQLAlchemy: raw COPY, and SQLite's DDL.
 
-    SQLAlchemy opens PostgreSQL's transaction in its first statement only, and the sqlite3 module
-    commits before DDL unless it is told to leave transactions alone.
+    SQLAlchemy opens PostgreSQL's transaction in its first statement only, and the sqlite3 module opens
+    none before DDL.
+
+    Raises
+    ------
+    LoadError
+        When the engine commits every statement at once, or its pool gives out an open transaction.
     """
     async with engine.connect() as connection:
         async with connection.begin():
             driver = await driver_of(connection)
-            if engine.dialect.name == "sqlite":
-                await _begin_immediate(connection, driver)
-            elif engine.dialect.driver == "asyncpg":
-                await _begin_asyncpg(connection, driver)
+            await _begin(connection, driver)
             yield connection
         if engine.dialect.driver == "asyncpg" and driver.is_in_transaction():
             # sqlalchemy#13381: a commit that released a savepoint of a hidden transaction only.
             hint = "Check the table, dispose of the engine (await engine.dispose()), and load again."
             raise LoadError("the commit left a transaction open", hint=hint)
+
+
+async def _begin(connection: AsyncConnection, driver: Any) -> None:
+    if connection.dialect.name == "sqlite":
+        await _begin_immediate(connection, driver)
+    elif connection.dialect.driver == "asyncpg":
+        await _begin_asyncpg(connection, driver)
+    elif await connection.run_sync(_commits_at_once):
+        raise _commits_every_statement()
 
 
 async def _begin_asyncpg(connection: AsyncConnection, driver: Any) -> None:
@@ -297,16 +313,43 @@ async def _begin_asyncpg(connection: AsyncConnection, driver: Any) -> None:
         raise LoadError("the pool gave out a connection with an open transaction", hint=hint)
     await connection.execute(sa.text("SELECT 1"))
     if not driver.is_in_transaction():
-        hint = "Use an engine without isolation_level='AUTOCOMMIT': connect(url) makes one."
-        raise LoadError("the engine commits every statement at once", hint=hint)
+        raise _commits_every_statement()
+
+
+def _commits_every_statement() -> LoadError:
+    hint = "Use an engine without isolation_level='AUTOCOMMIT': connect(url) makes one."
+    return LoadError("the engine commits every statement at once", hint=hint)
+
+
+def _commits_at_once(connection: sa.Connection) -> bool:
+    raw: Any = connection.connection.dbapi_connection
+    try:
+        return bool(connection.dialect.detect_autocommit_setting(raw))
+    except NotImplementedError:  # a dialect that cannot tell
+        return False
 
 
 async def _begin_immediate(connection: AsyncConnection, driver: Any) -> None:
-    if not driver.in_transaction:
-        await connection.run_sync(_leave_transactions_alone)
-        await connection.exec_driver_sql("BEGIN IMMEDIATE")
+    """Wait for another writer on the loop, not in the driver's thread, where no cancel would reach the wait."""
+    if driver.in_transaction:
+        return
+    patience = (await connection.exec_driver_sql("PRAGMA busy_timeout")).scalar_one()
+    await connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+    try:
+        await _begin_when_free(connection)
+    finally:
+        await connection.exec_driver_sql(f"PRAGMA busy_timeout = {patience}")
 
 
-def _leave_transactions_alone(connection: sa.Connection) -> None:
-    adapter: Any = connection.connection.dbapi_connection
-    adapter.isolation_level = None
+def _is_locked(error: BaseException) -> bool:
+    return "database is locked" in str(error)
+
+
+@tenacity.retry(
+    retry=tenacity.retry_if_exception(_is_locked),
+    wait=tenacity.wait_random(0.01, 0.1),
+    stop=tenacity.stop_after_delay(SQLITE_BUSY_SECONDS),
+    reraise=True,
+)
+async def _begin_when_free(connection: AsyncConnection) -> None:
+    await connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -30,6 +30,7 @@ class Lifeline:
         self._loop = asyncio.get_running_loop()
         self._driver: Any = None
         self._deadline: float | None = None
+        self.committing = False
         self.lost: asyncio.Future[None] = self._loop.create_future()
 
     def hold(self, driver: Any) -> None:
@@ -46,6 +47,11 @@ class Lifeline:
     def progress(self) -> None:
         """The database's turn begins, or it has just accepted something: the clock starts anew."""
         self._deadline = self._loop.time() + STALL_SECONDS
+
+    def commit(self) -> None:
+        """The point of no return: from here on a cancel waits for the outcome."""
+        self.committing = True
+        self.progress()
 
     def rest(self) -> None:
         """The source's turn begins: it may take as long as it likes."""
@@ -70,6 +76,9 @@ class Lifeline:
 async def guarded(work: Callable[[Lifeline], Coroutine[Any, Any, T]]) -> T:
     """Run `work` to its end, or to the end of its connection, or until it is cancelled.
 
+    A cancel that arrives during the commit waits for it, and is forgotten when the commit succeeds: what the
+    caller is told is then what the database holds.
+
     Raises
     ------
     ConnectionLost
@@ -85,8 +94,9 @@ async def guarded(work: Callable[[Lifeline], Coroutine[Any, Any, T]]) -> T:
         while not (task.done() or line.lost.done() or line.stalled()):
             await asyncio.wait(watched, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
-        await _until_stopped(task, line)
-        raise
+        if not await _committed(task, line):
+            await _until_stopped(task, line)
+            raise
     if line.lost.done() and not task.done():
         # The work may be about to say why in the server's own words: let it, for a moment.
         await asyncio.wait({task}, timeout=LOOK_SECONDS)
@@ -99,6 +109,22 @@ async def guarded(work: Callable[[Lifeline], Coroutine[Any, Any, T]]) -> T:
     hint = "Nothing was written: load again when the server answers."
     what = f"the database showed no progress for {STALL_SECONDS:.0f} s" if stalled else "the connection was lost"
     raise ConnectionLost(what, hint=hint) from (None if task.cancelled() else task.exception())
+
+
+async def _committed(task: asyncio.Task[Any], line: Lifeline) -> bool:
+    """Wait for a commit under way, and take back the caller's cancels if it succeeds."""
+    cancels = 1
+    while line.committing and not (task.done() or line.lost.done() or line.stalled()):
+        try:
+            await asyncio.wait({task}, timeout=LOOK_SECONDS)
+        except asyncio.CancelledError:
+            cancels += 1
+    if not task.done() or task.cancelled() or task.exception() is not None:
+        return False
+    caller = asyncio.current_task()
+    for _ in range(cancels if caller is not None else 0):
+        caller.uncancel()  # type: ignore[union-attr]
+    return True
 
 
 async def _until_stopped(task: asyncio.Task[Any], line: Lifeline) -> None:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import json
+import math
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +24,13 @@ DECIMAL_ROOM = (15, 38)
 """Digits for decimals whose type is not declared: what SQLite keeps exactly, else what Arrow's decimal128 holds."""
 
 _TIMES = {"datetime", "Timestamp"}
-_STRANGERS = ({"date"} | _TIMES, {"bytes", "str"}, {"bytearray", "str"})
+_JSON_KINDS = {"dict", "list", "NoneType", "NAType", "float"}
+"""Kinds of a column of dicts; a float can only be NaN, for a missing one."""
+_STRANGERS = (
+    ({"date"}, _TIMES),
+    ({"bytes", "bytearray"}, {"str"}),
+    ({"timedelta", "Timedelta"}, {"int"}),
+)
 """Kinds of which Arrow would turn one into the other."""
 
 
@@ -56,20 +65,47 @@ def array_of(values: Any) -> pa.Array:
     _check_together(kinds, values)
     if kinds & {"Timestamp", "Timedelta"} and any(map(_nanoseconds, values)):
         return pa.array(values, type=_with_nanoseconds(pa.array(values, from_pandas=True).type), from_pandas=True)
-    return _with_room(pa.array(_wide_integers(values, kinds), from_pandas=True))
+    if "dict" in kinds and kinds <= _JSON_KINDS:
+        return _as_json(values)
+    array = _with_room(pa.array(_wide_integers(values, kinds), from_pandas=True))
+    return _as_json(values) if "list" in kinds and "struct" in str(array.type) else array
 
 
 def _check_together(kinds: set[str], values: Any) -> None:
-    for strangers in _STRANGERS:
-        found = sorted(kinds & strangers)
-        if len(found) > 1 and not set(found) <= _TIMES:
-            raise TypeError(f"there are both {found[0]} and {found[1]}")
+    for some, others in _STRANGERS:
+        if kinds & some and kinds & others:
+            raise TypeError(f"there are both {min(kinds & some)} and {min(kinds & others)}")
     if "time" in kinds and any(isinstance(one, datetime.time) and one.tzinfo is not None for one in values):
         raise TypeError("a time of day with a zone depends on the date")
     if kinds & _TIMES:
         zones = {one.tzinfo is None for one in values if isinstance(one, datetime.datetime) and not _is_nat(one)}
         if len(zones) > 1:
             raise TypeError("some times have a zone and some have none")
+
+
+def _as_json(values: Any) -> pa.Array:
+    """Dicts as JSON: one Arrow struct for all of them would give each the keys of the others."""
+    texts = pa.array([None if _is_missing(one) else to_json(one) for one in values], pa.string())
+    return pa.ExtensionArray.from_storage(pa.json_(), texts)
+
+
+def to_json(value: object) -> str:
+    """JSON text; dates and exact numbers become texts, NaN is refused."""
+    return json.dumps(value, default=_json_scalar, allow_nan=False, ensure_ascii=False)
+
+
+def _json_scalar(value: Any) -> Any:
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, (decimal.Decimal, uuid.UUID)):
+        return str(value)
+    if hasattr(value, "item"):  # a NumPy scalar
+        return value.item()
+    raise TypeError(f"JSON has no {type(value).__name__}")
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and math.isnan(value))
 
 
 def _is_nat(value: object) -> bool:

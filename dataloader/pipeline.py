@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
@@ -134,6 +134,8 @@ async def _plan_on(
     async with engine.connect() as connection:
         line.hold(await engines.driver_of(connection))
         found = await catalog.describe(connection, target.name)
+        if found is None:
+            target = replace(target, name=await catalog.qualified(connection, target.name))
     offer = Offer(source.name, source.schema, source.rows)
     return make_plan(offer, target, found, options, engine.dialect, engines.place_of(engine))
 
@@ -156,7 +158,7 @@ async def _write(engine: AsyncEngine, source: Source, decided: LoadPlan, progres
                 tally.add(chunk, chunk.rows if stored is None else stored)
                 progress.state.advance(chunk.rows, chunk.nbytes)
         progress.phase("committing")
-        line.progress()
+        line.commit()
     return tally
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import sqlalchemy as sa
+from sqlalchemy import quoted_name
 from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement, DropTable
 
 from dataloader.errors import PlanError, SchemaMismatch, UnsafeCast, UnsupportedType
@@ -163,9 +164,12 @@ def make_plan(  # noqa: PLR0917 - what is loaded, where to, and what is known of
     if found is not None and options.if_exists == "fail":
         hint = "Choose if_exists='append', 'truncate' or 'replace', or another table."
         raise PlanError(f"the table {found.name} exists already", hint=hint)
+    if not offer.schema.names:
+        raise PlanError(f"{offer.name} is without columns", hint="Pass a source with at least one column.")
+    name = target.name if found is None else found.name
     creates = found is None or options.if_exists == "replace"
-    definition = _definition(offer.schema, target, found, options, dialect) if creates else None
-    table = found if definition is None else _schema_of(definition, dialect)
+    definition = _definition(offer.schema, target.definition, name, options, dialect) if creates else None
+    table = _schema_of(definition, name, dialect) if definition is not None else found
     assert table is not None
     _check_columns(offer.schema.names, table)
     columns = tuple(_column_plan(offered, table.column(offered.name)) for offered in offer.schema)
@@ -176,7 +180,7 @@ def make_plan(  # noqa: PLR0917 - what is loaded, where to, and what is known of
         place,
         table,
         columns,
-        _statements(definition, found, options, dialect),
+        _statements(definition, name, found, options, dialect),
         method,
         reason,
         options.chunk_rows or CHUNK_ROWS[method],
@@ -186,21 +190,24 @@ def make_plan(  # noqa: PLR0917 - what is loaded, where to, and what is known of
 
 def _definition(
     schema: pa.Schema,
-    target: Target,
-    found: TableSchema | None,
+    given: sa.Table | None,
+    name: TableName,
     options: LoadOptions,
     dialect: Dialect,
 ) -> sa.Table:
-    """The table to create, under the qualified name of the one it replaces."""
-    if target.definition is not None:
-        return target.definition
-    name = found.name if found is not None else target.name
-    if not schema.names:
-        hint = "Pass a source with at least one column, or create the table first."
-        raise PlanError(f"the table {name} cannot be created without columns", hint=hint)
+    """The table to create; every name is quoted, because no list of a database's keywords is complete."""
+    if given is not None:
+        return given
     chosen = _chosen_types(options, schema)
-    columns = [sa.Column(one.name, chosen.get(one.name) or created_type(one.name, one.type, dialect)) for one in schema]
-    return sa.Table(name.name, sa.MetaData(), *columns, schema=name.schema)
+    columns = [
+        sa.Column(quoted_name(one.name, True), chosen.get(one.name) or created_type(one.name, one.type, dialect))
+        for one in schema
+    ]
+    return _table(name, *columns)
+
+
+def _table(name: TableName, *columns: sa.Column[Any]) -> sa.Table:
+    return sa.Table(quoted_name(name.name, True), sa.MetaData(), *columns, schema=name.schema)
 
 
 def _chosen_types(options: LoadOptions, schema: pa.Schema) -> dict[str, sa.types.TypeEngine[Any]]:
@@ -218,7 +225,7 @@ def _chosen_types(options: LoadOptions, schema: pa.Schema) -> dict[str, sa.types
     return types
 
 
-def _schema_of(table: sa.Table, dialect: Dialect) -> TableSchema:
+def _schema_of(table: sa.Table, name: TableName, dialect: Dialect) -> TableSchema:
     """How the catalog will describe a table that SQLAlchemy creates."""
     columns = tuple(
         Column(
@@ -232,24 +239,25 @@ def _schema_of(table: sa.Table, dialect: Dialect) -> TableSchema:
         )
         for column in table.columns
     )
-    return TableSchema(TableName(table.schema, table.name), columns)
+    return TableSchema(name, columns)
 
 
 def _statements(
-    definition: sa.Table | None, found: TableSchema | None, options: LoadOptions, dialect: Dialect
+    definition: sa.Table | None, name: TableName, found: TableSchema | None, options: LoadOptions, dialect: Dialect
 ) -> tuple[str, ...]:
-    quote = dialect.identifier_preparer.quote_identifier
     if definition is not None:
         indexes = sorted(definition.indexes, key=lambda index: str(index.name))
         elements: list[DDLElement] = [CreateTable(definition), *map(CreateIndex, indexes)]
         if found is not None:
-            elements.insert(0, DropTable(definition))
-        return tuple(str(element.compile(dialect=dialect)).strip() for element in elements)
-    assert found is not None
-    name = ".".join(quote(part) for part in (found.name.schema, found.name.name) if part is not None)
+            elements.insert(0, DropTable(_table(name)))
+        moved: Any = {"schema_translate_map": {definition.schema: name.schema}, "render_schema_translate": True}
+        where = moved if definition.schema != name.schema else {}
+        return tuple(str(element.compile(dialect=dialect, **where)).strip() for element in elements)
+    quote = dialect.identifier_preparer.quote_identifier
+    quoted = ".".join(quote(part) for part in (name.schema, name.name) if part is not None)
     if options.if_exists == "truncate":
-        return (f"TRUNCATE TABLE {name}" if dialect.name == "postgresql" else f"DELETE FROM {name}",)
-    return (f"LOCK TABLE {name} IN ROW EXCLUSIVE MODE",) if dialect.name == "postgresql" else ()
+        return (f"TRUNCATE TABLE {quoted}" if dialect.name == "postgresql" else f"DELETE FROM {quoted}",)
+    return (f"LOCK TABLE {quoted} IN ROW EXCLUSIVE MODE",) if dialect.name == "postgresql" else ()
 
 
 def _check_columns(offered: list[str], table: TableSchema) -> None:
@@ -391,7 +399,5 @@ def _copy_obstacle(columns: tuple[ColumnPlan, ...], table: TableSchema, dialect:
         return f"the driver {dialect.driver} is not asyncpg"
     if table.copy_refused:
         return table.copy_refused
-    if not columns:
-        return "the source has no columns"
     text = [f"{column.name} ({column.target})" for column in columns if column.as_text]
     return f"binary COPY cannot carry {', '.join(text)}" if text else None

@@ -25,6 +25,8 @@ DECIMAL128_DIGITS = 38
 DECIMAL256_DIGITS = 76
 SQLITE_EXACT_DIGITS = 15
 """SQLite keeps numbers as float64; https://sqlite.org/datatype3.html promises 15 digits."""
+SQLITE_SCHEMA = "main"
+"""SQLite's name for the file itself, as against temporary tables and attached files."""
 POSTGRES_NAME_BYTES = 63
 
 
@@ -83,7 +85,7 @@ class TableName:
     name: str
 
     def __str__(self) -> str:
-        return f"{self.schema}.{self.name}" if self.schema else self.name
+        return f"{self.schema}.{self.name}" if self.schema not in {None, SQLITE_SCHEMA} else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,10 +332,12 @@ def created_type(name: str, source: pa.DataType, dialect: Dialect) -> TypeEngine
     UnsupportedType
         When the database has no type that keeps the values.
     """
+    if isinstance(source, pa.JsonType):
+        return _CREATED["nested"]
     source = plain(source)
     kind = family(source)
     if kind == "int":
-        return _created_integer(source)
+        return _created_integer(source, dialect)
     if kind == "float":
         return sa.Double() if source.equals(pa.float64()) else sa.REAL()
     if kind == "decimal":
@@ -344,9 +348,9 @@ def created_type(name: str, source: pa.DataType, dialect: Dialect) -> TypeEngine
     return _CREATED[kind]
 
 
-def _created_integer(source: pa.DataType) -> TypeEngine[Any]:
+def _created_integer(source: pa.DataType, dialect: Dialect) -> TypeEngine[Any]:
     if source.equals(pa.uint64()):
-        return sa.Numeric(20, 0)
+        return sa.BigInteger() if dialect.name == "sqlite" else sa.Numeric(20, 0)
     bits = source.bit_width + (1 if pa.types.is_unsigned_integer(source) else 0)
     return sa.SmallInteger() if bits <= 16 else sa.Integer() if bits <= 32 else sa.BigInteger()
 

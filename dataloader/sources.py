@@ -222,7 +222,8 @@ def open_reader(reader: pa.RecordBatchReader, rows: int | None, name: str = "Arr
 
 def _is_pandas(data: object) -> bool:
     pandas = sys.modules.get("pandas")
-    return pandas is not None and isinstance(data, pandas.DataFrame)
+    frame = getattr(pandas, "DataFrame", None)  # missing while another thread is still importing pandas
+    return frame is not None and isinstance(data, frame)
 
 
 def _open_pandas(frame: Any) -> ArrowSource:

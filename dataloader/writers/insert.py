@@ -79,8 +79,9 @@ class SqliteWriter:
 
 def _insert(plan: LoadPlan, values: list[sa.ColumnElement[Any]]) -> sa.Insert:
     names = [column.name for column in plan.columns]
-    table = sa.table(plan.table.name.name, *map(sa.column, names), schema=plan.table.name.schema)
-    return sa.insert(table).values(dict(zip(names, values, strict=True)))
+    columns: list[sa.ColumnClause[Any]] = [sa.column(sa.quoted_name(name, True)) for name in names]
+    table = sa.table(sa.quoted_name(plan.table.name.name, True), *columns, schema=plan.table.name.schema)
+    return sa.insert(table).values(dict(zip(columns, values, strict=True)))
 
 
 class _Spelled(sa.types.UserDefinedType[Any]):

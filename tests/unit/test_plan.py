@@ -101,13 +101,15 @@ def test_a_missing_table_is_created_in_every_mode() -> None:
     for mode in ("append", "fail", "truncate", "replace"):
         decided = planned(found=None, if_exists=mode)
         assert decided.creates
-        assert [" ".join(one.split()) for one in decided.statements] == ["CREATE TABLE orders ( id BIGINT, name TEXT )"]
+        assert [" ".join(one.split()) for one in decided.statements] == [
+            'CREATE TABLE "orders" ( "id" BIGINT, "name" TEXT )'
+        ]
 
 
 def test_replace_drops_the_table_under_its_qualified_name_and_creates_it() -> None:
     found = table(*ORDERS.columns, schema="sales")
     drop, create = planned(found=found, if_exists="replace").statements
-    assert drop == "DROP TABLE sales.orders"
+    assert drop == 'DROP TABLE sales."orders"'
     assert create.startswith("CREATE TABLE sales.orders")
 
 
@@ -306,7 +308,7 @@ def test_a_plan_prints_its_columns_types_statements_and_method() -> None:
     text = str(planned(found=None))
     assert "load DataFrame (2 rows) into orders of PostgreSQL shop at db.example" in text
     assert "id    int64 → BIGINT  (exact)" in text
-    assert "first: CREATE TABLE orders ( id BIGINT, name TEXT )" in text
+    assert 'first: CREATE TABLE "orders" ( "id" BIGINT, "name" TEXT )' in text
     assert "method: copy, because" in text
     assert "50,000 rows each" in text
     assert repr(planned(found=None)) == text
@@ -319,7 +321,9 @@ def test_a_plan_says_when_nobody_knows_the_rows() -> None:
 
 def test_a_plan_shows_the_same_facts_as_html() -> None:
     shown = planned(found=None)._repr_html_()
-    assert all(fact in shown for fact in ("DataFrame", "int64", "BIGINT", "exact", "CREATE TABLE orders", "copy"))
+    assert all(
+        fact in shown for fact in ("DataFrame", "int64", "BIGINT", "exact", "CREATE TABLE &quot;orders&quot;", "copy")
+    )
 
 
 def test_html_of_a_plan_escapes_what_comes_from_outside() -> None:
