@@ -103,7 +103,7 @@ def test_a_plan_writes_nothing(folder: Path) -> None:
     done = run(folder, "plan", "a.csv", "orders", *TO)
     assert done.returncode == 0, done.stderr
     assert "load a.csv" in done.stdout
-    assert "CREATE TABLE orders" in done.stdout
+    assert 'CREATE TABLE main."orders"' in done.stdout
     assert tables(folder) == []
 
 

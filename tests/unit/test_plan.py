@@ -110,7 +110,7 @@ def test_replace_drops_the_table_under_its_qualified_name_and_creates_it() -> No
     found = table(*ORDERS.columns, schema="sales")
     drop, create = planned(found=found, if_exists="replace").statements
     assert drop == 'DROP TABLE sales."orders"'
-    assert create.startswith("CREATE TABLE sales.orders")
+    assert create.startswith('CREATE TABLE sales."orders"')
 
 
 @pytest.mark.parametrize(
