@@ -135,6 +135,7 @@ class ConnectionLost(LoadError):
 
 
 NOTHING_WRITTEN = "Nothing was written"
+IN_DOUBT = "The commit was under way, so the rows may be there: count them before you load again."
 
 _LOGIN_HINTS = {
     "28P01": "Check the user and the password in the URL.",
@@ -171,7 +172,7 @@ _SQLITE_HINTS = {
 }
 
 
-def translate(error: Exception, place: str, *, first_row: int = 0) -> DataLoaderError:
+def translate(error: Exception, place: str, *, first_row: int = 0, in_doubt: bool = False) -> DataLoaderError:
     """Turn a driver's error into ours.
 
     Parameters
@@ -182,6 +183,8 @@ def translate(error: Exception, place: str, *, first_row: int = 0) -> DataLoader
         The database as it may be shown: without a password.
     first_row : int
         The position in the source of the first row that was sent.
+    in_doubt : bool
+        Whether the commit was under way: a lost connection then leaves its outcome unknown.
     """
     sqlstate = _first(error, "sqlstate")
     text = _message(error)
@@ -189,7 +192,7 @@ def translate(error: Exception, place: str, *, first_row: int = 0) -> DataLoader
         return ConnectionLost(f"cannot log in to {place}: {text}", hint=login)
     if sqlstate is not None and not sqlstate.startswith(_LOST_STATES):
         return _refused(error, sqlstate, text, place, first_row)
-    return _lost(error, sqlstate, text, place) or _refused_without_state(text, place)
+    return _lost(error, sqlstate, text, place, in_doubt) or _refused_without_state(text, place)
 
 
 def _login_hint(sqlstate: str | None, text: str) -> str | None:
@@ -199,9 +202,9 @@ def _login_hint(sqlstate: str | None, text: str) -> str | None:
     return next((hint for part, hint in _LOGIN_TEXTS if part in failed), None)
 
 
-def _lost(error: Exception, sqlstate: str | None, text: str, place: str) -> DataLoaderError | None:
+def _lost(error: Exception, sqlstate: str | None, text: str, place: str, in_doubt: bool) -> DataLoaderError | None:
     if sqlstate is not None or _is_closed(error):
-        hint = f"{NOTHING_WRITTEN}: load again when the server answers."
+        hint = IN_DOUBT if in_doubt else f"{NOTHING_WRITTEN}: load again when the server answers."
         return ConnectionLost(f"the connection to {place} was lost: {text}", hint=hint)
     if text.startswith("connection failed") or any(isinstance(one, _UNREACHABLE) for one in chain(error)):
         hint = "Check that the server runs and that the host and port in the URL are right."

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from dataloader.errors import ConnectionLost, LoadError
+from dataloader.errors import IN_DOUBT, NOTHING_WRITTEN, ConnectionLost, LoadError
 
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ async def guarded(work: Callable[[Lifeline], Coroutine[Any, Any, T]]) -> T:
     await _until_stopped(task, line)
     if not task.cancelled() and task.exception() is None:
         return task.result()
-    hint = "Nothing was written: load again when the server answers."
+    hint = IN_DOUBT if line.committing else f"{NOTHING_WRITTEN}: load again when the server answers."
     what = f"the database showed no progress for {STALL_SECONDS:.0f} s" if stalled else "the connection was lost"
     raise ConnectionLost(what, hint=hint) from (None if task.cancelled() else task.exception())
 

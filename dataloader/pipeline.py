@@ -88,7 +88,7 @@ class _SourceFailed(Exception):
 
 
 @contextlib.contextmanager
-def translated(engine: AsyncEngine, first_row: int = 0) -> Iterator[None]:
+def translated(engine: AsyncEngine, first_row: int = 0, line: Lifeline | None = None) -> Iterator[None]:
     """Turn what the driver raises into our errors, with the database's place and the row's position."""
     try:
         yield
@@ -99,7 +99,8 @@ def translated(engine: AsyncEngine, first_row: int = 0) -> Iterator[None]:
     except Exception as error:
         if not _is_drivers(error):
             raise
-        raise translate(error, engines.place_of(engine), first_row=first_row) from error
+        in_doubt = line is not None and line.committing
+        raise translate(error, engines.place_of(engine), first_row=first_row, in_doubt=in_doubt) from error
 
 
 def _is_drivers(error: Exception) -> bool:
@@ -145,20 +146,21 @@ async def _write(engine: AsyncEngine, source: Source, decided: LoadPlan, progres
     writer = writer_for(decided, engine.dialect)
     tally = Tally()
     line.progress()
-    async with engines.transaction(engine) as connection:
-        line.hold(await engines.driver_of(connection))
-        await catalog.prepare(connection, decided)
-        line.rest()
-        async with contextlib.aclosing(ahead(_chunks(source, decided, writer))) as chunks:
-            async for chunk in chunks:
-                line.progress()
-                with translated(engine, chunk.first_row):
-                    stored = await writer.write(connection, chunk.encoded, line)
-                line.rest()
-                tally.add(chunk, chunk.rows if stored is None else stored)
-                progress.state.advance(chunk.rows, chunk.nbytes)
-        progress.phase("committing")
-        line.commit()
+    with translated(engine, line=line):
+        async with engines.transaction(engine) as connection:
+            line.hold(await engines.driver_of(connection))
+            await catalog.prepare(connection, decided)
+            line.rest()
+            async with contextlib.aclosing(ahead(_chunks(source, decided, writer))) as chunks:
+                async for chunk in chunks:
+                    line.progress()
+                    with translated(engine, chunk.first_row):
+                        stored = await writer.write(connection, chunk.encoded, line)
+                    line.rest()
+                    tally.add(chunk, chunk.rows if stored is None else stored)
+                    progress.state.advance(chunk.rows, chunk.nbytes)
+            progress.phase("committing")
+            line.commit()
     return tally
 
 

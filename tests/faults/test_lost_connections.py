@@ -194,6 +194,42 @@ async def test_a_cancelled_load_settles_within_a_second_and_writes_nothing(
     assert await fetch(slow, "SELECT count(*) FROM orders") == [(0,)]
 
 
+@pytest.fixture
+async def slow_commit(postgres: AsyncEngine) -> AsyncEngine:
+    """A table whose commit takes a second."""
+    await execute(
+        postgres,
+        "CREATE TABLE orders (id bigint, note text)",
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(1); RETURN NULL; END$$",
+        "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON orders DEFERRABLE INITIALLY DEFERRED "
+        "FOR EACH ROW EXECUTE FUNCTION slow()",
+    )
+    return postgres
+
+
+async def test_a_cancel_during_the_commit_waits_for_it_and_is_forgotten(
+    slow_commit: AsyncEngine, watcher: AsyncEngine
+) -> None:
+    load = asyncio.create_task(dl.load_dataframe({"id": [1], "note": ["kept"]}, "orders", engine=slow_commit))
+    await backend_of(watcher, "COMMIT")
+    load.cancel()
+    await asyncio.sleep(0.05)
+    load.cancel()
+    assert (await load).loaded == 1
+    assert load.cancelling() == 0
+    assert await fetch(watcher, "SELECT count(*) FROM orders") == [(1,)]
+
+
+async def test_a_connection_that_is_lost_during_the_commit_leaves_the_rows_in_doubt(
+    slow_commit: AsyncEngine, watcher: AsyncEngine
+) -> None:
+    load = asyncio.create_task(dl.load_dataframe({"id": [1], "note": ["lost"]}, "orders", engine=slow_commit))
+    pid = await backend_of(watcher, "COMMIT")
+    await fetch(watcher, "SELECT pg_terminate_backend(:pid)", pid=pid)
+    with pytest.raises(dl.ConnectionLost, match="count them before you load again"):
+        await load
+
+
 async def test_the_pool_works_after_a_lost_connection(slow: AsyncEngine, watcher: AsyncEngine) -> None:
     async def terminate(pid: int) -> None:
         await fetch(watcher, "SELECT pg_terminate_backend(:pid)", pid=pid)
