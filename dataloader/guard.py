@@ -119,7 +119,7 @@ async def _committed(task: asyncio.Task[Any], line: Lifeline) -> bool:
             await asyncio.wait({task}, timeout=LOOK_SECONDS)
         except asyncio.CancelledError:
             cancels += 1
-    if not task.done() or task.cancelled() or task.exception() is not None:
+    if not (line.committing and task.done()) or task.cancelled() or task.exception() is not None:
         return False
     caller = asyncio.current_task()
     for _ in range(cancels if caller is not None else 0):

@@ -312,3 +312,22 @@ async def test_no_task_is_left_behind(connection: Connection) -> None:
         await guarded(work)
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
+
+
+async def test_a_cancel_that_meets_finished_work_is_kept_unless_it_was_a_commit() -> None:
+    async def cancelled_as_it_ends(commits: bool) -> str:
+        async def work(line: Lifeline) -> str:
+            if commits:
+                line.commit()
+            waiting.cancel()
+            return "done"
+
+        async def wait() -> str:
+            return await guarded(work)
+
+        waiting = asyncio.create_task(wait())
+        return await waiting
+
+    assert await cancelled_as_it_ends(commits=True) == "done"
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled_as_it_ends(commits=False)
