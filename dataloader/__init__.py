@@ -5,7 +5,7 @@
 2
 """
 
-from dataloader.api import load_batches, load_dataframe, load_files, load_rows, plan_load
+from dataloader.api import load_batches, load_dataframe, load_files, load_rows, plan_load, validate
 from dataloader.embedded import embedded_postgres
 from dataloader.engine import connect
 from dataloader.errors import (
@@ -21,8 +21,9 @@ from dataloader.errors import (
 )
 from dataloader.loops import run
 from dataloader.plan import ColumnPlan, LoadPlan
-from dataloader.report import LoadReport
+from dataloader.report import LoadReport, ValidationReport
 from dataloader.sources import to_row_dicts, to_tuples
+from dataloader.violations import Violation
 
 __version__ = "0.1.0"
 
@@ -38,6 +39,8 @@ __all__ = [
     "UnsafeCast",
     "UnsupportedType",
     "ValidationError",
+    "ValidationReport",
+    "Violation",
     "WriteError",
     "connect",
     "embedded_postgres",
@@ -49,4 +52,5 @@ __all__ = [
     "run",
     "to_row_dicts",
     "to_tuples",
+    "validate",
 ]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast
 
 from dataloader import files, pipeline, sources
 from dataloader.options import LoadOptions
 from dataloader.plan import LoadPlan
-from dataloader.report import LoadReport
+from dataloader.report import LoadReport, ValidationReport
 from dataloader.rows import Row, open_rows
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ class Options(TypedDict, total=False):
     if_exists: Literal["append", "fail", "truncate", "replace"]
     method: Literal["auto", "copy", "insert"]
     chunk_rows: int | None
+    on_invalid: Literal["raise", "reject"]
+    max_rejects: int | float | None
+    casts: Literal["exact", "lossy"]
+    assume_timezone: str | None
     dtype: Mapping[str, sa.types.TypeEngine[Any] | type[sa.types.TypeEngine[Any]]] | None
     progress: Literal["auto", "widget", "html", "text", "log", "none"]
 
@@ -56,6 +60,17 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
         How to write. ``auto`` takes binary COPY wherever it can, and says why not.
     chunk_rows : int or None
         Rows that are converted and sent at once; at most two chunks are in memory.
+    on_invalid : {'raise', 'reject'}
+        What to do with rows that do not fit. ``raise`` looks at the whole source, if it is in
+        memory, before the first row is sent, and shows the first ten values and all counts.
+        ``reject`` keeps the rows in ``report.rejects`` and loads the others.
+    max_rejects : int, float or None
+        The most rows that may be rejected: a count, or a share between 0 and 1. With more, nothing is loaded.
+    casts : {'exact', 'lossy'}
+        ``exact`` changes no value. ``lossy`` rounds or cuts what the plan lists as lossy, such as the
+        fraction of a float in an integer column; what is out of range is refused all the same.
+    assume_timezone : str or None
+        The time zone of times without one, for timestamptz columns: ``"Europe/Berlin"``.
     dtype : dict or None
         SQLAlchemy types by column name, for a table that is created.
     progress : {'auto', 'widget', 'html', 'text', 'log', 'none'}
@@ -64,14 +79,15 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     Returns
     -------
     LoadReport
-        Rows read and loaded, time, method; shown as HTML in a notebook.
+        Rows read, loaded and rejected, time, method; shown as HTML in a notebook.
 
     Raises
     ------
     PlanError
         When the data, the options and the table do not go together; nothing was written.
     ValidationError
-        When a value does not fit its column: row, column and value are named; nothing was written.
+        When values do not fit their columns, or more rows are rejected than `max_rejects` allows: the
+        first ten are shown by row, column, value and reason, and all are counted; nothing was written.
     WriteError
         When the database refused a row or a statement; nothing was written.
     ConnectionLost
@@ -200,5 +216,51 @@ async def plan_load(data: object, table: str | sa.Table, **options: Unpack[Optio
     ['BIGINT', 'TEXT']
     """
     chosen = LoadOptions.of(cast(dict[str, Any], options))
-    opened: Callable[[Any], sources.ArrowSource] = files.open_files if files.are_paths(data) else sources.open_dataframe
-    return await pipeline.plan(await asyncio.to_thread(opened, data), table, chosen)
+    return await pipeline.plan(await asyncio.to_thread(_opened, data), table, chosen)
+
+
+async def validate(
+    data: object,
+    table: str | sa.Table,
+    *,
+    unique: bool | Sequence[str] = False,
+    foreign_keys: bool = False,
+    **options: Unpack[Options],
+) -> ValidationReport:
+    """Look at every value of every row, and write nothing.
+
+    Parameters
+    ----------
+    data : object
+        What `load_dataframe` takes, or paths as `load_files` takes them.
+    unique : bool or list of str
+        Whether keys are looked at, in the data and against the rows of the table: those of the table's
+        primary key and unique indexes, or the columns that are listed.
+    foreign_keys : bool
+        Whether the rows that the data refers to are looked for, by one query for each key and chunk.
+    table, **options
+        As in `load_dataframe`, and so are the exceptions of the planning.
+
+    Returns
+    -------
+    ValidationReport
+        Every violation with row, label, column, value, type, reason and suggestion; as text, as HTML
+        in a notebook, and as a DataFrame in ``.frame``. What CHECK constraints and triggers refuse is
+        not in it: only a load shows that.
+
+    Examples
+    --------
+    >>> import asyncio, sqlalchemy as sa, dataloader as dl
+    >>> data = {"id": ["1", "2", "x"]}
+    >>> table = sa.Table("ids", sa.MetaData(), sa.Column("id", sa.Integer))
+    >>> print(asyncio.run(dl.validate(data, table, engine="sqlite:///:memory:", progress="none")))
+    1 of 3 rows of dict of columns do not fit ids of SQLite :memory:: 1 in 'id' (syntax)
+      row 2, column 'id': 'x' does not fit INTEGER: it cannot be read as the column's type
+    """
+    chosen = LoadOptions.of(cast(dict[str, Any], options))
+    source = await asyncio.to_thread(_opened, data)
+    return await pipeline.validate(source, table, chosen, unique, foreign_keys)
+
+
+def _opened(data: Any) -> sources.ArrowSource:
+    return files.open_files(data) if files.are_paths(data) else sources.open_dataframe(data)

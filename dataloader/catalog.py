@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from dataloader.errors import SchemaMismatch
-from dataloader.schema import SQLITE_SCHEMA, Column, TableName, TableSchema, parse_type
+from dataloader.schema import SQLITE_SCHEMA, Column, TableName, TableSchema
+from dataloader.types import ColumnType, parse_type
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -37,14 +39,22 @@ WITH RECURSIVE base (attnum, type, typmod, required) AS (
            b.required OR t.typnotnull
     FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type WHERE t.typtype = 'd'
 )
-SELECT a.attname, pg_catalog.format_type(b.type, b.typmod) AS type, b.required,
-       a.atthasdef OR a.attidentity <> '' AS has_default, a.attgenerated <> '' OR a.attidentity = 'a' AS generated
+SELECT a.attname, pg_catalog.format_type(b.type, b.typmod) AS type,
+       b.required AND NOT EXISTS (
+           SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = a.attrelid AND NOT g.tgisinternal AND g.tgtype & 7 = 7
+       ) AS required,
+       a.atthasdef OR a.attidentity <> '' AS has_default, a.attgenerated <> '' OR a.attidentity = 'a' AS generated,
+       CASE WHEN t.typtype = 'e' THEN ARRAY(
+           SELECT CAST(e.enumlabel AS text) FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder
+       ) END AS labels,
+       CASE WHEN t.typname = 'money' THEN pg_catalog.scale(CAST(CAST(0 AS money) AS numeric)) END AS money_digits
 FROM base b
 JOIN pg_catalog.pg_attribute a ON a.attrelid = CAST(:oid AS oid) AND a.attnum = b.attnum
 JOIN pg_catalog.pg_type t ON t.oid = b.type AND t.typtype <> 'd'
 ORDER BY b.attnum
 """)
-"""Domains are followed down to the type that is stored; any NOT NULL on the way counts."""
+"""Domains are followed down to the type that is stored; any NOT NULL on the way counts, unless a trigger before
+INSERT may fill the column."""
 
 _NOT_FOR_COPY = {"v": "it is a view", "m": "it is a materialized view", "f": "it is a foreign table"}
 
@@ -73,12 +83,16 @@ async def _describe_postgres(connection: AsyncConnection, name: TableName) -> Ta
         return None
     rows = await connection.execute(_POSTGRES_COLUMNS, {"oid": found.oid})
     columns = tuple(
-        Column(row.attname, parse_type(row.type, "postgresql"), not row.required, row.has_default, row.generated)
-        for row in rows
+        Column(row.attname, _postgres_type(row), not row.required, row.has_default, row.generated) for row in rows
     )
     refused = "row-level security is active for this role" if found.row_security else None
     kind = found.relkind.decode() if isinstance(found.relkind, bytes) else found.relkind
     return TableSchema(TableName(found.nspname, found.relname), columns, _NOT_FOR_COPY.get(kind, refused))
+
+
+def _postgres_type(row: Any) -> ColumnType:
+    found = parse_type(row.type, "postgresql", tuple(row.labels or ()))
+    return found if row.money_digits is None else replace(found, scale=row.money_digits)
 
 
 async def _describe_sqlite(connection: AsyncConnection, name: TableName) -> TableSchema | None:
@@ -96,7 +110,7 @@ def _sqlite_column(row: Any, only_key: bool) -> Column:
     return Column(
         row.name,
         parse_type(row.type or "any", "sqlite"),
-        nullable=not required,
+        nullable=rowid or not required,
         has_default=rowid or row.dflt_value is not None,
         generated=row.hidden in {2, 3},
     )
@@ -166,5 +180,5 @@ def _shown(table: TableSchema, name: str) -> str:
         return "absent"
     facts = column.type
     size = ",".join(str(number) for number in (facts.precision, facts.scale, facts.length) if number is not None)
-    spelled = facts.sql if facts.kind == "other" else facts.kind
+    spelled = facts.sql if facts.kind in {"other", "enum", "array", "geometric", "moments"} else facts.kind
     return f"{spelled}{f'({size})' if size else ''}{' not null' if column.required else ''}"

@@ -16,7 +16,8 @@ Driver errors are recognised by SQLSTATE and by class name, so that no driver is
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 __all__ = [
@@ -79,23 +80,33 @@ class UnsafeCast(PlanError):
 
 
 class ValidationError(DataLoaderError, ValueError):
-    """A value does not fit its column.
+    """Values do not fit their columns, or more rows were rejected than allowed.
 
     Attributes
     ----------
-    column : str
-        The column's name.
+    column : str or None
+        The column of the first violation.
     row : int
         The row's position in the source, counted from 0.
     value : str
         The value's repr, cut at 40 characters.
+    reason : str
+        The reason's code, see `Violation`.
+    violations : tuple of Violation
+        The first ten.
+    counts : dict
+        How many there are by column and reason.
     """
 
-    def __init__(self, what: str, *, hint: str, column: str, row: int, value: str) -> None:
+    def __init__(self, what: str, *, hint: str, violations: Sequence[Any], counts: dict[Any, int]) -> None:
         super().__init__(what, hint=hint)
-        self.column = column
-        self.row = row
-        self.value = value
+        first = violations[0]
+        self.column = first.column
+        self.row = first.row
+        self.value = first.value
+        self.reason = first.reason
+        self.violations = tuple(violations)
+        self.counts = counts
 
 
 class LoadError(DataLoaderError):
@@ -247,6 +258,65 @@ def _position(error: Exception, first_row: int) -> tuple[int | None, str | None]
     column = re.search(r", column ([^:\n]+)", context)
     name = column.group(1).strip('"') if column else _first(error, "column_name")
     return (first_row + int(line.group(1)) - 1 if line else None), name
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the database refused a row.
+
+    Attributes
+    ----------
+    reason : str
+        ``unique``, ``foreign_key``, ``check``, ``null`` or ``refused``.
+    column : str or None
+        The column, or the columns of a key, where the database said it.
+    constraint : str
+        What refused the row: a constraint's name, or the database.
+    problem : str
+        The database's own words.
+    at : int or None
+        The row's position in what was sent, where the database said it.
+    """
+
+    reason: str
+    column: str | None
+    constraint: str
+    problem: str
+    at: int | None
+
+
+_ROW_STATES = ("22", "23", "21", "44", "P0001")
+_REASONS = {"23505": "unique", "23503": "foreign_key", "23514": "check", "23502": "null"}
+_SQLITE_REASONS = {"UNIQUE": "unique", "FOREIGN KEY": "foreign_key", "CHECK": "check", "NOT NULL": "null"}
+_SQLITE_FAILED = re.compile(r"^(UNIQUE|FOREIGN KEY|CHECK|NOT NULL) constraint failed(?:: (.*))?$")
+
+
+def refusal_of(error: Exception) -> Refusal | None:
+    """What a driver's error says about a single row, None if it is not about one."""
+    sqlstate = _first(error, "sqlstate")
+    text = _message(error)
+    if sqlstate is None:
+        return _sqlite_refusal(error, text)
+    if not sqlstate.startswith(_ROW_STATES) and "violates row-level security" not in text:
+        return None
+    at, column = _position(error, 0)
+    detail = _first(error, "detail") or ""
+    key = re.match(r"Key \(([^)]*)\)=", detail)
+    problem = f"{text} ({detail.rstrip('.')})" if detail else text
+    constraint = _first(error, "constraint_name") or "the table"
+    return Refusal(_REASONS.get(sqlstate, "refused"), column or (key and key[1]) or None, constraint, problem, at)
+
+
+def _sqlite_refusal(error: Exception, text: str) -> Refusal | None:
+    if not any(type(one).__name__ in {"IntegrityError", "DataError"} for one in chain(error)):
+        return None
+    failed = _SQLITE_FAILED.match(text)
+    if failed is None:
+        return Refusal("refused", None, "the table", text, None)
+    kind, what = failed.groups()
+    is_columns = kind in {"UNIQUE", "NOT NULL"} and what is not None
+    columns = ", ".join(name.rpartition(".")[2] for name in what.split(", ")) if is_columns else None
+    return Refusal(_SQLITE_REASONS[kind], columns, f"{kind} {what or ''}".strip(), text, None)
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:

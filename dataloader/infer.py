@@ -11,10 +11,12 @@ import decimal
 import json
 import math
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dataloader.errors import UnsupportedType
 
@@ -34,8 +36,35 @@ _STRANGERS = (
 """Kinds of which Arrow would turn one into the other."""
 
 
+class MixedType(pa.ExtensionType):  # type: ignore[misc]  # pyarrow carries no types
+    """Objects of which most have one type: those values, and the others as text with the reason of their refusal."""
+
+    def __init__(self, value_type: pa.DataType) -> None:
+        self.value_type = value_type
+        stored = getattr(value_type, "storage_type", value_type)
+        super().__init__(
+            pa.struct([("value", stored), ("stranger", pa.string()), ("reason", pa.string())]), "dataloader.mixed"
+        )
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return b""
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, storage_type: pa.DataType, _serialized: bytes) -> MixedType:
+        return cls(storage_type.field(0).type)
+
+
+def mixed_parts(values: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:
+    """The values of a MixedType's array, the texts of its strangers, and their reasons."""
+    kind = values.type.value_type
+    fitting, strangers, reasons = (pc.struct_field(values.storage, [position]) for position in range(3))
+    if isinstance(kind, pa.BaseExtensionType):
+        fitting = pa.ExtensionArray.from_storage(kind, fitting)
+    return fitting, strangers, reasons
+
+
 def inferred(name: str, values: Any) -> pa.Array:
-    """The values as an Arrow array of the type that holds them all.
+    """The values as an Arrow array of the type that holds them all, or else most of them.
 
     Parameters
     ----------
@@ -47,14 +76,86 @@ def inferred(name: str, values: Any) -> pa.Array:
     Raises
     ------
     UnsupportedType
-        When no type holds them all unchanged.
+        When no type holds any of them unchanged.
     """
     try:
-        return array_of(values)
+        return mixed_array(values)
     except REFUSALS as error:
         hint = "Give it one type, for example with .astype(str), or set the values that differ to None."
         what = f"column {name!r} has values that do not go together: {one_line(error)}"
         raise UnsupportedType(what, hint=hint) from error
+
+
+def mixed_array(values: Any) -> pa.Array:
+    """Infer the type of most of the values; those of another kind are kept apart in a MixedType."""
+    try:
+        return array_of(values)
+    except REFUSALS:
+        kinds = [_kind(value) for value in values]
+        kept = _most_together(values, kinds)
+        if not kept:
+            raise
+    fitting = array_of([value if kind in kept else None for value, kind in zip(values, kinds, strict=True)])
+    strange = [kind is not None and kind not in kept for kind in kinds]
+    texts = [_printable(value) if odd else None for value, odd in zip(values, strange, strict=True)]
+    reasons = [_STRANGE.get(kind or "", "type") if odd else None for kind, odd in zip(kinds, strange, strict=True)]
+    mixed = MixedType(fitting.type)
+    stored = fitting.storage if isinstance(fitting.type, pa.BaseExtensionType) else fitting
+    parts = [stored, pa.array(texts, pa.string()), pa.array(reasons, pa.string())]
+    return pa.ExtensionArray.from_storage(mixed, pa.StructArray.from_arrays(parts, fields=list(mixed.storage_type)))
+
+
+_STRANGE = {"text that is not Unicode": "encoding", "NaN in a dict or list": "nan"}
+
+
+def _kind(value: Any) -> str | None:
+    """A finer kind than the type's name, so that those of one kind go together; None for a missing value."""
+    if _is_missing(value) or _is_nat(value):
+        return None
+    name = type(value).__name__
+    if isinstance(value, str):
+        return name if value.isascii() or _is_unicode(value) else "text that is not Unicode"
+    if isinstance(value, (datetime.datetime, datetime.time)):
+        return f"{name} {'without' if value.tzinfo is None else 'with'} a zone"
+    if isinstance(value, dict):
+        return name if _is_json(value) else "NaN in a dict or list"
+    if isinstance(value, (list, tuple)):
+        return f"{name} of {' and '.join(sorted({str(_kind(one)) for one in value} - {'None'}))}"
+    return name
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_json(value: object) -> bool:
+    try:
+        to_json(value)
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
+def _most_together(values: Any, kinds: list[str | None]) -> set[str]:
+    """The most frequent kind, and every other that goes with those before it."""
+    kept: set[str] = set()
+    for kind, _ in Counter(kind for kind in kinds if kind is not None).most_common():
+        wanted = kept | {kind}
+        try:
+            array_of([value for value, one in zip(values, kinds, strict=True) if one in wanted])
+        except REFUSALS:
+            continue
+        kept = wanted
+    return kept
+
+
+def _printable(value: object) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text.encode(errors="backslashreplace").decode()
 
 
 def array_of(values: Any) -> pa.Array:

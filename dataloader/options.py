@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import zoneinfo
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 IF_EXISTS = ("append", "fail", "truncate", "replace")
 METHODS = ("auto", "copy", "insert")
+ON_INVALID = ("raise", "reject")
+CASTS = ("exact", "lossy")
 PROGRESS = ("auto", "widget", "html", "text", "log", "none")
 
 
@@ -32,6 +35,10 @@ class LoadOptions:
     if_exists: str = "append"
     method: str = "auto"
     chunk_rows: int | None = None
+    on_invalid: str = "raise"
+    max_rejects: int | float | None = None
+    casts: str = "exact"
+    assume_timezone: str | None = None
     dtype: Mapping[str, Any] | None = None
     progress: str = "auto"
 
@@ -52,14 +59,51 @@ class LoadOptions:
             if name not in names:
                 raise PlanError(f"there is no option {name!r}", hint=did_you_mean(name, names))
         options = cls(engine, **given)
-        for name, allowed in (("if_exists", IF_EXISTS), ("method", METHODS), ("progress", PROGRESS)):
+        for name, allowed in _CHOICES.items():
             value = getattr(options, name)
             if value not in allowed:
                 raise PlanError(f"{name}={value!r} is unknown", hint=did_you_mean(value, allowed))
-        rows = options.chunk_rows
-        if rows is not None and (not isinstance(rows, int) or isinstance(rows, bool) or rows < 1):
-            raise PlanError(f"chunk_rows={rows!r} is not a number of rows", hint="Pass an integer from 1 up.")
+        if options.chunk_rows is not None and not (_is_whole(options.chunk_rows) and options.chunk_rows >= 1):
+            hint = "Pass an integer from 1 up."
+            raise PlanError(f"chunk_rows={options.chunk_rows!r} is not a number of rows", hint=hint)
+        _check_rejects(options)
+        _check_zone(options.assume_timezone)
         return options
+
+
+_CHOICES = {
+    "if_exists": IF_EXISTS,
+    "method": METHODS,
+    "on_invalid": ON_INVALID,
+    "casts": CASTS,
+    "progress": PROGRESS,
+}
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_rejects(options: LoadOptions) -> None:
+    limit = options.max_rejects
+    if limit is None:
+        return
+    if not ((_is_whole(limit) and limit >= 0) or (isinstance(limit, float) and 0 < limit < 1)):
+        hint = "Pass a count, like 100, or a share of the rows, like 0.01."
+        raise PlanError(f"max_rejects={limit!r} is neither", hint=hint)
+    if options.on_invalid != "reject":
+        hint = "Pass on_invalid='reject' as well, or leave it out."
+        raise PlanError("max_rejects= is about rejects, and none are kept", hint=hint)
+
+
+def _check_zone(zone: object) -> None:
+    if zone is None:
+        return
+    try:
+        zoneinfo.ZoneInfo(zone)  # type: ignore[arg-type]  # what it is shows here
+    except (ValueError, TypeError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
+        hint = "Pass a name of the time zone database, like 'UTC' or 'Europe/Berlin'."
+        raise PlanError(f"assume_timezone={zone!r} is not a time zone", hint=hint) from error
 
 
 def did_you_mean(given: object, known: tuple[str, ...] | list[str]) -> str:

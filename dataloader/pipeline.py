@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 import tenacity
@@ -14,13 +14,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dataloader import catalog
 from dataloader import engine as engines
-from dataloader.convert import Converter
+from dataloader.convert import Converted, Converter
 from dataloader.errors import DataLoaderError, translate
 from dataloader.guard import Lifeline, guarded
+from dataloader.inspection import Inspection, Unique
 from dataloader.options import LoadOptions, Target
-from dataloader.plan import LoadPlan, Offer, make_plan
+from dataloader.plan import ColumnPlan, LoadPlan, Offer, make_plan
 from dataloader.progress import Progress
-from dataloader.report import LoadReport
+from dataloader.rejects import Findings, Rejects
+from dataloader.report import LoadReport, ValidationReport
+from dataloader.storing import Chunk, Storing
 from dataloader.writers import Writer, writer_for
 
 if TYPE_CHECKING:
@@ -35,20 +38,11 @@ START_SECONDS = 10.0
 """How long a server that is starting is waited for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Rows ready to be sent: their place in the source, their number, and what the writer encoded."""
-
-    first_row: int
-    rows: int
-    encoded: Any
-    nbytes: int
-
-
 @dataclass(slots=True)
 class Tally:
     """What a load has done so far."""
 
+    rejects: Rejects
     read: int = 0
     loaded: int = 0
     chunks: int = 0
@@ -67,8 +61,12 @@ async def load(source: Source, table: str | sa.Table, options: LoadOptions) -> L
     async with Progress(f"{source.name} → {table}", source.rows, options.progress) as progress:
         with translated(engine):
             decided = await _decided(engine, source, table, options)
+            if source.in_memory and not decided.rejects:
+                progress.phase("checking")
+                await _refuse_invalid(source, decided)
             progress.phase("loading")
-            tally = await guarded(lambda line: _write(engine, source, decided, progress, line))
+            tally = Tally(Rejects(options.max_rejects))
+            await guarded(lambda line: _write(engine, source, decided, tally, progress, line))
     return _report(decided, tally, progress.state.seconds)
 
 
@@ -77,6 +75,21 @@ async def plan(source: Source, table: str | sa.Table, options: LoadOptions) -> L
     engine = engines.resolve(options.engine)
     with translated(engine):
         return await _decided(engine, source, table, options)
+
+
+async def validate(
+    source: Source, table: str | sa.Table, options: LoadOptions, unique: Unique, foreign_keys: bool
+) -> ValidationReport:
+    """Look at every row; nothing is written."""
+    engine = engines.resolve(options.engine)
+    async with Progress(f"{source.name} → {table}", source.rows, options.progress) as progress:
+        with translated(engine):
+            decided = await _decided(engine, source, table, options)
+            progress.phase("checking")
+            inspection = Inspection(decided, source.label)
+            await guarded(lambda line: _inspect(engine, source, inspection, unique, foreign_keys, progress, line))
+    where = str(decided.table.name), decided.place
+    return ValidationReport(decided.source, *where, inspection.read, inspection.violations())
 
 
 class _SourceFailed(Exception):
@@ -141,41 +154,88 @@ async def _plan_on(
     return make_plan(offer, target, found, options, engine.dialect, engines.place_of(engine))
 
 
-async def _write(engine: AsyncEngine, source: Source, decided: LoadPlan, progress: Progress, line: Lifeline) -> Tally:
+async def _refuse_invalid(source: Source, decided: LoadPlan) -> None:
+    """Look at the whole source before its first row is sent: only one in memory can be read again at no cost."""
+    columns = tuple(column for column in decided.columns if column.can_refuse)
+    if not columns:
+        return
+    findings = Findings()
+    async for _, _, converted in _converted(source, columns, decided.chunk_rows):
+        findings.add(converted.violations)
+    if findings.first:
+        raise findings.error()
+
+
+async def _inspect(  # noqa: PLR0917 - the source, the questions, and who watches
+    engine: AsyncEngine,
+    source: Source,
+    inspection: Inspection,
+    unique: Unique,
+    foreign_keys: bool,
+    progress: Progress,
+    line: Lifeline,
+) -> None:
+    line.progress()
+    async with engine.connect() as connection:
+        line.hold(await engines.driver_of(connection))
+        await inspection.prepare(connection, unique, foreign_keys)
+        line.rest()
+        chunks = _converted(source, inspection.plan.columns, inspection.plan.chunk_rows)
+        async with contextlib.aclosing(ahead(chunks)) as looked_at:
+            async for _, batch, converted in looked_at:
+                line.progress()
+                await inspection.add(connection, converted, batch.num_rows)
+                line.rest()
+                progress.state.advance(batch.num_rows, batch.nbytes)
+
+
+async def _write(  # noqa: PLR0917 - from the source to the commit
+    engine: AsyncEngine, source: Source, decided: LoadPlan, tally: Tally, progress: Progress, line: Lifeline
+) -> None:
     """One transaction: the table as planned, every chunk, the commit."""
     writer = writer_for(decided, engine.dialect)
-    tally = Tally()
     line.progress()
     with translated(engine, line=line):
         async with engines.transaction(engine) as connection:
             line.hold(await engines.driver_of(connection))
             await catalog.prepare(connection, decided)
+            storing = Storing(connection, writer, decided, source.label, tally.rejects)
+            await storing.learn_parents()
             line.rest()
             async with contextlib.aclosing(ahead(_chunks(source, decided, writer))) as chunks:
                 async for chunk in chunks:
                     line.progress()
                     with translated(engine, chunk.first_row):
-                        stored = await writer.write(connection, chunk.encoded, line)
+                        stored = await storing.store(chunk, line)
                     line.rest()
-                    tally.add(chunk, chunk.rows if stored is None else stored)
+                    tally.add(chunk, stored)
+                    tally.rejects.check(source.rows)
                     progress.state.advance(chunk.rows, chunk.nbytes)
+            tally.rejects.check(tally.read)
             progress.phase("committing")
             line.commit()
-    return tally
 
 
 async def _chunks(source: Source, decided: LoadPlan, writer: Writer) -> AsyncGenerator[Chunk]:
     """Read, convert and encode, each chunk in a thread."""
-    convert = Converter(decided.columns)
+    async for first_row, batch, converted in _converted(source, decided.columns, decided.chunk_rows):
+        if converted.violations and not decided.rejects:
+            findings = Findings()
+            findings.add(converted.violations)
+            raise _SourceFailed(findings.error())
+        encoded, nbytes = await asyncio.to_thread(writer.encode, converted.batch)
+        yield Chunk(first_row, batch, converted, encoded, nbytes)
 
-    def made(batch: pa.RecordBatch, first_row: int) -> Chunk:
-        encoded, nbytes = writer.encode(convert(batch, first_row))
-        return Chunk(first_row, batch.num_rows, encoded, nbytes)
 
+async def _converted(
+    source: Source, columns: tuple[ColumnPlan, ...], chunk_rows: int
+) -> AsyncGenerator[tuple[int, pa.RecordBatch, Converted]]:
+    """Read and convert, each chunk in a thread: the position of its first row, as it came, and as converted."""
+    convert = Converter(columns, source.label)
     first_row = 0
     try:
-        async for batch in source.chunks(decided.chunk_rows):
-            yield await asyncio.to_thread(made, batch, first_row)
+        async for batch in source.chunks(chunk_rows):
+            yield first_row, batch, await asyncio.to_thread(convert, batch, first_row)
             first_row += batch.num_rows
     except Exception as error:
         raise _SourceFailed(error) from error
@@ -203,11 +263,12 @@ def _report(decided: LoadPlan, tally: Tally, seconds: float) -> LoadReport:
         place=decided.place,
         read=tally.read,
         loaded=tally.loaded,
-        rejected=0,
-        skipped=tally.read - tally.loaded,
+        rejected=len(tally.rejects),
+        skipped=tally.read - tally.loaded - len(tally.rejects),
         chunks=tally.chunks,
         nbytes=tally.nbytes,
         seconds=seconds,
         method=decided.method,
         reason=decided.reason,
+        rejected_rows=tally.rejects,
     )

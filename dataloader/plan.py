@@ -14,25 +14,12 @@ from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement, DropTable
 
 from dataloader.errors import PlanError, SchemaMismatch, UnsafeCast, UnsupportedType
 from dataloader.options import LoadOptions, Target, did_you_mean
-from dataloader.schema import (
-    DECIMAL256_DIGITS,
-    MICROSECOND,
-    TYPES,
-    Column,
-    ColumnType,
-    TableName,
-    TableSchema,
-    carrier,
-    check_identifier,
-    created_type,
-    family,
-    parse_type,
-    plain,
-)
+from dataloader.schema import Column, TableName, TableSchema, check_identifier, created_type
+from dataloader.types import ColumnType, carrier, family, parse_type, plain
+from dataloader.verdicts import Cell, cell
+from dataloader.violations import REJECT_COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sqlalchemy.engine import Dialect
 
 CHUNK_ROWS = {"copy": 50_000, "insert": 10_000}
@@ -55,6 +42,13 @@ class ColumnPlan:
         Whether the values travel as text that the server reads.
     verdict : str
         ``exact``: every value fits. ``checked``: each value is looked at, and refused if it would change.
+        ``lossy``: something is given up, because ``casts="lossy"`` allows it.
+    how : str
+        What is looked at, or what is given up.
+    nullable : bool
+        Whether the table takes NULL.
+    zone : str or None
+        The time zone that a naive time is taken to mean.
     """
 
     name: str
@@ -63,6 +57,18 @@ class ColumnPlan:
     carrier: pa.DataType
     as_text: bool
     verdict: str
+    how: str = ""
+    nullable: bool = True
+    zone: str | None = None
+
+    @property
+    def is_lossy(self) -> bool:
+        return self.verdict == "lossy"
+
+    @property
+    def can_refuse(self) -> bool:
+        """Whether there are values that it does not take."""
+        return self.verdict != "exact" or not self.nullable
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,10 @@ class LoadPlan:
         Rows per chunk.
     creates : bool
         Whether the load makes the table.
+    rejects : bool
+        Whether rows that do not fit are kept aside; else the first one ends the load.
+    empties : bool
+        Whether the table's present rows go first.
     """
 
     source: str
@@ -101,19 +111,31 @@ class LoadPlan:
     reason: str
     chunk_rows: int
     creates: bool
+    rejects: bool = False
+    empties: bool = False
 
     @property
     def transactions(self) -> str:
         return "one transaction: every row is there, or none"
 
+    @property
+    def invalid(self) -> str:
+        return "kept in report.rejects, the others are loaded" if self.rejects else "nothing is loaded"
+
+    @property
+    def travels_as_text(self) -> bool:
+        """Whether some column needs the server to read text, so that COPY carries all of them as text."""
+        return any(column.as_text for column in self.columns)
+
     def __str__(self) -> str:
         rows = "an unknown number of rows" if self.rows is None else f"{self.rows:,} rows"
         width = max((len(column.name) for column in self.columns), default=0)
         lines = [f"load {self.source} ({rows}) into {self.table.name} of {self.place}"]
-        lines += [f"  {c.name:<{width}}  {c.source} → {c.target}  ({c.verdict})" for c in self.columns]
+        lines += [f"  {c.name:<{width}}  {c.source} → {c.target}  ({_verdict(c)})" for c in self.columns]
         lines += [f"  first: {' '.join(statement.split())}" for statement in self.statements]
         lines.append(f"  method: {self.method}, because {self.reason}")
         lines.append(f"  chunks: {self.chunk_rows:,} rows each, in {self.transactions}")
+        lines += [f"  rows that do not fit: {self.invalid}"]
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -122,17 +144,25 @@ class LoadPlan:
         rows = "an unknown number of rows" if self.rows is None else f"{self.rows:,} rows"
         cells = "".join(
             "<tr>" + "".join(f"<td style='text-align:left'>{html.escape(str(cell))}</td>" for cell in line) + "</tr>"
-            for line in [(c.name, c.source, c.target, c.verdict) for c in self.columns]
+            for line in [(c.name, c.source, c.target, c.verdict, c.how) for c in self.columns]
         )
-        head = "".join(f"<th style='text-align:left'>{name}</th>" for name in ("column", "source", "table", "verdict"))
+        names = ("column", "source", "table", "verdict", "what is looked at")
+        head = "".join(f"<th style='text-align:left'>{name}</th>" for name in names)
         first = "".join(f"<pre>{html.escape(statement.strip())}</pre>" for statement in self.statements)
         return (
             f"<div><b>load {html.escape(self.source)}</b> ({rows}) into "
             f"<code>{html.escape(str(self.table.name))}</code> of {html.escape(self.place)}"
             f"<table><thead><tr>{head}</tr></thead><tbody>{cells}</tbody></table>{first}"
             f"<div>method <b>{self.method}</b>, because {html.escape(self.reason)}</div>"
-            f"<div>chunks of {self.chunk_rows:,} rows, in {self.transactions}</div></div>"
+            f"<div>chunks of {self.chunk_rows:,} rows, in {self.transactions}</div>"
+            f"<div>rows that do not fit: {self.invalid}</div></div>"
         )
+
+
+def _verdict(column: ColumnPlan) -> str:
+    nulls = "" if column.nullable else "not null"
+    looks = "; ".join(part for part in (column.how, nulls) if part)
+    return f"{column.verdict}: {looks}" if looks else column.verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,20 +189,21 @@ def make_plan(  # noqa: PLR0917 - what is loaded, where to, and what is known of
     PlanError
         When the options, the source's columns and the table do not go together.
     """
-    for name in offer.schema.names:
+    offered = _without_reasons(offer.schema)
+    for name in offered.names:
         check_identifier(name, "column name", dialect.name)
     if found is not None and options.if_exists == "fail":
         hint = "Choose if_exists='append', 'truncate' or 'replace', or another table."
         raise PlanError(f"the table {found.name} exists already", hint=hint)
-    if not offer.schema.names:
+    if not offered.names:
         raise PlanError(f"{offer.name} is without columns", hint="Pass a source with at least one column.")
     name = target.name if found is None else found.name
     creates = found is None or options.if_exists == "replace"
-    definition = _definition(offer.schema, target.definition, name, options, dialect) if creates else None
+    definition = _definition(offered, target.definition, name, options, dialect) if creates else None
     table = _schema_of(definition, name, dialect) if definition is not None else found
     assert table is not None
-    _check_columns(offer.schema.names, table)
-    columns = tuple(_column_plan(offered, table.column(offered.name)) for offered in offer.schema)
+    _check_columns(offered.names, table)
+    columns = tuple(_column_plan(field, table.column(field.name), options) for field in offered)
     method, reason = _method(options.method, columns, table, dialect)
     return LoadPlan(
         offer.name,
@@ -185,7 +216,16 @@ def make_plan(  # noqa: PLR0917 - what is loaded, where to, and what is known of
         reason,
         options.chunk_rows or CHUNK_ROWS[method],
         creates,
+        options.on_invalid == "reject",
+        options.if_exists in {"truncate", "replace"},
     )
+
+
+def _without_reasons(schema: pa.Schema) -> pa.Schema:
+    """Rejects that come again bring the reasons of their refusal; those are not data."""
+    if not set(REJECT_COLUMNS) <= set(schema.names):
+        return schema
+    return pa.schema([field for field in schema if field.name not in REJECT_COLUMNS])
 
 
 def _definition(
@@ -292,92 +332,45 @@ def _rename_hint(unknown: list[str], known: list[str]) -> str | None:
     return None
 
 
-def _column_plan(offered: pa.Field, column: Column) -> ColumnPlan:
+def _column_plan(offered: pa.Field, column: Column, options: LoadOptions) -> ColumnPlan:
     source, target = plain(offered.type), column.type
-    check_cast(offered.name, source, target)
+    zone = options.assume_timezone if _may_be_naive(source, target) else None
+    found = _decided(offered.name, source, target, options.casts, zone)
     chosen = carrier(target, source)
     as_text = chosen is None or pa.types.is_decimal256(chosen)
     chosen = pa.string() if chosen is None else chosen
-    verdict = "exact" if keeps_every_value(source, chosen, target) else "checked"
-    return ColumnPlan(offered.name, offered.type, target, chosen, as_text, verdict)
+    how = f"taken as the clock of {zone}; {found.how}" if zone else found.how
+    return ColumnPlan(offered.name, offered.type, target, chosen, as_text, found.verdict, how, column.nullable, zone)
 
 
-def check_cast(name: str, source: pa.DataType, target: ColumnType) -> None:
-    """Refuse a source type none of whose values can be stored unchanged.
+def _may_be_naive(source: pa.DataType, target: ColumnType) -> bool:
+    return target.kind == "timestamptz" and family(source) in {"timestamp", "string"}
+
+
+def _decided(name: str, source: pa.DataType, target: ColumnType, casts: str, zone: str | None) -> Cell:
+    """The type table's cell, as far as casts= and assume_timezone= allow it.
 
     Raises
     ------
     UnsafeCast
-        For a naive timestamp into timestamptz, and an aware one into timestamp.
+        For a naive timestamp into timestamptz, and for what always loses something.
     UnsupportedType
-        For any other pair that the type table does not accept.
+        For any other pair that the type table does not have.
     """
-    offered = family(source)
-    precision, scale = target.precision or 0, target.scale or 0
-    storable = precision <= DECIMAL256_DIGITS and 0 <= scale <= max(precision, 0)
-    if storable and (offered == "null" or offered in TYPES[target.kind].accepts):
-        return
+    found = cell(source if zone is None or family(source) == "string" else pa.timestamp(source.unit, zone), target)
     what = f"column {name!r}: {source} cannot be stored as {target}"
-    if {offered, target.kind} == {"timestamp", "timestamptz"}:
-        hint = {
-            "timestamp": "Say what the times mean: df[c] = df[c].dt.tz_localize('Europe/Berlin').",
-            "timestamptz": "Choose the wall clock: df[c] = df[c].dt.tz_convert('UTC').dt.tz_localize(None).",
-        }[offered or ""]
+    if found.verdict == "impossible" and (family(source), target.kind) == ("timestamp", "timestamptz"):
+        hint = "Say what the times mean: assume_timezone='Europe/Berlin', or df[c] = df[c].dt.tz_localize('UTC')."
         raise UnsafeCast(what, hint=hint)
-    raise UnsupportedType(what, hint="Convert the column in the source, for example to text, or change the table.")
-
-
-def keeps_every_value(source: pa.DataType, chosen: pa.DataType, target: ColumnType) -> bool:
-    """Whether no value of `source` can be refused by `chosen`, so that nothing needs a look."""
-    if target.length is not None or target.kind == "other":
-        return False
-    if pa.types.is_floating(chosen) and not target.keeps_nan:
-        return False
-    if source.equals(chosen) or pa.types.is_null(source):
-        return True
-    if family(source) != family(chosen):
-        return pa.types.is_decimal(chosen) and _fits_decimal(source, chosen)
-    return _WIDENS.get(family(source) or "", _never)(source, chosen)
-
-
-def _never(_source: pa.DataType, _chosen: pa.DataType) -> bool:
-    return False
-
-
-def _always(_source: pa.DataType, _chosen: pa.DataType) -> bool:
-    return True
-
-
-def _fits_integer(source: pa.DataType, chosen: pa.DataType) -> bool:
-    return bool(source.bit_width + pa.types.is_unsigned_integer(source) <= chosen.bit_width)
-
-
-def _fits_float(source: pa.DataType, chosen: pa.DataType) -> bool:
-    return bool(source.bit_width <= chosen.bit_width)
-
-
-def _fits_moment(source: pa.DataType, chosen: pa.DataType) -> bool:
-    return bool(source.unit != "ns" and chosen.unit == MICROSECOND)
-
-
-def _fits_decimal(source: pa.DataType, chosen: pa.DataType) -> bool:
-    if pa.types.is_integer(source):
-        return bool(chosen.precision - chosen.scale >= _INTEGER_DIGITS[source.bit_width])
-    if not pa.types.is_decimal(source) or source.scale > chosen.scale:
-        return False
-    return bool(source.precision - source.scale <= chosen.precision - chosen.scale)
-
-
-_INTEGER_DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
-_WIDENS: dict[str, Callable[[pa.DataType, pa.DataType], bool]] = {
-    "int": _fits_integer,
-    "float": _fits_float,
-    "decimal": _fits_decimal,
-    "timestamp": _fits_moment,
-    "timestamptz": _fits_moment,
-    "string": _always,
-}
-"""Within a family of Arrow types: when the second holds every value of the first."""
+    if found.verdict == "impossible":
+        raise UnsupportedType(what, hint="Convert the column in the source, for example to text, or change the table.")
+    if found.verdict == "lossy" and casts == "exact":
+        clock = "df[c] = df[c].dt.tz_convert('UTC').dt.tz_localize(None), or " if target.kind == "timestamp" else ""
+        hint = f"Convert it in the source, {clock}allow it with casts='lossy'."
+        raise UnsafeCast(f"{what} without losing {found.loses}", hint=hint)
+    if casts == "lossy" and found.loses is not None:
+        return Cell("lossy", f"gives up {found.loses}", found.loses)
+    return found
 
 
 def _method(asked: str, columns: tuple[ColumnPlan, ...], table: TableSchema, dialect: Dialect) -> tuple[str, str]:
@@ -389,6 +382,9 @@ def _method(asked: str, columns: tuple[ColumnPlan, ...], table: TableSchema, dia
         return "insert", "you asked for it"
     if obstacle:
         return "insert", obstacle
+    text = [f"{column.name} ({column.target})" for column in columns if column.as_text]
+    if text:
+        return "copy", f"PostgreSQL takes rows fastest by COPY, here as text, in which it reads {', '.join(text)}"
     return "copy", "PostgreSQL takes rows fastest by binary COPY"
 
 
@@ -399,5 +395,7 @@ def _copy_obstacle(columns: tuple[ColumnPlan, ...], table: TableSchema, dialect:
         return f"the driver {dialect.driver} is not asyncpg"
     if table.copy_refused:
         return table.copy_refused
-    text = [f"{column.name} ({column.target})" for column in columns if column.as_text]
-    return f"binary COPY cannot carry {', '.join(text)}" if text else None
+    money = [column.name for column in columns if column.target.kind == "money"]
+    if money and any(column.as_text for column in columns):
+        return f"the server's locale decides how it reads {money[0]} (money) from text"
+    return None

@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from dataloader.errors import PlanError, SchemaMismatch, ValidationError
-from dataloader.infer import REFUSALS, array_of, inferred, one_line
+from dataloader.errors import PlanError, SchemaMismatch
+from dataloader.infer import inferred
 from dataloader.sources import check_names, label
 
 Row = Mapping[Any, Any] | Sequence[Any]
@@ -30,6 +30,10 @@ class RowSource:
     first: list[Row]
     rest: AsyncIterator[list[Row]]
     keys: tuple[Any, ...]
+    in_memory: bool = False
+
+    def label(self, _row: int) -> object:
+        return None
 
     async def chunks(self, chunk_rows: int) -> AsyncIterator[pa.RecordBatch]:
         waiting, first_row = self.first, 0
@@ -53,13 +57,13 @@ def batch_of_rows(rows: list[Row], keys: tuple[Any, ...] | None, first_row: int)
     ------
     SchemaMismatch
         When a row has another length or an unknown key.
-    ValidationError
-        When a value does not go with those before it.
+    UnsupportedType
+        When a column's values have no type.
     """
     known = _keys(rows) if keys is None else keys
     columns = _columns_of(rows, known, first_row)
     names = [label(key) for key in known]
-    arrays = [_row_array(name, values, first_row) for name, values in zip(names, columns, strict=True)]
+    arrays = [inferred(name, values) for name, values in zip(names, columns, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, names=names)
 
 
@@ -145,32 +149,3 @@ def _check_tuple(row: Row, keys: tuple[Any, ...], position: int) -> None:
     if len(row) != len(keys):
         hint = f"Give every row a value for each of: {', '.join(map(str, keys))}."
         raise SchemaMismatch(f"row {position} has {len(row)} values for {len(keys)} columns", hint=hint)
-
-
-def _row_array(name: str, values: list[Any], first_row: int) -> pa.Array:
-    """Make the column in these rows' own type: the converter answers for one that differs from the first rows'."""
-    try:
-        return array_of(values)
-    except REFUSALS as error:
-        position = _first_stranger(values)
-        value = repr(values[position])[:40]
-        raise ValidationError(
-            f"row {first_row + position}, column {name!r}: {value} does not go with the values before it",
-            hint=f"Nothing was written. Correct the value ({one_line(error)}).",
-            column=name,
-            row=first_row + position,
-            value=value,
-        ) from error
-
-
-def _first_stranger(values: list[Any]) -> int:
-    """Halve: values[:low] go together, values[: high + 1] do not."""
-    low, high = 0, len(values) - 1
-    while low < high:
-        middle = (low + high) // 2
-        try:
-            array_of(values[: middle + 1])
-            low = middle + 1
-        except REFUSALS:
-            high = middle
-    return low

@@ -30,6 +30,8 @@ class Source(Protocol):
         to batch where the rows do (CSV text, dicts), and the converter answers for that.
     rows : int or None
         How many rows there are, None if nobody knows.
+    in_memory : bool
+        Whether it can be read again at no cost.
     """
 
     @property
@@ -38,6 +40,11 @@ class Source(Protocol):
     def schema(self) -> pa.Schema: ...
     @property
     def rows(self) -> int | None: ...
+    @property
+    def in_memory(self) -> bool: ...
+
+    def label(self, row: int) -> object:
+        """The label of the row at a position, None where rows have none."""
 
     def chunks(self, chunk_rows: int) -> AsyncIterator[pa.RecordBatch]:
         """Yield batches of exactly `chunk_rows` rows; the last one, and one before a change of types, of fewer."""
@@ -51,6 +58,11 @@ class ArrowSource:
     schema: pa.Schema
     rows: int | None
     batches: Callable[[int], Iterator[pa.RecordBatch]]
+    in_memory: bool = False
+    labels: Sequence[object] | None = None
+
+    def label(self, row: int) -> object:
+        return None if self.labels is None else self.labels[row]
 
     async def chunks(self, chunk_rows: int) -> AsyncIterator[pa.RecordBatch]:
         reading = self.batches(chunk_rows)
@@ -67,6 +79,10 @@ class AsyncBatchSource:
     rows: int | None
     first: pa.RecordBatch
     rest: AsyncIterator[pa.RecordBatch]
+    in_memory: bool = False
+
+    def label(self, _row: int) -> object:
+        return None
 
     async def chunks(self, chunk_rows: int) -> AsyncIterator[pa.RecordBatch]:
         cutter = Cutter(chunk_rows)
@@ -198,7 +214,7 @@ def _open_table(table: pa.Table, name: str) -> ArrowSource:
     def batches(chunk_rows: int) -> Iterator[pa.RecordBatch]:
         return cut_all(table.to_batches(max_chunksize=chunk_rows), chunk_rows)
 
-    return ArrowSource(name, table.schema, table.num_rows, batches)
+    return ArrowSource(name, table.schema, table.num_rows, batches, in_memory=True)
 
 
 def _table_of_columns(columns: Mapping[Any, Any]) -> pa.Table:
@@ -227,20 +243,41 @@ def _is_pandas(data: object) -> bool:
 
 
 def _open_pandas(frame: Any) -> ArrowSource:
-    columns = _pandas_columns(frame)
+    columns = [(name, _pandas_values(name, series)) for name, series in _pandas_columns(frame)]
     check_names([name for name, _ in columns])
-    schema = pa.schema([pa.field(name, _pandas_type(name, series)) for name, series in columns])
+    schema = pa.schema([pa.field(name, values.type) for name, values in columns])
 
     def batches(chunk_rows: int) -> Iterator[pa.RecordBatch]:
         for start in range(0, len(frame), chunk_rows):
-            part = slice(start, start + chunk_rows)
-            arrays = [
-                pa.array(series.iloc[part], type=field.type, from_pandas=True)
-                for field, (_, series) in zip(schema, columns, strict=True)
-            ]
+            arrays = [values.part(start, start + chunk_rows) for _, values in columns]
             yield from _joined(pa.Table.from_arrays(arrays, schema=schema).to_batches())
 
-    return ArrowSource("DataFrame", schema, len(frame), batches)
+    return ArrowSource("DataFrame", schema, len(frame), batches, in_memory=True, labels=frame.index)
+
+
+@dataclass(frozen=True, slots=True)
+class _PandasValues:
+    """A pandas column with the Arrow type that holds it, made into Arrow part by part."""
+
+    series: Any
+    type: pa.DataType
+
+    def part(self, start: int, end: int) -> pa.Array:
+        return pa.array(self.series.iloc[start:end], type=self.type, from_pandas=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _ArrowValues:
+    """A pandas column whose objects only an inference over all of them could make into Arrow."""
+
+    array: pa.Array
+
+    @property
+    def type(self) -> pa.DataType:
+        return self.array.type
+
+    def part(self, start: int, end: int) -> pa.Array:
+        return self.array[start:end]
 
 
 def _pandas_columns(frame: pd.DataFrame) -> list[tuple[str, pd.Series[Any]]]:
@@ -261,9 +298,13 @@ def label(name: object) -> str:
     return str(name)
 
 
-def _pandas_type(name: str, series: pd.Series[Any]) -> pa.DataType:
+def _pandas_values(name: str, series: pd.Series[Any]) -> _PandasValues | _ArrowValues:
     """An object column's type is in its values, any other column's in its dtype."""
-    return inferred(name, series if series.dtype == object else series.iloc[:0]).type
+    if series.dtype != object:
+        return _PandasValues(series, inferred(name, series.iloc[:0]).type)
+    array = inferred(name, series)
+    is_ours = isinstance(array.type, pa.BaseExtensionType)
+    return _ArrowValues(array) if is_ours else _PandasValues(series, array.type)
 
 
 def open_batches(batches: object) -> ArrowSource:

@@ -17,9 +17,9 @@ __all__ = ["Writer", "writer_for"]
 def writer_for(plan: LoadPlan, dialect: Dialect) -> Writer:
     """The writer of the plan's method; each is imported only when it is used."""
     if plan.method == "copy":
-        from dataloader.writers.copy import CopyWriter  # noqa: PLC0415 - pgpq is loaded only for COPY
+        from dataloader.writers.copy import CopyWriter, CsvCopyWriter  # noqa: PLC0415 - pgpq is loaded only for COPY
 
-        return CopyWriter(plan)
+        return CsvCopyWriter(plan) if plan.travels_as_text else CopyWriter(plan)
     from dataloader.writers.insert import InsertWriter, SqliteWriter  # noqa: PLC0415 - as above
 
     if dialect.driver == "aiosqlite":

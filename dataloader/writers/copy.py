@@ -1,4 +1,4 @@
-"""Binary COPY: pgpq writes the bytes, asyncpg sends them."""
+"""COPY: pgpq writes the binary form, Arrow the text form, asyncpg sends them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pgpq
 import pyarrow as pa
+import pyarrow.csv
 from pgpq import encoders
 from pgpq.schema import Jsonb
 
 from dataloader.engine import driver_of
 from dataloader.errors import LoadError
+from dataloader.texts import to_text
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -30,13 +33,18 @@ socket meanwhile. In slices, with the GIL let go between them, the server does n
 class CopyWriter:
     """Writes chunks by binary COPY, one COPY for each chunk."""
 
+    _format = "binary"
+
     def __init__(self, plan: LoadPlan) -> None:
         self._name = plan.table.name
+        self._plans = plan.columns
         self._columns = [column.name for column in plan.columns]
-        self._schema = pa.schema([pa.field(column.name, column.carrier) for column in plan.columns])
+        self._schema = pa.schema([_field(column) for column in plan.columns])
         self._builders = {column.name: _builder(column) for column in plan.columns}
 
     def encode(self, batch: pa.RecordBatch) -> tuple[list[bytes], int]:
+        arrays = [_binary(values, column) for values, column in zip(batch.columns, self._plans, strict=True)]
+        batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
         encoder = pgpq.ArrowToPostgresBinaryEncoder.new_with_encoders(self._schema, self._builders)
         parts = [encoder.write_header()]
         for start in range(0, batch.num_rows, ENCODED_ROWS):
@@ -56,9 +64,31 @@ class CopyWriter:
             schema_name=self._name.schema,
             columns=self._columns,
             source=_pieces(encoded, line),
-            format="binary",
+            format=self._format,
         )
         return int(status.removeprefix("COPY "))
+
+
+class CsvCopyWriter(CopyWriter):
+    """Writes chunks by COPY as CSV, for the types that the server can only be given as text.
+
+    A value is quoted and NULL is not, so that an empty text is a value.
+    """
+
+    _format = "csv"
+
+    def __init__(self, plan: LoadPlan) -> None:
+        self._name = plan.table.name
+        self._plans = plan.columns
+        self._columns = [column.name for column in plan.columns]
+
+    def encode(self, batch: pa.RecordBatch) -> tuple[list[bytes], int]:
+        arrays = [to_text(values, column.target) for values, column in zip(batch.columns, self._plans, strict=True)]
+        buffer = pa.BufferOutputStream()
+        options = pa.csv.WriteOptions(include_header=False, quoting_style="all_valid")
+        pa.csv.write_csv(pa.RecordBatch.from_arrays(arrays, names=self._columns), buffer, options)
+        encoded = buffer.getvalue().to_pybytes()
+        return [encoded], len(encoded)
 
 
 async def _pieces(parts: list[bytes], line: Lifeline) -> AsyncIterator[memoryview]:
@@ -68,8 +98,21 @@ async def _pieces(parts: list[bytes], line: Lifeline) -> AsyncIterator[memoryvie
             line.progress()
 
 
+def _field(column: ColumnPlan) -> pa.Field:
+    return pa.field(column.name, pa.int64() if column.target.kind == "money" else column.carrier)
+
+
+def _binary(values: pa.Array, column: ColumnPlan) -> pa.Array:
+    """Money is a count of its smallest unit; that is what a decimal's lower half holds."""
+    if column.target.kind != "money":
+        return values
+    digits = values.buffers()[1]
+    counts = np.frombuffer(digits, np.int64)[::2][values.offset : values.offset + len(values)]
+    return pa.array(counts, pa.int64(), mask=values.is_null().to_numpy(zero_copy_only=False))
+
+
 def _builder(column: ColumnPlan) -> Any:
-    field = pa.field(column.name, column.carrier)
+    field = _field(column)
     if column.target.kind == "jsonb":
         return encoders.StringEncoderBuilder.new_with_output(field, Jsonb())
     return pgpq.ArrowToPostgresBinaryEncoder.infer_encoder(field)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import sqlalchemy as sa
 
-from dataloader.convert import to_text
 from dataloader.engine import driver_of
+from dataloader.texts import to_text
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from dataloader.guard import Lifeline
     from dataloader.plan import ColumnPlan, LoadPlan
+    from dataloader.types import ColumnType
 
 STATEMENT_VALUES = 500
 """Values in one INSERT of SQLite's, which allows 32,766; beyond 500 nothing is gained."""
@@ -112,10 +114,29 @@ _BOUND: dict[str, sa.types.TypeEngine[Any]] = {
 def _value(column: ColumnPlan, name: str, dialect: Dialect) -> sa.ColumnElement[Any]:
     if not _travels_as_text(column, dialect):
         return sa.bindparam(name, type_=_BOUND.get(column.target.kind))
-    text = sa.bindparam(name, type_=sa.Text())
+    text: sa.ColumnElement[Any] = sa.bindparam(name, type_=sa.Text())
     if column.target.kind in {"text", "varchar", "bpchar"}:
         return text
-    return sa.cast(text, _Spelled(column.target.sql))
+    return cast_from_text(text, column.target)
+
+
+def cast_from_text(text: sa.ColumnElement[Any], target: ColumnType) -> sa.ColumnElement[Any]:
+    """Have the server read a text as a type."""
+    if target.kind == "money":  # by way of numeric, or the server's locale would read it
+        text = sa.cast(text, sa.Numeric())
+    return sa.cast(text, _Spelled(_unlimited(target)))
+
+
+_UNLIMITED = {"character varying": "varchar", "character": "bpchar", "bit varying": "varbit", "bit": '"bit"'}
+
+
+def _unlimited(target: ColumnType) -> str:
+    """The type without its length: a cast cuts what is too long in silence, storing it in the column does not."""
+    if target.kind == "enum":
+        return target.sql
+    name = re.sub(r"\(.*?\)", "", target.sql)
+    base = name.removesuffix("[]")
+    return _UNLIMITED.get(base, base) + name[len(base) :]
 
 
 def _travels_as_text(column: ColumnPlan, dialect: Dialect) -> bool:
@@ -126,34 +147,17 @@ def _travels_as_text(column: ColumnPlan, dialect: Dialect) -> bool:
 
 
 def _python_values(column: ColumnPlan, dialect: Dialect) -> Callable[[pa.Array], list[Any]]:
-    if not _travels_as_text(column, dialect):
-        return pa.Array.to_pylist  # type: ignore[no-any-return]
-    if pa.types.is_duration(column.carrier):
-        return _interval_texts
-    if column.target.kind == "uuid":
-        return _uuid_texts
-    return _texts
+    return _texts_for(column) if _travels_as_text(column, dialect) else pa.Array.to_pylist
 
 
-def _texts(values: pa.Array) -> list[Any]:
-    return to_text(values).to_pylist()  # type: ignore[no-any-return]
-
-
-def _interval_texts(values: pa.Array) -> list[Any]:
-    counts = values.cast(pa.int64()).to_pylist()
-    return [None if count is None else f"{count} microseconds" for count in counts]
-
-
-def _uuid_texts(values: pa.Array) -> list[Any]:
-    return [None if one is None else one.hex() for one in values.to_pylist()]
+def _texts_for(column: ColumnPlan) -> Callable[[pa.Array], list[Any]]:
+    return lambda values: to_text(values, column.target).to_pylist()
 
 
 def _sqlite_values(column: ColumnPlan) -> Callable[[pa.Array], list[Any]]:
     carrier = column.carrier
-    if pa.types.is_decimal(carrier) or pa.types.is_temporal(carrier):
-        return _texts
-    if column.target.kind == "uuid":
-        return _uuid_texts
+    if pa.types.is_decimal(carrier) or pa.types.is_temporal(carrier) or column.target.kind == "uuid":
+        return _texts_for(column)
     return _objects
 
 

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy.exc
 
 import dataloader
-from dataloader import errors
+from dataloader import Violation, errors
 from dataloader.errors import (
     ConnectionLost,
     DataLoaderError,
@@ -69,12 +69,13 @@ def test_every_error_says_what_it_means(name: str) -> None:
     assert getattr(errors, name).__doc__
 
 
+BAD = Violation(3, "c", "amount", "'x'", "numeric", "syntax", "it cannot be read", "Correct it.")
 ONE_OF_EACH = [
     *(
         kind("it happened", hint="Do this.")
         for kind in (DataLoaderError, PlanError, SchemaMismatch, UnsupportedType, UnsafeCast, LoadError, ConnectionLost)
     ),
-    ValidationError("it happened", hint="Do this.", column="amount", row=3, value="'x'"),
+    ValidationError("it happened", hint="Do this.", violations=[BAD], counts={("amount", "syntax"): 1}),
     WriteError("it happened", hint="Do this.", sqlstate="23505", row=3, column="amount"),
 ]
 

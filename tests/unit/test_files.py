@@ -24,7 +24,7 @@ from dataloader.convert import Converter
 from dataloader.errors import DataLoaderError, LoadError, PlanError, SchemaMismatch
 from dataloader.files import are_paths, open_files
 from dataloader.plan import ColumnPlan
-from dataloader.schema import ColumnType
+from dataloader.types import ColumnType
 
 TABLE = pa.table({"id": [1, 2, 3], "name": ["x", None, "z"]})
 CSV = "id,name\n1,x\n2,\n3,z\n"

@@ -12,7 +12,8 @@ from sqlalchemy.dialects.sqlite import aiosqlite
 
 from dataloader.errors import PlanError, SchemaMismatch, UnsafeCast, UnsupportedType
 from dataloader.plan import LoadOptions, LoadPlan, Offer, Target, make_plan
-from dataloader.schema import Column, TableName, TableSchema, parse_type
+from dataloader.schema import Column, TableName, TableSchema
+from dataloader.types import parse_type
 
 POSTGRES, PSYCOPG, SQLITE = asyncpg.dialect(), psycopg.dialect(), aiosqlite.dialect()
 SCHEMA = pa.schema([("id", pa.int64()), ("name", pa.string())])

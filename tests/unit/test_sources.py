@@ -25,7 +25,6 @@ from dataloader.convert import Converter
 from dataloader.errors import DataLoaderError, PlanError, SchemaMismatch, UnsupportedType, ValidationError
 from dataloader.plan import ColumnPlan
 from dataloader.rows import RowSource, open_rows
-from dataloader.schema import ColumnType
 from dataloader.sources import (
     cut_all,
     open_async_batches,
@@ -35,6 +34,7 @@ from dataloader.sources import (
     to_row_dicts,
     to_tuples,
 )
+from dataloader.types import ColumnType
 
 NOON = datetime.datetime(2024, 5, 17, 12)
 EAST = datetime.timezone(datetime.timedelta(hours=2))
@@ -56,7 +56,7 @@ def as_json(chunk: pa.RecordBatch, column: str) -> list[Any]:
     """What a JSON column would store of the chunk."""
     plan = ColumnPlan(column, chunk[column].type, ColumnType("jsonb", "jsonb"), pa.string(), False, "checked")
     converted = Converter((plan,))(chunk.select([column]), 0)
-    return [json.loads(one) for one in converted[column].to_pylist()]
+    return [json.loads(one) for one in converted.batch[column].to_pylist()]
 
 
 @st.composite

@@ -1,0 +1,123 @@
+"""Inspection: what `validate` gathers while it looks at the rows, and asks of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dataloader import keys
+from dataloader.convert import Converted
+from dataloader.errors import PlanError
+from dataloader.plan import ColumnPlan, LoadPlan
+from dataloader.violations import REASONS, Violation, cut
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+Unique = bool | Sequence[str]
+Columns = tuple[ColumnPlan, ...]
+
+
+@dataclass(slots=True)
+class Seen:
+    """The keys of one unique key that the data has brought so far, and in which rows."""
+
+    columns: Columns
+    joined: list[pa.Array] = field(default_factory=list)
+    rows: list[np.ndarray] = field(default_factory=list)
+
+    def repeated(self) -> list[tuple[int, str]]:
+        """The rows whose key an earlier row has, with the key."""
+        if not self.rows:
+            return []
+        every = pa.table({"key": pa.chunked_array(self.joined), "row": np.concatenate(self.rows)}).drop_null()
+        first = every.group_by("key").aggregate([("row", "min")])["row_min"]
+        later = every.filter(pc.invert(pc.is_in(every["row"], value_set=first)))
+        return list(zip(later["row"].to_pylist(), later["key"].to_pylist(), strict=True))
+
+
+class Inspection:
+    """Gathers the violations of all rows: of their values, and of keys where that is asked for.
+
+    Parameters
+    ----------
+    plan : LoadPlan
+        What the load would do.
+    label : callable
+        Gives a row's label by its position.
+    """
+
+    def __init__(self, plan: LoadPlan, label: Callable[[int], object]) -> None:
+        self.plan = plan
+        self.read = 0
+        self._label = label
+        self._found: list[Violation] = []
+        self._unique: list[Seen] = []
+        self._foreign: list[tuple[Columns, keys.ForeignKey]] = []
+
+    async def prepare(self, connection: AsyncConnection, unique: Unique, foreign_keys: bool) -> None:
+        """Learn the table's keys, as far as they are asked for."""
+        known = {column.name: column for column in self.plan.columns}
+        table_is_there = not self.plan.creates
+        if not isinstance(unique, bool):
+            self._unique.append(Seen(_named(unique, known)))
+        elif unique and table_is_there:
+            found = await keys.unique_keys(connection, self.plan.table.name)
+            self._unique += [Seen(_named(key, known)) for key in found if set(key) <= set(known)]
+        if foreign_keys and table_is_there:
+            for key in await keys.foreign_keys(connection, self.plan.table.name):
+                if set(key.columns) <= set(known):
+                    self._foreign.append((_named(key.columns, known), key))
+
+    async def add(self, connection: AsyncConnection, converted: Converted, read: int) -> None:
+        """Take in a chunk's violations, and ask the database about its keys."""
+        self.read += read
+        self._found += converted.violations
+        for seen in self._unique:
+            asked = keys.Keys(converted.batch, seen.columns)
+            seen.joined.append(asked.joined)
+            seen.rows.append(converted.rows)
+            if not self.plan.empties:
+                names = [column.name for column in seen.columns]
+                there = await keys.present(connection, asked, self.plan.table.name, names)
+                there &= asked.joined.is_valid().to_numpy(zero_copy_only=False)
+                self._note("exists", seen.columns, asked, converted, there)
+        for columns, key in self._foreign:
+            asked = keys.Keys(converted.batch, columns)
+            there = await keys.present(connection, asked, key.parent, key.parent_columns)
+            self._note("foreign_key", columns, asked, converted, ~there)
+
+    def _note(self, reason: str, columns: Columns, asked: keys.Keys, converted: Converted, bad: np.ndarray) -> None:
+        for offset in np.flatnonzero(bad).tolist():
+            row, key = int(converted.rows[offset]), asked.joined[offset].as_py()
+            self._found.append(key_violation(row, self._label(row), columns, key, reason))
+
+    def violations(self) -> tuple[Violation, ...]:
+        """All of them, by row; a row that is both in the table and repeated is told as both."""
+        repeated = [
+            key_violation(row, self._label(row), seen.columns, key, "duplicate")
+            for seen in self._unique
+            for row, key in seen.repeated()
+        ]
+        return tuple(sorted([*self._found, *repeated], key=lambda one: one.row))
+
+
+def _named(names: Sequence[str], known: dict[str, ColumnPlan]) -> Columns:
+    unknown = [name for name in names if name not in known]
+    if unknown or not names or isinstance(names, str):
+        hint = f"Pass True, or a list of some of the source's columns: {', '.join(known)}."
+        raise PlanError(f"unique={names!r} does not name columns of the source", hint=hint)
+    return tuple(known[name] for name in names)
+
+
+def key_violation(row: int, label: object, columns: Columns, key: str, reason: str) -> Violation:
+    """A row whose key is wrong, in the shape of a wrong value."""
+    problem, suggestion = REASONS[reason]
+    names = ", ".join(column.name for column in columns)
+    target = ", ".join(str(column.target) for column in columns)
+    return Violation(row, label, names, cut(key.replace(keys.BETWEEN, ", ")), target, reason, problem, suggestion)

@@ -1,0 +1,181 @@
+"""Keys: what only the table's rows can tell. Each question is one query for many rows, never one per row."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from dataloader.errors import PlanError
+from dataloader.schema import SQLITE_SCHEMA, TableName
+from dataloader.texts import to_text
+from dataloader.writers.insert import cast_from_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from dataloader.plan import ColumnPlan
+
+BETWEEN = "\x1f"
+"""Joins the parts of a key; a control character that keys do not contain."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """Columns that refer to a row of another table."""
+
+    columns: tuple[str, ...]
+    parent: TableName
+    parent_columns: tuple[str, ...]
+
+
+class Keys:
+    """The values of some columns, row by row, as a key.
+
+    Parameters
+    ----------
+    batch : pyarrow.RecordBatch
+        Converted rows.
+    columns : sequence of ColumnPlan
+        The key's columns, in its order.
+    """
+
+    def __init__(self, batch: pa.RecordBatch, columns: Sequence[ColumnPlan]) -> None:
+        self.columns = columns
+        self.parts = [_comparable(batch.column(column.name), column) for column in columns]
+        joined = self.parts[0] if len(columns) == 1 else pc.binary_join_element_wise(*self.parts, BETWEEN)
+        self.joined: pa.Array = joined
+        """One text for each row, null where a part is NULL: such a key equals none."""
+
+    def distinct(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where each distinct key occurs first, and for every row which of them it has, -1 for none."""
+        encoded = self.joined.dictionary_encode().indices
+        which = pc.fill_null(encoded, -1).to_numpy()
+        _, first = np.unique(which[which >= 0], return_index=True)
+        return np.flatnonzero(which >= 0)[first], which
+
+
+def _comparable(values: pa.Array, column: ColumnPlan) -> pa.Array:
+    """The text of a value, the same for values that the database finds equal."""
+    texts = to_text(values, column.target)
+    return pc.utf8_rtrim(texts, " ") if column.target.kind == "bpchar" else texts
+
+
+async def unique_keys(connection: AsyncConnection, name: TableName) -> list[tuple[str, ...]]:
+    """The columns of the primary key and of every unique constraint and index that holds for all rows."""
+
+    def inspect(plain: sa.Connection) -> list[tuple[str, ...]]:
+        inspector = sa.inspect(plain)
+        found: list[Sequence[str | None]] = [
+            inspector.get_pk_constraint(name.name, schema=name.schema)["constrained_columns"]
+        ]
+        found += [one["column_names"] for one in inspector.get_unique_constraints(name.name, schema=name.schema)]
+        indexes = inspector.get_indexes(name.name, schema=name.schema)
+        found += [one["column_names"] for one in indexes if one["unique"] and not _is_partial(one)]
+        return list(dict.fromkeys(tuple(map(str, columns)) for columns in found if columns and None not in columns))
+
+    return await connection.run_sync(inspect)
+
+
+def _is_partial(index: Any) -> bool:
+    return any(name.endswith("_where") for name in index.get("dialect_options", {}))
+
+
+async def foreign_keys(connection: AsyncConnection, name: TableName) -> list[ForeignKey]:
+    """The table's foreign keys, but for those to itself, whose parents may be in the same load."""
+    options = {"postgresql_ignore_search_path": True} if connection.dialect.name == "postgresql" else {}
+
+    def inspect(plain: sa.Connection) -> list[ForeignKey]:
+        found = sa.inspect(plain).get_foreign_keys(name.name, schema=name.schema, **options)
+        keys = [
+            ForeignKey(
+                tuple(one["constrained_columns"]),
+                TableName(one["referred_schema"] or name.schema, one["referred_table"]),
+                tuple(one["referred_columns"]),
+            )
+            for one in found
+        ]
+        return [key for key in keys if key.parent != name]
+
+    return await connection.run_sync(inspect)
+
+
+async def may_read(connection: AsyncConnection, table: TableName) -> bool:
+    """Whether this role may ask PostgreSQL for the rows of `table`."""
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    name = ".".join(quote(part) for part in (table.schema, table.name) if part is not None)
+    return bool(await connection.scalar(sa.select(sa.func.has_table_privilege(name, "SELECT"))))
+
+
+async def present(connection: AsyncConnection, keys: Keys, table: TableName, names: Sequence[str]) -> np.ndarray:
+    """For each row whether `table` has a row with its key in the columns `names`; a key with NULL counts as there.
+
+    Raises
+    ------
+    PlanError
+        When the database is neither PostgreSQL nor SQLite.
+    """
+    first, which = keys.distinct()
+    values = [part.take(pa.array(first)).to_pylist() for part in keys.parts]
+    found = np.zeros(len(first) + 1, bool)
+    found[-1] = True
+    if len(first):
+        found[await _found(connection, values, keys.columns, table, names)] = True
+    answer: np.ndarray = found[which]
+    return answer
+
+
+async def _found(
+    connection: AsyncConnection,
+    values: list[list[str]],
+    columns: Sequence[ColumnPlan],
+    table: TableName,
+    names: Sequence[str],
+) -> list[int]:
+    """The positions of the keys that the table has."""
+    asking = {"postgresql": _ask_postgres, "sqlite": _ask_sqlite}.get(connection.dialect.name)
+    if asking is None:
+        hint = "Leave unique= and foreign_keys= out: the database checks them when the rows are loaded."
+        raise PlanError(f"keys cannot be looked up in {connection.dialect.name}", hint=hint)
+    statement, parameters = asking(values, columns, table, names)
+    return [int(position) for (position,) in await connection.execute(statement, parameters)]
+
+
+def _ask_postgres(
+    values: list[list[str]], columns: Sequence[ColumnPlan], table: TableName, names: Sequence[str]
+) -> tuple[sa.Select[Any], dict[str, Any]]:
+    texts = postgresql.ARRAY(sa.Text())
+    parameters = {f"k{number}": part for number, part in enumerate(values)}
+    arrays = [sa.bindparam(name, type_=texts) for name in parameters]
+    asked = sa.func.unnest(*arrays).table_valued(*parameters, with_ordinality="n", name="asked").render_derived()
+    parent = _table(table, names)
+    equal = [
+        parent.c[name] == cast_from_text(asked.c[key], column.target)
+        for name, key, column in zip(names, parameters, columns, strict=True)
+    ]
+    return sa.select(asked.c.n - 1).where(sa.exists().where(*equal).select_from(parent)), parameters
+
+
+def _ask_sqlite(
+    values: list[list[str]], _columns: Sequence[ColumnPlan], table: TableName, names: Sequence[str]
+) -> tuple[sa.Select[Any], dict[str, Any]]:
+    """The columns' affinity turns the texts into what they are compared with."""
+    asked = sa.func.json_each(sa.bindparam("keys")).table_valued("key", "value", name="asked")
+    parent = _table(table, names)
+    equal = [parent.c[name] == sa.func.json_extract(asked.c.value, f"$[{number}]") for number, name in enumerate(names)]
+    rows = list(zip(*values, strict=True))
+    return sa.select(asked.c.key).where(sa.exists().where(*equal).select_from(parent)), {"keys": json.dumps(rows)}
+
+
+def _table(table: TableName, names: Sequence[str]) -> sa.TableClause:
+    schema = None if table.schema in {None, SQLITE_SCHEMA} else sa.quoted_name(table.schema, True)
+    columns: list[sa.ColumnClause[Any]] = [sa.column(sa.quoted_name(name, True)) for name in names]
+    return sa.table(sa.quoted_name(table.name, True), *columns, schema=schema)

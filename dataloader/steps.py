@@ -1,0 +1,175 @@
+"""Steps: what is done to a column, chosen once for the type in which the source brings it: a cast, then checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dataloader import texts
+from dataloader.casts import EXACT, LOSSY, ZONED, Cast, arrow_cast, refuse
+from dataloader.plan import ColumnPlan
+from dataloader.types import ColumnType, carrier, family, plain
+from dataloader.verdicts import IMPOSSIBLE, cell
+
+Steps = Callable[[pa.Array], pa.Array]
+
+_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
+
+
+def unwrapped(values: pa.Array) -> pa.Array:
+    """The values in a form that has every cast: encodings and views undone, narrow numbers widened."""
+    unwrap = next((unwrap for is_wrapped, unwrap in _WRAPPED if is_wrapped(values.type)), None)
+    return values if unwrap is None else unwrap(values)
+
+
+_WRAPPED: tuple[tuple[Callable[[pa.DataType], bool], Steps], ...] = (
+    (pa.types.is_dictionary, lambda values: unwrapped(values.dictionary).take(values.indices)),
+    (pa.types.is_run_end_encoded, lambda values: unwrapped(pc.run_end_decode(values))),
+    (lambda kind: isinstance(kind, pa.JsonType), lambda values: unwrapped(values.storage)),
+    (lambda kind: isinstance(kind, pa.Bool8Type), lambda values: values.storage.cast(pa.bool_())),
+    (pa.types.is_string_view, lambda values: values.cast(pa.string())),
+    (pa.types.is_binary_view, lambda values: values.cast(pa.binary())),
+    (pa.types.is_float16, lambda values: values.cast(pa.float32())),
+    (
+        lambda kind: pa.types.is_decimal32(kind) or pa.types.is_decimal64(kind),
+        lambda values: values.cast(pa.decimal128(values.type.precision, values.type.scale)),
+    ),
+)
+
+
+def steps_for(source: pa.DataType, column: ColumnPlan) -> Steps:
+    """The cast and the checks for a column that comes as the unwrapped type `source`."""
+    wanted = column.carrier
+    if column.zone is None and cell(plain(source), column.target) == IMPOSSIBLE:
+        cast: Cast = _refuse_all
+    else:
+        cast = _cast_for(source, column)
+    checks = list(_checks(source, column))
+
+    def steps(values: pa.Array) -> pa.Array:
+        converted = cast(values, wanted)
+        for check in checks:
+            converted = check(converted)
+        return converted
+
+    return steps
+
+
+def _refuse_all(values: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """For a type that no plan allows and that a later batch of a stream brings all the same."""
+    refuse("type", values.is_valid(), f"{values.type} is of another kind than the column")
+    return pa.nulls(len(values), wanted)
+
+
+def _cast_for(source: pa.DataType, column: ColumnPlan) -> Cast:
+    offered = family(source) or ""
+    wanted = "uuid" if column.target.kind == "uuid" else family(column.carrier) or ""
+    if source.equals(column.carrier) and wanted != "uuid":
+        return _as_it_is
+    if offered == "uuid" and column.target.sql.upper() == "CHAR(32)":
+        return texts.uuid_to_hex
+    if offered == "list" and column.target.kind == "array":
+        return _array_cast(source, column.target)
+    if offered in {"timestamp", "string"} and column.zone is not None:
+        return zoned_cast(column.zone)
+    if column.is_lossy and (offered, wanted) in LOSSY:
+        return LOSSY[offered, wanted]
+    return EXACT.get((offered, wanted)) or _TEXTS.get((offered, wanted)) or arrow_cast
+
+
+def _as_it_is(values: pa.Array, _wanted: pa.DataType) -> pa.Array:
+    return values
+
+
+_TEXTS: dict[tuple[str, str], Cast] = {
+    ("string", "uuid"): texts.text_to_uuid,
+    ("uuid", "uuid"): texts.uuid_to_bytes,
+    ("uuid", "string"): texts.uuid_to_text,
+    ("list", "string"): texts.nested_to_json,
+    ("nested", "string"): texts.nested_to_json,
+    ("interval", "string"): texts.interval_to_text,
+    ("date", "string"): texts.moment_to_text,
+    ("timestamp", "string"): texts.moment_to_text,
+    ("timestamptz", "string"): texts.moment_to_text,
+}
+
+
+def _array_cast(source: pa.DataType, target: ColumnType) -> Cast:
+    """Elements are converted as columns of their own, so that an array is as exact as a scalar."""
+    element = plain(source.value_type)
+    if family(element) == "list":
+        return texts.list_to_array(lambda values: _array_cast(element, target)(values, pa.string()), texts.bare)
+    assert target.element is not None
+    wanted = carrier(target.element, element) or pa.string()
+    column = ColumnPlan("element", element, target.element, wanted, True, "checked")
+    convert = steps_for(unwrapped(pa.nulls(0, element)).type, column)
+    return texts.list_to_array(lambda values: texts.to_text(convert(unwrapped(values)), target.element), texts.quoted)
+
+
+def zoned_cast(zone: str) -> Cast:
+    """Naive times mean the clock of `zone`; those with an offset keep it."""
+
+    def assumed(values: pa.Array, wanted: pa.DataType) -> pa.Array:
+        first = pc.assume_timezone(values, zone, ambiguous="earliest", nonexistent="earliest")
+        last = pc.assume_timezone(values, zone, ambiguous="latest", nonexistent="latest")
+        refuse("zone", pc.not_equal(first, last), f"it occurs twice or never in {zone}")
+        return EXACT["timestamptz", "timestamptz"](first, wanted)
+
+    def cast(values: pa.Array, wanted: pa.DataType) -> pa.Array:
+        if pa.types.is_timestamp(values.type):
+            return assumed(values, wanted)
+        has_offset = pc.match_substring_regex(values, ZONED)
+        aware = EXACT["string", "timestamptz"](pc.if_else(has_offset, values, None), wanted)
+        naive = EXACT["string", "timestamp"](pc.if_else(has_offset, None, values), pa.timestamp("us"))
+        return pc.coalesce(aware, assumed(naive, wanted))
+
+    return cast
+
+
+def _checks(source: pa.DataType, column: ColumnPlan) -> Iterator[Steps]:
+    """What the carrier holds and the column does not."""
+    target, wanted = column.target, column.carrier
+    is_text = family(source) in {"string", "list", "nested"} and pa.types.is_string(wanted)
+    if is_text and not target.keeps_nul:
+        yield texts.check_nul
+    if target.length is not None:
+        yield texts.check_characters(target.length)
+    if target.labels:
+        yield texts.check_labels(target.labels)
+    if target.kind in {"json", "jsonb"} and family(source) == "string":
+        yield texts.check_json
+    if target.kind == "jsonb" and is_text:
+        yield texts.check_jsonb
+    if family(source) == "string":
+        yield from _checks_of_server_read_text(target)
+    if target.kind == "money":
+        yield texts.check_money
+    if pa.types.is_floating(wanted) and not target.keeps_nan:
+        yield texts.check_not_nan
+    if pa.types.is_date(wanted) or pa.types.is_timestamp(wanted):
+        yield _check_years(target, wanted)
+
+
+def _checks_of_server_read_text(target: ColumnType) -> Iterator[Steps]:
+    """The server rounds, in silence, the numbers in text that it reads into these types."""
+    read = target.element or target
+    is_time = read.kind in {"time", "timestamp", "timestamptz"} and target.element is not None
+    if read.kind in {"moments", "interval"} or is_time:
+        yield texts.check_microseconds
+    if read.kind in {"geometric"} or (read.kind in {"float4", "float8"} and target.element is not None):
+        yield texts.check_float_digits
+
+
+def _check_years(target: ColumnType, wanted: pa.DataType) -> Steps:
+    """The years that the database's dates can have."""
+    if target.dialect == "postgresql":
+        days, moments = (texts.FIRST_DAY, texts.LAST_DAY + 1), (texts.FIRST_MOMENT, texts.END_OF_MOMENTS)
+    else:
+        days = (texts.FIRST_YEAR, texts.END_OF_YEARS)
+        moments = (texts.FIRST_YEAR * texts.DAY, texts.END_OF_YEARS * texts.DAY)
+    if pa.types.is_date(wanted):
+        return texts.check_between(*days)
+    divisor = _PER_SECOND["us"] // _PER_SECOND[wanted.unit]
+    return texts.check_between(moments[0] // divisor, moments[1] // divisor)

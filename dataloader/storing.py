@@ -1,0 +1,120 @@
+"""Storing: a converted chunk goes into the table, and what the database refuses goes to the rejects."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from dataloader import keys
+from dataloader.convert import Converted, shown_of
+from dataloader.inspection import key_violation
+from dataloader.violations import REASONS, Violation
+from dataloader.writers.sieve import sift
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from dataloader.errors import Refusal
+    from dataloader.guard import Lifeline
+    from dataloader.plan import ColumnPlan, LoadPlan
+    from dataloader.rejects import Rejects
+    from dataloader.writers import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Rows ready to be sent: where they stand in the source, as they came, as converted, and as encoded."""
+
+    first_row: int
+    batch: pa.RecordBatch
+    converted: Converted
+    encoded: Any
+    nbytes: int
+
+    @property
+    def rows(self) -> int:
+        return int(self.batch.num_rows)
+
+
+class Storing:
+    """Puts chunks into the table, inside one transaction; where the plan keeps rejects, each row that can be stored.
+
+    Parameters
+    ----------
+    label : callable
+        Gives a row's label by its position.
+    rejects : Rejects
+        Takes in the rows that are refused.
+    """
+
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        writer: Writer,
+        plan: LoadPlan,
+        label: Callable[[int], object],
+        rejects: Rejects,
+    ) -> None:
+        self._connection = connection
+        self._writer = writer
+        self._plan = plan
+        self._label = label
+        self._rejects = rejects
+        self._parents: list[tuple[tuple[ColumnPlan, ...], keys.ForeignKey]] = []
+
+    async def learn_parents(self) -> None:
+        """Learn the foreign keys: PostgreSQL checks them after a whole chunk and does not name the row."""
+        if not self._plan.rejects or self._connection.dialect.name != "postgresql":
+            return
+        known = {column.name: column for column in self._plan.columns}
+        for key in await keys.foreign_keys(self._connection, self._plan.table.name):
+            if set(key.columns) <= set(known) and await keys.may_read(self._connection, key.parent):
+                self._parents.append((tuple(known[name] for name in key.columns), key))
+
+    async def store(self, chunk: Chunk, line: Lifeline) -> int:
+        """Write a chunk and return how many of its rows are in the table."""
+        if not self._plan.rejects:
+            stored = await self._writer.write(self._connection, chunk.encoded, line)
+            return chunk.rows if stored is None else stored
+        converted, encoded = chunk.converted, chunk.encoded
+        violations = list(converted.violations)
+        orphans = await self._orphans(converted, violations)
+        if orphans.any():
+            kept = converted.batch.filter(pa.array(~orphans))
+            converted = Converted(kept, converted.rows[~orphans], [])
+            encoded, _ = await asyncio.to_thread(self._writer.encode, kept)
+        stored = 0
+        if len(converted.rows):
+            most = self._rejects.most() - len(violations)
+            sifted = await sift(self._writer, self._connection, converted.batch, encoded, line, most)
+            stored = sifted.stored
+            violations += [self._refused(chunk, int(converted.rows[at]), why) for at, why in sifted.refused.items()]
+        self._rejects.add(chunk.batch, chunk.first_row, violations)
+        return stored
+
+    async def _orphans(self, converted: Converted, violations: list[Violation]) -> np.ndarray:
+        """The rows whose parent is missing; noted as violations."""
+        orphans = np.zeros(len(converted.rows), bool)
+        for columns, key in self._parents:
+            asked = keys.Keys(converted.batch, columns)
+            missing = ~await keys.present(self._connection, asked, key.parent, key.parent_columns)
+            orphans |= missing
+            for offset in np.flatnonzero(missing).tolist():
+                row = int(converted.rows[offset])
+                value = asked.joined[offset].as_py()
+                violations.append(key_violation(row, self._label(row), columns, value, "foreign_key"))
+        return orphans
+
+    def _refused(self, chunk: Chunk, row: int, why: Refusal) -> Violation:
+        named = [name for name in (why.column or "").split(", ") if name in chunk.batch.schema.names]
+        offset = row - chunk.first_row
+        value = ", ".join(shown_of(chunk.batch.column(name), offset) for name in named) or "it"
+        column = ", ".join(named) or None
+        suggestion = REASONS[why.reason][1]
+        return Violation(row, self._label(row), column, value, why.constraint, why.reason, why.problem, suggestion)

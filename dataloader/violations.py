@@ -1,0 +1,131 @@
+"""Violations: which value of which row cannot be stored, why, and what to do about it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import pyarrow as pa
+
+SHOWN_CHARACTERS = 40
+SHOWN_VIOLATIONS = 10
+REJECT_COLUMNS = ("reject_row", "reject_column", "reject_reason", "reject_problem")
+"""What a rejected row has beside its own values."""
+
+REASONS = {
+    "null": ("the column does not take NULL", "Fill in the value, or drop the row."),
+    "type": ("it is of another kind than the column", "Convert it, or set it to None."),
+    "syntax": ("it cannot be read as the column's type", "Correct the text, or set it to None."),
+    "range": ("it is out of the column's range", "Correct it, or give the column a wider type."),
+    "fraction": ("it has digits after the point", 'Round it, make the column numeric, or pass casts="lossy".'),
+    "digits": ("it has more digits than the column keeps", 'Round it, widen the column, or pass casts="lossy".'),
+    "nanoseconds": ("it is finer than the column keeps", 'Round it, df[c].dt.floor("us"), or pass casts="lossy".'),
+    "time": ("it has a time of day", 'Make the column a timestamp, df[c].dt.normalize(), or pass casts="lossy".'),
+    "nan": ("it is not a finite number", "Set it to None, or make the column float8."),
+    "length": ("it has too many characters", "Shorten it, or give the column more room."),
+    "nul": ("it contains a NUL character", "Remove it: df[c].str.replace(chr(0), '')."),
+    "encoding": ("it is not Unicode text", "Read it with the right encoding, or correct it."),
+    "label": ("it is not one of the enum's labels", "Correct it, or ALTER TYPE ... ADD VALUE."),
+    "zone": ("it does not name one moment in the column's time zone", "Give the time with its offset from UTC."),
+    "duplicate": ("its key occurs in an earlier row", "Drop the row, or correct its key."),
+    "exists": ("its key is in the table already", "Drop the row, or correct its key."),
+    "foreign_key": ("the row that it refers to does not exist", "Load the parent table first, or correct the value."),
+    "unique": ("its key is in the table already, or occurs in an earlier row", "Drop the row, or correct its key."),
+    "check": ("a CHECK constraint refuses it", "Correct the row, or the constraint."),
+    "refused": ("the database refuses it", "Correct the row: the problem is in the database's own words."),
+}
+"""Reason codes: what is wrong, and what to do about it."""
+
+
+class Unfit(Exception):
+    """Values that a column does not take, all found at once.
+
+    Attributes
+    ----------
+    reason : str
+        A code of `REASONS`.
+    bad : pyarrow.BooleanArray
+        True where a value is refused; null counts as false.
+    problem : str
+        What is wrong, where there is more to say than the reason does.
+    """
+
+    def __init__(self, reason: str, bad: pa.Array, problem: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.bad = bad
+        self.problem = problem or REASONS[reason][0]
+
+
+class Violation(NamedTuple):
+    """A value that its column does not take.
+
+    Attributes
+    ----------
+    row : int
+        The row's position in the source, counted from 0.
+    label : object
+        The row's label in the pandas index, None where there is none.
+    column : str or None
+        The column, or the columns of a key; None where the database did not say it.
+    value : str
+        The value's repr, cut at 40 characters.
+    target : str
+        The column's type in SQL, or the constraint that refused the row.
+    reason : str
+        A code: ``null``, ``type``, ``syntax``, ``range``, ``fraction``, ``digits``, ``nanoseconds``, ``time``,
+        ``nan``, ``length``, ``nul``, ``encoding``, ``label``, ``zone``, ``duplicate``, ``exists``,
+        ``foreign_key``, ``unique``, ``check`` or ``refused``.
+    problem, suggestion : str
+        What is wrong, and what to do about it.
+
+    Examples
+    --------
+    >>> from dataloader import Violation
+    >>> print(Violation(7, None, "id", "3.7", "integer", "fraction", "it has digits after the point", "Round it."))
+    row 7, column 'id': 3.7 does not fit integer: it has digits after the point
+    """
+
+    row: int
+    label: object
+    column: str | None
+    value: str
+    target: str
+    reason: str
+    problem: str
+    suggestion: str
+
+    def __str__(self) -> str:
+        label = "" if self.label is None or self.label == self.row else f" ({self.label!r})"
+        where = f"row {self.row}{label}" + ("" if self.column is None else f", column {self.column!r}")
+        return f"{where}: {self.value} does not fit {self.target}: {self.problem}"
+
+
+Counts = dict[tuple[str | None, str], int]
+
+
+def counted(violations: Iterable[Violation]) -> Counts:
+    """How many there are of each column and reason, most first."""
+    return dict(Counter((one.column, one.reason) for one in violations).most_common())
+
+
+def summary(counts: Counts) -> str:
+    """Counts in words: ``2 in 'amount' (digits), 1 in 'id' (null)``."""
+    most = sorted(counts.items(), key=lambda item: -item[1])
+    named = [f"{count:,} {'' if column is None else f'in {column!r} '}({reason})" for (column, reason), count in most]
+    more = [f"and {len(named) - SHOWN_VIOLATIONS} more kinds"] if len(named) > SHOWN_VIOLATIONS else []
+    return ", ".join(named[:SHOWN_VIOLATIONS] + more)
+
+
+def shown(value: pa.Scalar) -> str:
+    """A value's repr, cut at 40 characters."""
+    try:
+        text = repr(value.as_py())
+    except (OverflowError, ValueError):  # a moment that Python's datetime cannot hold, bytes that are no text
+        text = f"{getattr(value, 'value', value)} {value.type}"
+    return cut(text)
+
+
+def cut(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
