@@ -105,7 +105,7 @@ def show(title: str, rows: int, figures: dict[str, list[float]], goals: dict[str
     for name, seconds in figures.items():
         median = statistics.median(seconds)
         ratio = statistics.median(other / own for other, own in zip(seconds, figures["dataloader"], strict=True))
-        goal = f"{goals[name]:.1f} x" if name in goals else ""
+        goal = f"{goals[name]:g} x" if name in goals else ""
         print(f"{name:<28}{median:>9.3f}{rows / median:>13,.0f}{ratio:>13.2f} x{goal:>8}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
@@ -23,6 +24,7 @@ from dataloader.plan import ColumnPlan, LoadPlan, Offer, make_plan
 from dataloader.progress import Progress
 from dataloader.rejects import Findings, Rejects
 from dataloader.report import LoadReport, ValidationReport
+from dataloader.sources import ArrowSource
 from dataloader.storing import Chunk, Storing
 from dataloader.writers import Writer, writer_for
 
@@ -36,6 +38,8 @@ T = TypeVar("T")
 
 START_SECONDS = 10.0
 """How long a server that is starting is waited for."""
+LOOKING_THREADS = 2
+"""How many go through a source in memory before it is sent: Arrow lets the GIL go."""
 
 
 @dataclass(slots=True)
@@ -61,7 +65,7 @@ async def load(source: Source, table: str | sa.Table, options: LoadOptions) -> L
     async with Progress(f"{source.name} → {table}", source.rows, options.progress) as progress:
         with translated(engine):
             decided = await _decided(engine, source, table, options)
-            if source.in_memory and not decided.rejects:
+            if isinstance(source, ArrowSource) and source.in_memory and not decided.rejects:
                 progress.phase("checking")
                 await _refuse_invalid(source, decided)
             progress.phase("loading")
@@ -154,16 +158,54 @@ async def _plan_on(
     return make_plan(offer, target, found, options, engine.dialect, engines.place_of(engine))
 
 
-async def _refuse_invalid(source: Source, decided: LoadPlan) -> None:
+async def _refuse_invalid(source: ArrowSource, decided: LoadPlan) -> None:
     """Look at the whole source before its first row is sent: only one in memory can be read again at no cost."""
     columns = tuple(column for column in decided.columns if column.can_refuse)
     if not columns:
         return
-    findings = Findings()
-    async for _, _, converted in _converted(source, columns, decided.chunk_rows):
-        findings.add(converted.violations)
+    look = Look(source.batches(decided.chunk_rows), Converter(columns, source.label))
+    try:
+        await asyncio.gather(*(asyncio.to_thread(look.through) for _ in range(LOOKING_THREADS)))
+    finally:
+        look.stop()
+    findings = look.findings()
     if findings.first:
         raise findings.error()
+
+
+class Look:
+    """Threads that go through batches together: each takes the next one, so that all are looked at once."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch], convert: Converter) -> None:
+        self._batches = batches
+        self._convert = convert
+        self._taking = threading.Lock()
+        self._first_row = 0
+        self._stopped = False
+        self._found: dict[int, Findings] = {}
+
+    def through(self) -> None:
+        """Look at batches until there are no more."""
+        while not self._stopped:
+            with self._taking:
+                batch, first_row = next(self._batches, None), self._first_row
+                self._first_row += 0 if batch is None else batch.num_rows
+            if batch is None:
+                return
+            violations = self._convert(batch, first_row).violations
+            if violations:
+                self._found[first_row] = Findings()
+                self._found[first_row].add(violations)
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def findings(self) -> Findings:
+        """All that was found, in the order of the rows."""
+        whole = Findings()
+        for first_row in sorted(self._found):
+            whole.join(self._found[first_row])
+        return whole
 
 
 async def _inspect(  # noqa: PLR0917 - the source, the questions, and who watches

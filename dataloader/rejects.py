@@ -43,6 +43,12 @@ class Findings:
             if len(self.first) < SHOWN_VIOLATIONS:
                 self.first.append(one)
 
+    def join(self, later: Findings) -> None:
+        """Take in what was found in later rows."""
+        self.first = [*self.first, *later.first][:SHOWN_VIOLATIONS]
+        for kind, count in later.counts.items():
+            self.counts[kind] = self.counts.get(kind, 0) + count
+
     @property
     def total(self) -> int:
         return sum(self.counts.values())

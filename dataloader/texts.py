@@ -177,19 +177,22 @@ def _has_more_digits(text: str) -> bool:
 
 
 def check_nul(texts: pa.Array) -> pa.Array:
-    """Look for a zero byte in the whole buffer first: a thousand times faster than value by value."""
-    buffer = texts.buffers()[2]
-    if buffer is not None and (np.frombuffer(buffer, np.uint8) == 0).any():
-        refuse("nul", pc.match_substring(texts, "\0"))
+    """Look for a zero byte among all bytes first: a hundred times faster than value by value."""
+    _, offsets, data = texts.buffers()
+    if data is not None and len(texts):
+        bounds = np.frombuffer(offsets, np.int32)
+        used = np.frombuffer(data, np.uint8)[bounds[texts.offset] : bounds[texts.offset + len(texts)]]
+        if used.size and used.min() == 0:
+            refuse("nul", pc.match_substring(texts, "\0"))
     return texts
 
 
 def check_characters(length: int) -> Callable[[pa.Array], pa.Array]:
     def check(texts: pa.Array) -> pa.Array:
-        longest = pc.max(pc.utf8_length(texts)).as_py()
-        if longest is not None and longest > length:
-            bad = pc.greater(pc.utf8_length(texts), length)
-            refuse("length", bad, f"it has more than {length} characters")
+        # No text has more characters than bytes, and bytes are counted ten times faster.
+        most_bytes = pc.max(pc.binary_length(texts)).as_py()
+        if most_bytes is not None and most_bytes > length:
+            refuse("length", pc.greater(pc.utf8_length(texts), length), f"it has more than {length} characters")
         return texts
 
     return check

@@ -169,18 +169,17 @@ def parse_type(sql: str, dialect: str, labels: tuple[str, ...] = ()) -> ColumnTy
         An enum's values, as the catalog lists them.
     """
     text = " ".join(sql.lower().split())
-    if dialect == "postgresql" and text.endswith("[]"):
-        element = parse_type(sql.rstrip("[] "), dialect)
-        return ColumnType("array", sql, element=element)
     if labels:
         return ColumnType("enum", sql, labels=labels, dialect=dialect)
+    if dialect == "postgresql" and text.endswith("[]"):
+        return ColumnType("array", sql, element=parse_type(sql.rstrip("[] "), dialect))
     match = _SPELLING.match(text)
-    if match is None:
-        return _sqlite_type(text, [], sql) if dialect == "sqlite" else ColumnType("other", sql, dialect=dialect)
-    name = match["head"] + (match["tail"] or "")
-    args = [int(number) for number in match["args"].split(",")] if match["args"] else []
-    if dialect == "sqlite":
-        return _sqlite_type(name, args, sql)
+    name = text if match is None else match["head"] + (match["tail"] or "")
+    args = [int(number) for number in match["args"].split(",")] if match is not None and match["args"] else []
+    return _sqlite_type(name, args, sql) if dialect == "sqlite" else _sql_type(name, args, sql, dialect)
+
+
+def _sql_type(name: str, args: list[int], sql: str, dialect: str) -> ColumnType:
     if name == "float" and args and args[0] <= 24:
         return ColumnType("float4", sql, dialect=dialect)
     if name.startswith("interval "):  # year to month and the like: the server cuts what the fields do not hold

@@ -88,6 +88,8 @@ _ALWAYS_CHECKED = ("other", "enum", "xml", "array", "geometric", "moments", "jso
 
 
 def _widens(source: pa.DataType, chosen: pa.DataType) -> bool:
+    if (family(source), family(chosen)) in _ALWAYS_FIT:
+        return True
     if family(source) != family(chosen):
         return pa.types.is_decimal(chosen) and _fits_decimal(source, chosen)
     return _WIDENS.get(family(source) or "", _never)(source, chosen)
@@ -117,6 +119,8 @@ def _fits_decimal(source: pa.DataType, chosen: pa.DataType) -> bool:
     return bool(source.precision - source.scale <= chosen.precision - chosen.scale)
 
 
+_SHOWN = ("bool", "int", "float", "decimal", "date", "time", "timestamp", "timestamptz", "uuid")
+_ALWAYS_FIT = {("bool", "int"), ("uuid", "binary"), *((shown, "string") for shown in _SHOWN)}
 _INTEGER_DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
 _WIDENS: dict[str, Callable[[pa.DataType, pa.DataType], bool]] = {
     "int": _fits_integer,
@@ -154,6 +158,11 @@ _HOW = {
     ("bool", "int4"): "0 and 1",
     ("bool", "int8"): "0 and 1",
     ("int", "bool"): "0 and 1 only",
+    ("int", "float4"): "digits",
+    ("int", "float8"): "digits",
+    ("float", "float4"): "digits, range",
+    ("decimal", "float4"): "digits, range",
+    ("decimal", "float8"): "digits, range",
     ("string", "bool"): "true, false, 1, 0",
     ("float", "numeric"): "shortest decimal form; range, digits, NaN",
     ("timestamp", "date"): "midnight only, range",
