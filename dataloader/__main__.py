@@ -1,6 +1,6 @@
-"""The command line: ``python -m dataloader load FILE... TABLE`` and ``plan FILE... TABLE``.
+"""The command line: ``python -m dataloader load FILE... TABLE``, and ``plan`` and ``validate`` with the same words.
 
-Exit codes: 0 done, 1 the load failed, 2 the command was wrong, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 the load failed or the data is not valid, 2 the command was wrong, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from dataloader import api
 from dataloader.engine import dispose_all, resolve
 from dataloader.errors import DataLoaderError
-from dataloader.options import IF_EXISTS, METHODS, Target
+from dataloader.options import CASTS, IF_EXISTS, METHODS, Target
+from dataloader.rejects import check_suffix
 
 SHOWN_ROWS = 5
 
@@ -27,6 +28,8 @@ _OPTIONS = (
     click.option("--if-exists", type=click.Choice(IF_EXISTS), default="append", show_default=True),
     click.option("--method", type=click.Choice(METHODS), default="auto", show_default=True),
     click.option("--chunk-rows", type=click.IntRange(min=1), help="Rows converted and sent at once."),
+    click.option("--casts", type=click.Choice(CASTS), default="exact", show_default=True),
+    click.option("--assume-timezone", metavar="NAME", help="What a time without a zone means, like Europe/Berlin."),
 )
 
 
@@ -44,9 +47,12 @@ def main() -> None:
 
 @main.command()
 @_with_options
-def load(files: tuple[str, ...], table: str, **options: Any) -> None:
+@click.option("--rejects", metavar="FILE", help="Keep rows that do not fit in FILE (.csv, .jsonl, .parquet).")
+@click.option("--max-rejects", type=click.IntRange(min=0), help="The most rows that may be rejected.")
+def load(files: tuple[str, ...], table: str, rejects: str | None, **options: Any) -> None:
     """Load FILE... (csv, parquet, arrow, jsonl; globs too) into TABLE, and show its first rows."""
-    _run(_load(list(files), table, options))
+    options["on_invalid"] = "raise" if rejects is None else "reject"
+    _run(_load(list(files), table, rejects, options))
 
 
 @main.command()
@@ -56,9 +62,29 @@ def plan(files: tuple[str, ...], table: str, **options: Any) -> None:
     _run(_plan(list(files), table, options))
 
 
-async def _load(files: list[str], table: str, options: dict[str, Any]) -> str:
+@main.command()
+@_with_options
+@click.option("--unique", is_flag=True, help="Look at the keys too, in the files and against the table.")
+@click.option("--foreign-keys", is_flag=True, help="Look for the rows that are referred to.")
+def validate(files: tuple[str, ...], table: str, **options: Any) -> None:
+    """Show every value of FILE... that does not fit TABLE, and write nothing."""
+    _run(_validate(list(files), table, options))
+
+
+async def _load(files: list[str], table: str, rejects: str | None, options: dict[str, Any]) -> str:
+    if rejects is not None:
+        check_suffix(rejects)
     report = await api.load_files(files, table, **options)
+    if rejects is not None and report.rejected:
+        report.rejects_to(rejects)
     return f"{report}\n\n{await _first_rows(table, options['engine'])}"
+
+
+async def _validate(files: list[str], table: str, options: dict[str, Any]) -> str:
+    report = await api.validate(files, table, **options)
+    if not report.ok:
+        raise NotValid(str(report))
+    return str(report)
 
 
 async def _plan(files: list[str], table: str, options: dict[str, Any]) -> str:
@@ -82,9 +108,16 @@ def _cell(value: object) -> str:
     return text if text.isprintable() and len(text) <= 40 else repr(text)[:40]
 
 
+class NotValid(Exception):
+    """The files do not fit; carries what is shown."""
+
+
 def _run(answer: Awaitable[str]) -> None:
     try:
         click.echo(asyncio.run(_closing(answer)))
+    except NotValid as found:
+        click.echo(str(found))
+        sys.exit(1)
     except DataLoaderError as error:
         click.echo(f"error: {error.what}\n{error.hint}", err=True)
         sys.exit(1)

@@ -162,7 +162,8 @@ def _sift(steps: Steps, values: pa.Array, start: int, found: list[Fault], defaul
         except _REFUSALS as error:
             if len(values) == 1:
                 reason = default(values)
-                found.append(Fault(start, reason, f"{REASONS[reason][0]} ({one_line(error)[:200]})"))
+                why = "" if family(values.type) == "string" else f" ({one_line(error)[:200]})"
+                found.append(Fault(start, reason, REASONS[reason][0] + why))
                 return
             middle = len(values) // 2
             _sift(steps, values.slice(0, middle), start, found, default)
@@ -172,13 +173,15 @@ def _sift(steps: Steps, values: pa.Array, start: int, found: list[Fault], defaul
 
 def _default_reason(source: pa.DataType, column: ColumnPlan) -> Callable[[pa.Array], str]:
     """The reason of a refusal that Arrow raised: for text by what it looks like, else by the types."""
-    offered, numeric = family(source), family(column.carrier) in {"int", "decimal", "float"}
+    offered, wanted = family(source) or "", family(column.carrier)
 
     def reason(value: pa.Array) -> str:
+        if wanted == "decimal" and (offered != "string" or pc.match_substring_regex(value, NUMBER_TEXT)[0].as_py()):
+            return "digits"
         if offered == "string":
-            is_number = pc.match_substring_regex(value, NUMBER_TEXT)[0].as_py()
-            return ("digits" if family(column.carrier) == "decimal" else "range") if numeric and is_number else "syntax"
-        return _REASON_OF_FAMILY.get(offered or "", "range")
+            is_number = wanted in {"int", "float"} and pc.match_substring_regex(value, NUMBER_TEXT)[0].as_py()
+            return "range" if is_number else "syntax"
+        return _REASON_OF_FAMILY.get(offered, "range")
 
     return reason
 

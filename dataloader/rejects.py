@@ -130,11 +130,22 @@ class Rejects:
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write them to a file whose suffix says how."""
-        suffix = Path(path).suffix.lower()
-        if suffix not in _WRITERS:
-            hint = f"End the path in one of: {', '.join(_WRITERS)}."
-            raise PlanError(f"rejects cannot be written as {Path(path).name!r}", hint=hint)
-        _WRITERS[suffix](self.columns(), Path(path))
+        _WRITERS[check_suffix(path)](self.columns(), Path(path))
+
+
+def check_suffix(path: str | os.PathLike[str]) -> str:
+    """How rejects are written to a path.
+
+    Raises
+    ------
+    PlanError
+        When it ends in nothing that is known.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _WRITERS:
+        hint = f"End the path in one of: {', '.join(_WRITERS)}."
+        raise PlanError(f"rejects cannot be written as {Path(path).name!r}", hint=hint)
+    return suffix
 
 
 def _row_of(violation: Violation) -> int:

@@ -15,6 +15,7 @@ from dataloader.verdicts import IMPOSSIBLE, cell
 
 Steps = Callable[[pa.Array], pa.Array]
 
+_MOMENT = pa.timestamp("us")
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
 
 
@@ -66,7 +67,7 @@ def _refuse_all(values: pa.Array, wanted: pa.DataType) -> pa.Array:
 def _cast_for(source: pa.DataType, column: ColumnPlan) -> Cast:
     offered = family(source) or ""
     wanted = "uuid" if column.target.kind == "uuid" else family(column.carrier) or ""
-    if source.equals(column.carrier) and wanted != "uuid":
+    if source.equals(column.carrier) and wanted != "uuid" and column.target.kind != "datetime":
         return _as_it_is
     if offered == "uuid" and column.target.sql.upper() == "CHAR(32)":
         return texts.uuid_to_hex
@@ -74,6 +75,8 @@ def _cast_for(source: pa.DataType, column: ColumnPlan) -> Cast:
         return _array_cast(source, column.target)
     if offered in {"timestamp", "string"} and column.zone is not None:
         return zoned_cast(column.zone)
+    if offered == "string" and column.target.kind == "datetime" and wanted == "string":
+        return _canonical_moments(_check_years(column.target, _MOMENT))
     if column.is_lossy and (offered, wanted) in LOSSY:
         return LOSSY[offered, wanted]
     return EXACT.get((offered, wanted)) or _TEXTS.get((offered, wanted)) or arrow_cast
@@ -120,10 +123,27 @@ def zoned_cast(zone: str) -> Cast:
     def cast(values: pa.Array, wanted: pa.DataType) -> pa.Array:
         if pa.types.is_timestamp(values.type):
             return assumed(values, wanted)
-        has_offset = pc.match_substring_regex(values, ZONED)
-        aware = EXACT["string", "timestamptz"](pc.if_else(has_offset, values, None), wanted)
-        naive = EXACT["string", "timestamp"](pc.if_else(has_offset, None, values), pa.timestamp("us"))
-        return pc.coalesce(aware, assumed(naive, wanted))
+        aware, naive = _parsed_moments(values)
+        return pc.coalesce(EXACT["timestamptz", "timestamptz"](aware, wanted), assumed(naive, wanted))
+
+    return cast
+
+
+def _parsed_moments(values: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """The times in text that have an offset from UTC, and those that have none."""
+    has_offset = pc.match_substring_regex(values, ZONED)
+    aware = EXACT["string", "timestamptz"](pc.if_else(has_offset, values, None), pa.timestamp("us", "UTC"))
+    return aware, EXACT["string", "timestamp"](pc.if_else(has_offset, None, values), _MOMENT)
+
+
+def _canonical_moments(check: Steps) -> Cast:
+    """SQLite keeps times as text, with an offset or without: each in one form, so that they compare."""
+
+    def cast(values: pa.Array, _wanted: pa.DataType) -> pa.Array:
+        aware, naive = _parsed_moments(values)
+        check(aware)
+        check(naive)
+        return pc.coalesce(texts.to_text(aware), texts.to_text(naive))
 
     return cast
 

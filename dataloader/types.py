@@ -238,6 +238,8 @@ def _numeric_carrier(target: ColumnType, source: pa.DataType) -> pa.DataType | N
 
 
 def _sqlite_carrier(target: ColumnType, source: pa.DataType) -> pa.DataType:
+    if target.kind == "datetime" and family(source) == "string":
+        return pa.string()
     if target.kind == "datetime":
         return pa.timestamp(MICROSECOND, "UTC" if family(source) == "timestamptz" else None)
     if pa.types.is_floating(source):

@@ -1,4 +1,4 @@
-"""Make docs/types.md again from the type table: python docs/make_types.py. A test checks that the page is up to date."""
+"""Make docs/types.md again from the type table: python docs/make_types.py. A test keeps the page up to date."""
 
 from __future__ import annotations
 
