@@ -50,7 +50,7 @@ class DataLoaderError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.what}. {self.hint}"
+        return f"{self.what}\n{self.hint}" if "\n" in self.what else f"{self.what}. {self.hint}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self), self.__dict__)

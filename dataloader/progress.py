@@ -175,7 +175,7 @@ class Progress:
         elif issubclass(kind, asyncio.CancelledError):
             self.state.finish("cancelled", "nothing was written")
         else:
-            self.state.finish("failed", str(error))
+            self.state.finish("failed", str(error).partition("\n")[0])
         with self._safely():
             self._view.close(self.state)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -15,8 +16,11 @@ HERE = Path(__file__).parent
 def execute(path: Path) -> nbformat.NotebookNode:
     """Run a notebook from its first cell to its last, in a folder of its own; an error in a cell is raised."""
     notebook = nbformat.read(path, as_version=4)
-    with tempfile.TemporaryDirectory() as folder:
-        resources = {"metadata": {"path": folder}}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / HERE.name
+        folder.mkdir()
+        shutil.copytree(HERE.parent / "sample_data", Path(name) / "sample_data")
+        resources = {"metadata": {"path": str(folder)}}
         NotebookClient(notebook, timeout=120, resources=resources, record_timing=False).execute()
     notebook.metadata.pop("widgets", None)
     notebook.metadata.language_info = {"name": "python"}

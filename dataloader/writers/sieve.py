@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from dataloader.guard import Lifeline
     from dataloader.writers.base import Writer
 
+BLOCK_ROWS = 4_096
+"""Where one row was refused there may be more: the rows after it go in blocks, so that little is sent again."""
+
 
 @dataclass(slots=True)
 class Sifted:
@@ -75,5 +78,9 @@ async def sift(  # noqa: PLR0917 - a writer and all that its write needs
 def _parts(part: _Part, at: int | None) -> list[_Part]:
     """What is written instead: before, at and after the row that the database named, or halves if it named none."""
     rows = part.batch.num_rows
-    cuts = [0, rows // 2, rows] if at is None or not 0 <= at < rows else sorted({0, at, at + 1, rows})
-    return [_Part(part.start + start, part.batch.slice(start, end - start)) for start, end in itertools.pairwise(cuts)]
+    cuts = [0, rows // 2, rows] if at is None or not 0 <= at < rows else [0, at, *range(at + 1, rows, BLOCK_ROWS), rows]
+    return [
+        _Part(part.start + start, part.batch.slice(start, end - start))
+        for start, end in itertools.pairwise(cuts)
+        if end > start
+    ]
