@@ -67,19 +67,28 @@ def _refuse_all(values: pa.Array, wanted: pa.DataType) -> pa.Array:
 def _cast_for(source: pa.DataType, column: ColumnPlan) -> Cast:
     offered = family(source) or ""
     wanted = "uuid" if column.target.kind == "uuid" else family(column.carrier) or ""
-    if source.equals(column.carrier) and wanted != "uuid" and column.target.kind != "datetime":
+    special = _special_cast(offered, source, column)
+    if special is not None:
+        return special
+    if source.equals(column.carrier) and wanted != "uuid":
         return _as_it_is
-    if offered == "uuid" and column.target.sql.upper() == "CHAR(32)":
-        return texts.uuid_to_hex
-    if offered == "list" and column.target.kind == "array":
-        return _array_cast(source, column.target)
-    if offered in {"timestamp", "string"} and column.zone is not None:
-        return zoned_cast(column.zone)
-    if offered == "string" and column.target.kind == "datetime" and wanted == "string":
-        return _canonical_moments(_check_years(column.target, _MOMENT))
     if column.is_lossy and (offered, wanted) in LOSSY:
         return LOSSY[offered, wanted]
     return EXACT.get((offered, wanted)) or _TEXTS.get((offered, wanted)) or arrow_cast
+
+
+def _special_cast(offered: str, source: pa.DataType, column: ColumnPlan) -> Cast | None:
+    """Casts that take more than the two types to choose."""
+    target = column.target
+    if offered == "uuid" and target.sql.upper() == "CHAR(32)":
+        return texts.uuid_to_hex
+    if offered == "list" and target.kind == "array":
+        return _array_cast(source, target)
+    if offered in {"timestamp", "string"} and column.zone is not None:
+        return zoned_cast(column.zone)
+    if offered == "string" and target.kind == "datetime" and pa.types.is_string(column.carrier):
+        return _canonical_moments(_check_years(target, _MOMENT))
+    return None
 
 
 def _as_it_is(values: pa.Array, _wanted: pa.DataType) -> pa.Array:
