@@ -2,7 +2,7 @@
 
     python benchmarks/checks.py [--rows 1000000] [--rounds 9]
 
-Two tables, both a heap without an index: `facts` of benchmarks/peers.py, whose columns have the types of the frame,
+Two tables, both a heap without an index: `facts` of benchmarks/facts.py, whose columns have the types of the frame,
 and `orders`, whose columns are narrower than the frame's, so that every value has to be looked at. The side without
 checks casts by Arrow's unsafe casts, looks at nothing, and does not go through the frame before it sends.
 """
@@ -23,7 +23,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import sqlalchemy as sa
-from peers import CREATE, Load, make_facts, show, take_turns
+from facts import CREATE, make_facts
+from rounds import Load, show, take_turns
 
 import dataloader as dl
 from dataloader import embedded

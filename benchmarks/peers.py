@@ -18,55 +18,17 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import adbc_driver_postgresql.dbapi
-import numpy as np
-import pandas as pd
 import pgpq
 import pyarrow as pa
 import sqlalchemy as sa
+from facts import CREATE, make_facts
+from rounds import Load, show, take_turns
 
 import dataloader as dl
 from dataloader import embedded
-
-CREATE = "CREATE TABLE facts (id bigint, customer int, amount float8, status text, created_at timestamptz)"
-Load = Callable[[], Awaitable[None]]
-
-
-def make_facts(rows: int) -> pd.DataFrame:
-    """The table that every figure is about: int64, int32, float64, a short string, timestamptz."""
-    random = np.random.default_rng(7)
-    status = np.array(["new", "paid", "packed", "shipped", "returned"])
-    start = np.datetime64("2024-01-01T00:00:00", "us")
-    return pd.DataFrame(
-        {
-            "id": np.arange(rows, dtype="int64"),
-            "customer": random.integers(0, 100_000, rows, dtype="int32"),
-            "amount": random.random(rows) * 1000,
-            "status": pd.Series(status[random.integers(0, len(status), rows)], dtype="str"),
-            "created_at": pd.Series(start + random.integers(0, 10**12, rows)).dt.tz_localize("UTC"),
-        }
-    )
-
-
-async def timed(load: Load) -> float:
-    before = time.perf_counter()
-    await load()
-    return time.perf_counter() - before
-
-
-async def take_turns(sides: dict[str, Load], reset: Load, rounds: int) -> dict[str, list[float]]:
-    """Run every side once as a warm-up, then `rounds` times in turn."""
-    figures: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(rounds + 1):
-        for name, side in sides.items():
-            await reset()
-            seconds = await timed(side)
-            if number:
-                figures[name].append(seconds)
-    return figures
 
 
 async def longest_block(load: Load) -> float:
@@ -97,16 +59,6 @@ async def measure_blocks(load: Load, reset: Load, seconds: float) -> str:
     idle = await longest_block(lambda: asyncio.sleep(seconds))
     loads = ", ".join(f"{block:.0f}" for block in blocks)
     return f"longest block of the loop in three loads: {loads} ms (goal: 100 ms); in an idle loop: {idle:.0f} ms"
-
-
-def show(title: str, rows: int, figures: dict[str, list[float]], goals: dict[str, float]) -> None:
-    print(f"\n{title}: {rows:,} rows, median of {len(figures['dataloader'])} rounds")
-    print(f"{'side':<28}{'seconds':>9}{'rows/s':>13}{'dataloader is':>15}{'goal':>8}")
-    for name, seconds in figures.items():
-        median = statistics.median(seconds)
-        ratio = statistics.median(other / own for other, own in zip(seconds, figures["dataloader"], strict=True))
-        goal = f"{goals[name]:g} x" if name in goals else ""
-        print(f"{name:<28}{median:>9.3f}{rows / median:>13,.0f}{ratio:>13.2f} x{goal:>8}")
 
 
 async def postgres(rows: int, rounds: int, folder: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
-from peers import Load, show, take_turns
+from rounds import Load, show, take_turns
 
 import dataloader as dl
 from dataloader import embedded
