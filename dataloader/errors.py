@@ -183,7 +183,9 @@ _SQLITE_HINTS = {
 }
 
 
-def translate(error: Exception, place: str, *, first_row: int = 0, in_doubt: bool = False) -> DataLoaderError:
+def translate(
+    error: Exception, place: str, *, first_row: int = 0, row: int | None = None, in_doubt: bool = False
+) -> DataLoaderError:
     """Turn a driver's error into ours.
 
     Parameters
@@ -194,6 +196,8 @@ def translate(error: Exception, place: str, *, first_row: int = 0, in_doubt: boo
         The database as it may be shown: without a password.
     first_row : int
         The position in the source of the first row that was sent.
+    row : int or None
+        The refused row's position in the source, if the error is known to be about one row.
     in_doubt : bool
         Whether the commit was under way: a lost connection then leaves its outcome unknown.
     """
@@ -202,8 +206,8 @@ def translate(error: Exception, place: str, *, first_row: int = 0, in_doubt: boo
     if login := _login_hint(sqlstate, text):
         return ConnectionLost(f"cannot log in to {place}: {text}", hint=login)
     if sqlstate is not None and not sqlstate.startswith(_LOST_STATES):
-        return _refused(error, sqlstate, text, place, first_row)
-    return _lost(error, sqlstate, text, place, in_doubt) or _refused_without_state(text, place)
+        return _refused(error, sqlstate, text, place, first_row, row)
+    return _lost(error, sqlstate, text, place, in_doubt) or _refused_without_state(error, text, place, row)
 
 
 def _login_hint(sqlstate: str | None, text: str) -> str | None:
@@ -229,15 +233,16 @@ def _lost(error: Exception, sqlstate: str | None, text: str, place: str, in_doub
     return None
 
 
-def _refused(error: Exception, sqlstate: str, text: str, place: str, first_row: int) -> WriteError:
-    row, column = _position(error, first_row)
-    where = "" if row is None else f"row {row}: "
-    where += "" if column is None else f"column {column!r}: "
+def _refused(  # noqa: PLR0917 - what the server said, and where that is about
+    error: Exception, sqlstate: str, text: str, place: str, first_row: int, row: int | None
+) -> WriteError:
+    named, column = _position(error, first_row)
+    row = named if row is None else row
     detail = _first(error, "detail")
     facts = f"{text} ({detail.rstrip('.')})" if detail else text
     hint = _HINTS.get(sqlstate) or _HINTS.get(sqlstate[:2]) or "See the cause for the server's own message."
     return WriteError(
-        f"{where}{place} refused it: {facts}",
+        f"{_where(row, column)}{place} refused it: {facts}",
         hint=f"{NOTHING_WRITTEN}. {hint}",
         sqlstate=sqlstate,
         row=row,
@@ -245,10 +250,17 @@ def _refused(error: Exception, sqlstate: str, text: str, place: str, first_row: 
     )
 
 
-def _refused_without_state(text: str, place: str) -> WriteError:
+def _refused_without_state(error: Exception, text: str, place: str, row: int | None) -> WriteError:
     hints = (hint for part, hint in _SQLITE_HINTS.items() if part in text)
     hint = next(hints, "See the cause for the database's own message.")
-    return WriteError(f"{place} refused it: {text}", hint=f"{NOTHING_WRITTEN}. {hint}")
+    refusal = _sqlite_refusal(error, text)
+    column = None if refusal is None else refusal.column
+    what = f"{_where(row, column)}{place} refused it: {text}"
+    return WriteError(what, hint=f"{NOTHING_WRITTEN}. {hint}", row=row, column=column)
+
+
+def _where(row: int | None, column: str | None) -> str:
+    return ("" if row is None else f"row {row}: ") + ("" if column is None else f"column {column!r}: ")
 
 
 def _position(error: Exception, first_row: int) -> tuple[int | None, str | None]:

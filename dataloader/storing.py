@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from dataloader import keys
 from dataloader.convert import Converted, shown_of
+from dataloader.errors import Refusal, refusal_of, translate
 from dataloader.inspection import key_violation
 from dataloader.violations import REASONS, Violation
 from dataloader.writers.sieve import sift
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from dataloader.errors import Refusal
     from dataloader.guard import Lifeline
     from dataloader.plan import ColumnPlan, LoadPlan
     from dataloader.rejects import Rejects
@@ -78,10 +78,30 @@ class Storing:
                 self._parents.append((tuple(known[name] for name in key.columns), key))
 
     async def store(self, chunk: Chunk, line: Lifeline) -> int:
-        """Write a chunk and return how many of its rows are in the table."""
-        if not self._plan.rejects:
-            stored = await self._writer.write(self._connection, chunk.encoded, line)
-            return chunk.rows if stored is None else stored
+        """Write a chunk and return how many of its rows are in the table.
+
+        Raises
+        ------
+        WriteError
+            Where the plan does not keep rejects: naming the first row that the database refuses.
+        """
+        return await (self._store_some(chunk, line) if self._plan.rejects else self._store_all(chunk, line))
+
+    async def _store_all(self, chunk: Chunk, line: Lifeline) -> int:
+        try:
+            async with self._connection.begin_nested():
+                stored = await self._writer.write(self._connection, chunk.encoded, line)
+        except Exception as error:
+            refusal = refusal_of(error)
+            if refusal is None or refusal.at is not None:
+                raise
+            batch = chunk.converted.batch
+            sifted = await sift(self._writer, self._connection, batch, chunk.encoded, line, most=0)
+            row = min((int(chunk.converted.rows[at]) for at in sifted.refused), default=None)
+            raise translate(error, self._plan.place, row=row) from error
+        return chunk.rows if stored is None else stored
+
+    async def _store_some(self, chunk: Chunk, line: Lifeline) -> int:
         converted, encoded = chunk.converted, chunk.encoded
         violations = list(converted.violations)
         orphans = await self._orphans(converted, violations)
