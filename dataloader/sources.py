@@ -131,8 +131,19 @@ def _joined(parts: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
     """One batch, or several where a column has more than 2 GB of text."""
     if len(parts) == 1:
         return parts
-    whole: list[pa.RecordBatch] = pa.Table.from_batches(parts).unify_dictionaries().combine_chunks().to_batches()
+    table = pa.Table.from_batches(parts)
+    try:
+        table = table.unify_dictionaries()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # of lists, or with a null among the values
+        table = pa.table([_decoded(column) for column in table.columns], names=table.column_names)
+    whole: list[pa.RecordBatch] = table.combine_chunks().to_batches()
     return whole
+
+
+def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if not pa.types.is_dictionary(column.type):
+        return column
+    return pa.chunked_array([chunk.dictionary.take(chunk.indices) for chunk in column.chunks], column.type.value_type)
 
 
 def cut_all(batches: Iterable[pa.RecordBatch], chunk_rows: int) -> Iterator[pa.RecordBatch]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,9 +26,16 @@ def unwrapped(values: pa.Array) -> pa.Array:
     return values if unwrap is None else unwrap(values)
 
 
+def _without_runs(values: pa.Array) -> pa.Array:
+    """Arrow decodes runs of plain types only, but it can say which run a value is in."""
+    runs = pa.array(np.arange(len(values.values)))
+    which = pa.RunEndEncodedArray.from_arrays(values.run_ends, runs).slice(values.offset, len(values))
+    return values.values.take(pc.run_end_decode(which))
+
+
 _WRAPPED: tuple[tuple[Callable[[pa.DataType], bool], Steps], ...] = (
     (pa.types.is_dictionary, lambda values: unwrapped(values.dictionary).take(values.indices)),
-    (pa.types.is_run_end_encoded, lambda values: unwrapped(pc.run_end_decode(values))),
+    (pa.types.is_run_end_encoded, lambda values: unwrapped(_without_runs(values))),
     (lambda kind: isinstance(kind, pa.JsonType), lambda values: unwrapped(values.storage)),
     (lambda kind: isinstance(kind, pa.Bool8Type), lambda values: values.storage.cast(pa.bool_())),
     (pa.types.is_string_view, lambda values: values.cast(pa.string())),

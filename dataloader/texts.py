@@ -49,16 +49,23 @@ def to_text(values: pa.Array, target: ColumnType | None = None) -> pa.Array:
 
 
 def _years(values: pa.Array) -> pa.Array:
-    """Arrow counts a year 0 and writes the ones before it with a sign; PostgreSQL knows BC."""
+    """Arrow counts a year 0, signs the years before it, and gives up after 32767; PostgreSQL knows BC and goes on."""
     texts = values.cast(pa.string())
-    before = pc.fill_null(pc.or_(pc.starts_with(texts, "-"), pc.starts_with(texts, "0000-")), False)
-    if not pc.any(before).as_py():
+    odd = pc.match_substring_regex(texts, "^(-|0000-|<)")
+    if not pc.any(odd).as_py():
         return texts
-    return pa.array([_before_christ(text) for text in texts.to_pylist()], pa.string())
+    unit = "D" if pa.types.is_date(values.type) else values.type.unit
+    counts = values.cast(pa.int32() if unit == "D" else pa.int64()).to_pylist()
+    spelled = zip(texts.to_pylist(), counts, odd.to_pylist(), strict=True)
+    return pa.array([_spelled(count, unit) if is_odd else text for text, count, is_odd in spelled], pa.string())
 
 
-def _before_christ(text: str | None) -> str | None:
-    if text is None or not text.startswith(("-", "0000-")):
+def _spelled(count: int, unit: str) -> str:
+    return _before_christ(str(np.datetime64(count, unit)).replace("T", " "))
+
+
+def _before_christ(text: str) -> str:
+    if not text.startswith(("-", "0000-")):
         return text
     year, rest = re.match(r"(-?\d+)(.*)", text).groups()  # type: ignore[union-attr]  # Arrow wrote it
     return f"{1 - int(year):04d}{rest} BC"
@@ -122,7 +129,7 @@ def check_json(texts: pa.Array) -> pa.Array:
 
 def _is_not_json(text: str) -> bool:
     try:
-        json.loads(text, parse_constant=_no_constant)
+        json.loads(text, parse_constant=_no_constant, parse_int=str, parse_float=str)
     except ValueError:
         return True
     except RecursionError:  # deeper than Python goes: the server decides
@@ -241,25 +248,24 @@ def list_to_array(
     """Lists become PostgreSQL's array literals; `elements` makes the texts of all elements at once."""
 
     def cast(values: pa.Array, _carrier: pa.DataType) -> pa.Array:
-        lists = values.cast(pa.large_list(values.type.value_type))
-        lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
-        texts = _elements_of(lists, lengths, elements).to_pylist()
+        lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy()
+        texts = _elements_of(values, lengths, elements).to_pylist()
         literals = [
             f"{{{','.join(map(quote, texts[end - length : end]))}}}" if present else None
-            for length, end, present in zip(lengths, lengths.cumsum(), lists.is_valid().to_pylist(), strict=True)
+            for length, end, present in zip(lengths, lengths.cumsum(), values.is_valid().to_pylist(), strict=True)
         ]
         return pa.array(literals, pa.string())
 
     return cast
 
 
-def _elements_of(lists: pa.Array, lengths: np.ndarray, elements: Callable[[pa.Array], pa.Array]) -> pa.Array:
+def _elements_of(values: pa.Array, lengths: np.ndarray, elements: Callable[[pa.Array], pa.Array]) -> pa.Array:
     """The texts of the elements; a list with a bad element is bad."""
     try:
-        return elements(lists.flatten())
+        return elements(pc.list_flatten(values))
     except Unfit as unfit:
-        owners = np.repeat(np.arange(len(lists)), lengths)
-        bad = np.zeros(len(lists), bool)
+        owners = np.repeat(np.arange(len(values)), lengths)
+        bad = np.zeros(len(values), bool)
         bad[owners[pc.fill_null(unfit.bad, False).to_numpy(zero_copy_only=False)]] = True
         raise Unfit(unfit.reason, pa.array(bad), f"an element: {unfit.problem}") from unfit
 

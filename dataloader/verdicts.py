@@ -59,7 +59,8 @@ def _is_storable(source: pa.DataType, target: ColumnType) -> bool:
     if target.kind == "array" and family(source) == "list":
         assert target.element is not None
         element = plain(source.value_type)
-        return element.equals(source) or cell(element, target.element).verdict in {"exact", "checked"}
+        inner = target if family(element) == "list" else target.element
+        return cell(element, inner).verdict in {"exact", "checked"}
     precision, scale = target.precision or 0, target.scale or 0
     return precision <= DECIMAL256_DIGITS and 0 <= scale <= max(precision, 0)
 
