@@ -298,6 +298,12 @@ def _must_equal(back: pa.Array, values: pa.Array, reason: str) -> None:
 
 
 def _finer_unit(values: pa.Array, carrier: pa.DataType) -> None:
+    finer_by = _UNITS.index(carrier.unit) - _UNITS.index(values.type.unit)
+    if finer_by > 0:
+        limit = (2**63 - 1) // 1000**finer_by
+        counts = values.cast(pa.int64())
+        refuse("range", pc.or_(pc.greater(counts, limit), pc.less(counts, -limit)))
+        return
     coarse = values.cast(carrier, safe=False)
     _must_equal(coarse.cast(values.type, safe=False), values, "nanoseconds")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import decimal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from dataloader.casts import NUMBER_TEXT
 from dataloader.infer import MixedType, mixed_parts, one_line
 from dataloader.plan import ColumnPlan
-from dataloader.steps import Steps, steps_for, unwrapped
+from dataloader.steps import Steps, element_carrier, steps_for, unwrapped
 from dataloader.types import family
 from dataloader.violations import REASONS, Unfit, Violation, shown
 
@@ -173,6 +173,10 @@ def _sift(steps: Steps, values: pa.Array, start: int, found: list[Fault], defaul
 
 def _default_reason(source: pa.DataType, column: ColumnPlan) -> Callable[[pa.Array], str]:
     """The reason of a refusal that Arrow raised: for text by what it looks like, else by the types."""
+    if family(source) == "list" and column.target.element is not None:
+        element = replace(column, target=column.target.element, carrier=element_carrier(source, column.target))
+        inner = _default_reason(unwrapped(pa.nulls(0, source.value_type)).type, element)
+        return lambda value: inner(unwrapped(pc.list_flatten(value)))
     offered, wanted = family(source) or "", family(column.carrier)
 
     def reason(value: pa.Array) -> str:

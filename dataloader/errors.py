@@ -297,7 +297,8 @@ class Refusal:
     at: int | None
 
 
-_ROW_STATES = ("22", "23", "21", "44", "P0001")
+_NOT_ABOUT_A_ROW = ("08", "0A", "25", "28", "2D", "3D", "3F", "40", "42", "53", "55", "57", "58", "F0", "HV", "XX")
+"""Classes of SQLSTATE: the connection, rights, names, resources. Triggers may raise any other."""
 _REASONS = {"23505": "unique", "23503": "foreign_key", "23514": "check", "23502": "null"}
 _SQLITE_REASONS = {"UNIQUE": "unique", "FOREIGN KEY": "foreign_key", "CHECK": "check", "NOT NULL": "null"}
 _SQLITE_FAILED = re.compile(r"^(UNIQUE|FOREIGN KEY|CHECK|NOT NULL) constraint failed(?:: (.*))?$")
@@ -309,7 +310,8 @@ def refusal_of(error: Exception) -> Refusal | None:
     text = _message(error)
     if sqlstate is None:
         return _sqlite_refusal(error, text)
-    if not sqlstate.startswith(_ROW_STATES) and "violates row-level security" not in text:
+    reads_text = sqlstate == "42601"  # tsquery and others call what they cannot read a syntax error
+    if sqlstate.startswith(_NOT_ABOUT_A_ROW) and not reads_text and "violates row-level security" not in text:
         return None
     at, column = _position(error, 0)
     detail = _first(error, "detail") or ""
@@ -326,7 +328,7 @@ def _sqlite_refusal(error: Exception, text: str) -> Refusal | None:
     if failed is None:
         return Refusal("refused", None, "the table", text, None)
     kind, what = failed.groups()
-    is_columns = kind in {"UNIQUE", "NOT NULL"} and what is not None
+    is_columns = kind in {"UNIQUE", "NOT NULL"} and what is not None and not what.startswith("index ")
     columns = ", ".join(name.rpartition(".")[2] for name in what.split(", ")) if is_columns else None
     return Refusal(_SQLITE_REASONS[kind], columns, f"{kind} {what or ''}".strip(), text, None)
 

@@ -28,12 +28,20 @@ DECIMAL_ROOM = (15, 38)
 _TIMES = {"datetime", "Timestamp"}
 _JSON_KINDS = {"dict", "list", "NoneType", "NAType", "float"}
 """Kinds of a column of dicts; a float can only be NaN, for a missing one."""
-_STRANGERS = (
-    ({"date"}, _TIMES),
-    ({"bytes", "bytearray"}, {"str"}),
-    ({"timedelta", "Timedelta"}, {"int"}),
-)
-"""Kinds of which Arrow would turn one into the other."""
+_GROUPS = {
+    **dict.fromkeys(("int", "float", "Decimal"), "number"),
+    **dict.fromkeys((f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)), "number"),
+    **dict.fromkeys(("float16", "float32", "float64", "longdouble"), "number"),
+    **dict.fromkeys(("bool", "bool_"), "boolean"),
+    **dict.fromkeys(("str", "str_"), "text"),
+    **dict.fromkeys(("bytes", "bytearray", "memoryview", "bytes_"), "bytes"),
+    **dict.fromkeys(("datetime", "Timestamp", "datetime64"), "time"),
+    **dict.fromkeys(("timedelta", "Timedelta", "timedelta64"), "duration"),
+    **dict.fromkeys(("dict", "list", "tuple", "ndarray", "set", "frozenset"), "nested"),
+}
+"""Kinds that one Arrow type holds. Arrow turns others into each other: an int among dates becomes a day of 1970, a
+date and time among dates loses its time, a text among bytes is encoded, a bool among floats is 1."""
+_MISSING = {"NoneType", "NAType", "NaTType"}
 
 
 class MixedType(pa.ExtensionType):  # type: ignore[misc]  # pyarrow carries no types
@@ -45,6 +53,9 @@ class MixedType(pa.ExtensionType):  # type: ignore[misc]  # pyarrow carries no t
         super().__init__(
             pa.struct([("value", stored), ("stranger", pa.string()), ("reason", pa.string())]), "dataloader.mixed"
         )
+
+    def __hash__(self) -> int:
+        return hash((type(self), str(self.value_type)))
 
     def __arrow_ext_serialize__(self) -> bytes:
         return b""
@@ -154,8 +165,7 @@ def _most_together(values: Any, kinds: list[str | None]) -> set[str]:
 
 
 def _printable(value: object) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    return text.encode(errors="backslashreplace").decode()
+    return str(value).encode(errors="backslashreplace").decode()
 
 
 def array_of(values: Any) -> pa.Array:
@@ -168,20 +178,26 @@ def array_of(values: Any) -> pa.Array:
         return pa.array(values, type=_with_nanoseconds(pa.array(values, from_pandas=True).type), from_pandas=True)
     if "dict" in kinds and kinds <= _JSON_KINDS:
         return _as_json(values)
-    array = _with_room(pa.array(_wide_integers(values, kinds), from_pandas=True))
+    array = _with_room(pa.array(_wide_integers(_own_numbers(values, kinds), kinds), from_pandas=True))
     return _as_json(values) if "list" in kinds and "struct" in str(array.type) else array
 
 
 def _check_together(kinds: set[str], values: Any) -> None:
-    for some, others in _STRANGERS:
-        if kinds & some and kinds & others:
-            raise TypeError(f"there are both {min(kinds & some)} and {min(kinds & others)}")
+    groups = {_GROUPS.get(kind, kind): kind for kind in kinds - _MISSING}
+    if len(groups) > 1 and kinds & {"float", "float64"} and all(map(_is_missing, filter(_is_float, values))):
+        groups.pop("number") if groups["number"].startswith("float") else None
+    if len(groups) > 1:
+        raise TypeError(f"there are both {' and '.join(sorted(groups.values())[:2])}")
     if "time" in kinds and any(isinstance(one, datetime.time) and one.tzinfo is not None for one in values):
         raise TypeError("a time of day with a zone depends on the date")
     if kinds & _TIMES:
         zones = {one.tzinfo is None for one in values if isinstance(one, datetime.datetime) and not _is_nat(one)}
         if len(zones) > 1:
             raise TypeError("some times have a zone and some have none")
+
+
+def _is_float(value: object) -> bool:
+    return isinstance(value, float)
 
 
 def _as_json(values: Any) -> pa.Array:
@@ -219,6 +235,14 @@ def _nanoseconds(value: Any) -> int:
 
 def _with_nanoseconds(kind: pa.DataType) -> pa.DataType:
     return pa.timestamp("ns", kind.tz) if pa.types.is_timestamp(kind) else pa.duration("ns")
+
+
+def _own_numbers(values: Sequence[Any], kinds: set[str]) -> Sequence[Any]:
+    """NumPy's numbers as Python's where kinds differ: Arrow rounds them to each other without a check."""
+    numbers = [kind for kind in kinds if _GROUPS.get(kind) == "number"]
+    if len(numbers) < 2 or all(kind in {"int", "float", "Decimal"} for kind in numbers):
+        return values
+    return [value.item() if hasattr(value, "item") else value for value in values]
 
 
 def _wide_integers(values: Sequence[Any], kinds: set[str]) -> Sequence[Any]:

@@ -66,6 +66,8 @@ class Keys:
 def _comparable(values: pa.Array, column: ColumnPlan) -> pa.Array:
     """The text of a value, the same for values that the database finds equal."""
     texts = to_text(values, column.target)
+    if column.target.kind == "numeric":
+        return pc.replace_substring_regex(texts, r"(\.\d*?[1-9])0+$|\.0+$", r"\1")
     return pc.utf8_rtrim(texts, " ") if column.target.kind == "bpchar" else texts
 
 

@@ -91,7 +91,7 @@ class Rejects:
             return 0
         self.findings.add(violations)
         by_row = {row: list(group) for row, group in itertools.groupby(sorted(violations, key=_row_of), key=_row_of)}
-        kept = batch.take(pa.array([row - first_row for row in by_row], pa.int64()))
+        kept = _taken(batch, [row - first_row for row in by_row])
         reasons = [_joined(group) for group in by_row.values()]
         columns = [
             pa.array(list(by_row), pa.int64()),
@@ -150,6 +150,15 @@ def check_suffix(path: str | os.PathLike[str]) -> str:
 
 def _row_of(violation: Violation) -> int:
     return violation.row
+
+
+def _taken(batch: pa.RecordBatch, offsets: list[int]) -> pa.RecordBatch:
+    """Rows by their offsets; Arrow takes from most types, and every type can be cut and put together."""
+    try:
+        return batch.take(pa.array(offsets, pa.int64()))
+    except pa.ArrowNotImplementedError:
+        rows = pa.Table.from_batches([batch.slice(offset, 1) for offset in offsets])
+        return rows.combine_chunks().to_batches()[0]
 
 
 def _joined(violations: list[Violation]) -> tuple[str | None, str, str]:

@@ -122,10 +122,15 @@ def _array_cast(source: pa.DataType, target: ColumnType) -> Cast:
     if family(element) == "list":
         return texts.list_to_array(lambda values: _array_cast(element, target)(values, pa.string()), texts.bare)
     assert target.element is not None
-    wanted = carrier(target.element, element) or pa.string()
-    column = ColumnPlan("element", element, target.element, wanted, True, "checked")
+    column = ColumnPlan("element", element, target.element, element_carrier(source, target), True, "checked")
     convert = steps_for(unwrapped(pa.nulls(0, element)).type, column)
     return texts.list_to_array(lambda values: texts.to_text(convert(unwrapped(values)), target.element), texts.quoted)
+
+
+def element_carrier(source: pa.DataType, target: ColumnType) -> pa.DataType:
+    """The Arrow type that carries the elements of lists into an array."""
+    assert target.element is not None
+    return carrier(target.element, plain(source.value_type)) or pa.string()
 
 
 def zoned_cast(zone: str) -> Cast:
@@ -168,17 +173,8 @@ def _canonical_moments(check: Steps) -> Cast:
 def _checks(source: pa.DataType, column: ColumnPlan) -> Iterator[Steps]:
     """What the carrier holds and the column does not."""
     target, wanted = column.target, column.carrier
-    is_text = family(source) in {"string", "list", "nested"} and pa.types.is_string(wanted)
-    if is_text and not target.keeps_nul:
-        yield texts.check_nul
-    if target.length is not None:
-        yield texts.check_characters(target.length)
-    if target.labels:
-        yield texts.check_labels(target.labels)
-    if target.kind in {"json", "jsonb"} and family(source) == "string":
-        yield texts.check_json
-    if target.kind == "jsonb" and is_text:
-        yield texts.check_jsonb
+    if pa.types.is_string(wanted):
+        yield from _checks_of_text(source, target)
     if family(source) == "string":
         yield from _checks_of_server_read_text(target)
     if target.kind == "money":
@@ -187,6 +183,22 @@ def _checks(source: pa.DataType, column: ColumnPlan) -> Iterator[Steps]:
         yield texts.check_not_nan
     if pa.types.is_date(wanted) or pa.types.is_timestamp(wanted):
         yield _check_years(target, wanted)
+
+
+def _checks_of_text(source: pa.DataType, target: ColumnType) -> Iterator[Steps]:
+    is_free = family(source) in {"string", "list", "nested"}
+    if is_free and not target.keeps_nul:
+        yield texts.check_nul
+    if target.length is not None:
+        yield texts.check_characters(target.length)
+    if target.labels:
+        yield texts.check_labels(target.labels)
+    if target.kind in {"json", "jsonb"} and family(source) == "string":
+        yield texts.check_json
+    if target.kind == "jsonb" and is_free:
+        yield texts.check_jsonb
+    if target.kind == "json" and target.dialect == "sqlite":
+        yield texts.check_numbers_in_json
 
 
 def _checks_of_server_read_text(target: ColumnType) -> Iterator[Steps]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import decimal
 import json
 import re
+import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dataloader.casts import FINER_THAN_MICROSECONDS, refuse, shows
+from dataloader.casts import FINER_THAN_MICROSECONDS, NUMBER_TEXT, refuse, shows
 from dataloader.infer import to_json
 from dataloader.types import ColumnType
 from dataloader.violations import Unfit
@@ -34,7 +35,8 @@ def to_text(values: pa.Array, target: ColumnType | None = None) -> pa.Array:
     """The values as text that the databases read; a moment as UTC, twenty times faster than through its zone."""
     kind = values.type
     if target is not None and target.kind == "uuid":
-        return _mapped(values, bytes.hex)
+        # In full: SQLite would take 32 digits for a number.
+        return _mapped(values, lambda one: str(uuid.UUID(bytes=one)))
     if pa.types.is_timestamp(kind) and kind.tz is not None:
         return pc.binary_join_element_wise(_years(values.cast(pa.timestamp(kind.unit))), "+00:00", "")
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
@@ -61,7 +63,7 @@ def _years(values: pa.Array) -> pa.Array:
 
 
 def _spelled(count: int, unit: str) -> str:
-    return _before_christ(str(np.datetime64(count, unit)).replace("T", " "))
+    return _before_christ(str(np.int64(count).astype(f"datetime64[{unit}]")).replace("T", " "))
 
 
 def _before_christ(text: str) -> str:
@@ -155,6 +157,20 @@ def _has_half_characters(text: str) -> bool:
         return False
     shown = json.dumps(json.loads(text), ensure_ascii=False)
     return any("\ud800" <= character <= "\udfff" for character in shown)
+
+
+def check_numbers_in_json(texts: pa.Array) -> pa.Array:
+    """SQLite's JSON columns have the affinity NUMERIC: a document that is a number is stored as an int64 or float64."""
+    if pc.any(pc.match_substring_regex(texts, NUMBER_TEXT)).as_py():
+        refuse("digits", _mask(texts, _is_a_long_number))
+    return texts
+
+
+def _is_a_long_number(text: str) -> bool:
+    if re.match(NUMBER_TEXT, text) is None:
+        return False
+    is_integer = text.strip().lstrip("+-").isdecimal()
+    return not -(2**63) <= int(text) < 2**63 if is_integer else _has_more_digits(text)
 
 
 def check_labels(labels: Iterable[str]) -> Callable[[pa.Array], pa.Array]:
