@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dataloader.casts import NUMBER_TEXT
-from dataloader.infer import MixedType, mixed_parts, one_line
+from dataloader.infer import MixedType, mixed_objects, mixed_parts, one_line, strangers
 from dataloader.plan import ColumnPlan
 from dataloader.steps import Steps, element_carrier, steps_for, unwrapped
 from dataloader.types import family
-from dataloader.violations import REASONS, Unfit, Violation, shown
+from dataloader.violations import REASONS, Unfit, Violation, cut, shown
 
 _REFUSALS = (pa.ArrowException, ValueError, TypeError, KeyError, OverflowError, decimal.InvalidOperation)
 """What a cast raises for a value that does not fit; Arrow's own errors and Python's."""
@@ -97,8 +97,7 @@ def shown_of(values: pa.Array, offset: int) -> str:
     """The repr of one value of a source's column."""
     one = values.slice(offset, 1)
     if isinstance(one.type, MixedType):
-        fitting, strangers, _ = mixed_parts(one)
-        one = fitting if strangers[0].as_py() is None else strangers
+        return cut(repr(mixed_objects(one)[0]))
     return shown(unwrapped(one)[0])
 
 
@@ -111,35 +110,41 @@ class ColumnConverter:
 
     def __call__(self, values: pa.Array) -> tuple[pa.Array, list[Fault]]:
         """The carrier's array, NULL where a value is refused, and the refusals."""
-        faults: list[Fault] = []
-        if isinstance(values.type, MixedType):
-            values = _without_strangers(values, faults)
-        values = unwrapped(values)
-        if values.null_count and not self.column.nullable:
+        converted, faults = self._mixed(values) if isinstance(values.type, MixedType) else self._plain(values)
+        if converted.null_count and not self.column.nullable:
             known = {fault.offset for fault in faults}
-            nulls = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False)).tolist()
+            nulls = np.flatnonzero(converted.is_null().to_numpy(zero_copy_only=False)).tolist()
             faults += [Fault(offset, "null", REASONS["null"][0]) for offset in nulls if offset not in known]
+        return converted, faults
+
+    def _mixed(self, values: pa.Array) -> tuple[pa.Array, list[Fault]]:
+        """Each value is judged by its own kind, whatever stands around it."""
+        faults = [
+            Fault(offset, reason, REASONS[reason][0])
+            for offset, reason in enumerate(strangers(values)[1])
+            if reason is not None
+        ]
+        arrays = []
+        for part in mixed_parts(values):
+            converted, found = self._plain(part)
+            arrays.append(converted)
+            faults += found
+        return pc.coalesce(*arrays), faults
+
+    def _plain(self, values: pa.Array) -> tuple[pa.Array, list[Fault]]:
+        values = unwrapped(values)
         steps = self._steps_for(values.type)
         try:
-            return steps(values), faults
+            return steps(values), []
         except (Unfit, *_REFUSALS):
             found: list[Fault] = []
             _sift(steps, values, 0, found, _default_reason(values.type, self.column))
-            kept = _without(values, [fault.offset for fault in found])
-            return steps(kept), faults + found
+            return steps(_without(values, [fault.offset for fault in found])), found
 
     def _steps_for(self, source: pa.DataType) -> Steps:
         if source not in self._steps:
             self._steps[source] = steps_for(source, self.column)
         return self._steps[source]
-
-
-def _without_strangers(values: pa.Array, faults: list[Fault]) -> pa.Array:
-    fitting, strangers, reasons = mixed_parts(values)
-    for offset in np.flatnonzero(strangers.is_valid().to_numpy(zero_copy_only=False)).tolist():
-        reason = reasons[offset].as_py()
-        faults.append(Fault(offset, reason, REASONS[reason][0]))
-    return fitting
 
 
 def _without(values: pa.Array, offsets: Sequence[int]) -> pa.Array:

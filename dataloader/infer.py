@@ -12,7 +12,7 @@ import json
 import math
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -45,33 +45,48 @@ _MISSING = {"NoneType", "NAType", "NaTType"}
 
 
 class MixedType(pa.ExtensionType):  # type: ignore[misc]  # pyarrow carries no types
-    """Objects of which most have one type: those values, and the others as text with the reason of their refusal."""
+    """Objects of several kinds: an array for each kind, null where a row is of another, the most frequent first.
 
-    def __init__(self, value_type: pa.DataType) -> None:
-        self.value_type = value_type
-        stored = getattr(value_type, "storage_type", value_type)
-        super().__init__(
-            pa.struct([("value", stored), ("stranger", pa.string()), ("reason", pa.string())]), "dataloader.mixed"
-        )
+    What no Arrow type holds is kept as text, with the reason of its refusal.
+    """
+
+    def __init__(self, kinds: tuple[pa.DataType, ...]) -> None:
+        self.kinds = kinds
+        stored = [getattr(kind, "storage_type", kind) for kind in kinds]
+        fields = [(str(position), kind) for position, kind in enumerate(stored)]
+        super().__init__(pa.struct([*fields, ("stranger", pa.binary()), ("reason", pa.string())]), "dataloader.mixed")
 
     def __hash__(self) -> int:
-        return hash((type(self), str(self.value_type)))
+        return hash((type(self), str(self.kinds)))
 
     def __arrow_ext_serialize__(self) -> bytes:
         return b""
 
     @classmethod
     def __arrow_ext_deserialize__(cls, storage_type: pa.DataType, _serialized: bytes) -> MixedType:
-        return cls(storage_type.field(0).type)
+        return cls(tuple(field.type for field in storage_type)[:-2])
 
 
-def mixed_parts(values: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:
-    """The values of a MixedType's array, the texts of its strangers, and their reasons."""
-    kind = values.type.value_type
-    fitting, strangers, reasons = (pc.struct_field(values.storage, [position]) for position in range(3))
-    if isinstance(kind, pa.BaseExtensionType):
-        fitting = pa.ExtensionArray.from_storage(kind, fitting)
-    return fitting, strangers, reasons
+def mixed_parts(values: pa.Array) -> list[pa.Array]:
+    """The arrays of a MixedType, one for each kind."""
+    parts = [pc.struct_field(values.storage, [position]) for position in range(len(values.type.kinds))]
+    return [
+        pa.ExtensionArray.from_storage(kind, part) if isinstance(kind, pa.BaseExtensionType) else part
+        for kind, part in zip(values.type.kinds, parts, strict=True)
+    ]
+
+
+def strangers(values: pa.Array) -> tuple[list[str | None], list[str | None]]:
+    """What no Arrow type holds, as text, and the reason of its refusal."""
+    texts = pc.struct_field(values.storage, ["stranger"]).to_pylist()
+    decoded = [None if text is None else text.decode(errors="surrogatepass") for text in texts]
+    return decoded, pc.struct_field(values.storage, ["reason"]).to_pylist()
+
+
+def mixed_objects(values: pa.Array) -> list[Any]:
+    """The objects as they came."""
+    columns = [*(part.to_pylist() for part in mixed_parts(values)), strangers(values)[0]]
+    return [next((one for one in row if one is not None), None) for row in zip(*columns, strict=True)]
 
 
 def inferred(name: str, values: Any) -> pa.Array:
@@ -98,22 +113,49 @@ def inferred(name: str, values: Any) -> pa.Array:
 
 
 def mixed_array(values: Any) -> pa.Array:
-    """Infer the type of most of the values; those of another kind are kept apart in a MixedType."""
+    """Infer the type; values that do not go together are told apart by kind, in a MixedType."""
     try:
         return array_of(values)
     except REFUSALS:
         kinds = [_kind(value) for value in values]
-        kept = _most_together(values, kinds)
-        if not kept:
+        parts, lost = _apart(values, kinds)
+        if not parts:
             raise
-    fitting = array_of([value if kind in kept else None for value, kind in zip(values, kinds, strict=True)])
-    strange = [kind is not None and kind not in kept for kind in kinds]
-    texts = [_printable(value) if odd else None for value, odd in zip(values, strange, strict=True)]
-    reasons = [_STRANGE.get(kind or "", "type") if odd else None for kind, odd in zip(kinds, strange, strict=True)]
-    mixed = MixedType(fitting.type)
-    stored = fitting.storage if isinstance(fitting.type, pa.BaseExtensionType) else fitting
-    parts = [stored, pa.array(texts, pa.string()), pa.array(reasons, pa.string())]
-    return pa.ExtensionArray.from_storage(mixed, pa.StructArray.from_arrays(parts, fields=list(mixed.storage_type)))
+    texts = [
+        str(value).encode(errors="surrogatepass") if kind in lost else None for value, kind in _pairs(values, kinds)
+    ]
+    reasons = [_STRANGE.get(kind or "", "type") if kind in lost else None for kind in kinds]
+    mixed = MixedType(tuple(part.type for part in parts))
+    stored = [part.storage if isinstance(part.type, pa.BaseExtensionType) else part for part in parts]
+    arrays = [*stored, pa.array(texts, pa.binary()), pa.array(reasons, pa.string())]
+    return pa.ExtensionArray.from_storage(mixed, pa.StructArray.from_arrays(arrays, fields=list(mixed.storage_type)))
+
+
+def _pairs(values: Any, kinds: list[str | None]) -> Iterator[tuple[Any, str | None]]:
+    return zip(values, kinds, strict=True)
+
+
+def _apart(values: Any, kinds: list[str | None]) -> tuple[list[pa.Array], set[str]]:
+    """An array for each group of kinds that go together, most frequent first, and the kinds that no type holds."""
+    waiting = [kind for kind, _ in Counter(kind for kind in kinds if kind is not None).most_common()]
+    parts: list[pa.Array] = []
+    lost: set[str] = set()
+    while waiting:
+        together: set[str] = set()
+        array = None
+        for kind in waiting:
+            try:
+                array = array_of([value if one in together | {kind} else None for value, one in _pairs(values, kinds)])
+            except REFUSALS:
+                continue
+            together.add(kind)
+        if array is None:
+            lost.update(waiting)
+            return parts, lost
+        whole = array_of([value if one in together else None for value, one in _pairs(values, kinds)])
+        parts.append(whole)
+        waiting = [kind for kind in waiting if kind not in together]
+    return parts, lost
 
 
 _STRANGE = {"text that is not Unicode": "encoding", "NaN in a dict or list": "nan"}
@@ -149,23 +191,6 @@ def _is_json(value: object) -> bool:
     except (ValueError, TypeError):
         return False
     return True
-
-
-def _most_together(values: Any, kinds: list[str | None]) -> set[str]:
-    """The most frequent kind, and every other that goes with those before it."""
-    kept: set[str] = set()
-    for kind, _ in Counter(kind for kind in kinds if kind is not None).most_common():
-        wanted = kept | {kind}
-        try:
-            array_of([value for value, one in zip(values, kinds, strict=True) if one in wanted])
-        except REFUSALS:
-            continue
-        kept = wanted
-    return kept
-
-
-def _printable(value: object) -> str:
-    return str(value).encode(errors="backslashreplace").decode()
 
 
 def array_of(values: Any) -> pa.Array:

@@ -71,7 +71,7 @@ class Inspection:
             self._unique += [Seen(_named(key, known)) for key in found if set(key) <= set(known)]
         if foreign_keys and table_is_there:
             for key in await keys.foreign_keys(connection, self.plan.table.name):
-                if set(key.columns) <= set(known):
+                if set(key.columns) <= set(known) and key.parent != self.plan.table.name:
                     self._foreign.append((_named(key.columns, known), key))
 
     async def add(self, connection: AsyncConnection, converted: Converted, read: int) -> None:

@@ -66,7 +66,7 @@ class Keys:
 def _comparable(values: pa.Array, column: ColumnPlan) -> pa.Array:
     """The text of a value, the same for values that the database finds equal."""
     texts = to_text(values, column.target)
-    if column.target.kind == "numeric":
+    if column.target.kind in {"numeric", "number"}:
         return pc.replace_substring_regex(texts, r"(\.\d*?[1-9])0+$|\.0+$", r"\1")
     return pc.utf8_rtrim(texts, " ") if column.target.kind == "bpchar" else texts
 
@@ -92,12 +92,12 @@ def _is_partial(index: Any) -> bool:
 
 
 async def foreign_keys(connection: AsyncConnection, name: TableName) -> list[ForeignKey]:
-    """The table's foreign keys, but for those to itself, whose parents may be in the same load."""
+    """The table's foreign keys, also those to itself."""
     options = {"postgresql_ignore_search_path": True} if connection.dialect.name == "postgresql" else {}
 
     def inspect(plain: sa.Connection) -> list[ForeignKey]:
         found = sa.inspect(plain).get_foreign_keys(name.name, schema=name.schema, **options)
-        keys = [
+        return [
             ForeignKey(
                 tuple(one["constrained_columns"]),
                 TableName(one["referred_schema"] or name.schema, one["referred_table"]),
@@ -105,16 +105,39 @@ async def foreign_keys(connection: AsyncConnection, name: TableName) -> list[For
             )
             for one in found
         ]
-        return [key for key in keys if key.parent != name]
 
     return await connection.run_sync(inspect)
 
 
+async def check_at_once(connection: AsyncConnection, table: TableName) -> None:
+    """Have PostgreSQL check keys at every statement that it would check at the commit.
+
+    What may depend on later rows stays deferred: foreign keys to the table itself, and constraint triggers.
+    """
+    name = _quoted(connection, table)
+    found = await connection.execute(_DEFERRED, {"name": name})
+    names = [constraint for (constraint,) in found]
+    if names:
+        await connection.exec_driver_sql(f"SET CONSTRAINTS {', '.join(names)} IMMEDIATE")
+
+
+_DEFERRED = sa.text("""
+SELECT pg_catalog.format('%I.%I', n.nspname, c.conname)
+FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace
+WHERE c.conrelid = CAST(CAST(:name AS text) AS regclass) AND c.condeferrable
+  AND (c.contype IN ('p', 'u', 'x') OR c.contype = 'f' AND c.confrelid <> c.conrelid)
+""")
+
+
+def _quoted(connection: AsyncConnection, table: TableName) -> str:
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    return ".".join(quote(part) for part in (table.schema, table.name) if part is not None)
+
+
 async def may_read(connection: AsyncConnection, table: TableName) -> bool:
     """Whether this role may ask PostgreSQL for the rows of `table`."""
-    quote = connection.dialect.identifier_preparer.quote_identifier
-    name = ".".join(quote(part) for part in (table.schema, table.name) if part is not None)
-    return bool(await connection.scalar(sa.select(sa.func.has_table_privilege(name, "SELECT"))))
+    asked = sa.func.has_table_privilege(_quoted(connection, table), "SELECT")
+    return bool(await connection.scalar(sa.select(asked)))
 
 
 async def present(connection: AsyncConnection, keys: Keys, table: TableName, names: Sequence[str]) -> np.ndarray:

@@ -242,7 +242,7 @@ async def _write(  # noqa: PLR0917 - from the source to the commit
             line.hold(await engines.driver_of(connection))
             await catalog.prepare(connection, decided)
             storing = Storing(connection, writer, decided, source.label, tally.rejects)
-            await storing.learn_parents()
+            await storing.prepare()
             line.rest()
             async with contextlib.aclosing(ahead(_chunks(source, decided, writer))) as chunks:
                 async for chunk in chunks:

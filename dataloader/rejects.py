@@ -16,7 +16,8 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from dataloader.errors import PlanError, ValidationError
-from dataloader.infer import MixedType, mixed_parts, to_json
+from dataloader.infer import MixedType, mixed_objects, to_json
+from dataloader.steps import unwrapped
 from dataloader.texts import to_text
 from dataloader.violations import (
     REJECT_COLUMNS,
@@ -176,16 +177,26 @@ def _with(batch: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordBatch:
 def _whole(parts: list[pa.Array]) -> pa.ChunkedArray | list[Any]:
     kinds = {part.type for part in parts}
     if len(kinds) == 1 and not isinstance(parts[0].type, MixedType):
-        return pa.chunked_array(parts)
+        return pa.chunked_array([unwrapped(part) for part in parts])
     return [value for part in parts for value in _objects(part)]
 
 
+def is_within_python(values: pa.ChunkedArray) -> bool:
+    """Whether Python has all of the values; its years go from 1 to 9999."""
+    try:
+        values.to_pylist()
+    except (OverflowError, ValueError):
+        return False
+    return True
+
+
+def python_values(values: pa.ChunkedArray) -> list[Any]:
+    """Python's own objects, or texts where Python does not have them."""
+    return values.to_pylist() if is_within_python(values) else _texts(values).to_pylist()  # type: ignore[no-any-return]
+
+
 def _objects(values: pa.Array) -> list[Any]:
-    if not isinstance(values.type, MixedType):
-        return values.to_pylist()  # type: ignore[no-any-return]  # of Arrow
-    fitting, strangers, _ = mixed_parts(values)
-    pairs = zip(fitting.to_pylist(), strangers.to_pylist(), strict=True)
-    return [value if stranger is None else stranger for value, stranger in pairs]
+    return mixed_objects(values) if isinstance(values.type, MixedType) else values.to_pylist()
 
 
 def _texts(values: pa.ChunkedArray | list[Any]) -> pa.Array:
@@ -195,15 +206,11 @@ def _texts(values: pa.ChunkedArray | list[Any]) -> pa.Array:
     whole = values.combine_chunks()
     if pa.types.is_nested(whole.type) or isinstance(whole.type, pa.BaseExtensionType):
         return pa.array([None if one is None else _json_text(one) for one in whole.to_pylist()], pa.string())
-    return to_text(pc.cast(whole, _decoded(whole.type)))
+    return to_text(whole)
 
 
 def _json_text(value: Any) -> str:
     return value if isinstance(value, str) else str(value) if not isinstance(value, (dict, list)) else to_json(value)
-
-
-def _decoded(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _write_csv(columns: dict[str, pa.ChunkedArray | list[Any]], path: Path) -> None:
@@ -230,7 +237,7 @@ def _json_values(values: pa.ChunkedArray | list[Any]) -> list[Any]:
     """Numbers and texts as they are; what JSON has no word for as text."""
     if isinstance(values, list):
         return [one if isinstance(one, (str, int, dict, list, type(None))) else str(one) for one in values]
-    kind = _decoded(values.type)
+    kind = values.type
     if pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_boolean(kind) or pa.types.is_nested(kind):
         return values.to_pylist()  # type: ignore[no-any-return]  # of Arrow
     if pa.types.is_float64(kind):

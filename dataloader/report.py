@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from dataloader.errors import LoadError
-from dataloader.rejects import Rejects
+from dataloader.rejects import Rejects, is_within_python, python_values
 from dataloader.violations import REJECT_COLUMNS, SHOWN_VIOLATIONS, Counts, Violation, summary
 
 if TYPE_CHECKING:
@@ -269,8 +269,10 @@ def _frame(rejects: Rejects) -> pd.DataFrame:
 
 
 def _series(pd: Any, values: pa.ChunkedArray | list[Any]) -> Any:
+    """A column of Arrow's type, or of Python objects where pandas does not know that type."""
     if isinstance(values, list):
         return pd.Series(values, dtype=object)
-    if isinstance(values.type, pa.BaseExtensionType):
-        return pd.Series(values.to_pylist(), dtype=object)
+    kind = values.type
+    if isinstance(kind, pa.BaseExtensionType) or pa.types.is_interval(kind) or not is_within_python(values):
+        return pd.Series(python_values(values), dtype=object)
     return pd.Series(pd.arrays.ArrowExtensionArray(values))

@@ -12,9 +12,8 @@ import pyarrow as pa
 from dataloader import keys
 from dataloader.convert import Converted, shown_of
 from dataloader.errors import Refusal, refusal_of, translate
-from dataloader.inspection import key_violation
 from dataloader.violations import REASONS, Violation
-from dataloader.writers.sieve import sift
+from dataloader.writers.sieve import Sieve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,15 +65,19 @@ class Storing:
         self._plan = plan
         self._label = label
         self._rejects = rejects
+        self._sieve = Sieve(writer, connection, may_wait=connection.dialect.name != "postgresql")
         self._parents: list[tuple[tuple[ColumnPlan, ...], keys.ForeignKey]] = []
 
-    async def learn_parents(self) -> None:
+    async def prepare(self) -> None:
         """Learn the foreign keys: PostgreSQL checks them after a whole chunk and does not name the row."""
         if not self._plan.rejects or self._connection.dialect.name != "postgresql":
             return
+        await keys.check_at_once(self._connection, self._plan.table.name)
         known = {column.name: column for column in self._plan.columns}
         for key in await keys.foreign_keys(self._connection, self._plan.table.name):
-            if set(key.columns) <= set(known) and await keys.may_read(self._connection, key.parent):
+            if key.parent == self._plan.table.name:
+                self._sieve = Sieve(self._writer, self._connection, may_wait=True)
+            elif set(key.columns) <= set(known) and await keys.may_read(self._connection, key.parent):
                 self._parents.append((tuple(known[name] for name in key.columns), key))
 
     async def store(self, chunk: Chunk, line: Lifeline) -> int:
@@ -96,39 +99,41 @@ class Storing:
             if refusal is None or refusal.at is not None:
                 raise
             batch = chunk.converted.batch
-            sifted = await sift(self._writer, self._connection, batch, chunk.encoded, line, most=0)
+            sifted = await Sieve(self._writer, self._connection).write(batch, chunk.encoded, line, most=0)
             row = min((int(chunk.converted.rows[at]) for at in sifted.refused), default=None)
             raise translate(error, self._plan.place, row=row) from error
         return chunk.rows if stored is None else stored
 
     async def _store_some(self, chunk: Chunk, line: Lifeline) -> int:
-        converted, encoded = chunk.converted, chunk.encoded
-        violations = list(converted.violations)
-        orphans = await self._orphans(converted, violations)
-        if orphans.any():
-            kept = converted.batch.filter(pa.array(~orphans))
-            converted = Converted(kept, converted.rows[~orphans], [])
-            encoded, _ = await asyncio.to_thread(self._writer.encode, kept)
-        stored = 0
-        if len(converted.rows):
-            most = self._rejects.most() - len(violations)
-            sifted = await sift(self._writer, self._connection, converted.batch, encoded, line, most)
-            stored = sifted.stored
-            violations += [self._refused(chunk, int(converted.rows[at]), why) for at, why in sifted.refused.items()]
-        self._rejects.add(chunk.batch, chunk.first_row, violations)
+        converted = chunk.converted
+        most = self._rejects.most() - len({one.row for one in converted.violations})
+        orphans = await self._orphans(converted)
+        stored, refused = 0, dict[int, Refusal]()
+        for rows in (np.flatnonzero(~orphans), np.flatnonzero(orphans)) if orphans.any() else (None,):
+            batch, encoded = await self._some(chunk, rows)
+            if batch.num_rows:
+                sifted = await self._sieve.write(batch, encoded, line, most - len(refused))
+                stored += sifted.stored
+                refused |= {at if rows is None else int(rows[at]): why for at, why in sifted.refused.items()}
+        violations = [self._refused(chunk, int(converted.rows[at]), why) for at, why in refused.items()]
+        self._rejects.add(chunk.batch, chunk.first_row, [*converted.violations, *violations])
         return stored
 
-    async def _orphans(self, converted: Converted, violations: list[Violation]) -> np.ndarray:
-        """The rows whose parent is missing; noted as violations."""
+    async def _some(self, chunk: Chunk, rows: np.ndarray | None) -> tuple[pa.RecordBatch, Any]:
+        """Some rows of a chunk, encoded; None: all."""
+        batch = chunk.converted.batch
+        if rows is None:
+            return batch, chunk.encoded
+        batch = batch.take(pa.array(rows))
+        encoded, _ = await asyncio.to_thread(self._writer.encode, batch)
+        return batch, encoded
+
+    async def _orphans(self, converted: Converted) -> np.ndarray:
+        """The rows whose parent is missing. They are stored apart: the database decides, as ever."""
         orphans = np.zeros(len(converted.rows), bool)
         for columns, key in self._parents:
             asked = keys.Keys(converted.batch, columns)
-            missing = ~await keys.present(self._connection, asked, key.parent, key.parent_columns)
-            orphans |= missing
-            for offset in np.flatnonzero(missing).tolist():
-                row = int(converted.rows[offset])
-                value = asked.joined[offset].as_py()
-                violations.append(key_violation(row, self._label(row), columns, value, "foreign_key"))
+            orphans |= ~await keys.present(self._connection, asked, key.parent, key.parent_columns)
         return orphans
 
     def _refused(self, chunk: Chunk, row: int, why: Refusal) -> Violation:

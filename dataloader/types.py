@@ -302,7 +302,7 @@ def plain(source: pa.DataType) -> pa.DataType:
     if pa.types.is_dictionary(source) or pa.types.is_run_end_encoded(source):
         return plain(source.value_type)
     if isinstance(source, MixedType):
-        return plain(source.value_type)
+        return plain(source.kinds[0])
     if isinstance(source, pa.JsonType):
         return plain(source.storage_type)
     return pa.bool_() if isinstance(source, pa.Bool8Type) else source

@@ -7,6 +7,7 @@ import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from dataloader.errors import Refusal, refusal_of
@@ -31,48 +32,65 @@ class Sifted:
 
 @dataclass(slots=True)
 class _Part:
-    start: int
+    """Some rows of the batch: their offsets, and the rows."""
+
+    offsets: np.ndarray
     batch: pa.RecordBatch
     encoded: Any = None
 
 
-async def sift(  # noqa: PLR0917 - a writer and all that its write needs
-    writer: Writer,
-    connection: AsyncConnection,
-    batch: pa.RecordBatch,
-    encoded: Any,
-    line: Lifeline,
-    most: float,
-) -> Sifted:
-    """Write a batch; where the database refuses, go on with the rows before and after, or with the halves.
+class Sieve:
+    """Writes a batch; where the database refuses, the rows before and after, or the halves.
 
     Parameters
     ----------
-    batch, encoded
-        The converted rows, and the same as the writer encoded them.
-    most : float
-        After more refusals than this the rest is left out: the load has failed.
+    may_wait : bool
+        Whether a row may refer to another one of its batch: it is then tried again when the others are stored.
     """
-    sifted = Sifted()
-    waiting = [_Part(0, batch, encoded)]
-    while waiting and len(sifted.refused) <= most:
-        part = waiting.pop()
-        if part.encoded is None:
-            part.encoded, _ = await asyncio.to_thread(writer.encode, part.batch)
-        try:
-            async with connection.begin_nested():
-                stored = await writer.write(connection, part.encoded, line)
-        except Exception as error:
-            refusal = refusal_of(error)
-            if refusal is None:
-                raise
-            if part.batch.num_rows == 1:
-                sifted.refused[part.start] = refusal
+
+    def __init__(self, writer: Writer, connection: AsyncConnection, *, may_wait: bool = False) -> None:
+        self._writer = writer
+        self._connection = connection
+        self._may_wait = may_wait
+
+    async def write(self, batch: pa.RecordBatch, encoded: Any, line: Lifeline, most: float) -> Sifted:
+        """Write converted rows, which the writer has encoded; after more refusals than `most` the rest is left out."""
+        sifted = Sifted()
+        part: _Part | None = _Part(np.arange(batch.num_rows), batch, encoded)
+        while part is not None:
+            before = sifted.stored
+            await self._drain([part], sifted, line, most)
+            part = self._again(batch, sifted) if sifted.stored > before else None
+        return sifted
+
+    async def _drain(self, waiting: list[_Part], sifted: Sifted, line: Lifeline, most: float) -> None:
+        while waiting and len(sifted.refused) <= most:
+            part = waiting.pop()
+            if part.encoded is None:
+                part.encoded, _ = await asyncio.to_thread(self._writer.encode, part.batch)
+            try:
+                async with self._connection.begin_nested():
+                    stored = await self._writer.write(self._connection, part.encoded, line)
+            except Exception as error:
+                refusal = refusal_of(error)
+                if refusal is None:
+                    raise
+                if part.batch.num_rows > 1:
+                    waiting += reversed(_parts(part, refusal.at))
+                else:
+                    sifted.refused[int(part.offsets[0])] = refusal
             else:
-                waiting += reversed(_parts(part, refusal.at))
-        else:
-            sifted.stored += part.batch.num_rows if stored is None else stored
-    return sifted
+                sifted.stored += part.batch.num_rows if stored is None else stored
+
+    def _again(self, batch: pa.RecordBatch, sifted: Sifted) -> _Part | None:
+        """The rows whose parent was missing, and may be there by now."""
+        orphans = [offset for offset, why in sifted.refused.items() if why.reason == "foreign_key"]
+        if not (self._may_wait and orphans):
+            return None
+        for offset in orphans:
+            del sifted.refused[offset]
+        offsets = np.array(sorted(orphans))
+        return _Part(offsets, batch.take(pa.array(offsets)))
 
 
 def _parts(part: _Part, at: int | None) -> list[_Part]:
@@ -80,7 +98,7 @@ def _parts(part: _Part, at: int | None) -> list[_Part]:
     rows = part.batch.num_rows
     cuts = [0, rows // 2, rows] if at is None or not 0 <= at < rows else [0, at, *range(at + 1, rows, BLOCK_ROWS), rows]
     return [
-        _Part(part.start + start, part.batch.slice(start, end - start))
+        _Part(part.offsets[start:end], part.batch.slice(start, end - start))
         for start, end in itertools.pairwise(cuts)
         if end > start
     ]
