@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -79,7 +80,7 @@ class Inspection:
         self.read += read
         self._found += converted.violations
         for seen in self._unique:
-            asked = keys.Keys(converted.batch, seen.columns)
+            asked = await asyncio.to_thread(keys.Keys, converted.batch, seen.columns)
             seen.joined.append(asked.joined)
             seen.rows.append(converted.rows)
             if not self.plan.empties:
@@ -88,7 +89,7 @@ class Inspection:
                 there &= asked.joined.is_valid().to_numpy(zero_copy_only=False)
                 self._note("exists", seen.columns, asked, converted, there)
         for columns, key in self._foreign:
-            asked = keys.Keys(converted.batch, columns)
+            asked = await asyncio.to_thread(keys.Keys, converted.batch, columns)
             there = await keys.present(connection, asked, key.parent, key.parent_columns)
             self._note("foreign_key", columns, asked, converted, ~there)
 

@@ -38,7 +38,7 @@ class ForeignKey:
 
 
 class Keys:
-    """The values of some columns, row by row, as a key.
+    """The values of some columns, row by row, as a key. Making one takes a while: do it in a thread.
 
     Parameters
     ----------
@@ -46,21 +46,25 @@ class Keys:
         Converted rows.
     columns : sequence of ColumnPlan
         The key's columns, in its order.
+
+    Attributes
+    ----------
+    joined : pyarrow.Array
+        One text for each row, null where a part is NULL: such a key equals none.
+    which : numpy.ndarray
+        For each row which of the distinct keys it has, -1 for none.
+    distinct : list of list
+        The parts of the distinct keys, one list for each column.
     """
 
     def __init__(self, batch: pa.RecordBatch, columns: Sequence[ColumnPlan]) -> None:
         self.columns = columns
-        self.parts = [_comparable(batch.column(column.name), column) for column in columns]
-        joined = self.parts[0] if len(columns) == 1 else pc.binary_join_element_wise(*self.parts, BETWEEN)
-        self.joined: pa.Array = joined
-        """One text for each row, null where a part is NULL: such a key equals none."""
-
-    def distinct(self) -> tuple[np.ndarray, np.ndarray]:
-        """Where each distinct key occurs first, and for every row which of them it has, -1 for none."""
-        encoded = self.joined.dictionary_encode().indices
-        which = pc.fill_null(encoded, -1).to_numpy()
-        _, first = np.unique(which[which >= 0], return_index=True)
-        return np.flatnonzero(which >= 0)[first], which
+        parts = [_comparable(batch.column(column.name), column) for column in columns]
+        self.joined: pa.Array = parts[0] if len(columns) == 1 else pc.binary_join_element_wise(*parts, BETWEEN)
+        self.which = pc.fill_null(self.joined.dictionary_encode().indices, -1).to_numpy()
+        used = np.flatnonzero(self.which >= 0)
+        _, first = np.unique(self.which[used], return_index=True)
+        self.distinct = [part.take(pa.array(used[first])).to_pylist() for part in parts]
 
 
 def _comparable(values: pa.Array, column: ColumnPlan) -> pa.Array:
@@ -148,19 +152,17 @@ async def present(connection: AsyncConnection, keys: Keys, table: TableName, nam
     PlanError
         When the database is neither PostgreSQL nor SQLite.
     """
-    first, which = keys.distinct()
-    values = [part.take(pa.array(first)).to_pylist() for part in keys.parts]
-    found = np.zeros(len(first) + 1, bool)
+    found = np.zeros(len(keys.distinct[0]) + 1, bool)
     found[-1] = True
-    if len(first):
-        found[await _found(connection, values, keys.columns, table, names)] = True
-    answer: np.ndarray = found[which]
+    if len(found) > 1:
+        found[await _found(connection, keys.distinct, keys.columns, table, names)] = True
+    answer: np.ndarray = found[keys.which]
     return answer
 
 
 async def _found(
     connection: AsyncConnection,
-    values: list[list[str]],
+    values: list[list[Any]],
     columns: Sequence[ColumnPlan],
     table: TableName,
     names: Sequence[str],
@@ -175,7 +177,7 @@ async def _found(
 
 
 def _ask_postgres(
-    values: list[list[str]], columns: Sequence[ColumnPlan], table: TableName, names: Sequence[str]
+    values: list[list[Any]], columns: Sequence[ColumnPlan], table: TableName, names: Sequence[str]
 ) -> tuple[sa.Select[Any], dict[str, Any]]:
     texts = postgresql.ARRAY(sa.Text())
     parameters = {f"k{number}": part for number, part in enumerate(values)}
@@ -190,7 +192,7 @@ def _ask_postgres(
 
 
 def _ask_sqlite(
-    values: list[list[str]], _columns: Sequence[ColumnPlan], table: TableName, names: Sequence[str]
+    values: list[list[Any]], _columns: Sequence[ColumnPlan], table: TableName, names: Sequence[str]
 ) -> tuple[sa.Select[Any], dict[str, Any]]:
     """The columns' affinity turns the texts into what they are compared with."""
     asked = sa.func.json_each(sa.bindparam("keys")).table_valued("key", "value", name="asked")

@@ -92,8 +92,8 @@ async def validate(
             progress.phase("checking")
             inspection = Inspection(decided, source.label)
             await guarded(lambda line: _inspect(engine, source, inspection, unique, foreign_keys, progress, line))
-    where = str(decided.table.name), decided.place
-    return ValidationReport(decided.source, *where, inspection.read, inspection.violations())
+            violations = await asyncio.to_thread(inspection.violations)
+    return ValidationReport(decided.source, str(decided.table.name), decided.place, inspection.read, violations)
 
 
 class _SourceFailed(Exception):

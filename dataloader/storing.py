@@ -132,7 +132,7 @@ class Storing:
         """The rows whose parent is missing. They are stored apart: the database decides, as ever."""
         orphans = np.zeros(len(converted.rows), bool)
         for columns, key in self._parents:
-            asked = keys.Keys(converted.batch, columns)
+            asked = await asyncio.to_thread(keys.Keys, converted.batch, columns)
             orphans |= ~await keys.present(self._connection, asked, key.parent, key.parent_columns)
         return orphans
 
