@@ -20,9 +20,9 @@ Cast = Callable[[pa.Array, pa.DataType], pa.Array]
 
 _AWAY_FROM_ZERO = "half_towards_infinity"
 _EXACT_FLOAT_INTEGERS = 2.0**53
-NUMBER_TEXT = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
-_INTEGER = r"^\s*[+-]?\d+\s*$"
-_NOT_FINITE = r"(?i)^\s*[+-]?(nan|inf|infinity)\s*$"
+NUMBER_TEXT = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_INTEGER = r"^[+-]?\d+$"
+_NOT_FINITE = r"(?i)^[+-]?(nan|inf|infinity)$"
 ZONED = r"\d\d:?\d\d(:?\d\d(\.\d+)?)?\s*(Z|[+-]\d\d(:?\d\d)?)$"
 FINER_THAN_MICROSECONDS = r"\.\d{6}\d*[1-9]"
 
@@ -160,7 +160,7 @@ def _text_to_decimal_problems(values: pa.Array, carrier: pa.DataType) -> None:
     refuse("nan", pc.match_substring_regex(values, _NOT_FINITE))
     refuse("syntax", pc.invert(pc.match_substring_regex(values, NUMBER_TEXT)))
     room = carrier.precision - carrier.scale
-    too_large = pc.greater_equal(pc.abs(pc.utf8_trim_whitespace(values).cast(pa.float64())), 10.0**room)
+    too_large = pc.greater_equal(pc.abs(values.cast(pa.float64())), 10.0**room)
     refuse("range", too_large, f"it has more than {room} digits before the point")
 
 
@@ -168,7 +168,7 @@ def _long_text_to_decimal(values: pa.Array, carrier: pa.DataType) -> pa.Array:
     room = carrier.precision - carrier.scale
     refuse("nan", pc.match_substring_regex(values, _NOT_FINITE))
     refuse("syntax", pc.invert(pc.match_substring_regex(values, NUMBER_TEXT)))
-    floats = pc.utf8_trim_whitespace(values).cast(pa.float64())
+    floats = values.cast(pa.float64())
     too_large = pc.greater_equal(pc.abs(floats), 10.0**room * 2)
     refuse("range", too_large, f"it has more than {room} digits before the point")
     wide = values.cast(pa.decimal256(DECIMAL256_DIGITS, carrier.scale), safe=True)
@@ -178,8 +178,17 @@ def _long_text_to_decimal(values: pa.Array, carrier: pa.DataType) -> pa.Array:
 
 
 def _rounded_text_to_decimal(values: pa.Array, carrier: pa.DataType) -> pa.Array:
-    roomy = pa.decimal256(DECIMAL256_DIGITS, DECIMAL256_DIGITS // 2)
-    return _rounded_decimal(_text_to_decimal(values, roomy), carrier)
+    try:
+        return _text_to_decimal(values, carrier)
+    except (Unfit, pa.ArrowInvalid):
+        _text_to_decimal_problems(values, carrier)
+    unit, many = decimal.Decimal(1).scaleb(-carrier.scale), decimal.Context(prec=2_000, rounding=decimal.ROUND_HALF_UP)
+    rounded = [
+        None if text is None else decimal.Decimal(text).quantize(unit, context=many) for text in values.to_pylist()
+    ]
+    limit = decimal.Decimal(10) ** (carrier.precision - carrier.scale)
+    refuse("range", pa.array([one is not None and abs(one) >= limit for one in rounded], pa.bool_()))
+    return pa.array(rounded, carrier)
 
 
 def _float_to_decimal(values: pa.Array, carrier: pa.DataType) -> pa.Array:
@@ -221,6 +230,10 @@ def _narrow_float(values: pa.Array, carrier: pa.DataType) -> pa.Array:
     return narrow
 
 
+def _rounded_integer_to_float(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+    return values.cast(carrier, safe=False)
+
+
 def _rounded_float(values: pa.Array, carrier: pa.DataType) -> pa.Array:
     wide = values.cast(pa.float64(), safe=False)
     narrow = wide.cast(carrier)
@@ -252,7 +265,7 @@ def _decimal_to_float(values: pa.Array, carrier: pa.DataType) -> pa.Array:
 
 
 def _rounded_decimal_to_float(values: pa.Array, carrier: pa.DataType) -> pa.Array:
-    return _rounded_float(values.cast(pa.string()).cast(pa.float64()), carrier)
+    return _parsed_floats(values.cast(pa.string()), carrier)
 
 
 def _text_to_float(values: pa.Array, carrier: pa.DataType) -> pa.Array:
@@ -279,7 +292,7 @@ def _parsed_floats(values: pa.Array, carrier: pa.DataType) -> pa.Array:
 
 def shows(text: str, *shown: str) -> bool:
     """Whether one of the texts has the very number of `text`."""
-    number = decimal.Decimal(text.strip())
+    number = decimal.Decimal(text)
     return number.is_nan() or any(number == decimal.Decimal(one) for one in shown)
 
 
@@ -309,9 +322,12 @@ def _finer_unit(values: pa.Array, carrier: pa.DataType) -> None:
 
 
 def _cut_seconds(values: pa.Array, carrier: pa.DataType) -> pa.Array:
-    """Cut fractions of a second; a coarser unit may still overflow a finer one, and is checked."""
-    is_finer = _UNITS.index(values.type.unit) > _UNITS.index(carrier.unit)
-    return values.cast(carrier, safe=not is_finer)
+    """Cut fractions of a second, to the moment before; a coarser unit may overflow a finer one, and is checked."""
+    finer_by = _UNITS.index(values.type.unit) - _UNITS.index(carrier.unit)
+    if finer_by <= 0 or not pa.types.is_timestamp(values.type):
+        return values.cast(carrier, safe=finer_by <= 0)
+    counts = pc.fill_null(values.cast(pa.int64()), 0).to_numpy() // 1000**finer_by
+    return pa.array(counts, mask=values.is_null().to_numpy(zero_copy_only=False)).cast(carrier)
 
 
 _UNITS = ("s", "ms", "us", "ns")
@@ -352,6 +368,20 @@ def _text_to_time(values: pa.Array, carrier: pa.DataType) -> pa.Array:
         raise
 
 
+def _trimmed(cast: Cast) -> Cast:
+    """Read a number as PostgreSQL does, between spaces too; most texts have none."""
+
+    def trimming(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+        try:
+            return cast(values, carrier)
+        except (Unfit, pa.ArrowInvalid):
+            if pc.any(pc.match_substring_regex(values, r"^\s|\s$")).as_py():
+                return cast(pc.utf8_trim_whitespace(values), carrier)
+            raise
+
+    return trimming
+
+
 EXACT: dict[tuple[str, str], Cast] = {
     ("int", "int"): _diagnosed(_integer_range),
     ("int", "float"): _integer_to_float,
@@ -363,9 +393,9 @@ EXACT: dict[tuple[str, str], Cast] = {
     ("decimal", "decimal"): _decimal_to_decimal,
     ("decimal", "int"): _decimal_to_integer,
     ("decimal", "float"): _decimal_to_float,
-    ("string", "int"): _diagnosed(_text_to_integer_problems),
-    ("string", "decimal"): _text_to_decimal,
-    ("string", "float"): _text_to_float,
+    ("string", "int"): _trimmed(_diagnosed(_text_to_integer_problems)),
+    ("string", "decimal"): _trimmed(_text_to_decimal),
+    ("string", "float"): _trimmed(_text_to_float),
     ("string", "time"): _text_to_time,
     ("string", "timestamp"): _diagnosed(_text_to_moment_problems),
     ("string", "timestamptz"): _diagnosed(_text_to_moment_problems),
@@ -383,11 +413,11 @@ LOSSY: dict[tuple[str, str], Cast] = {
     ("decimal", "int"): _rounded_decimal_to_integer,
     ("float", "decimal"): _rounded_float_to_decimal,
     ("decimal", "decimal"): _rounded_decimal,
-    ("string", "decimal"): _rounded_text_to_decimal,
+    ("string", "decimal"): _trimmed(_rounded_text_to_decimal),
     ("float", "float"): _rounded_float,
-    ("int", "float"): _rounded_float,
+    ("int", "float"): _rounded_integer_to_float,
     ("decimal", "float"): _rounded_decimal_to_float,
-    ("string", "float"): _parsed_floats,
+    ("string", "float"): _trimmed(_parsed_floats),
     ("timestamp", "date"): _cut_time_of_day,
     ("timestamp", "timestamp"): _cut_seconds,
     ("timestamptz", "timestamptz"): _cut_seconds,

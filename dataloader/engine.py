@@ -138,11 +138,31 @@ def resolve(engine: object) -> AsyncEngine:
     ------
     PlanError
         When it is neither an AsyncEngine nor a URL that can be used.
+    LoadError
+        When the engine's connections are in use in another event loop.
     """
     known = engine if isinstance(engine, Address) else hidden(engine)
     if isinstance(known, PlanError):
         raise known
-    return known if isinstance(known, AsyncEngine) else _for_this_loop(known)
+    if isinstance(known, AsyncEngine):
+        _check_loop(known)
+        return known
+    return _for_this_loop(known)
+
+
+def _check_loop(engine: AsyncEngine) -> None:
+    """Two loops that run inside one connection of asyncpg's, which is C, can bring the interpreter down."""
+    pool, running = engine.sync_engine.pool, asyncio.get_running_loop()
+    first = _loops.setdefault(pool, running)
+    if first is running or not first.is_running() or engine.dialect.driver != "asyncpg":
+        _loops[pool] = running
+        return
+    hint = "Call connect() in the loop that loads, or pass engine= the URL instead of the engine."
+    raise LoadError(f"the engine for {place_of(engine)} belongs to another event loop", hint=hint)
+
+
+_loops: weakref.WeakKeyDictionary[sa.Pool, asyncio.AbstractEventLoop] = weakref.WeakKeyDictionary()
+"""The loop in which each pool is used; an engine that is disposed of gets a new pool."""
 
 
 def _for_this_loop(address: Address) -> AsyncEngine:

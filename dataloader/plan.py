@@ -13,6 +13,7 @@ from sqlalchemy import quoted_name
 from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement, DropTable
 
 from dataloader.errors import PlanError, SchemaMismatch, UnsafeCast, UnsupportedType
+from dataloader.infer import MixedType
 from dataloader.options import LoadOptions, Target, did_you_mean
 from dataloader.schema import Column, TableName, TableSchema, check_identifier, created_type
 from dataloader.types import ColumnType, carrier, family, parse_type, plain
@@ -340,7 +341,10 @@ def _column_plan(offered: pa.Field, column: Column, options: LoadOptions) -> Col
     as_text = chosen is None or pa.types.is_decimal256(chosen)
     chosen = pa.string() if chosen is None else chosen
     how = f"taken as the clock of {zone}; {found.how}" if zone else found.how
-    return ColumnPlan(offered.name, offered.type, target, chosen, as_text, found.verdict, how, column.nullable, zone)
+    verdict = found.verdict
+    if verdict == "exact" and isinstance(offered.type, MixedType):
+        verdict, how = "checked", "objects of several kinds"
+    return ColumnPlan(offered.name, offered.type, target, chosen, as_text, verdict, how, column.nullable, zone)
 
 
 def _may_be_naive(source: pa.DataType, target: ColumnType) -> bool:

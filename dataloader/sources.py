@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pyarrow as pa
 
 from dataloader.errors import PlanError, SchemaMismatch
-from dataloader.infer import inferred
+from dataloader.infer import MixedType, inferred, mixed_objects
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -392,7 +392,8 @@ def to_row_dicts(data: object, *, chunk_rows: int = 2_000) -> Iterator[list[dict
     [[{'id': 1}, {'id': 2}], [{'id': 3}]]
     """
     for batch in open_dataframe(data).batches(chunk_rows):
-        yield batch.to_pylist()
+        columns = [_objects(column) for column in batch.columns]
+        yield [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def to_tuples(data: object, *, chunk_rows: int = 2_000) -> Iterator[list[tuple[Any, ...]]]:
@@ -412,4 +413,8 @@ def to_tuples(data: object, *, chunk_rows: int = 2_000) -> Iterator[list[tuple[A
     [[(1, 'a'), (2, None)]]
     """
     for batch in open_dataframe(data).batches(chunk_rows):
-        yield list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
+        yield list(zip(*map(_objects, batch.columns), strict=True))
+
+
+def _objects(column: pa.Array) -> list[Any]:
+    return mixed_objects(column) if isinstance(column.type, MixedType) else column.to_pylist()

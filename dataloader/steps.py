@@ -51,10 +51,7 @@ _WRAPPED: tuple[tuple[Callable[[pa.DataType], bool], Steps], ...] = (
 def steps_for(source: pa.DataType, column: ColumnPlan) -> Steps:
     """The cast and the checks for a column that comes as the unwrapped type `source`."""
     wanted = column.carrier
-    if column.zone is None and cell(plain(source), column.target) == IMPOSSIBLE:
-        cast: Cast = _refuse_all
-    else:
-        cast = _cast_for(source, column)
+    cast = _cast_for(source, column) if _is_planned(source, column) else _refuse_all
     checks = list(_checks(source, column))
 
     def steps(values: pa.Array) -> pa.Array:
@@ -64,6 +61,16 @@ def steps_for(source: pa.DataType, column: ColumnPlan) -> Steps:
         return converted
 
     return steps
+
+
+def _is_planned(source: pa.DataType, column: ColumnPlan) -> bool:
+    """Whether the plan allows values of this type; a zone is dropped or assumed only where it says so."""
+    if column.zone is not None and family(source) in {"timestamp", "string"}:
+        return True
+    if pa.types.is_timestamp(source) and pa.types.is_timestamp(column.carrier):
+        says_so = column.is_lossy and family(plain(column.source)) == "timestamptz"
+        return (source.tz is None) == (column.carrier.tz is None) or says_so
+    return cell(plain(source), column.target) != IMPOSSIBLE
 
 
 def _refuse_all(values: pa.Array, wanted: pa.DataType) -> pa.Array:
@@ -90,6 +97,8 @@ def _special_cast(offered: str, source: pa.DataType, column: ColumnPlan) -> Cast
     target = column.target
     if offered == "uuid" and target.sql.upper() == "CHAR(32)":
         return texts.uuid_to_hex
+    if offered == "interval" and target.kind == "interval":
+        return texts.interval_to_text(6 if target.precision is None else target.precision)
     if offered == "list" and target.kind == "array":
         return _array_cast(source, target)
     if offered in {"timestamp", "string"} and column.zone is not None:
@@ -109,8 +118,8 @@ _TEXTS: dict[tuple[str, str], Cast] = {
     ("uuid", "string"): texts.uuid_to_text,
     ("list", "string"): texts.nested_to_json,
     ("nested", "string"): texts.nested_to_json,
-    ("interval", "string"): texts.interval_to_text,
     ("date", "string"): texts.moment_to_text,
+    ("time", "string"): texts.moment_to_text,
     ("timestamp", "string"): texts.moment_to_text,
     ("timestamptz", "string"): texts.moment_to_text,
 }
@@ -183,6 +192,8 @@ def _checks(source: pa.DataType, column: ColumnPlan) -> Iterator[Steps]:
         yield texts.check_not_nan
     if pa.types.is_date(wanted) or pa.types.is_timestamp(wanted):
         yield _check_years(target, wanted)
+    if pa.types.is_time(wanted):
+        yield texts.check_between(0, 86_400 * _PER_SECOND[wanted.unit])
 
 
 def _checks_of_text(source: pa.DataType, target: ColumnType) -> Iterator[Steps]:

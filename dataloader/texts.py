@@ -82,6 +82,9 @@ def _mask(values: pa.Array, is_bad: Callable[[Any], bool]) -> pa.Array:
 
 
 def moment_to_text(values: pa.Array, _carrier: pa.DataType) -> pa.Array:
+    """Arrow writes a note in place of a moment that it has no text for."""
+    unzoned = values.cast(pa.timestamp(values.type.unit)) if pa.types.is_timestamp(values.type) else values
+    refuse("range", pc.starts_with(unzoned.cast(pa.string()), "<"))
     return to_text(values)
 
 
@@ -161,15 +164,15 @@ def _has_half_characters(text: str) -> bool:
 
 def check_numbers_in_json(texts: pa.Array) -> pa.Array:
     """SQLite's JSON columns have the affinity NUMERIC: a document that is a number is stored as an int64 or float64."""
-    if pc.any(pc.match_substring_regex(texts, NUMBER_TEXT)).as_py():
-        refuse("digits", _mask(texts, _is_a_long_number))
+    if pc.any(pc.match_substring_regex(texts, r"^[\s+-]*[\d.]")).as_py():
+        refuse("digits", _mask(texts, lambda text: _is_a_long_number(text.strip())))
     return texts
 
 
 def _is_a_long_number(text: str) -> bool:
     if re.match(NUMBER_TEXT, text) is None:
         return False
-    is_integer = text.strip().lstrip("+-").isdecimal()
+    is_integer = text.lstrip("+-").isdecimal()
     return not -(2**63) <= int(text) < 2**63 if is_integer else _has_more_digits(text)
 
 
@@ -236,10 +239,10 @@ def check_not_nan(values: pa.Array) -> pa.Array:
 
 
 def check_between(low: int, end: int) -> Callable[[pa.Array], pa.Array]:
-    """Dates and moments as numbers: from `low` to before `end`."""
+    """Dates, times and moments as numbers: from `low` to before `end`."""
 
     def check(values: pa.Array) -> pa.Array:
-        numbers = values.cast(pa.int32() if pa.types.is_date32(values.type) else pa.int64())
+        numbers = values.cast(pa.int32() if values.type.bit_width == 32 else pa.int64())
         bounds = pc.min_max(numbers).as_py()
         if bounds["min"] is not None and (bounds["min"] < low or bounds["max"] >= end):
             wide = numbers.cast(pa.int64())
@@ -249,13 +252,19 @@ def check_between(low: int, end: int) -> Callable[[pa.Array], pa.Array]:
     return check
 
 
-def interval_to_text(values: pa.Array, _carrier: pa.DataType) -> pa.Array:
-    """Months, days and nanoseconds are three numbers to PostgreSQL as well, but for the last three digits."""
-    parts = values.to_pylist()
-    finer = pa.array([one is not None and one.nanoseconds % 1000 != 0 for one in parts], pa.bool_())
-    refuse("nanoseconds", finer)
-    texts = [None if one is None else f"{one[0]} mons {one[1]} days {one[2] // 1000} microseconds" for one in parts]
-    return pa.array(texts, pa.string())
+def interval_to_text(digits: int) -> Callable[[pa.Array, pa.DataType], pa.Array]:
+    """Months, days and nanoseconds are three numbers to PostgreSQL as well, which keeps `digits` of a second."""
+    unit = 10 ** (9 - min(digits, 6))
+
+    def cast(values: pa.Array, _carrier: pa.DataType) -> pa.Array:
+        parts = values.to_pylist()
+        refuse("nanoseconds", pa.array([one is not None and one.nanoseconds % unit != 0 for one in parts], pa.bool_()))
+        spelled = [
+            None if one is None else f"{one[0]} mons {one[1]} days {one[2] // 1000} microseconds" for one in parts
+        ]
+        return pa.array(spelled, pa.string())
+
+    return cast
 
 
 def list_to_array(

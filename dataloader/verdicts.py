@@ -85,7 +85,19 @@ def keeps_every_value(source: pa.DataType, chosen: pa.DataType, target: ColumnTy
     return source.equals(chosen) or _widens(source, chosen)
 
 
-_ALWAYS_CHECKED = ("other", "enum", "xml", "array", "geometric", "moments", "json", "jsonb")
+_ALWAYS_CHECKED = (
+    "other",
+    "enum",
+    "xml",
+    "array",
+    "geometric",
+    "moments",
+    "json",
+    "jsonb",
+    "datetime",
+    "time",
+    "money",
+)
 
 
 def _widens(source: pa.DataType, chosen: pa.DataType) -> bool:
@@ -120,7 +132,7 @@ def _fits_decimal(source: pa.DataType, chosen: pa.DataType) -> bool:
     return bool(source.precision - source.scale <= chosen.precision - chosen.scale)
 
 
-_SHOWN = ("bool", "int", "float", "decimal", "date", "time", "timestamp", "timestamptz", "uuid")
+_SHOWN = ("bool", "int", "float", "decimal", "uuid")
 _ALWAYS_FIT = {("bool", "int"), ("uuid", "binary"), *((shown, "string") for shown in _SHOWN)}
 _INTEGER_DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
 _WIDENS: dict[str, Callable[[pa.DataType, pa.DataType], bool]] = {
@@ -199,7 +211,7 @@ _HOW_OF_FAMILY = {
     "decimal": "fraction, range, digits",
     "string": "syntax, range, digits",
     "date": "range",
-    "time": "nanoseconds",
+    "time": "range, nanoseconds",
     "timestamp": "range, nanoseconds",
     "timestamptz": "range, nanoseconds",
     "duration": "nanoseconds",

@@ -172,6 +172,8 @@ BY_COPY: dict[str, Case] = {
         ['{"a": 1, "b": ["ü"]}'],
     ),
     "jsonb from maps": ("jsonb", array([[("a", 1)]], pa.map_(pa.string(), pa.int64())), ['{"a": 1}']),
+    "enum": ("mood", array(["so, so", "it's"], pa.string()), ["so, so", "it's"]),
+    "enum from dictionary": ("mood", array(["it's"], pa.string()).dictionary_encode(), ["it's"]),
     "domain over int": ("whole", array([1, 2**31 - 1], pa.int64()), ["1", "2147483647"]),
     "domain over a domain": ("wholer", array([1], pa.int64()), ["1"]),
     "domain over numeric": ("price", array(MONEY, pa.decimal128(12, 4)), MONEY_TEXTS),
@@ -191,12 +193,20 @@ BY_SERVER: dict[str, Case] = {
         [str(FIFTY[0]), "-0.0000000001"],
     ),
     "numeric from 76 digits": ("numeric", array([Decimal("9" * 76)], pa.decimal256(76, 0)), ["9" * 76]),
-    "enum": ("mood", array(["so, so", "it's"], pa.string()), ["so, so", "it's"]),
-    "enum from dictionary": ("mood", array(["it's"], pa.string()).dictionary_encode(), ["it's"]),
     "inet": ("inet", array(["10.0.0.1", "::1"], pa.string()), ["10.0.0.1/32", "::1/128"]),
     "cidr": ("cidr", array(["10.0.0.0/8"], pa.string()), ["10.0.0.0/8"]),
     "int[] from text": ("integer[]", array(["{1,NULL,3}", "{}"], pa.string()), ["{1,NULL,3}", "{}"]),
-    "interval(3)": ("interval(3)", array(["1 day 00:00:01.5"], pa.string()), ["1 day 00:00:01.5"]),
+    "int[] from lists": (
+        "integer[]",
+        array([[1, None, 3], []], pa.list_(pa.int64())),
+        ["{1,NULL,3}", "{}"],
+    ),
+    "interval": ("interval", array(["1 day 00:00:01.5"], pa.string()), ["1 day 00:00:01.5"]),
+    "interval from months, days and nanoseconds": (
+        "interval",
+        array([(14, 3, 4_000_005_000), (-1, 0, -1000)], pa.month_day_nano_interval()),
+        ["1 year 2 mons 3 days 00:00:04.000005", "-1 mons -00:00:00.000001"],
+    ),
     "timetz": ("timetz", array(["12:00:00+02"], pa.string()), ["12:00:00+02"]),
     "point": ("point", array(["(1,2)"], pa.string()), ["(1,2)"]),
     "int4range": ("int4range", array(["[1,5)"], pa.string()), ["[1,5)"]),
@@ -240,15 +250,56 @@ async def test_values_arrive_unchanged_in_a_column_made_by_hand(
     assert await texts(postgres) == [*expected, None]
 
 
+@pytest.mark.parametrize("method", ["auto", "copy", "insert"])
 @pytest.mark.parametrize(("kind", "values", "expected"), BY_SERVER.values(), ids=BY_SERVER)
 async def test_values_that_binary_copy_cannot_carry_arrive_as_text_that_the_server_reads(
-    postgres: AsyncEngine, kind: str, values: pa.Array, expected: list[str]
+    postgres: AsyncEngine, kind: str, values: pa.Array, expected: list[str], method: Any
 ) -> None:
     await execute(postgres, *MAKE_TYPES, f"CREATE TABLE t (id integer, v {kind})")
-    report = await dl.load_dataframe(table_of(values), "t", engine=postgres)
-    assert (report.method, report.reason) == ("insert", report.reason)
-    assert "binary COPY cannot carry v" in report.reason
+    report = await dl.load_dataframe(table_of(values), "t", engine=postgres, method=method)
+    as_text = "PostgreSQL takes rows fastest by COPY, here as text, in which it reads v ("
+    assert report.method == ("insert" if method == "insert" else "copy")
+    assert report.reason.startswith("you asked for it" if method == "insert" else as_text)
     assert await texts(postgres) == [*expected, None]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "kept"),
+    [
+        ("interval(3)", "00:00:00.1236", "00:00:00.124"),
+        ("interval year to month", "1 year 2 mons 3 days", "1 year 2 mons"),
+        ("timetz(0)", "12:00:00.6+02", "12:00:01+02"),
+        ("numeric(4,1)[]", "{1.25}", "{1.3}"),
+        ("varchar(3)[]", "{abc}", "{abc}"),
+    ],
+)
+async def test_text_that_the_server_might_round_in_silence_is_loaded_only_by_lossy_casts(
+    postgres: AsyncEngine, kind: str, text: str, kept: str
+) -> None:
+    await execute(postgres, f"CREATE TABLE t (id integer, v {kind})")
+    with pytest.raises(dl.UnsafeCast, match=r"column 'v'.*without losing what the server rounds or cuts"):
+        await dl.load_dataframe(table_of(pa.array([text])), "t", engine=postgres)
+    await dl.load_dataframe(table_of(pa.array([text])), "t", engine=postgres, casts="lossy")
+    assert await texts(postgres) == [kept]
+
+
+@pytest.mark.parametrize("kind", ["interval(3)", "interval(0)", "interval day to second", "interval year to month"])
+async def test_an_interval_that_the_server_would_round_or_cut_is_never_stored_changed(
+    postgres: AsyncEngine, kind: str
+) -> None:
+    await execute(postgres, f"CREATE TABLE t (id integer, v {kind}, w interval)")
+    values = pa.array([(14, 3, 1_234_567_000)], pa.month_day_nano_interval())
+    with pytest.raises((dl.ValidationError, dl.PlanError), match="'v'"):
+        await dl.load_dataframe(pa.table({"id": [1], "v": values, "w": values}), "t", engine=postgres)
+    assert await fetch(postgres, "SELECT v::text, w::text FROM t") == []
+
+
+@pytest.mark.parametrize("method", ["copy", "insert"])
+async def test_texts_in_lists_arrive_unchanged_in_an_array(postgres: AsyncEngine, method: Any) -> None:
+    await execute(postgres, "CREATE TABLE t (id integer, v text[], w text[][])")
+    data = {"id": [1], "v": [[*NASTY, None]], "w": [[["a", None], ["", '{"}']]]}
+    await dl.load_dataframe(data, "t", engine=postgres, method=method)
+    assert await fetch(postgres, "SELECT v, w FROM t") == [([*NASTY, None], [["a", None], ["", '{"}']])]
 
 
 @pytest.mark.parametrize(
@@ -287,10 +338,11 @@ async def test_a_column_of_nothing_but_null_arrives_in_every_type(
     assert await texts(postgres) == [None, None]
 
 
-async def test_an_unknown_label_of_an_enum_is_refused(postgres: AsyncEngine) -> None:
+async def test_an_unknown_label_of_an_enum_is_refused_before_it_is_sent(postgres: AsyncEngine) -> None:
     await execute(postgres, *MAKE_TYPES, "CREATE TABLE t (v mood)")
-    with pytest.raises(dl.WriteError, match="invalid input value for enum mood"):
+    with pytest.raises(dl.ValidationError, match=r"^row 1, column 'v': 'sad' does not fit mood: .*labels") as caught:
         await dl.load_dataframe({"v": ["so, so", "sad"]}, "t", engine=postgres)
+    assert (caught.value.row, caught.value.column, caught.value.reason) == (1, "v", "label")
     assert await fetch(postgres, "SELECT * FROM t") == []
 
 
@@ -542,26 +594,50 @@ async def test_a_value_that_would_change_is_refused_by_row_and_column(
 
 @pytest.mark.parametrize("method", ["copy", "insert"])
 @pytest.mark.parametrize(
-    ("kind", "bad"),
-    [("text", "a\0b"), ("json", "{"), ("jsonb", "{"), ("jsonb", '"\\u0000"')],
-    ids=["NUL in text", "json", "jsonb", "NUL in jsonb"],
+    ("kind", "bad", "reason"),
+    [
+        ("text", "a\0b", "nul"),
+        ("json", "{", "syntax"),
+        ("json", "NaN", "syntax"),
+        ("jsonb", "{", "syntax"),
+        ("jsonb", '"\\u0000"', "nul"),
+        ("jsonb", '"\\ud800"', "encoding"),
+    ],
+    ids=["NUL in text", "json", "NaN in json", "jsonb", "NUL in jsonb", "half a character in jsonb"],
 )
-async def test_a_value_that_the_server_refuses_is_an_error_and_nothing_is_stored(
-    postgres: AsyncEngine, kind: str, bad: str, method: Any
+async def test_a_text_that_the_server_would_refuse_is_named_before_it_is_sent_and_nothing_is_stored(
+    postgres: AsyncEngine, kind: str, bad: str, reason: str, method: Any
 ) -> None:
     await execute(postgres, f"CREATE TABLE t (id integer, v {kind})")
-    with pytest.raises((dl.WriteError, dl.ValidationError)):
+    with pytest.raises(dl.ValidationError) as caught:
         await dl.load_dataframe(table_of(pa.array(['"fine"', bad])), "t", engine=postgres, method=method)
+    assert (caught.value.row, caught.value.column, caught.value.reason) == (1, "v", reason)
     assert await fetch(postgres, "SELECT * FROM t") == []
 
 
 @pytest.mark.parametrize("kind", ["jsonb", "json"])
-async def test_refused_rows_of_copy_are_named_by_row_and_column(postgres: AsyncEngine, kind: str) -> None:
+async def test_a_text_that_is_no_json_is_named_by_its_row_in_the_source(postgres: AsyncEngine, kind: str) -> None:
     await execute(postgres, f"CREATE TABLE t (id integer, v {kind})")
     values = pa.array([*["1"] * 7, "{"])
-    with pytest.raises(dl.WriteError, match="row 7: column 'v'") as caught:
+    with pytest.raises(
+        dl.ValidationError, match=f"^row 7, column 'v': '{{' does not fit {kind}: it is not JSON"
+    ) as caught:
         await dl.load_dataframe(table_of(values), "t", engine=postgres, chunk_rows=3)
+    assert (caught.value.row, caught.value.column, caught.value.reason) == (7, "v", "syntax")
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"), [("inet", "::1", "::x"), ("int4range", "[1,2)", "[2,1)"), ("bit(3)", "101", "10")]
+)
+async def test_refused_rows_of_copy_are_named_by_row_and_column(
+    postgres: AsyncEngine, kind: str, good: str, bad: str
+) -> None:
+    await execute(postgres, f"CREATE TABLE t (id integer, v {kind})")
+    values = pa.array([*[good] * 7, bad])
+    with pytest.raises(dl.WriteError, match=r"^row 7: ") as caught:
+        await dl.load_dataframe(table_of(values), "t", engine=postgres, chunk_rows=3, method="copy")
     assert (caught.value.row, caught.value.column) == (7, "v")
+    assert await fetch(postgres, "SELECT * FROM t") == []
 
 
 async def test_text_that_is_no_unicode_is_refused(database: AsyncEngine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from sqlalchemy.dialects.postgresql import asyncpg, psycopg
 from sqlalchemy.dialects.sqlite import aiosqlite
 
 from dataloader.errors import PlanError, SchemaMismatch, UnsafeCast, UnsupportedType
+from dataloader.infer import mixed_array
 from dataloader.plan import LoadOptions, LoadPlan, Offer, Target, make_plan
 from dataloader.schema import Column, TableName, TableSchema
 from dataloader.types import parse_type
@@ -54,7 +56,13 @@ def test_an_unknown_option_is_refused_with_a_suggestion() -> None:
 
 @pytest.mark.parametrize(
     ("option", "value", "meant"),
-    [("if_exists", "apend", "append"), ("method", "copi", "copy"), ("progress", "widgets", "widget")],
+    [
+        ("if_exists", "apend", "append"),
+        ("method", "copi", "copy"),
+        ("progress", "widgets", "widget"),
+        ("on_invalid", "rejects", "reject"),
+        ("casts", "loss", "lossy"),
+    ],
 )
 def test_an_unknown_value_is_refused_with_a_suggestion(option: str, value: str, meant: str) -> None:
     with pytest.raises(PlanError, match=rf"{option}='{value}'.*Did you mean '{meant}'\?"):
@@ -73,9 +81,58 @@ def test_chunk_rows_that_are_no_positive_integer_are_refused(rows: object) -> No
         LoadOptions.of({"chunk_rows": rows})
 
 
+@pytest.mark.parametrize("option", ["on_invalid", "casts"])
+@pytest.mark.parametrize("value", [None, True, ["raise"], ""])
+def test_a_value_of_the_new_options_that_is_no_choice_is_refused(option: str, value: object) -> None:
+    with pytest.raises(PlanError, match=f"^{option}={re.escape(repr(value))} is unknown. .*The choices are: "):
+        LoadOptions.of({option: value})
+
+
+@pytest.mark.parametrize("limit", [-1, 0.0, 1.0, 1.5, -0.1, True, False, "5", float("nan"), float("inf"), [1]])
+def test_max_rejects_that_is_neither_a_count_nor_a_share_is_refused(limit: object) -> None:
+    with pytest.raises(PlanError, match=rf"^max_rejects={re.escape(repr(limit))} is neither. Pass a count.*or a share"):
+        LoadOptions.of({"on_invalid": "reject", "max_rejects": limit})
+
+
+@pytest.mark.parametrize("limit", [None, 0, 1, 10**9, 0.01, 0.999])
+def test_max_rejects_that_is_a_count_or_a_share_is_taken(limit: Any) -> None:
+    assert LoadOptions.of({"on_invalid": "reject", "max_rejects": limit}).max_rejects == limit
+
+
+@pytest.mark.parametrize("limit", [0, 5, 0.5])
+@pytest.mark.parametrize("more", [{}, {"on_invalid": "raise"}], ids=["default", "raise"])
+def test_max_rejects_without_rejects_is_refused(limit: float, more: dict[str, Any]) -> None:
+    with pytest.raises(PlanError, match=r"max_rejects= is about rejects.*on_invalid='reject'"):
+        LoadOptions.of({"max_rejects": limit} | more)
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berln", "", "+02:00", "../etc/passwd", "Europe/Berlin\0", 5, b"UTC", ["UTC"]])
+def test_a_time_zone_that_nobody_knows_is_refused_by_name(zone: object) -> None:
+    with pytest.raises(PlanError) as refused:
+        LoadOptions.of({"assume_timezone": zone})
+    assert str(refused.value).startswith(f"assume_timezone={zone!r} is not a time zone. ")
+    assert "'Europe/Berlin'" in refused.value.hint
+
+
+@pytest.mark.parametrize("zone", [None, "UTC", "Europe/Berlin", "Asia/Kolkata"])
+def test_a_time_zone_of_the_database_is_taken(zone: str | None) -> None:
+    assert LoadOptions.of({"assume_timezone": zone}).assume_timezone == zone
+
+
 def test_options_that_are_not_given_have_the_documented_defaults() -> None:
     options = LoadOptions.of({})
-    assert options == LoadOptions(options.engine, "append", "auto", None, None, "auto")
+    assert options == LoadOptions(
+        options.engine,
+        if_exists="append",
+        method="auto",
+        chunk_rows=None,
+        on_invalid="raise",
+        max_rejects=None,
+        casts="exact",
+        assume_timezone=None,
+        dtype=None,
+        progress="auto",
+    )
 
 
 def test_chunk_rows_that_are_asked_for_are_planned() -> None:
@@ -203,11 +260,10 @@ def test_postgres_and_asyncpg_are_written_by_copy() -> None:
     [
         (table(*ORDERS.columns, copy_refused="it is a view"), POSTGRES, "it is a view"),
         (table(*ORDERS.columns, copy_refused="row-level security"), POSTGRES, "row-level security"),
-        (table(column("id", "bigint"), column("name", "tsvector")), POSTGRES, "name (tsvector)"),
         (ORDERS, SQLITE, "sqlite has no COPY"),
         (ORDERS, PSYCOPG, "psycopg is not asyncpg"),
     ],
-    ids=["view", "row-level security", "type read from text", "sqlite", "another driver"],
+    ids=["view", "row-level security", "sqlite", "another driver"],
 )
 def test_what_stands_against_copy_chooses_insert_and_is_the_reason(
     found: TableSchema, dialect: sa.Dialect, reason: str
@@ -218,6 +274,29 @@ def test_what_stands_against_copy_chooses_insert_and_is_the_reason(
     with pytest.raises(PlanError, match="COPY cannot write to orders") as refused:
         planned(found=found, dialect=dialect, method="copy")
     assert reason in str(refused.value)
+
+
+def test_what_only_text_can_carry_is_copied_as_text_and_named_in_the_reason() -> None:
+    found = table(column("id", "bigint"), column("name", "tsvector"))
+    decided = planned(found=found)
+    assert (decided.method, decided.chunk_rows, decided.travels_as_text) == ("copy", 50_000, True)
+    assert "as text, in which it reads name (tsvector)" in decided.reason
+    assert planned(found=found, method="copy").method == "copy"
+
+
+def test_a_column_that_binary_copy_carries_does_not_travel_as_text() -> None:
+    decided = planned()
+    assert (decided.travels_as_text, decided.reason) == (False, "PostgreSQL takes rows fastest by binary COPY")
+
+
+def test_money_beside_text_that_the_server_reads_is_inserted() -> None:
+    found = table(column("id", "money"), column("name", "inet"))
+    decided = planned(found=found)
+    assert (decided.method, decided.reason) == (
+        "insert",
+        "the server's locale decides how it reads id (money) from text",
+    )
+    assert planned(found=table(column("id", "money"), column("name", "text"))).method == "copy"
 
 
 def test_insert_is_used_when_it_is_asked_for() -> None:
@@ -244,8 +323,9 @@ def test_an_aware_timestamp_into_timestamp_is_unsafe() -> None:
         (pa.bool_(), "numeric"),
         (pa.timestamp("us"), "time"),
         (pa.duration("us"), "text"),
-        (pa.list_(pa.int64()), "integer[]"),
-        (pa.month_day_nano_interval(), "interval"),
+        (pa.list_(pa.duration("us")), "integer[]"),
+        (pa.list_(pa.int64()), "integer"),
+        (pa.month_day_nano_interval(), "text"),
         (pa.int64(), "numeric(3,-2)"),
         (pa.int64(), "numeric(2,5)"),
         (pa.int64(), "numeric(77,2)"),
@@ -273,11 +353,17 @@ def test_a_pair_of_types_that_keeps_no_value_is_refused_by_name(source: pa.DataT
         (pa.decimal128(10, 2), "numeric(12,4)", "exact"),
         (pa.decimal128(10, 5), "numeric(12,4)", "checked"),
         (pa.decimal128(12, 2), "numeric(12,4)", "checked"),
-        (pa.timestamp("ms"), "timestamp", "exact"),
+        (pa.timestamp("ms"), "timestamp", "checked"),
+        (pa.date32(), "date", "checked"),
         (pa.timestamp("ns"), "timestamp", "checked"),
         (pa.timestamp("us"), "timestamp(3)", "checked"),
-        (pa.string(), "text", "exact"),
-        (pa.large_string(), "text", "exact"),
+        (pa.string(), "text", "checked"),
+        (pa.large_string(), "text", "checked"),
+        (pa.int64(), "bigint", "exact"),
+        (pa.binary(), "bytea", "exact"),
+        (pa.time64("us"), "time", "checked"),
+        (pa.list_(pa.int64()), "integer[]", "checked"),
+        (pa.month_day_nano_interval(), "interval", "checked"),
         (pa.string(), "varchar(3)", "checked"),
         (pa.string(), "inet", "checked"),
         (pa.null(), "integer", "exact"),
@@ -287,6 +373,64 @@ def test_a_pair_of_types_that_keeps_no_value_is_refused_by_name(source: pa.DataT
 )
 def test_a_verdict_is_exact_only_where_every_value_fits(source: pa.DataType, sql: str, verdict: str) -> None:
     assert planned_column(source, sql).columns[0].verdict == verdict
+
+
+def test_an_aware_timestamp_into_timestamp_is_lossy_where_that_is_allowed() -> None:
+    (decided,) = planned(
+        pa.schema([("c", pa.timestamp("us", "UTC"))]), table(column("c", "timestamp")), casts="lossy"
+    ).columns
+    assert (decided.verdict, decided.how) == ("lossy", "gives up the time zone: UTC's clock is kept")
+
+
+def test_a_fraction_into_an_integer_is_checked_and_only_lossy_where_that_is_allowed() -> None:
+    offered, found = pa.schema([("c", pa.float64())]), table(column("c", "integer"))
+    assert [planned(offered, found, casts=casts).columns[0].verdict for casts in ("exact", "lossy")] == [
+        "checked",
+        "lossy",
+    ]
+
+
+def test_what_loses_nothing_keeps_its_verdict_under_lossy_casts() -> None:
+    assert [one.verdict for one in planned(casts="lossy").columns] == ["exact", "checked"]
+
+
+@pytest.mark.parametrize("source", [pa.timestamp("us"), pa.string()], ids=str)
+def test_a_naive_time_is_taken_as_the_clock_of_the_zone_that_is_assumed(source: pa.DataType) -> None:
+    offered, found = pa.schema([("c", source)]), table(column("c", "timestamptz"))
+    (decided,) = planned(offered, found, assume_timezone="Europe/Berlin").columns
+    assert (decided.zone, decided.verdict) == ("Europe/Berlin", "checked")
+    assert decided.how.startswith("taken as the clock of Europe/Berlin; ")
+
+
+@pytest.mark.parametrize(
+    ("source", "sql"),
+    [(pa.timestamp("us", "Asia/Tokyo"), "timestamptz"), (pa.timestamp("us"), "timestamp"), (pa.string(), "timestamp")],
+    ids=["aware", "naive into timestamp", "text into timestamp"],
+)
+def test_a_zone_is_not_assumed_for_times_that_need_none(source: pa.DataType, sql: str) -> None:
+    offered, found = pa.schema([("c", source)]), table(column("c", sql))
+    assert planned(offered, found, assume_timezone="Europe/Berlin").columns[0].zone is None
+
+
+def test_the_columns_that_rejects_bring_are_left_out_if_all_four_are_there() -> None:
+    more = [("reject_row", pa.int64()), *((f"reject_{one}", pa.string()) for one in ("column", "reason", "problem"))]
+    assert [one.name for one in planned(pa.schema([*SCHEMA, *more])).columns] == ["id", "name"]
+    with pytest.raises(SchemaMismatch, match="not in the table: 'reject_row', 'reject_column', 'reject_reason'"):
+        planned(pa.schema([*SCHEMA, *more[:3]]))
+
+
+def test_a_column_that_takes_no_null_can_refuse_even_what_is_exact() -> None:
+    first, second = planned(found=table(*ORDERS.columns[:1], column("name", "text"))).columns
+    assert (first.verdict, first.can_refuse, second.can_refuse) == ("exact", True, True)
+    assert planned_column(pa.int64(), "bigint").columns[0].can_refuse is False
+
+
+@pytest.mark.parametrize(
+    ("values", "sql"), [([1, 2, "x"], "bigint"), (["x", b"x"], "text"), ([True, True, 2], "boolean")], ids=str
+)
+def test_a_column_of_objects_of_several_kinds_is_checked(values: list[Any], sql: str) -> None:
+    (decided,) = planned_column(mixed_array(values).type, sql).columns
+    assert (decided.verdict, decided.can_refuse) == ("checked", True)
 
 
 def test_dtype_decides_the_type_of_a_created_column() -> None:
@@ -309,6 +453,10 @@ def test_a_plan_prints_its_columns_types_statements_and_method() -> None:
     text = str(planned(found=None))
     assert "load DataFrame (2 rows) into orders of PostgreSQL shop at db.example" in text
     assert "id    int64 → BIGINT  (exact)" in text
+    assert "name  string → TEXT  (checked: NUL)" in text
+    assert "rows that do not fit: nothing is loaded" in text
+    assert "rows that do not fit: kept in report.rejects, the others are loaded" in str(planned(on_invalid="reject"))
+    assert "id    int64 → bigint  (exact: not null)" in str(planned())
     assert 'first: CREATE TABLE "orders" ( "id" BIGINT, "name" TEXT )' in text
     assert "method: copy, because" in text
     assert "50,000 rows each" in text

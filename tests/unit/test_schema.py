@@ -68,12 +68,6 @@ def test_bpchar_without_a_length_has_no_limit() -> None:
 @pytest.mark.parametrize(
     "sql",
     [
-        "integer[]",
-        "numeric(12,4)[]",
-        "time with time zone",
-        "time(3) with time zone",
-        "interval(3)",
-        "interval day to second(3)",
         "tsvector",
         "inet",
         '"char"',
@@ -85,6 +79,37 @@ def test_bpchar_without_a_length_has_no_limit() -> None:
 )
 def test_a_postgres_type_outside_the_table_is_left_to_the_server_to_read(sql: str) -> None:
     assert parse_type(sql, "postgresql") == ColumnType("other", sql)
+
+
+@pytest.mark.parametrize(
+    ("sql", "kind", "precision"),
+    [
+        ("time with time zone", "moments", None),
+        ("time(3) with time zone", "moments", 3),
+        ("tstzrange", "moments", None),
+        ("interval", "interval", None),
+        ("interval(3)", "interval", 3),
+        ("interval day to second(3)", "moments", 0),
+        ("interval year to month", "moments", 0),
+    ],
+)
+def test_a_postgres_type_whose_times_the_server_reads_is_known_with_its_precision(
+    sql: str, kind: str, precision: int | None
+) -> None:
+    assert parse_type(sql, "postgresql") == ColumnType(kind, sql, precision=precision)
+
+
+@pytest.mark.parametrize("element", ["integer", "numeric(12,4)", "character varying(3)", "timestamp(3) with time zone"])
+@pytest.mark.parametrize("brackets", ["[]", "[][]"])
+def test_a_postgres_array_is_known_with_the_type_of_its_elements(element: str, brackets: str) -> None:
+    found = parse_type(element + brackets, "postgresql")
+    assert found == ColumnType("array", element + brackets, element=parse_type(element, "postgresql"))
+
+
+def test_an_enum_is_known_by_its_labels() -> None:
+    assert parse_type("sales.mood", "postgresql", ("sad", "ok")) == ColumnType(
+        "enum", "sales.mood", labels=("sad", "ok")
+    )
 
 
 @pytest.mark.parametrize(
@@ -201,12 +226,19 @@ def test_a_duration_is_an_interval_on_postgres_and_refused_by_name_on_sqlite() -
         created_type("wait", pa.duration("us"), SQLITE)
 
 
+def test_months_days_and_nanoseconds_are_an_interval_on_postgres() -> None:
+    assert spelled(pa.month_day_nano_interval(), POSTGRES) == "INTERVAL"
+
+
 @pytest.mark.parametrize(
-    "source",
-    [pa.month_day_nano_interval(), pa.opaque(pa.int64(), "geometry", "postgis")],
-    ids=["month_day_nano", "foreign extension"],
+    ("source", "dialect"),
+    [
+        (pa.month_day_nano_interval(), SQLITE),
+        (pa.opaque(pa.int64(), "geometry", "postgis"), POSTGRES),
+        (pa.opaque(pa.int64(), "geometry", "postgis"), SQLITE),
+    ],
+    ids=["month_day_nano on sqlite", "foreign extension on postgresql", "foreign extension on sqlite"],
 )
-@pytest.mark.parametrize("dialect", [POSTGRES, SQLITE], ids=lambda dialect: dialect.name)
 def test_a_type_that_no_column_can_keep_is_refused_by_name(source: pa.DataType, dialect: sa.Dialect) -> None:
     with pytest.raises(UnsupportedType, match=r"'place'") as refused:
         created_type("place", source, dialect)

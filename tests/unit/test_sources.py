@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from dataloader import rows as row_streams
 from dataloader import sources
 from dataloader.convert import Converter
-from dataloader.errors import DataLoaderError, PlanError, SchemaMismatch, UnsupportedType, ValidationError
+from dataloader.errors import DataLoaderError, PlanError, SchemaMismatch, UnsupportedType
+from dataloader.infer import MixedType, mixed_objects, mixed_parts, strangers
 from dataloader.plan import ColumnPlan
 from dataloader.rows import RowSource, open_rows
 from dataloader.sources import (
@@ -173,14 +174,72 @@ async def test_the_type_of_an_object_column_comes_from_all_its_rows() -> None:
     assert [row["c"] for row in await frame_rows(frame)] == [None, None, 1.0, 2.5]
 
 
-@pytest.mark.parametrize(
-    "values",
-    [[1, "a"], [True, 5], [b"x", 5], [object()], [{"a": 1}, 5], [1j]],
-    ids=["int and text", "bool and int", "bytes and int", "object", "dict and int", "complex"],
-)
-def test_objects_that_do_not_go_together_are_refused_by_column(values: list[Any]) -> None:
+@pytest.mark.parametrize("values", [[object()], [1j], [None, object(), 1j]], ids=["object", "complex", "both"])
+def test_objects_that_no_type_holds_are_refused_by_column(values: list[Any]) -> None:
     with pytest.raises(UnsupportedType, match=r"column 'odd'"):
         open_dataframe(pd.DataFrame({"fine": range(len(values)), "odd": pd.Series(values, dtype=object)}))
+
+
+MIXED: dict[str, tuple[list[Any], list[pa.DataType], list[str | None]]] = {
+    "text among integers": ([1, "a", None, 2], [pa.int64(), pa.string()], [None] * 4),
+    "integers among texts": (["a", 1, "b", 2, "c"], [pa.string(), pa.int64()], [None] * 5),
+    "bool and integer": ([True, 5], [pa.bool_(), pa.int64()], [None] * 2),
+    "bool among floats": ([0.5, True, 1.5], [pa.float64(), pa.bool_()], [None] * 3),
+    "bytes among integers": ([5, b"x", 6], [pa.int64(), pa.binary()], [None] * 3),
+    "integer among dates": ([NOON.date(), NOON.date(), 5], [pa.date32(), pa.int64()], [None] * 3),
+    "dates among naive moments": ([NOON, NOON.date(), NOON], [pa.timestamp("us"), pa.date32()], [None] * 3),
+    "an aware moment among naive ones": (
+        [NOON, NOON, NOON.replace(tzinfo=EAST)],
+        [pa.timestamp("us"), pa.timestamp("us", "+02:00")],
+        [None] * 3,
+    ),
+    "three kinds": ([1, "a", NOON, 2, "b", 3], [pa.int64(), pa.string(), pa.timestamp("us")], [None] * 6),
+    "an object among integers": ([1, 1j, 2], [pa.int64()], [None, "type", None]),
+    "half a character in a text": (["a", "b\ud800"], [pa.string()], [None, "encoding"]),
+}
+
+
+@pytest.mark.parametrize(("values", "kinds", "reasons"), MIXED.values(), ids=MIXED)
+async def test_objects_of_several_kinds_are_kept_apart_by_kind_the_most_frequent_first(
+    values: list[Any], kinds: list[pa.DataType], reasons: list[str | None]
+) -> None:
+    source = open_dataframe(pd.DataFrame({"odd": pd.Series(values, dtype=object)}))
+    (chunk,) = await chunks(source)
+    parts = [part.to_pylist() for part in mixed_parts(chunk["odd"])]
+    assert source.schema.field("odd").type == chunk["odd"].type == MixedType(tuple(kinds))
+    assert strangers(chunk["odd"])[1] == reasons
+    for at, (value, reason) in enumerate(zip(values, reasons, strict=True)):
+        held = [part[at] for part in parts if part[at] is not None]
+        assert held == ([] if value is None or reason is not None else [value])
+        assert not held or type(held[0]) is type(value)
+    assert mixed_objects(chunk["odd"]) == [str(one) if isinstance(one, complex) else one for one in values]
+
+
+async def test_dicts_that_json_cannot_hold_are_kept_apart_from_those_that_it_can() -> None:
+    values = [{"a": 1}, {"a": float("nan")}, 5, {"b": 2}]
+    (chunk,) = await chunks(open_dataframe(pd.DataFrame({"odd": pd.Series(values, dtype=object)})))
+    dicts, numbers = mixed_parts(chunk["odd"])
+    assert [one and json.loads(one) for one in dicts.to_pylist()] == [{"a": 1}, None, None, {"b": 2}]
+    assert numbers.to_pylist() == [None, None, 5, None]
+    assert strangers(chunk["odd"]) == ([None, "{'a': nan}", None, None], [None, "nan", None, None])
+
+
+async def test_objects_of_several_kinds_keep_their_rows_in_every_chunk() -> None:
+    values = [number if number % 3 else f"odd {number}" for number in range(10)]
+    source = open_dataframe(pd.DataFrame({"c": pd.Series(values, dtype=object)}))
+    found = [mixed_objects(chunk["c"]) for chunk in await chunks(source, 4)]
+    assert found == [values[:4], values[4:8], values[8:]]
+
+
+@pytest.mark.parametrize("values", [[1, "a"], [NOON, NOON.date()], ["a", "\ud800"]], ids=["text", "date", "half"])
+def test_rows_of_python_values_are_the_values_that_were_given_or_an_error(values: list[Any]) -> None:
+    frame = pd.DataFrame({"c": pd.Series(values, dtype=object)})
+    try:
+        dicts, tuples = list(to_row_dicts(frame)), list(to_tuples(frame))
+    except DataLoaderError:
+        return
+    assert dicts == [[{"c": value} for value in values]]
+    assert tuples == [[(value,) for value in values]]
 
 
 async def test_integers_of_more_than_64_bits_keep_their_digits() -> None:
@@ -193,18 +252,20 @@ MIXED_TIMES = {
     "aware and naive": [NOON.replace(tzinfo=EAST), NOON],
     "date and datetime": [NOON.date(), NOON],
     "datetime and date": [NOON, NOON.date()],
-    "time with an offset": [NOON.time().replace(tzinfo=EAST)],
 }
 
 
 @pytest.mark.parametrize("values", MIXED_TIMES.values(), ids=MIXED_TIMES)
-async def test_mixed_dates_and_times_are_kept_or_refused_and_never_shifted(values: list[Any]) -> None:
-    frame = pd.DataFrame({"c": pd.Series(values, dtype=object)})
-    try:
-        kept = [row["c"] for row in await frame_rows(frame)]
-    except DataLoaderError:
-        return
-    assert kept == values
+async def test_mixed_dates_and_times_are_kept_apart_and_never_shifted(values: list[Any]) -> None:
+    (chunk,) = await chunks(open_dataframe(pd.DataFrame({"c": pd.Series(values, dtype=object)})))
+    first, second = (part.to_pylist() for part in mixed_parts(chunk["c"]))
+    assert (first, second) == ([values[0], None], [None, values[1]])
+    assert mixed_objects(chunk["c"]) == values
+
+
+def test_a_time_of_day_with_an_offset_is_refused() -> None:
+    with pytest.raises(UnsupportedType, match="a time of day with a zone depends on the date"):
+        open_dataframe(pd.DataFrame({"c": pd.Series([NOON.time().replace(tzinfo=EAST)], dtype=object)}))
 
 
 async def test_an_unnamed_index_is_not_written() -> None:
@@ -647,10 +708,40 @@ async def test_the_error_of_a_later_row_names_its_position(monkeypatch: pytest.M
     unknown = await opened([{"a": 1}] * 5 + [{"b": 1}])
     with pytest.raises(SchemaMismatch, match="row 5 has the unknown key 'b'"):
         await chunks(unknown, 4)
+
+
+async def test_a_later_value_of_another_kind_is_judged_in_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_streams, "PEEKED_ROWS", 2)
     mixed = await opened([{"a": 1}] * 4 + [{"a": 1}, {"a": "x"}])
-    with pytest.raises(ValidationError, match="row 5, column 'a': 'x' does not go with") as refused:
-        await chunks(mixed, 2)
-    assert (refused.value.row, refused.value.column, refused.value.value) == (5, "a", "'x'")
+    *before, last = await chunks(mixed, 2)
+    assert [chunk["a"].to_pylist() for chunk in before] == [[1, 1], [1, 1]]
+    assert mixed_objects(last["a"]) == [1, "x"]
+    plan = ColumnPlan("a", pa.int64(), ColumnType("int8", "bigint"), pa.int64(), False, "exact")
+    converted = Converter((plan,))(last, 4)
+    assert [(one.row, one.value, one.reason) for one in converted.violations] == [(5, "'x'", "syntax")]
+    assert (converted.batch["a"].to_pylist(), converted.rows.tolist()) == ([1], [4])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "target"),
+    [
+        (1, "x", ColumnType("int8", "bigint")),
+        (NOON, NOON.replace(tzinfo=EAST), ColumnType("timestamp", "timestamp")),
+        (NOON.date(), NOON, ColumnType("date", "date")),
+    ],
+    ids=["texts after integers", "aware after naive", "moments after dates"],
+)
+async def test_a_value_of_the_planned_kind_fits_wherever_the_chunks_are_cut(
+    monkeypatch: pytest.MonkeyPatch, before: Any, after: Any, target: ColumnType
+) -> None:
+    monkeypatch.setattr(row_streams, "PEEKED_ROWS", 2)
+    source = await opened([{"c": before}] * 4 + [{"c": after}] * 2)
+    kind = source.schema.field("c").type
+    convert = Converter((ColumnPlan("c", kind, target, kind, False, "checked"),))
+    _, later = await chunks(source, 3)
+    converted = convert(later, 3)
+    assert [one.row for one in converted.violations] == [4, 5]
+    assert converted.batch["c"].to_pylist() == [before]
 
 
 DRIFTS: dict[str, tuple[Any, Any]] = {
