@@ -56,6 +56,9 @@ ORDER BY b.attnum
 """Domains are followed down to the type that is stored; any NOT NULL on the way counts, unless a trigger before
 INSERT may fill the column."""
 
+_READING = sa.text("SELECT set_config('array_nulls', 'on', true), set_config('intervalstyle', 'postgres', true)")
+"""For this transaction: with array_nulls off NULL is a word, and sql_standard lets one sign count for what follows."""
+
 _NOT_FOR_COPY = {"v": "it is a view", "m": "it is a materialized view", "f": "it is a foreign table"}
 
 
@@ -147,6 +150,8 @@ async def prepare(connection: AsyncConnection, plan: LoadPlan) -> TableSchema:
     SchemaMismatch
         When the table was altered since the plan was made.
     """
+    if connection.dialect.name == "postgresql":
+        await connection.execute(_READING)
     for statement in plan.statements:
         await connection.exec_driver_sql(statement)
     found = await describe(connection, plan.table.name)

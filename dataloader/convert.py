@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from dataloader.casts import NUMBER_TEXT
 from dataloader.infer import MixedType, mixed_objects, mixed_parts, one_line, strangers
 from dataloader.plan import ColumnPlan
-from dataloader.steps import Steps, element_carrier, steps_for, unwrapped
+from dataloader.steps import Steps, element_carrier, steps_for, taken, unwrapped
 from dataloader.types import family
 from dataloader.violations import REASONS, Unfit, Violation, cut, shown
 
@@ -151,7 +151,7 @@ def _without(values: pa.Array, offsets: Sequence[int]) -> pa.Array:
     """The values with NULL at the offsets."""
     kept = np.zeros(len(values), bool)
     kept[list(offsets)] = True
-    return values.take(pa.array(np.arange(len(values)), mask=kept))
+    return taken(values, pa.array(np.arange(len(values)), mask=kept))
 
 
 def _sift(steps: Steps, values: pa.Array, start: int, found: list[Fault], default: Callable[[pa.Array], str]) -> None:

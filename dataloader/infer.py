@@ -60,11 +60,12 @@ class MixedType(pa.ExtensionType):  # type: ignore[misc]  # pyarrow carries no t
         return hash((type(self), str(self.kinds)))
 
     def __arrow_ext_serialize__(self) -> bytes:
-        return b""
+        kinds = pa.schema([(str(position), kind) for position, kind in enumerate(self.kinds)])
+        return bytes(kinds.serialize())
 
     @classmethod
-    def __arrow_ext_deserialize__(cls, storage_type: pa.DataType, _serialized: bytes) -> MixedType:
-        return cls(tuple(field.type for field in storage_type)[:-2])
+    def __arrow_ext_deserialize__(cls, _storage_type: pa.DataType, serialized: bytes) -> MixedType:
+        return cls(tuple(pa.ipc.read_schema(pa.py_buffer(serialized)).types))
 
 
 def mixed_parts(values: pa.Array) -> list[pa.Array]:

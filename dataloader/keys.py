@@ -77,6 +77,10 @@ def _comparable(values: pa.Array, column: ColumnPlan) -> pa.Array:
 
 async def unique_keys(connection: AsyncConnection, name: TableName) -> list[tuple[str, ...]]:
     """The columns of the primary key and of every unique constraint and index that holds for all rows."""
+    if connection.dialect.name == "sqlite":
+        rows = (await connection.execute(_SQLITE_KEYS, {"name": name.name, "schema": name.schema})).all()
+        named = {key: [row.name for row in rows if row.key == key] for key in dict.fromkeys(row.key for row in rows)}
+        return [tuple(names) for names in named.values() if None not in names]
 
     def inspect(plain: sa.Connection) -> list[tuple[str, ...]]:
         inspector = sa.inspect(plain)
@@ -89,6 +93,16 @@ async def unique_keys(connection: AsyncConnection, name: TableName) -> list[tupl
         return list(dict.fromkeys(tuple(map(str, columns)) for columns in found if columns and None not in columns))
 
     return await connection.run_sync(inspect)
+
+
+_SQLITE_KEYS = sa.text("""
+SELECT 'the primary key' AS key, name, pk AS position FROM pragma_table_info(:name, :schema) WHERE pk > 0
+UNION ALL
+SELECT i.name, c.name, c.seqno FROM pragma_index_list(:name, :schema) AS i, pragma_index_info(i.name, :schema) AS c
+WHERE i."unique" AND NOT i.partial AND i.origin <> 'pk'
+ORDER BY key, position
+""")
+"""SQLAlchemy's reflection reads the CREATE statement, and misses a UNIQUE that stands behind a type with a length."""
 
 
 def _is_partial(index: Any) -> bool:

@@ -17,7 +17,7 @@ import pyarrow.parquet
 
 from dataloader.errors import PlanError, ValidationError
 from dataloader.infer import MixedType, mixed_objects, to_json
-from dataloader.steps import unwrapped
+from dataloader.steps import taken, unwrapped
 from dataloader.texts import to_text
 from dataloader.violations import (
     REJECT_COLUMNS,
@@ -154,12 +154,8 @@ def _row_of(violation: Violation) -> int:
 
 
 def _taken(batch: pa.RecordBatch, offsets: list[int]) -> pa.RecordBatch:
-    """Rows by their offsets; Arrow takes from most types, and every type can be cut and put together."""
-    try:
-        return batch.take(pa.array(offsets, pa.int64()))
-    except pa.ArrowNotImplementedError:
-        rows = pa.Table.from_batches([batch.slice(offset, 1) for offset in offsets])
-        return rows.combine_chunks().to_batches()[0]
+    indices = pa.array(offsets, pa.int64())
+    return pa.RecordBatch.from_arrays([taken(column, indices) for column in batch.columns], names=batch.schema.names)
 
 
 def _joined(violations: list[Violation]) -> tuple[str | None, str, str]:
@@ -205,8 +201,15 @@ def _texts(values: pa.ChunkedArray | list[Any]) -> pa.Array:
         return pa.array([None if one is None else str(one) for one in values], pa.string())
     whole = values.combine_chunks()
     if pa.types.is_nested(whole.type) or isinstance(whole.type, pa.BaseExtensionType):
-        return pa.array([None if one is None else _json_text(one) for one in whole.to_pylist()], pa.string())
+        return pa.array([_nested_text(one) if one.is_valid else None for one in whole], pa.string())
     return to_text(whole)
+
+
+def _nested_text(value: pa.Scalar) -> str:
+    try:
+        return _json_text(value.as_py())
+    except (OverflowError, ValueError):  # a list of moments that Python does not have
+        return f"[{', '.join(map(str, to_text(unwrapped(value.values)).to_pylist()))}]"
 
 
 def _json_text(value: Any) -> str:

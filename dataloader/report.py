@@ -98,8 +98,9 @@ class LoadReport:
         Parameters
         ----------
         path : str or path
-            ``.parquet`` and ``.jsonl`` keep every value as it is. ``.csv`` is for a spreadsheet: a text
-            that it would run as a formula gets an apostrophe in front.
+            ``.parquet`` keeps every value as it is, ``.jsonl`` every number and text; bytes and dates before
+            Christ, which JSON does not have, are spelled as PostgreSQL does. ``.csv`` is for a spreadsheet: a
+            text that it would run as a formula gets an apostrophe in front.
 
         Raises
         ------

@@ -128,22 +128,32 @@ class Cutter:
 
 
 def _joined(parts: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
-    """One batch, or several where a column has more than 2 GB of text."""
+    """One batch, or several where a column has more than 2 GB of text or Arrow cannot put it together."""
     if len(parts) == 1:
         return parts
-    table = pa.Table.from_batches(parts)
     try:
-        table = table.unify_dictionaries()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # of lists, or with a null among the values
-        table = pa.table([_decoded(column) for column in table.columns], names=table.column_names)
-    whole: list[pa.RecordBatch] = table.combine_chunks().to_batches()
+        whole: list[pa.RecordBatch] = _unified(pa.Table.from_batches(parts)).combine_chunks().to_batches()
+    except pa.ArrowNotImplementedError:  # runs of an extension type, dictionaries of lists of views
+        return parts
     return whole
+
+
+def _unified(table: pa.Table) -> pa.Table:
+    """Every column with one dictionary, or with none where Arrow cannot unify them."""
+    try:
+        return table.unify_dictionaries()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # of lists, or with a null among the values
+        return pa.table([_decoded(column) for column in table.columns], names=table.column_names)
 
 
 def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if not pa.types.is_dictionary(column.type):
         return column
-    return pa.chunked_array([chunk.dictionary.take(chunk.indices) for chunk in column.chunks], column.type.value_type)
+    view = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(column.type.value_type)
+    kind = view or column.type.value_type  # Arrow does not take from views
+    parts = [chunk.dictionary if view is None else chunk.dictionary.cast(view) for chunk in column.chunks]
+    taken = [part.take(chunk.indices) for part, chunk in zip(parts, column.chunks, strict=True)]
+    return pa.chunked_array(taken, kind)
 
 
 def cut_all(batches: Iterable[pa.RecordBatch], chunk_rows: int) -> Iterator[pa.RecordBatch]:

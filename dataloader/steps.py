@@ -30,11 +30,21 @@ def _without_runs(values: pa.Array) -> pa.Array:
     """Arrow decodes runs of plain types only, but it can say which run a value is in."""
     runs = pa.array(np.arange(len(values.values)))
     which = pa.RunEndEncodedArray.from_arrays(values.run_ends, runs).slice(values.offset, len(values))
-    return values.values.take(pc.run_end_decode(which))
+    return taken(unwrapped(values.values), pc.run_end_decode(which))
+
+
+def taken(values: pa.Array, indices: pa.Array) -> pa.Array:
+    """Arrow's take; from types that it does not take from, like maps and lists of views, row by row."""
+    try:
+        return values.take(indices)
+    except pa.ArrowException:
+        nothing = pa.nulls(1, values.type)
+        rows = [nothing if index is None else values.slice(index, 1) for index in indices.to_pylist()]
+        return pa.concat_arrays(rows) if rows else values.slice(0, 0)
 
 
 _WRAPPED: tuple[tuple[Callable[[pa.DataType], bool], Steps], ...] = (
-    (pa.types.is_dictionary, lambda values: unwrapped(values.dictionary).take(values.indices)),
+    (pa.types.is_dictionary, lambda values: taken(unwrapped(values.dictionary), values.indices)),
     (pa.types.is_run_end_encoded, lambda values: unwrapped(_without_runs(values))),
     (lambda kind: isinstance(kind, pa.JsonType), lambda values: unwrapped(values.storage)),
     (lambda kind: isinstance(kind, pa.Bool8Type), lambda values: values.storage.cast(pa.bool_())),
@@ -196,8 +206,20 @@ def _checks(source: pa.DataType, column: ColumnPlan) -> Iterator[Steps]:
         yield texts.check_between(0, 86_400 * _PER_SECOND[wanted.unit])
 
 
+_CUT_IN_SILENCE: dict[str, Steps] = {
+    "name": texts.check_bytes(63),
+    '"char"': texts.check_bytes(1),
+    **dict.fromkeys(("oid", "xid", "cid"), texts.check_not_negative),
+}
+"""PostgreSQL's own types that cut a text, or take a negative number for a large one."""
+
+
 def _checks_of_text(source: pa.DataType, target: ColumnType) -> Iterator[Steps]:
     is_free = family(source) in {"string", "list", "nested"}
+    if family(source) == "string":
+        yield texts.check_unicode
+    if target.sql in _CUT_IN_SILENCE:
+        yield _CUT_IN_SILENCE[target.sql]
     if is_free and not target.keeps_nul:
         yield texts.check_nul
     if target.length is not None:
@@ -232,4 +254,4 @@ def _check_years(target: ColumnType, wanted: pa.DataType) -> Steps:
     if pa.types.is_date(wanted):
         return texts.check_between(*days)
     divisor = _PER_SECOND["us"] // _PER_SECOND[wanted.unit]
-    return texts.check_between(moments[0] // divisor, moments[1] // divisor)
+    return texts.check_between(moments[0] // divisor, -(-moments[1] // divisor))

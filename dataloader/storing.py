@@ -109,7 +109,7 @@ class Storing:
         most = self._rejects.most() - len({one.row for one in converted.violations})
         orphans = await self._orphans(converted)
         stored, refused = 0, dict[int, Refusal]()
-        for rows in (np.flatnonzero(~orphans), np.flatnonzero(orphans)) if orphans.any() else (None,):
+        for rows in (np.flatnonzero(orphans), np.flatnonzero(~orphans)) if orphans.any() else (None,):
             batch, encoded = await self._some(chunk, rows)
             if batch.num_rows:
                 sifted = await self._sieve.write(batch, encoded, line, most - len(refused))
@@ -129,7 +129,7 @@ class Storing:
         return batch, encoded
 
     async def _orphans(self, converted: Converted) -> np.ndarray:
-        """The rows whose parent is missing. They are stored apart: the database decides, as ever."""
+        """The rows whose parent is missing. They are stored apart and first: the database decides, as ever."""
         orphans = np.zeros(len(converted.rows), bool)
         for columns, key in self._parents:
             asked = await asyncio.to_thread(keys.Keys, converted.batch, columns)

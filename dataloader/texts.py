@@ -23,10 +23,10 @@ _ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _ESCAPED_SURROGATE = re.compile(r"(?<!\\)(?:\\\\)*\\u[dD][89a-fA-F]")
 _HEX = r"^[0-9a-fA-F]{32}$"
 DAY = 86_400_000_000
-FIRST_DAY, LAST_DAY = -2_440_588, 2_145_031_948
+FIRST_DAY, LAST_DAY = -2_440_588, 2_145_042_905
 """4714-11-24 BC and 5874897-12-31: https://www.postgresql.org/docs/current/datatype-datetime.html"""
-FIRST_MOMENT, END_OF_MOMENTS = FIRST_DAY * DAY, 9_223_371_331_200_000_000
-"""The same day, and 294277-01-01."""
+FIRST_MOMENT, END_OF_MOMENTS = FIRST_DAY * DAY, 2**63
+"""The same day; an int64 of microseconds since 1970 ends before PostgreSQL's time does."""
 FIRST_YEAR, END_OF_YEARS = -719_162, 2_932_897
 """0001-01-01 and 10000-01-01: SQLite keeps dates as text, and four digits are a year."""
 
@@ -52,6 +52,7 @@ def to_text(values: pa.Array, target: ColumnType | None = None) -> pa.Array:
 
 def _years(values: pa.Array) -> pa.Array:
     """Arrow counts a year 0, signs the years before it, and gives up after 32767; PostgreSQL knows BC and goes on."""
+    values = values.cast(pa.date32()) if pa.types.is_date64(values.type) else values
     texts = values.cast(pa.string())
     odd = pc.match_substring_regex(texts, "^(-|0000-|<)")
     if not pc.any(odd).as_py():
@@ -200,6 +201,36 @@ def check_float_digits(texts: pa.Array) -> pa.Array:
 def _has_more_digits(text: str) -> bool:
     numbers = _NUMBERS.findall(text)
     return not all(shows(number, repr(float(number)), f"{float(number):.17g}") for number in numbers)
+
+
+def check_unicode(texts: pa.Array) -> pa.Array:
+    """Arrow takes a producer's word that a text is UTF-8."""
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
+        refuse("encoding", pa.array([one.is_valid and not _decodes(one.as_buffer()) for one in texts], pa.bool_()))
+    return texts
+
+
+def _decodes(buffer: pa.Buffer) -> bool:
+    try:
+        str(buffer, "utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def check_bytes(length: int) -> Callable[[pa.Array], pa.Array]:
+    def check(texts: pa.Array) -> pa.Array:
+        refuse("length", pc.greater(pc.binary_length(texts), length), f"it has more than {length} bytes")
+        return texts
+
+    return check
+
+
+def check_not_negative(texts: pa.Array) -> pa.Array:
+    refuse("range", pc.match_substring_regex(texts, r"^\s*-"))
+    return texts
 
 
 def check_nul(texts: pa.Array) -> pa.Array:

@@ -182,6 +182,8 @@ def parse_type(sql: str, dialect: str, labels: tuple[str, ...] = ()) -> ColumnTy
 def _sql_type(name: str, args: list[int], sql: str, dialect: str) -> ColumnType:
     if name == "float" and args and args[0] <= 24:
         return ColumnType("float4", sql, dialect=dialect)
+    if name == "interval day to second":
+        return _with_arguments("interval", args, sql, dialect)
     if name.startswith("interval "):  # year to month and the like: the server cuts what the fields do not hold
         return ColumnType("moments", sql, precision=0, dialect=dialect)
     return _with_arguments(_KINDS.get(name, "other"), args, sql, dialect)

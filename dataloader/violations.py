@@ -123,7 +123,8 @@ def shown(value: pa.Scalar) -> str:
     try:
         text = repr(value.as_py())
     except (OverflowError, ValueError):  # a moment that Python's datetime cannot hold, bytes that are no text
-        text = f"{getattr(value, 'value', value)} {value.type}"
+        number = getattr(value, "value", None)
+        text = f"{number} {value.type}" if isinstance(number, int) else f"a {value.type} that Python cannot show"
     return cut(text)
 
 

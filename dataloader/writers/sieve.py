@@ -56,10 +56,13 @@ class Sieve:
     async def write(self, batch: pa.RecordBatch, encoded: Any, line: Lifeline, most: float) -> Sifted:
         """Write converted rows, which the writer has encoded; after more refusals than `most` the rest is left out."""
         sifted = Sifted()
+        first: dict[int, Refusal] = {}
         part: _Part | None = _Part(np.arange(batch.num_rows), batch, encoded)
         while part is not None:
             before = sifted.stored
             await self._drain([part], sifted, line, most)
+            sifted.refused |= {offset: why for offset, why in first.items() if offset in sifted.refused}
+            first = dict(sifted.refused)
             part = self._again(batch, sifted) if sifted.stored > before else None
         return sifted
 
