@@ -89,7 +89,7 @@ def test_a_postgres_type_outside_the_table_is_left_to_the_server_to_read(sql: st
         ("tstzrange", "moments", None),
         ("interval", "interval", None),
         ("interval(3)", "interval", 3),
-        ("interval day to second(3)", "moments", 0),
+        ("interval day to second(3)", "interval", 3),
         ("interval year to month", "moments", 0),
     ],
 )
