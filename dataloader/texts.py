@@ -203,8 +203,19 @@ def _has_more_digits(text: str) -> bool:
     return not all(shows(number, repr(float(number)), f"{float(number):.17g}") for number in numbers)
 
 
+def _bytes_of(texts: pa.Array) -> np.ndarray:
+    """All bytes of a chunk's texts, also of those under NULL: to look at them is a hundred times faster than at texts."""
+    _, offsets, data = texts.buffers()
+    if data is None or not len(texts):
+        return np.empty(0, np.uint8)
+    bounds = np.frombuffer(offsets, np.int32)
+    return np.frombuffer(data, np.uint8)[bounds[texts.offset] : bounds[texts.offset + len(texts)]]
+
+
 def check_unicode(texts: pa.Array) -> pa.Array:
-    """Arrow takes a producer's word that a text is UTF-8."""
+    """Arrow takes a producer's word that a text is UTF-8; ASCII always is."""
+    if _bytes_of(texts).max(initial=0) < 0x80:
+        return texts
     try:
         texts.validate(full=True)
     except pa.ArrowInvalid:
@@ -234,13 +245,8 @@ def check_not_negative(texts: pa.Array) -> pa.Array:
 
 
 def check_nul(texts: pa.Array) -> pa.Array:
-    """Look for a zero byte among all bytes first: a hundred times faster than value by value."""
-    _, offsets, data = texts.buffers()
-    if data is not None and len(texts):
-        bounds = np.frombuffer(offsets, np.int32)
-        used = np.frombuffer(data, np.uint8)[bounds[texts.offset] : bounds[texts.offset + len(texts)]]
-        if used.size and used.min() == 0:
-            refuse("nul", pc.match_substring(texts, "\0"))
+    if _bytes_of(texts).min(initial=1) == 0:
+        refuse("nul", pc.match_substring(texts, "\0"))
     return texts
 
 
