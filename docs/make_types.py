@@ -78,7 +78,7 @@ def section(target: ColumnType) -> str:
     grouped: dict[Cell, list[str]] = {}
     for name, found in possible:
         grouped.setdefault(found, []).append(f"`{name}`")
-    lines = [f"### {target}", "", "| Arrow | verdict | looked at | `casts=\"lossy\"` gives up |", "|---|---|---|---|"]
+    lines = [f"### {target}", "", '| Arrow | verdict | looked at | `casts="lossy"` gives up |', "|---|---|---|---|"]
     lines += [f"| {', '.join(names)} | {c.verdict} | {c.how} | {c.loses or ''} |" for c, names in grouped.items()]
     return "\n".join([*lines, ""])
 
