@@ -283,7 +283,7 @@ async def test_text_that_the_server_might_round_in_silence_is_loaded_only_by_los
     assert await texts(postgres) == [kept]
 
 
-@pytest.mark.parametrize("kind", ["interval(3)", "interval(0)", "interval day to second", "interval year to month"])
+@pytest.mark.parametrize("kind", ["interval(3)", "interval(0)", "interval day to second(3)", "interval year to month"])
 async def test_an_interval_that_the_server_would_round_or_cut_is_never_stored_changed(
     postgres: AsyncEngine, kind: str
 ) -> None:
@@ -292,6 +292,14 @@ async def test_an_interval_that_the_server_would_round_or_cut_is_never_stored_ch
     with pytest.raises((dl.ValidationError, dl.PlanError), match="'v'"):
         await dl.load_dataframe(pa.table({"id": [1], "v": values, "w": values}), "t", engine=postgres)
     assert await fetch(postgres, "SELECT v::text, w::text FROM t") == []
+
+
+async def test_an_interval_of_days_to_seconds_keeps_months_too(postgres: AsyncEngine) -> None:
+    """Its fields cut what is finer than a second's digits, and nothing that is coarser."""
+    await execute(postgres, "CREATE TABLE t (id integer, v interval day to second, w interval)")
+    values = pa.array([(14, 3, 1_234_567_000)], pa.month_day_nano_interval())
+    await dl.load_dataframe(pa.table({"id": [1], "v": values, "w": values}), "t", engine=postgres)
+    assert await fetch(postgres, "SELECT v::text = w::text FROM t") == [(True,)]
 
 
 @pytest.mark.parametrize("method", ["copy", "insert"])
