@@ -881,7 +881,10 @@ async def test_sqlites_key_that_is_checked_at_the_commit_never_leaves_an_orphan(
 
 
 UNENFORCED: dict[str, tuple[str, ...]] = {
-    "a key that is not enforced": ("ALTER TABLE t ADD FOREIGN KEY (v) REFERENCES p NOT ENFORCED",),
+    "a key that is not enforced": (
+        "ALTER TABLE t ADD FOREIGN KEY (v) REFERENCES p",
+        "ALTER TABLE t DISABLE TRIGGER ALL",
+    ),
     "a trigger that corrects the value": (
         "ALTER TABLE t ADD FOREIGN KEY (v) REFERENCES p",
         """CREATE FUNCTION one() RETURNS trigger LANGUAGE plpgsql AS
