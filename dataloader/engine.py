@@ -295,6 +295,11 @@ async def driver_of(connection: AsyncConnection) -> Any:
     return (await connection.get_raw_connection()).driver_connection
 
 
+async def has_ended(connection: AsyncConnection) -> bool:
+    """Whether the database itself has ended the transaction, as SQLite's RAISE(ROLLBACK) does."""
+    return getattr(await driver_of(connection), "in_transaction", True) is False
+
+
 @contextlib.asynccontextmanager
 async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A transaction that includes what goes past SQLAlchemy: raw COPY, and SQLite's DDL.

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from dataloader import keys
 from dataloader.convert import Converted, shown_of
+from dataloader.engine import has_ended
 from dataloader.errors import Refusal, refusal_of, translate
 from dataloader.violations import REASONS, Violation
 from dataloader.writers.sieve import Sieve
@@ -96,7 +97,7 @@ class Storing:
                 stored = await self._writer.write(self._connection, chunk.encoded, line)
         except Exception as error:
             refusal = refusal_of(error)
-            if refusal is None or refusal.at is not None:
+            if refusal is None or refusal.at is not None or await has_ended(self._connection):
                 raise
             batch = chunk.converted.batch
             sifted = await Sieve(self._writer, self._connection).write(batch, chunk.encoded, line, most=0)

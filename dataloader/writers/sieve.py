@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from dataloader.engine import has_ended
 from dataloader.errors import Refusal, refusal_of
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Sieve:
                     stored = await self._writer.write(self._connection, part.encoded, line)
             except Exception as error:
                 refusal = refusal_of(error)
-                if refusal is None:
+                if refusal is None or await has_ended(self._connection):
                     raise
                 if part.batch.num_rows > 1:
                     waiting += reversed(_parts(part, refusal.at))
