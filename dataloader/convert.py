@@ -139,7 +139,10 @@ class ColumnConverter:
         except (Unfit, *_REFUSALS):
             found: list[Fault] = []
             _sift(steps, values, 0, found, _default_reason(values.type, self.column))
-            return steps(_without(values, [fault.offset for fault in found])), found
+            kept = _without(values, [fault.offset for fault in found])
+            if kept.null_count == len(kept):  # Arrow may have no such cast at all
+                return pa.nulls(len(kept), self.column.carrier), found
+            return steps(kept), found
 
     def _steps_for(self, source: pa.DataType) -> Steps:
         if source not in self._steps:
