@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from dataloader.errors import LoadError
 from dataloader.rejects import Rejects, is_within_python, python_values
-from dataloader.violations import REJECT_COLUMNS, SHOWN_VIOLATIONS, Counts, Violation, summary
+from dataloader.violations import REJECT_COLUMNS, SHOWN_VIOLATIONS, Counts, Violation, counted, summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -188,10 +188,7 @@ class ValidationReport:
     @property
     def counts(self) -> Counts:
         """How many violations there are of each (column, reason), most first."""
-        counts: Counts = {}
-        for one in self.violations:
-            counts[one.column, one.reason] = counts.get((one.column, one.reason), 0) + 1
-        return dict(sorted(counts.items(), key=lambda item: -item[1]))
+        return counted(self.violations)
 
     @property
     def invalid_rows(self) -> int:
