@@ -5,15 +5,26 @@
 2
 """
 
-from dataloader.api import load_batches, load_dataframe, load_files, load_rows, plan_load, validate
+from dataloader.api import (
+    load_batches,
+    load_dataframe,
+    load_files,
+    load_history,
+    load_rows,
+    plan_load,
+    validate,
+)
 from dataloader.embedded import embedded_postgres
 from dataloader.engine import connect
 from dataloader.errors import (
+    CheckpointError,
     ConnectionLost,
     DataLoaderError,
     LoadError,
     PlanError,
     SchemaMismatch,
+    SourceChanged,
+    UnfinishedLoad,
     UnsafeCast,
     UnsupportedType,
     ValidationError,
@@ -28,6 +39,7 @@ from dataloader.violations import Violation
 __version__ = "0.1.0"
 
 __all__ = [
+    "CheckpointError",
     "ColumnPlan",
     "ConnectionLost",
     "DataLoaderError",
@@ -36,6 +48,8 @@ __all__ = [
     "LoadReport",
     "PlanError",
     "SchemaMismatch",
+    "SourceChanged",
+    "UnfinishedLoad",
     "UnsafeCast",
     "UnsupportedType",
     "ValidationError",
@@ -47,6 +61,7 @@ __all__ = [
     "load_batches",
     "load_dataframe",
     "load_files",
+    "load_history",
     "load_rows",
     "plan_load",
     "run",

@@ -1,5 +1,7 @@
 """The command line: ``python -m dataloader load FILE... TABLE``, and ``plan`` and ``validate`` with the same words.
 
+Of loads that were committed chunk by chunk: ``history``, ``resume`` and ``forget``. ``grants`` is for administrators.
+
 Exit codes: 0 done, 1 the load failed or the data is not valid, 2 the command was wrong, 130 stopped by Ctrl-C.
 """
 
@@ -7,24 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NoReturn
 
 import click
 import sqlalchemy as sa
 
 from dataloader import api
+from dataloader import history as ledgers
 from dataloader.engine import dispose_all, resolve
-from dataloader.errors import DataLoaderError
-from dataloader.options import CASTS, IF_EXISTS, METHODS, Target
+from dataloader.errors import CheckpointError, DataLoaderError
+from dataloader.options import CASTS, COMMITS, IF_EXISTS, METHODS, Target
 from dataloader.rejects import check_suffix
+from dataloader.schema import parse_table_name
 
 SHOWN_ROWS = 5
+
+_TO = click.option("--to", "engine", metavar="URL", help="The database; default $DATALOADER_URL, else dataloader.db.")
 
 _OPTIONS = (
     click.argument("files", nargs=-1, required=True, metavar="FILE..."),
     click.argument("table"),
-    click.option("--to", "engine", metavar="URL", help="The database; default $DATALOADER_URL, else dataloader.db."),
+    _TO,
     click.option("--if-exists", type=click.Choice(IF_EXISTS), default="append", show_default=True),
     click.option("--method", type=click.Choice(METHODS), default="auto", show_default=True),
     click.option("--chunk-rows", type=click.IntRange(min=1), help="Rows converted and sent at once."),
@@ -33,20 +39,31 @@ _OPTIONS = (
 )
 
 
-def _with_options(command: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+_COMMITTING = (
+    click.option("--commit", type=click.Choice(COMMITS), default="auto", show_default=True),
+    click.option("--workers", type=click.IntRange(min=1), help="Connections that commit chunks at once."),
+    click.option("--resume/--no-resume", default=None, help="Continue an unfinished load, or start anew."),
+    click.option("--load-id", metavar="NAME", help="The name of a load that can be resumed."),
+)
+
+
+def _with(options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="notebook-dataloader")
 def main() -> None:
-    """Load files into a database table: all of their rows, or none."""
+    """Load files into a database table: no row is lost, and none is there twice."""
 
 
 @main.command()
-@_with_options
+@_with([*_OPTIONS, *_COMMITTING])
 @click.option("--rejects", metavar="FILE", help="Keep rows that do not fit in FILE (.csv, .jsonl, .parquet).")
 @click.option("--max-rejects", type=click.IntRange(min=0), help="The most rows that may be rejected.")
 def load(files: tuple[str, ...], table: str, rejects: str | None, **options: Any) -> None:
@@ -56,19 +73,78 @@ def load(files: tuple[str, ...], table: str, rejects: str | None, **options: Any
 
 
 @main.command()
-@_with_options
+@_with([*_OPTIONS, *_COMMITTING])
 def plan(files: tuple[str, ...], table: str, **options: Any) -> None:
     """Show what `load` would do, and write nothing."""
     _run(_plan(list(files), table, options))
 
 
 @main.command()
-@_with_options
+@_with(_OPTIONS)
 @click.option("--unique", is_flag=True, help="Look at the keys too, in the files and against the table.")
 @click.option("--foreign-keys", is_flag=True, help="Look for the rows that are referred to.")
 def validate(files: tuple[str, ...], table: str, **options: Any) -> None:
     """Show every value of FILE... that does not fit TABLE, and write nothing."""
     _run(_validate(list(files), table, options))
+
+
+@main.command()
+@_TO
+def history(engine: str | None) -> None:
+    """Show the loads of the database's ledgers, the newest first."""
+    _run(_history(engine))
+
+
+@main.command()
+@click.argument("load_id")
+@_TO
+def resume(load_id: str, engine: str | None) -> None:
+    """Continue the unfinished load LOAD_ID of files, with the options that it began with."""
+    _run(_resume(load_id, engine))
+
+
+@main.command()
+@click.argument("load_id")
+@_TO
+def forget(load_id: str, engine: str | None) -> None:
+    """Take the load LOAD_ID out of the ledger; its rows stay in the table."""
+    _run(_forget(load_id, engine))
+
+
+@main.command()
+@click.argument("table")
+@click.argument("role")
+def grants(table: str, role: str) -> None:
+    """Print the SQL that lets ROLE load into TABLE of PostgreSQL, and resume; an administrator runs it."""
+    try:
+        click.echo(ledgers.grants(parse_table_name(table), role), nl=False)
+    except DataLoaderError as error:
+        _fail(error)
+
+
+async def _history(url: str | None) -> str:
+    frame = await api.load_history(url)
+    return "no load was committed chunk by chunk" if frame.empty else frame.to_string(index=False)
+
+
+async def _resume(load_id: str, url: str | None) -> str:
+    entry = await ledgers.entry_of(resolve(url), load_id)
+    if entry.shown["state"] == "finished":
+        return f"the load {load_id!r} is finished: {entry.shown['loaded']:,} rows are in {entry.shown['target']}"
+    options = dict(entry.call)
+    loader, paths = options.pop("loader"), options.pop("paths")
+    if not paths:
+        hint = f"Run it again where its data is: {loader}(..., load_id={load_id!r}, resume=True)."
+        raise CheckpointError(
+            f"the load {load_id!r} came from {entry.shown['source']}, not from local files", hint=hint
+        )
+    options |= {"engine": url, "load_id": load_id, "resume": True, "chunk_rows": entry.shown["chunk_rows"]}
+    return str(await api.load_files(paths, entry.shown["target"], **options))
+
+
+async def _forget(load_id: str, url: str | None) -> str:
+    entry = await ledgers.forget(resolve(url), load_id)
+    return f"forgotten: {entry.shown['loaded']:,} rows of it stay in {entry.shown['target']}"
 
 
 async def _load(files: list[str], table: str, rejects: str | None, options: dict[str, Any]) -> str:
@@ -119,11 +195,21 @@ def _run(answer: Awaitable[str]) -> None:
         click.echo(str(found))
         sys.exit(1)
     except DataLoaderError as error:
-        click.echo(f"error: {error.what}\n{error.hint}", err=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        click.echo("stopped: nothing was written", err=True)
+        _fail(error)
+    except KeyboardInterrupt as stopped:
+        click.echo(f"stopped: {_left_behind(stopped)}", err=True)
         sys.exit(130)
+
+
+def _fail(error: DataLoaderError) -> NoReturn:
+    click.echo(f"error: {error.what}\n{error.hint}", err=True)
+    sys.exit(1)
+
+
+def _left_behind(stopped: KeyboardInterrupt) -> str:
+    """What the cancelled load says of itself; asyncio keeps its CancelledError behind the KeyboardInterrupt."""
+    notes: list[str] = getattr(stopped.__context__, "__notes__", [])
+    return "; ".join(notes) or "nothing was written"
 
 
 async def _closing(answer: Awaitable[str]) -> str:

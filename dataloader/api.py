@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast
 
-from dataloader import files, pipeline, sources
+from dataloader import engine as engines
+from dataloader import files, history, pipeline, planning, sources, validation
 from dataloader.options import LoadOptions
 from dataloader.plan import LoadPlan
-from dataloader.report import LoadReport, ValidationReport
+from dataloader.report import LoadReport, ValidationReport, history_frame
 from dataloader.rows import Row, open_rows
 
 if TYPE_CHECKING:
@@ -25,7 +26,11 @@ class Options(TypedDict, total=False):
     engine: AsyncEngine | str | URL | None
     if_exists: Literal["append", "fail", "truncate", "replace"]
     method: Literal["auto", "copy", "insert"]
+    commit: Literal["auto", "load", "chunk"]
     chunk_rows: int | None
+    workers: int | None
+    resume: bool | None
+    load_id: str | None
     on_invalid: Literal["raise", "reject"]
     max_rejects: int | float | None
     casts: Literal["exact", "lossy"]
@@ -35,12 +40,14 @@ class Options(TypedDict, total=False):
 
 
 async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[Options]) -> LoadReport:
-    """Load a table-like object into a database table, all of it or nothing.
+    """Load a table-like object into a database table: no row is lost, and none is there twice.
 
     Columns go by name, never by position. Every value is stored unchanged or refused by row and
     column; None, NaN, NaT and NA of pandas are NULL. A missing table is created from the columns.
-    The rows are converted and encoded in a thread, a chunk ahead of the database, inside one
-    transaction: an error, a cancel or a crash leaves the database as it was.
+    The rows are converted and encoded in a thread, a chunk ahead of the database. Up to 500,000 rows
+    go in one transaction: an error, a cancel or a crash leaves the database as it was. More are
+    committed chunk by chunk, each with a checkpoint in its own transaction, so that a load that was
+    ended anywhere, even by a power cut, goes on where it stopped: ``resume=True``.
 
     Parameters
     ----------
@@ -58,8 +65,21 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
         creates it anew, both in the load's own transaction.
     method : {'auto', 'copy', 'insert'}
         How to write. ``auto`` takes binary COPY wherever it can, and says why not.
+    commit : {'auto', 'load', 'chunk'}
+        ``load`` is one transaction. ``chunk`` is one for each chunk, with a checkpoint in the tables
+        ``dataloader_loads`` and ``dataloader_chunks`` beside the target. ``auto`` takes ``load`` up to
+        500,000 known rows and where there can be no checkpoints, and says why.
     chunk_rows : int or None
-        Rows that are converted and sent at once; at most two chunks are in memory.
+        Rows that are converted and sent at once; never more than `workers` + 1 chunks are in memory.
+    workers : int or None
+        How many connections commit chunks at once; None: 2 on PostgreSQL. SQLite and ``commit='load'`` have one.
+    resume : bool or None
+        ``True`` continues an unfinished load of the same data into the same table, reports 0 new rows for a
+        finished one, and starts one that is not known. ``None`` refuses to start beside an unfinished load.
+        ``False`` starts from the first row. The data must be given again from its start: what is
+        committed is read again and compared, never sent again.
+    load_id : str or None
+        Names a load that can be resumed; else it is recognised by its first 1,000 rows.
     on_invalid : {'raise', 'reject'}
         What to do with rows that do not fit. ``raise`` looks at the whole source, if it is in
         memory, before the first row is sent, and shows the first ten values and all counts.
@@ -91,7 +111,14 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     WriteError
         When the database refused a row or a statement; nothing was written.
     ConnectionLost
-        When the server cannot be reached, refused the login, or went away.
+        When the server cannot be reached, refused the login, or went away. What may pass is tried again
+        for two minutes, where the ledger keeps it from being stored twice.
+    UnfinishedLoad, SourceChanged, CheckpointError
+        When an earlier load is unfinished, the data or the table is not what it began with, or another process
+        is loading the same; nothing was written.
+    asyncio.CancelledError
+        When it is cancelled: within a second everything under way is rolled back. Its note, and the hint of the
+        errors above, say how many rows are committed, and the call that goes on.
 
     Examples
     --------
@@ -216,7 +243,7 @@ async def plan_load(data: object, table: str | sa.Table, **options: Unpack[Optio
     ['BIGINT', 'TEXT']
     """
     chosen = LoadOptions.of(cast(dict[str, Any], options))
-    return await pipeline.plan(await asyncio.to_thread(_opened, data), table, chosen)
+    return await planning.plan(await asyncio.to_thread(_opened, data), table, chosen)
 
 
 async def validate(
@@ -259,7 +286,43 @@ async def validate(
     """
     chosen = LoadOptions.of(cast(dict[str, Any], options))
     source = await asyncio.to_thread(_opened, data)
-    return await pipeline.validate(source, table, chosen, unique, foreign_keys)
+    return await validation.validate(source, table, chosen, unique, foreign_keys)
+
+
+async def load_history(engine: AsyncEngine | str | URL | None = None) -> Any:
+    """Show what the ledgers of a database know of the loads that were committed chunk by chunk.
+
+    Parameters
+    ----------
+    engine : AsyncEngine, URL or None
+        As in `load_dataframe`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each load, the newest first: ``load_id``, ``target``, ``source``, ``state`` (``finished`` or
+        ``unfinished``), ``chunks``, ``rows``, ``loaded`` and ``rejected`` as committed, ``started_at``, ``seen_at``
+        (of the last commit) and ``running``: whether a living process owns it.
+
+    Raises
+    ------
+    ConnectionLost
+        When the database cannot be reached.
+
+    Examples
+    --------
+    >>> import asyncio, tempfile, dataloader as dl
+    >>> url = f"sqlite:///{tempfile.mkdtemp()}/shop.db"
+    >>> data = {"id": list(range(100))}
+    >>> report = asyncio.run(dl.load_dataframe(data, "ids", engine=url, load_id="ids of May", progress="none"))
+    >>> history = asyncio.run(dl.load_history(url))
+    >>> history[["load_id", "state", "rows"]].values.tolist()
+    [['ids of May', 'finished', 100]]
+    """
+    known = engines.hidden(engine)
+    del engine
+    entries = await history.read_history(engines.resolve(known))
+    return history_frame([entry.shown for entry in entries], [*history.SHOWN, "running"])
 
 
 def _opened(data: Any) -> sources.ArrowSource:

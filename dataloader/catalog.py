@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dataloader.plan import LoadPlan
 
 _POSTGRES_TABLE = sa.text("""
-SELECT c.oid, n.nspname, c.relname, c.relkind, pg_catalog.row_security_active(c.oid) AS row_security
+SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, pg_catalog.row_security_active(c.oid) AS row_security
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relname = :name AND c.relkind IN ('r', 'p', 'v', 'f', 'm')
@@ -56,8 +56,23 @@ ORDER BY b.attnum
 """Domains are followed down to the type that is stored; any NOT NULL on the way counts, unless a trigger before
 INSERT may fill the column."""
 
-_READING = sa.text("SELECT set_config('array_nulls', 'on', true), set_config('intervalstyle', 'postgres', true)")
+_READING = "set_config('array_nulls', 'on', true), set_config('intervalstyle', 'postgres', true)"
 """For this transaction: with array_nulls off NULL is a word, and sql_standard lets one sign count for what follows."""
+
+_COMMITTING = "set_config('synchronous_commit', 'on', true), set_config('lock_timeout', :lock_timeout, true)"
+"""For a transaction that the ledger vouches for: it is on the disk when it is acknowledged, and waits for no lock."""
+
+_POSTGRES_FINGERPRINT = sa.text("""
+SELECT c.oid, c.relpersistence,
+       COALESCE((SELECT pg_catalog.string_agg(p.relid || ':' || f.relfilenode, ' ' ORDER BY p.relid)
+        FROM pg_catalog.pg_partition_tree(c.oid) p JOIN pg_catalog.pg_class f ON f.oid = p.relid),
+        c.oid || ':' || c.relfilenode) AS files,
+       (SELECT pg_catalog.string_agg(a.attname || ' ' || pg_catalog.format_type(a.atttypid, a.atttypmod), ', '
+               ORDER BY a.attnum)
+        FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = ANY (:columns)) AS columns
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = :schema AND c.relname = :name
+""")
 
 _NOT_FOR_COPY = {"v": "it is a view", "m": "it is a materialized view", "f": "it is a foreign table"}
 
@@ -89,8 +104,14 @@ async def _describe_postgres(connection: AsyncConnection, name: TableName) -> Ta
         Column(row.attname, _postgres_type(row), not row.required, row.has_default, row.generated) for row in rows
     )
     refused = "row-level security is active for this role" if found.row_security else None
-    kind = found.relkind.decode() if isinstance(found.relkind, bytes) else found.relkind
-    return TableSchema(TableName(found.nspname, found.relname), columns, _NOT_FOR_COPY.get(kind, refused))
+    kind = _text(found.relkind)
+    logged = _text(found.relpersistence) == "p"
+    return TableSchema(TableName(found.nspname, found.relname), columns, _NOT_FOR_COPY.get(kind, refused), logged)
+
+
+def _text(value: Any) -> str:
+    """PostgreSQL's "char", which asyncpg gives as bytes."""
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _postgres_type(row: Any) -> ColumnType:
@@ -151,7 +172,7 @@ async def prepare(connection: AsyncConnection, plan: LoadPlan) -> TableSchema:
         When the table was altered since the plan was made.
     """
     if connection.dialect.name == "postgresql":
-        await connection.execute(_READING)
+        await connection.execute(sa.text(f"SELECT {_READING}"))
     for statement in plan.statements:
         await connection.exec_driver_sql(statement)
     found = await describe(connection, plan.table.name)
@@ -163,6 +184,83 @@ async def prepare(connection: AsyncConnection, plan: LoadPlan) -> TableSchema:
         hint = "Nothing was written. Run the load again: it makes a new plan."
         raise SchemaMismatch(f"the table {plan.table.name} is not as planned: {'; '.join(changed)}", hint=hint)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What makes a table the very one that a load began with.
+
+    Attributes
+    ----------
+    table : str
+        PostgreSQL's oid; SQLite's root page.
+    files : str
+        ``oid:file`` for the table or each of its partitions; a TRUNCATE gives it a new file.
+    persistence : str
+        PostgreSQL's relpersistence: ``p`` permanent, ``u`` unlogged.
+    columns : str
+        The loaded columns with their types.
+    """
+
+    table: str
+    files: str
+    persistence: str
+    columns: str
+
+    def changes(self, now: Fingerprint) -> str | None:
+        """What happened to the table since, None if it is the same; new partitions are welcome."""
+        if now.table != self.table:
+            return "was dropped and created again"
+        if now.persistence != self.persistence:
+            return "was made unlogged" if now.persistence == "u" else "was made logged"
+        if not set(self.files.split()) <= set(now.files.split()):
+            return "was truncated, or written anew as a whole (VACUUM FULL, CLUSTER)"
+        if now.columns != self.columns:
+            return f"has other columns: {now.columns} instead of {self.columns}"
+        return None
+
+
+async def fingerprint(connection: AsyncConnection, plan: LoadPlan) -> Fingerprint | None:
+    """The fingerprint of the plan's table, None if there is no such table."""
+    name, columns = plan.table.name, [column.name for column in plan.columns]
+    if connection.dialect.name == "postgresql":
+        parameters = {"schema": name.schema, "name": name.name, "columns": columns}
+        found = (await connection.execute(_POSTGRES_FINGERPRINT, parameters)).one_or_none()
+        if found is None:
+            return None
+        return Fingerprint(str(found.oid), found.files, _text(found.relpersistence), found.columns or "")
+    table = await _describe_sqlite(connection, name)
+    master = f"SELECT rootpage FROM {quoted(connection, name.schema)}.sqlite_master WHERE lower(name) = lower(?)"
+    page = (await connection.exec_driver_sql(master, (name.name,))).scalar_one_or_none()
+    if table is None:
+        return None
+    shown = ", ".join(f"{one.name} {one.type.sql}" for one in table.columns if one.name in columns)
+    return Fingerprint(str(page), "", "p", shown)
+
+
+async def holds(connection: AsyncConnection, plan: LoadPlan, rows: int) -> bool:
+    """Whether a SQLite table has that many rows; PostgreSQL's fingerprint knows by itself, and may not be read."""
+    if connection.dialect.name != "sqlite":
+        return True
+    name = plan.table.name
+    table = f"{quoted(connection, name.schema)}.{quoted(connection, name.name)}"
+    counting = f"SELECT count(*) FROM (SELECT 1 FROM {table} LIMIT {rows})"
+    return bool((await connection.exec_driver_sql(counting)).scalar_one() == rows)
+
+
+async def begin_chunk(connection: AsyncConnection, lock_seconds: float) -> None:
+    """Settle how the server reads texts, how safely it commits and how long it waits, until the transaction ends."""
+    if connection.dialect.name == "postgresql":
+        settings = sa.text(f"SELECT {_READING}, {_COMMITTING}")
+        await connection.execute(settings, {"lock_timeout": f"{lock_seconds * 1000:.0f}"})
+
+
+async def lock(connection: AsyncConnection, plan: LoadPlan) -> None:
+    """Keep everybody from altering the table until the transaction ends."""
+    if connection.dialect.name == "postgresql":
+        name = plan.table.name
+        table = f"{quoted(connection, name.schema)}.{quoted(connection, name.name)}"
+        await connection.exec_driver_sql(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
 
 
 def _differences(planned: TableSchema, found: TableSchema) -> list[str]:

@@ -18,7 +18,8 @@ import tenacity
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from dataloader.errors import DataLoaderError, LoadError, PlanError, chain
+from dataloader.errors import DataLoaderError, LoadError, PlanError
+from dataloader.translation import chain
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -301,26 +302,26 @@ async def has_ended(connection: AsyncConnection) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+async def transaction(connection: AsyncConnection) -> AsyncIterator[None]:
     """A transaction that includes what goes past SQLAlchemy: raw COPY, and SQLite's DDL.
 
     SQLAlchemy opens PostgreSQL's transaction in its first statement only, and the sqlite3 module opens
-    none before DDL.
+    none before DDL. On PostgreSQL it is READ COMMITTED whatever the database's default is: to claim a chunk
+    is to see what others have committed meanwhile.
 
     Raises
     ------
     LoadError
         When the engine commits every statement at once, or its pool gives out an open transaction.
     """
-    async with engine.connect() as connection:
-        async with connection.begin():
-            driver = await driver_of(connection)
-            await _begin(connection, driver)
-            yield connection
-        if engine.dialect.driver == "asyncpg" and driver.is_in_transaction():
-            # sqlalchemy#13381: a commit that released a savepoint of a hidden transaction only.
-            hint = "Check the table, dispose of the engine (await engine.dispose()), and load again."
-            raise LoadError("the commit left a transaction open", hint=hint)
+    async with connection.begin():
+        driver = await driver_of(connection)
+        await _begin(connection, driver)
+        yield
+    if connection.dialect.driver == "asyncpg" and driver.is_in_transaction():
+        # sqlalchemy#13381: a commit that released a savepoint of a hidden transaction only.
+        hint = "Check the table, dispose of the engine (await engine.dispose()), and load again."
+        raise LoadError("the commit left a transaction open", hint=hint)
 
 
 async def _begin(connection: AsyncConnection, driver: Any) -> None:
@@ -336,7 +337,7 @@ async def _begin_asyncpg(connection: AsyncConnection, driver: Any) -> None:
     if driver.is_in_transaction():
         hint = "Dispose of the engine: await engine.dispose(), then load again."
         raise LoadError("the pool gave out a connection with an open transaction", hint=hint)
-    await connection.execute(sa.text("SELECT 1"))
+    await connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL READ COMMITTED"))
     if not driver.is_in_transaction():
         raise _commits_every_statement()
 

@@ -1,4 +1,4 @@
-"""Everything that dataloader raises, and the one place where a driver's error becomes ours.
+"""Everything that dataloader raises.
 
     DataLoaderError
     ├── PlanError (ValueError)        the load cannot be planned; nothing was written
@@ -6,26 +6,30 @@
     │   ├── UnsupportedType           a column has a type that the database cannot hold
     │   └── UnsafeCast                storing the column would change its values
     ├── ValidationError (ValueError)  a value does not fit its column
-    └── LoadError                     the load did not finish
-        ├── WriteError                the database refused it
-        └── ConnectionLost            the server cannot be reached, refused the login, or went away
+    ├── LoadError                     the load did not finish
+    │   ├── WriteError                the database refused it
+    │   └── ConnectionLost            the server cannot be reached, refused the login, or went away
+    └── CheckpointError               the ledger does not allow it; nothing was written
+        ├── UnfinishedLoad            an earlier load of the same data did not finish
+        └── SourceChanged             the data is not what the unfinished load began with
 
-Driver errors are recognised by SQLSTATE and by class name, so that no driver is imported to recognise one.
+Which of them a driver's error becomes is decided in `translation`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 __all__ = [
+    "CheckpointError",
     "ConnectionLost",
     "DataLoaderError",
     "LoadError",
     "PlanError",
     "SchemaMismatch",
+    "SourceChanged",
+    "UnfinishedLoad",
     "UnsafeCast",
     "UnsupportedType",
     "ValidationError",
@@ -110,7 +114,15 @@ class ValidationError(DataLoaderError, ValueError):
 
 
 class LoadError(DataLoaderError):
-    """The load began and did not finish. A load in one transaction has then written nothing."""
+    """The load began and did not finish. A load in one transaction has then written nothing.
+
+    Attributes
+    ----------
+    passing : bool
+        Whether the same rows may be taken when they are sent again: a lost connection, a deadlock, a lock.
+    """
+
+    passing = False
 
 
 class WriteError(LoadError):
@@ -144,223 +156,48 @@ class WriteError(LoadError):
 class ConnectionLost(LoadError):
     """The server cannot be reached, refused the login, or went away."""
 
-
-NOTHING_WRITTEN = "Nothing was written"
-IN_DOUBT = "The commit was under way, so the rows may be there: count them before you load again."
-
-_LOGIN_HINTS = {
-    "28P01": "Check the user and the password in the URL.",
-    "28000": "Check the user in the URL, and the server's pg_hba.conf.",
-    "3D000": "Check the database's name at the end of the URL, or create the database.",
-}
-_LOGIN_TEXTS = (
-    ("authentication failed", _LOGIN_HINTS["28P01"]),
-    ("does not exist", _LOGIN_HINTS["3D000"]),
-)
-"""The words of drivers that give no SQLSTATE when a connection fails."""
-_LOST_STATES = ("08", "57P", "25P03", "25P04", "53300")
-_UNREACHABLE = (ConnectionError, TimeoutError, OSError)
-_HINTS = {
-    "22": "Correct the value in the source and load again.",
-    "23": "Correct the rows in the source, or the constraint, and load again.",
-    "2BP01": "Other objects depend on the table: use if_exists='truncate', which keeps it.",
-    "42501": "Ask for the missing privilege on the table or its schema.",
-    "42P01": "Create the table or its schema first.",
-    "3F000": "Create the schema first: CREATE SCHEMA ...",
-    "42P07": "Another session created the table meanwhile: run the load again.",
-    "53100": "The server's disk is full: make room and load again.",
-    "55P03": "Another session holds the table: wait for it, or end it, and load again.",
-    "57014": "A time limit of the server ended the statement: raise statement_timeout and load again.",
-    "25006": "The server or the session is read-only: connect to one that may write.",
-}
-_SQLITE_HINTS = {
-    "database is locked": "Another process is writing to the file: let it finish and load again.",
-    "unable to open database file": "Create the folder that the URL names, or correct the path.",
-    "readonly database": "Make the file and its folder writable.",
-    "file is not a database": "The URL names a file that is not a SQLite database: correct the path.",
-    "disk is full": "Make room on the disk and load again.",
-    "constraint failed": "Correct the rows in the source, or the constraint, and load again.",
-}
+    passing = True
 
 
-def translate(
-    error: Exception, place: str, *, first_row: int = 0, row: int | None = None, in_doubt: bool = False
-) -> DataLoaderError:
-    """Turn a driver's error into ours.
-
-    Parameters
-    ----------
-    error : Exception
-        What the driver or SQLAlchemy raised.
-    place : str
-        The database as it may be shown: without a password.
-    first_row : int
-        The position in the source of the first row that was sent.
-    row : int or None
-        The refused row's position in the source, if the error is known to be about one row.
-    in_doubt : bool
-        Whether the commit was under way: a lost connection then leaves its outcome unknown.
-    """
-    sqlstate = _first(error, "sqlstate")
-    text = _message(error)
-    if login := _login_hint(sqlstate, text):
-        return ConnectionLost(f"cannot log in to {place}: {text}", hint=login)
-    if sqlstate is not None and not sqlstate.startswith(_LOST_STATES):
-        return _refused(error, sqlstate, text, place, first_row, row)
-    return _lost(error, sqlstate, text, place, in_doubt) or _refused_without_state(error, text, place, row)
+class CheckpointError(DataLoaderError):
+    """The ledger does not allow the load: it would lose rows, or store some twice. Nothing was written."""
 
 
-def _login_hint(sqlstate: str | None, text: str) -> str | None:
-    if sqlstate is not None:
-        return _LOGIN_HINTS.get(sqlstate)
-    failed = text if "connection failed" in text else ""
-    return next((hint for part, hint in _LOGIN_TEXTS if part in failed), None)
-
-
-def _lost(error: Exception, sqlstate: str | None, text: str, place: str, in_doubt: bool) -> DataLoaderError | None:
-    if sqlstate is not None or _is_closed(error):
-        hint = IN_DOUBT if in_doubt else f"{NOTHING_WRITTEN}: load again when the server answers."
-        return ConnectionLost(f"the connection to {place} was lost: {text}", hint=hint)
-    if text.startswith("connection failed") or any(isinstance(one, _UNREACHABLE) for one in chain(error)):
-        hint = "Check that the server runs and that the host and port in the URL are right."
-        return ConnectionLost(f"cannot reach {place}: {text}", hint=hint)
-    if "unexpected keyword argument" in text:
-        hint = "Remove it from the URL, or pass connect_args= to connect()."
-        return PlanError(f"the driver for {place} does not know an option of the URL: {text}", hint=hint)
-    if "different loop" in text:
-        hint = "Call connect() in the loop that loads, or pass engine= the URL instead of the engine."
-        return LoadError(f"the engine for {place} belongs to another event loop", hint=hint)
-    return None
-
-
-def _refused(  # noqa: PLR0917 - what the server said, and where that is about
-    error: Exception, sqlstate: str, text: str, place: str, first_row: int, row: int | None
-) -> WriteError:
-    named, column = _position(error, first_row)
-    row = named if row is None else row
-    detail = _first(error, "detail")
-    facts = f"{text} ({detail.rstrip('.')})" if detail else text
-    hint = _HINTS.get(sqlstate) or _HINTS.get(sqlstate[:2]) or "See the cause for the server's own message."
-    return WriteError(
-        f"{_where(row, column)}{place} refused it: {facts}",
-        hint=f"{NOTHING_WRITTEN}. {hint}",
-        sqlstate=sqlstate,
-        row=row,
-        column=column,
-    )
-
-
-def _refused_without_state(error: Exception, text: str, place: str, row: int | None) -> WriteError:
-    hints = (hint for part, hint in _SQLITE_HINTS.items() if part in text)
-    hint = next(hints, "See the cause for the database's own message.")
-    refusal = _sqlite_refusal(error, text)
-    column = None if refusal is None else refusal.column
-    what = f"{_where(row, column)}{place} refused it: {text}"
-    return WriteError(what, hint=f"{NOTHING_WRITTEN}. {hint}", row=row, column=column)
-
-
-def _where(row: int | None, column: str | None) -> str:
-    return ("" if row is None else f"row {row}: ") + ("" if column is None else f"column {column!r}: ")
-
-
-def _position(error: Exception, first_row: int) -> tuple[int | None, str | None]:
-    """Read the row and the column out of PostgreSQL's 'COPY orders, line 6, column amount'."""
-    context = _first(error, "context") or ""
-    line = re.search(r"^COPY .*, line (\d+)", context, re.MULTILINE)
-    column = re.search(r", column ([^:\n]+)", context)
-    name = column.group(1).strip('"') if column else _first(error, "column_name")
-    return (first_row + int(line.group(1)) - 1 if line else None), name
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why the database refused a row.
+class UnfinishedLoad(CheckpointError):
+    """An earlier load of the same data into the same table did not finish.
 
     Attributes
     ----------
-    reason : str
-        ``unique``, ``foreign_key``, ``check``, ``null`` or ``refused``.
-    column : str or None
-        The column, or the columns of a key, where the database said it.
-    constraint : str
-        What refused the row: a constraint's name, or the database.
-    problem : str
-        The database's own words.
-    at : int or None
-        The row's position in what was sent, where the database said it.
+    load_id : str
+        Its name in the ledger.
     """
 
-    reason: str
-    column: str | None
-    constraint: str
-    problem: str
-    at: int | None
+    def __init__(self, what: str, *, hint: str, load_id: str) -> None:
+        super().__init__(what, hint=hint)
+        self.load_id = load_id
 
 
-_NOT_ABOUT_A_ROW = ("08", "0A", "25", "28", "2D", "3D", "3F", "40", "42", "53", "55", "57", "58", "F0", "HV", "XX")
-"""Classes of SQLSTATE: the connection, rights, names, resources. Triggers may raise any other."""
-_REASONS = {"23505": "unique", "23503": "foreign_key", "23514": "check", "23502": "null"}
-_SQLITE_REASONS = {"UNIQUE": "unique", "FOREIGN KEY": "foreign_key", "CHECK": "check", "NOT NULL": "null"}
-_SQLITE_FAILED = re.compile(r"^(UNIQUE|FOREIGN KEY|CHECK|NOT NULL) constraint failed(?:: (.*))?$")
+class SourceChanged(CheckpointError):
+    """The data is not what the unfinished load began with.
+
+    Attributes
+    ----------
+    chunk : int
+        The first chunk that differs, counted from 0.
+    """
+
+    def __init__(self, what: str, *, hint: str, chunk: int) -> None:
+        super().__init__(what, hint=hint)
+        self.chunk = chunk
 
 
-def refusal_of(error: Exception) -> Refusal | None:
-    """What a driver's error says about a single row, None if it is not about one."""
-    sqlstate = _first(error, "sqlstate")
-    text = _message(error)
-    if sqlstate is None:
-        return _sqlite_refusal(error, text)
-    reads_text = sqlstate == "42601"  # tsquery and others call what they cannot read a syntax error
-    if sqlstate.startswith(_NOT_ABOUT_A_ROW) and not reads_text and "violates row-level security" not in text:
-        return None
-    at, column = _position(error, 0)
-    detail = _first(error, "detail") or ""
-    key = re.match(r"Key \(([^)]*)\)=", detail)
-    problem = f"{text} ({detail.rstrip('.')})" if detail else text
-    constraint = _first(error, "constraint_name") or "the table"
-    return Refusal(_REASONS.get(sqlstate, "refused"), column or (key and key[1]) or None, constraint, problem, at)
+class SourceFailed(Exception):
+    """Carries the source's own error past the translation of the database's: both may be an OSError."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
-def _sqlite_refusal(error: Exception, text: str) -> Refusal | None:
-    if not any(type(one).__name__ in {"IntegrityError", "DataError"} for one in chain(error)):
-        return None
-    failed = _SQLITE_FAILED.match(text)
-    if failed is None:
-        return Refusal("refused", None, "the table", text, None)
-    kind, what = failed.groups()
-    is_columns = kind in {"UNIQUE", "NOT NULL"} and what is not None and not what.startswith("index ")
-    columns = ", ".join(name.rpartition(".")[2] for name in what.split(", ")) if is_columns else None
-    return Refusal(_SQLITE_REASONS[kind], columns, f"{kind} {what or ''}".strip(), text, None)
-
-
-def chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error and everything behind it, nearest first."""
-    seen: list[BaseException] = []
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        one = waiting.pop(0)
-        if isinstance(one, BaseException) and one not in seen:
-            seen.append(one)
-            yield one
-            waiting += [getattr(one, "orig", None), one.__cause__, one.__context__]
-
-
-def _first(error: Exception, attribute: str) -> str | None:
-    values = (getattr(one, attribute, None) for one in chain(error))
-    return next((value for value in values if isinstance(value, str) and value), None)
-
-
-def _is_closed(error: Exception) -> bool:
-    if any(getattr(one, "connection_invalidated", False) for one in chain(error)):
-        return True
-    names = {type(one).__name__ for one in chain(error)}
-    return bool(names & {"ConnectionDoesNotExistError", "ConnectionResetError", "BrokenPipeError"}) or (
-        "InterfaceError" in names and "closed" in _message(error)
-    )
-
-
-def _message(error: Exception) -> str:
-    """The innermost message in one line: the driver's own words, without SQLAlchemy's wrapping."""
-    innermost = getattr(error, "orig", None) or error
-    text = " ".join(str(innermost).split()) or type(innermost).__name__
-    return re.sub(r"^<class '[^']+'>: ", "", text).rstrip(".")
+NOTHING_WRITTEN = "Nothing was written"
+IN_DOUBT = "The commit was under way, so the rows may be there: count them before you load again."

@@ -85,7 +85,9 @@ def open_files(paths: Paths) -> ArrowSource:
         parts = (_read(file, kind, chunk_rows, schemas[0].names) for file, kind in files)
         return cut_all(itertools.chain.from_iterable(parts), chunk_rows)
 
-    return ArrowSource(name, schemas[0], rows, batches)
+    local = all(isinstance(file.filesystem, pa.fs.LocalFileSystem) for file, _ in files)
+    known = tuple(file.path for file, _ in files) if local else ()  # a URL may hold a secret
+    return ArrowSource(name, schemas[0], rows, batches, loader="load_files", paths=known)
 
 
 def _listed(paths: Paths) -> list[File]:

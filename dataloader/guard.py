@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -31,6 +32,7 @@ class Lifeline:
         self._driver: Any = None
         self._deadline: float | None = None
         self.committing = False
+        self.is_last = False
         self.lost: asyncio.Future[None] = self._loop.create_future()
 
     def hold(self, driver: Any) -> None:
@@ -48,9 +50,13 @@ class Lifeline:
         """The database's turn begins, or it has just accepted something: the clock starts anew."""
         self._deadline = self._loop.time() + STALL_SECONDS
 
-    def commit(self) -> None:
-        """The point of no return: from here on a cancel waits for the outcome."""
-        self.committing = True
+    def commit(self, *, last: bool = True) -> None:
+        """The point of no return: from here on a cancel waits for the outcome.
+
+        It waits as long as it takes for the last commit of a load; for one of many, whose outcome the ledger
+        tells later, half a second.
+        """
+        self.committing, self.is_last = True, last
         self.progress()
 
     def rest(self) -> None:
@@ -73,48 +79,58 @@ class Lifeline:
             self.lost.set_result(None)
 
 
-async def guarded(work: Callable[[Lifeline], Coroutine[Any, Any, T]]) -> T:
+async def guarded(work: Callable[[Lifeline], Coroutine[Any, Any, T]], *, limit: float = math.inf) -> T:
     """Run `work` to its end, or to the end of its connection, or until it is cancelled.
 
-    A cancel that arrives during the commit waits for it, and is forgotten when the commit succeeds: what the
+    A cancel that arrives during the last commit waits for it, and is forgotten when the commit succeeds: what the
     caller is told is then what the database holds.
+
+    Parameters
+    ----------
+    limit : float
+        How many seconds the work may take as a whole.
 
     Raises
     ------
     ConnectionLost
-        When the connection ended or stalled and the work did not notice by itself.
+        When the connection ended or stalled, or the time was up, and the work did not notice by itself.
     asyncio.CancelledError
-        When the caller was cancelled; by then the work has rolled back.
+        When the caller was cancelled; by then the work has rolled back, or has committed one chunk more.
     """
     line = Lifeline()
+    loop = asyncio.get_running_loop()
+    end = loop.time() + limit
     task = asyncio.create_task(work(line))
     task.add_done_callback(lambda _: line.release())
     watched: set[asyncio.Future[Any]] = {task, line.lost}
     try:
-        while not (task.done() or line.lost.done() or line.stalled()):
+        while not (task.done() or line.lost.done() or line.stalled() or loop.time() > end):
             await asyncio.wait(watched, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
         if not await _committed(task, line):
             await _until_stopped(task, line)
+            raise
+        if not line.is_last:
             raise
     if line.lost.done() and not task.done():
         # The work may be about to say why in the server's own words: let it, for a moment.
         await asyncio.wait({task}, timeout=LOOK_SECONDS)
     if task.done():
         return task.result()
-    stalled = line.stalled()
+    seconds = STALL_SECONDS if line.stalled() else None if line.lost.done() else limit
     await _until_stopped(task, line)
     if not task.cancelled() and task.exception() is None:
         return task.result()
-    hint = IN_DOUBT if line.committing else f"{NOTHING_WRITTEN}: load again when the server answers."
-    what = f"the database showed no progress for {STALL_SECONDS:.0f} s" if stalled else "the connection was lost"
+    hint = IN_DOUBT if line.is_last else f"{NOTHING_WRITTEN}: load again when the server answers."
+    what = "the connection was lost" if seconds is None else f"the database showed no progress for {seconds:.0f} s"
     raise ConnectionLost(what, hint=hint) from (None if task.cancelled() else task.exception())
 
 
 async def _committed(task: asyncio.Task[Any], line: Lifeline) -> bool:
-    """Wait for a commit under way, and take back the caller's cancels if it succeeds."""
-    cancels = 1
-    while line.committing and not (task.done() or line.lost.done() or line.stalled()):
+    """Wait for a commit under way; if it is the last one and succeeds, take back the caller's cancels."""
+    loop, cancels = asyncio.get_running_loop(), 1
+    end = math.inf if line.is_last else loop.time() + GRACE_SECONDS
+    while line.committing and not (task.done() or line.lost.done() or line.stalled() or loop.time() > end):
         try:
             await asyncio.wait({task}, timeout=LOOK_SECONDS)
         except asyncio.CancelledError:
@@ -122,7 +138,7 @@ async def _committed(task: asyncio.Task[Any], line: Lifeline) -> bool:
     if not (line.committing and task.done()) or task.cancelled() or task.exception() is not None:
         return False
     caller = asyncio.current_task()
-    for _ in range(cancels if caller is not None else 0):
+    for _ in range(cancels if caller is not None and line.is_last else 0):
         caller.uncancel()  # type: ignore[union-attr]
     return True
 

@@ -14,7 +14,7 @@ from dataloader.errors import DataLoaderError, PlanError
 from dataloader.schema import TableName, check_identifier, parse_table_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Mapping, MutableMapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 IF_EXISTS = ("append", "fail", "truncate", "replace")
 METHODS = ("auto", "copy", "insert")
+COMMITS = ("auto", "load", "chunk")
 ON_INVALID = ("raise", "reject")
 CASTS = ("exact", "lossy")
 PROGRESS = ("auto", "widget", "html", "text", "log", "none")
@@ -34,13 +35,28 @@ class LoadOptions:
     engine: AsyncEngine | Address
     if_exists: str = "append"
     method: str = "auto"
+    commit: str = "auto"
     chunk_rows: int | None = None
+    workers: int | None = None
+    resume: bool | None = None
+    load_id: str | None = None
     on_invalid: str = "raise"
     max_rejects: int | float | None = None
     casts: str = "exact"
     assume_timezone: str | None = None
     dtype: Mapping[str, Any] | None = None
     progress: str = "auto"
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the caller counts on the ledger."""
+        return self.load_id is not None or self.resume is True
+
+    @property
+    def call(self) -> dict[str, Any]:
+        """The options that a later call needs to continue this one, as JSON can hold them."""
+        names = ("method", "chunk_rows", "workers", "on_invalid", "max_rejects", "casts", "assume_timezone")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     @classmethod
     def of(cls, given: MutableMapping[str, Any]) -> LoadOptions:
@@ -63,9 +79,11 @@ class LoadOptions:
             value = getattr(options, name)
             if value not in allowed:
                 raise PlanError(f"{name}={value!r} is unknown", hint=did_you_mean(value, allowed))
-        if options.chunk_rows is not None and not (_is_whole(options.chunk_rows) and options.chunk_rows >= 1):
-            hint = "Pass an integer from 1 up."
-            raise PlanError(f"chunk_rows={options.chunk_rows!r} is not a number of rows", hint=hint)
+        for name, what in (("chunk_rows", "rows"), ("workers", "workers")):
+            value = getattr(options, name)
+            if value is not None and not (_is_whole(value) and value >= 1):
+                raise PlanError(f"{name}={value!r} is not a number of {what}", hint="Pass an integer from 1 up.")
+        _check_resume(options)
         _check_rejects(options)
         _check_zone(options.assume_timezone)
         return options
@@ -74,6 +92,8 @@ class LoadOptions:
 _CHOICES = {
     "if_exists": IF_EXISTS,
     "method": METHODS,
+    "commit": COMMITS,
+    "resume": (None, True, False),
     "on_invalid": ON_INVALID,
     "casts": CASTS,
     "progress": PROGRESS,
@@ -82,6 +102,16 @@ _CHOICES = {
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_resume(options: LoadOptions) -> None:
+    name = options.load_id
+    if name is not None and not (isinstance(name, str) and name.strip() and "\x00" not in name):
+        raise PlanError(f"load_id={name!r} is not a name", hint="Pass a text, like 'orders of May'.")
+    if options.commit == "load" and options.is_named:
+        said = "resume=True" if options.resume else f"load_id={name!r}"
+        hint = "Leave commit= out, or pass commit='chunk': only such a load can be resumed."
+        raise PlanError(f"commit='load' keeps no checkpoints, and {said} needs them", hint=hint)
 
 
 def _check_rejects(options: LoadOptions) -> None:
@@ -106,10 +136,10 @@ def _check_zone(zone: object) -> None:
         raise PlanError(f"assume_timezone={zone!r} is not a time zone", hint=hint) from error
 
 
-def did_you_mean(given: object, known: tuple[str, ...] | list[str]) -> str:
+def did_you_mean(given: object, known: Sequence[object]) -> str:
     """A hint that names what was probably meant, and what there is."""
-    close = difflib.get_close_matches(str(given), known, n=1)
-    return f"{f'Did you mean {close[0]!r}? ' if close else ''}The choices are: {', '.join(known)}."
+    close = difflib.get_close_matches(str(given), [one for one in known if isinstance(one, str)], n=1)
+    return f"{f'Did you mean {close[0]!r}? ' if close else ''}The choices are: {', '.join(map(str, known))}."
 
 
 @dataclass(frozen=True, slots=True)

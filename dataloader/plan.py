@@ -5,18 +5,16 @@ from __future__ import annotations
 import difflib
 import html
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import sqlalchemy as sa
-from sqlalchemy import quoted_name
-from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement, DropTable
 
+from dataloader import ddl
 from dataloader.errors import PlanError, SchemaMismatch, UnsafeCast, UnsupportedType
 from dataloader.infer import MixedType
-from dataloader.options import LoadOptions, Target, did_you_mean
-from dataloader.schema import Column, TableName, TableSchema, check_identifier, created_type
-from dataloader.types import ColumnType, carrier, family, parse_type, plain
+from dataloader.options import LoadOptions, Target
+from dataloader.schema import Column, TableSchema, check_identifier
+from dataloader.types import ColumnType, carrier, family, plain
 from dataloader.verdicts import Cell, cell
 from dataloader.violations import REJECT_COLUMNS
 
@@ -25,6 +23,10 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = {"copy": 50_000, "insert": 10_000}
 """Rows per chunk where none are asked for: below it round trips show, above it only memory grows."""
+ONE_TRANSACTION_ROWS = 500_000
+"""Up to here a load is all or nothing where nobody asks for anything else: it is cheap to begin again."""
+WORKERS = 2
+"""Two connections keep a server busy while one of them waits for a commit; more gain little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,10 @@ class LoadPlan:
         Whether rows that do not fit are kept aside; else the first one ends the load.
     empties : bool
         Whether the table's present rows go first.
+    commit, commit_reason : str
+        ``load``: one transaction. ``chunk``: one for each chunk, with a checkpoint. And why.
+    workers : int
+        How many connections write at once.
     """
 
     source: str
@@ -114,10 +120,16 @@ class LoadPlan:
     creates: bool
     rejects: bool = False
     empties: bool = False
+    commit: str = "load"
+    commit_reason: str = "it is small"
+    workers: int = 1
 
     @property
     def transactions(self) -> str:
-        return "one transaction: every row is there, or none"
+        if self.commit == "load":
+            return f"one transaction, because {self.commit_reason}: every row is there, or none"
+        workers = "1 worker" if self.workers == 1 else f"{self.workers} workers"
+        return f"one transaction for each, with a checkpoint, because {self.commit_reason}; {workers}"
 
     @property
     def invalid(self) -> str:
@@ -155,7 +167,7 @@ class LoadPlan:
             f"<code>{html.escape(str(self.table.name))}</code> of {html.escape(self.place)}"
             f"<table><thead><tr>{head}</tr></thead><tbody>{cells}</tbody></table>{first}"
             f"<div>method <b>{self.method}</b>, because {html.escape(self.reason)}</div>"
-            f"<div>chunks of {self.chunk_rows:,} rows, in {self.transactions}</div>"
+            f"<div>chunks of {self.chunk_rows:,} rows, in {html.escape(self.transactions)}</div>"
             f"<div>rows that do not fit: {self.invalid}</div></div>"
         )
 
@@ -175,13 +187,17 @@ class Offer:
     rows: int | None
 
 
-def make_plan(  # noqa: PLR0917 - what is loaded, where to, and what is known of both
-    offer: Offer,
-    target: Target,
-    found: TableSchema | None,
-    options: LoadOptions,
-    dialect: Dialect,
-    place: str,
+@dataclass(frozen=True, slots=True)
+class Database:
+    """What is known of the database: SQLAlchemy's dialect, how it is shown, and why it cannot keep a ledger."""
+
+    dialect: Dialect
+    place: str
+    ledger_refused: str | None = None
+
+
+def make_plan(
+    offer: Offer, target: Target, found: TableSchema | None, options: LoadOptions, database: Database
 ) -> LoadPlan:
     """Decide a load.
 
@@ -190,6 +206,7 @@ def make_plan(  # noqa: PLR0917 - what is loaded, where to, and what is known of
     PlanError
         When the options, the source's columns and the table do not go together.
     """
+    dialect = database.dialect
     offered = _without_reasons(offer.schema)
     for name in offered.names:
         check_identifier(name, "column name", dialect.name)
@@ -200,25 +217,29 @@ def make_plan(  # noqa: PLR0917 - what is loaded, where to, and what is known of
         raise PlanError(f"{offer.name} is without columns", hint="Pass a source with at least one column.")
     name = target.name if found is None else found.name
     creates = found is None or options.if_exists == "replace"
-    definition = _definition(offered, target.definition, name, options, dialect) if creates else None
-    table = _schema_of(definition, name, dialect) if definition is not None else found
+    definition = ddl.definition(offered, target.definition, name, options, dialect) if creates else None
+    table = ddl.schema_of(definition, name, dialect) if definition is not None else found
     assert table is not None
     _check_columns(offered.names, table)
     columns = tuple(_column_plan(field, table.column(field.name), options) for field in offered)
     method, reason = _method(options.method, columns, table, dialect)
+    commit, commit_reason = _commit(options, offer.rows, _commit_obstacle(options, table, database))
     return LoadPlan(
         offer.name,
         offer.rows,
-        place,
+        database.place,
         table,
         columns,
-        _statements(definition, name, found, options, dialect),
+        ddl.statements(definition, name, found, options, dialect),
         method,
         reason,
         options.chunk_rows or CHUNK_ROWS[method],
         creates,
         options.on_invalid == "reject",
         options.if_exists in {"truncate", "replace"},
+        commit,
+        commit_reason,
+        (options.workers or WORKERS) if commit == "chunk" and dialect.name == "postgresql" else 1,
     )
 
 
@@ -227,78 +248,6 @@ def _without_reasons(schema: pa.Schema) -> pa.Schema:
     if not set(REJECT_COLUMNS) <= set(schema.names):
         return schema
     return pa.schema([field for field in schema if field.name not in REJECT_COLUMNS])
-
-
-def _definition(
-    schema: pa.Schema,
-    given: sa.Table | None,
-    name: TableName,
-    options: LoadOptions,
-    dialect: Dialect,
-) -> sa.Table:
-    """The table to create; every name is quoted, because no list of a database's keywords is complete."""
-    if given is not None:
-        return given
-    chosen = _chosen_types(options, schema)
-    columns = [
-        sa.Column(quoted_name(one.name, True), chosen.get(one.name) or created_type(one.name, one.type, dialect))
-        for one in schema
-    ]
-    return _table(name, *columns)
-
-
-def _table(name: TableName, *columns: sa.Column[Any]) -> sa.Table:
-    return sa.Table(quoted_name(name.name, True), sa.MetaData(), *columns, schema=name.schema)
-
-
-def _chosen_types(options: LoadOptions, schema: pa.Schema) -> dict[str, sa.types.TypeEngine[Any]]:
-    """The types of dtype=, each an object: a class is called."""
-    types: dict[str, sa.types.TypeEngine[Any]] = {}
-    for name, given in (options.dtype or {}).items():
-        if name not in schema.names:
-            hint = did_you_mean(name, schema.names)
-            raise PlanError(f"dtype= names {name!r}, which the source does not have", hint=hint)
-        chosen = given() if isinstance(given, type) else given
-        if not isinstance(chosen, sa.types.TypeEngine):
-            hint = "Pass a SQLAlchemy type, like sqlalchemy.Numeric(12, 4)."
-            raise PlanError(f"dtype[{name!r}] is {given!r}", hint=hint)
-        types[name] = chosen
-    return types
-
-
-def _schema_of(table: sa.Table, name: TableName, dialect: Dialect) -> TableSchema:
-    """How the catalog will describe a table that SQLAlchemy creates."""
-    columns = tuple(
-        Column(
-            column.name,
-            parse_type(column.type.compile(dialect=dialect), dialect.name),
-            nullable=bool(column.nullable),
-            has_default=column.server_default is not None
-            or column.identity is not None
-            or column is table.autoincrement_column,
-            generated=column.computed is not None,
-        )
-        for column in table.columns
-    )
-    return TableSchema(name, columns)
-
-
-def _statements(
-    definition: sa.Table | None, name: TableName, found: TableSchema | None, options: LoadOptions, dialect: Dialect
-) -> tuple[str, ...]:
-    if definition is not None:
-        indexes = sorted(definition.indexes, key=lambda index: str(index.name))
-        elements: list[DDLElement] = [CreateTable(definition), *map(CreateIndex, indexes)]
-        if found is not None:
-            elements.insert(0, DropTable(_table(name)))
-        moved: Any = {"schema_translate_map": {definition.schema: name.schema}, "render_schema_translate": True}
-        where = moved if definition.schema != name.schema else {}
-        return tuple(str(element.compile(dialect=dialect, **where)).strip() for element in elements)
-    quote = dialect.identifier_preparer.quote_identifier
-    quoted = ".".join(quote(part) for part in (name.schema, name.name) if part is not None)
-    if options.if_exists == "truncate":
-        return (f"TRUNCATE TABLE {quoted}" if dialect.name == "postgresql" else f"DELETE FROM {quoted}",)
-    return (f"LOCK TABLE {quoted} IN ROW EXCLUSIVE MODE",) if dialect.name == "postgresql" else ()
 
 
 def _check_columns(offered: list[str], table: TableSchema) -> None:
@@ -403,3 +352,36 @@ def _copy_obstacle(columns: tuple[ColumnPlan, ...], table: TableSchema, dialect:
     if money and any(column.as_text for column in columns):
         return f"the server's locale decides how it reads {money[0]} (money) from text"
     return None
+
+
+def _commit(options: LoadOptions, rows: int | None, obstacle: str | None) -> tuple[str, str]:
+    """When rows become visible and safe: at the end, all at once, or chunk by chunk.
+
+    Raises
+    ------
+    PlanError
+        When the caller asks for checkpoints and there can be none.
+    """
+    if obstacle is not None and (options.commit == "chunk" or options.is_named):
+        hint = "Leave commit=, resume= and load_id= out: the rows are then loaded in one transaction."
+        raise PlanError(f"the load cannot be committed chunk by chunk: {obstacle}", hint=hint)
+    if options.commit != "auto":
+        return options.commit, "you asked for it"
+    if obstacle is not None:
+        return "load", obstacle
+    if options.is_named:
+        return "chunk", "you asked for a load that can be resumed"
+    if rows is None:
+        return "chunk", "nobody knows how many rows there are"
+    size = f"{rows:,} rows are {'more' if rows > ONE_TRANSACTION_ROWS else 'no more'} than {ONE_TRANSACTION_ROWS:,}"
+    return ("chunk" if rows > ONE_TRANSACTION_ROWS else "load"), size
+
+
+def _commit_obstacle(options: LoadOptions, table: TableSchema, database: Database) -> str | None:
+    if options.if_exists in {"truncate", "replace"}:
+        return f"if_exists={options.if_exists!r} shows readers the old rows or the new ones, never a part"
+    if database.dialect.name not in {"postgresql", "sqlite"}:
+        return f"{database.dialect.name} has no ledger"
+    if not table.logged:
+        return f"{table.name} is UNLOGGED, so that a crash of the server empties it"
+    return database.ledger_refused

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -68,9 +69,18 @@ class Findings:
         return ValidationError(what, hint=hint, violations=self.first, counts=self.counts)
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The rejected rows of one chunk, with their reasons, and their labels."""
+
+    first_row: int
+    rows: pa.RecordBatch
+    labels: list[object]
+
+
 @dataclass(slots=True)
 class Rejects:
-    """The rejected rows of a load, in the order of the source.
+    """The rejected rows of a load, in the order of the source, whichever chunk came first.
 
     Parameters
     ----------
@@ -79,12 +89,16 @@ class Rejects:
     """
 
     limit: int | float | None = None
-    parts: list[pa.RecordBatch] = field(default_factory=list)
-    labels: list[object] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
     findings: Findings = field(default_factory=Findings)
 
     def __len__(self) -> int:
-        return sum(part.num_rows for part in self.parts)
+        return sum(part.rows.num_rows for part in self.parts)
+
+    @property
+    def labels(self) -> list[object]:
+        """The labels of all rows."""
+        return [label for part in self.parts for label in part.labels]
 
     def add(self, batch: pa.RecordBatch, first_row: int, violations: Sequence[Violation]) -> int:
         """Keep the rows of `batch` that have violations; returns how many."""
@@ -100,8 +114,8 @@ class Rejects:
         ]
         for name, values in zip(REJECT_COLUMNS, columns, strict=True):
             kept = _with(kept, name, values)
-        self.parts.append(kept)
-        self.labels += [group[0].label for group in by_row.values()]
+        part = Part(first_row, kept, [group[0].label for group in by_row.values()])
+        bisect.insort(self.parts, part, key=lambda one: one.first_row)
         return len(by_row)
 
     def check(self, read: int | None) -> None:
@@ -126,8 +140,8 @@ class Rejects:
 
     def columns(self) -> dict[str, pa.ChunkedArray | list[Any]]:
         """Every column by name; as Python values where its parts differ in type."""
-        names = dict.fromkeys(name for part in self.parts for name in part.schema.names)
-        return {name: _whole([part.column(name) for part in self.parts]) for name in names}
+        names = dict.fromkeys(name for part in self.parts for name in part.rows.schema.names)
+        return {name: _whole([part.rows.column(name) for part in self.parts]) for name in names}
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write them to a file whose suffix says how."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,12 @@ class LoadReport:
         Time from the call to the commit.
     method, reason : str
         How the rows were written, and why so.
+    earlier : int
+        Rows that an earlier run of a resumed load had committed; they are not in `read`.
+    load_id : str or None
+        The load's name in the ledger, None for one that was committed in one transaction.
+    notices : tuple of str
+        What was done otherwise than asked for.
 
     Raises
     ------
@@ -71,6 +77,9 @@ class LoadReport:
     method: str
     reason: str
     rejected_rows: Rejects = field(default_factory=Rejects, repr=False, compare=False)
+    earlier: int = 0
+    load_id: str | None = None
+    notices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.read != self.loaded + self.rejected + self.skipped:
@@ -124,11 +133,17 @@ class LoadReport:
         return f"{self.read:,} read = {self.loaded:,} loaded + {self.rejected:,} rejected + {self.skipped:,} skipped"
 
     @property
+    def _all_notices(self) -> list[str]:
+        earlier = [f"{self.earlier:,} rows were committed by an earlier run"] if self.earlier else []
+        return [*earlier, *self.notices]
+
+    @property
     def _reasons(self) -> str:
         return summary(self.rejected_rows.findings.counts)
 
     def _more(self) -> str:
         accounts = f"\n{self._accounts}" if self.rejected or self.skipped else ""
+        accounts += "".join(f"\n{notice}" for notice in self._all_notices)
         return accounts + (f"\nrejected: {self._reasons}; see report.rejects" if self.rejected else "")
 
     def _repr_html_(self) -> str:
@@ -140,6 +155,9 @@ class LoadReport:
         ]
         if self.rejected:
             facts.insert(1, ("rejected", f"{self._reasons}; see report.rejects"))
+        facts += [("note", notice) for notice in self._all_notices]
+        if self.load_id is not None:
+            facts.append(("load_id", self.load_id))
         rows = "".join(
             f'<tr><th style="text-align:left">{name}</th><td style="text-align:left">{html.escape(text)}</td></tr>'
             for name, text in facts
@@ -264,6 +282,13 @@ def _frame(rejects: Rejects) -> pd.DataFrame:
     else:
         frame.index = pd.Index(frame["reject_row"].to_numpy())
     return frame
+
+
+def history_frame(loads: Iterable[Mapping[str, object]], columns: Sequence[str]) -> pd.DataFrame:
+    """The loads of a ledger as a DataFrame."""
+    import pandas as pd  # noqa: PLC0415 - only who asks for a frame needs pandas
+
+    return pd.DataFrame(list(loads), columns=list(columns))
 
 
 def _series(pd: Any, values: pa.ChunkedArray | list[Any]) -> Any:

@@ -31,6 +31,8 @@ class RowSource:
     rest: AsyncIterator[list[Row]]
     keys: tuple[Any, ...]
     in_memory: bool = False
+    loader: str = "load_rows"
+    paths: tuple[str, ...] = ()
 
     def label(self, _row: int) -> object:
         return None

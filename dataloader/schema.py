@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SQLITE_SCHEMA = "main"
 """SQLite's name for the file itself, as against temporary tables and attached files."""
 POSTGRES_NAME_BYTES = 63
+_PLAIN = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,12 @@ class TableName:
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}" if self.schema not in {None, SQLITE_SCHEMA} else self.name
 
+    @property
+    def spelled(self) -> str:
+        """As `parse_table_name` reads it, whatever it contains."""
+        parts = [part for part in (self.schema, self.name) if part is not None and part != SQLITE_SCHEMA]
+        return ".".join(part if _PLAIN.fullmatch(part) else _quoted(part) for part in parts)
+
 
 @dataclass(frozen=True, slots=True)
 class TableSchema:
@@ -57,11 +64,14 @@ class TableSchema:
     ----------
     copy_refused : str or None
         Why COPY cannot write to it, though INSERT can.
+    logged : bool
+        Whether its rows survive a crash of the server; PostgreSQL empties an UNLOGGED table.
     """
 
     name: TableName
     columns: tuple[Column, ...]
     copy_refused: str | None = None
+    logged: bool = True
 
     def column(self, name: str) -> Column:
         return next(column for column in self.columns if column.name == name)
@@ -141,6 +151,11 @@ def check_identifier(name: str, what: str, dialect: str) -> None:
 
 
 _NAME = re.compile(r'^(?:(?P<q1>"(?:[^"]|"")+")|(?P<n1>[^".]*))(?:\.(?:(?P<q2>"(?:[^"]|"")+")|(?P<n2>[^".]*)))?$')
+
+
+def _quoted(part: str) -> str:
+    doubled = part.replace('"', '""')
+    return f'"{doubled}"'
 
 
 def parse_table_name(table: object) -> TableName:

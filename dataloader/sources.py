@@ -32,6 +32,10 @@ class Source(Protocol):
         How many rows there are, None if nobody knows.
     in_memory : bool
         Whether it can be read again at no cost.
+    loader : str
+        The function that the user called.
+    paths : tuple of str
+        The files that it is read from.
     """
 
     @property
@@ -42,6 +46,10 @@ class Source(Protocol):
     def rows(self) -> int | None: ...
     @property
     def in_memory(self) -> bool: ...
+    @property
+    def loader(self) -> str: ...
+    @property
+    def paths(self) -> tuple[str, ...]: ...
 
     def label(self, row: int) -> object:
         """The label of the row at a position, None where rows have none."""
@@ -60,6 +68,8 @@ class ArrowSource:
     batches: Callable[[int], Iterator[pa.RecordBatch]]
     in_memory: bool = False
     labels: Sequence[object] | None = None
+    loader: str = "load_dataframe"
+    paths: tuple[str, ...] = ()
 
     def label(self, row: int) -> object:
         return None if self.labels is None else self.labels[row]
@@ -80,6 +90,8 @@ class AsyncBatchSource:
     first: pa.RecordBatch
     rest: AsyncIterator[pa.RecordBatch]
     in_memory: bool = False
+    loader: str = "load_batches"
+    paths: tuple[str, ...] = ()
 
     def label(self, _row: int) -> object:
         return None
@@ -339,7 +351,9 @@ def open_batches(batches: object) -> ArrowSource:
     first = _first_batch(next(reading, None))
     stream = itertools.chain([first], (_fitting(batch, first.schema) for batch in reading))
     check_names(first.schema.names)
-    return ArrowSource("a stream of batches", first.schema, None, lambda chunk_rows: cut_all(stream, chunk_rows))
+    return ArrowSource(
+        "a stream of batches", first.schema, None, lambda size: cut_all(stream, size), loader="load_batches"
+    )
 
 
 async def open_async_batches(batches: AsyncIterable[pa.RecordBatch]) -> AsyncBatchSource:

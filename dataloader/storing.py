@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from dataloader import keys
-from dataloader.convert import Converted, shown_of
+from dataloader.convert import shown_of
 from dataloader.engine import has_ended
-from dataloader.errors import Refusal, refusal_of, translate
+from dataloader.translation import Refusal, refusal_of, translate
 from dataloader.violations import REASONS, Violation
 from dataloader.writers.sieve import Sieve
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from dataloader.chunks import Chunk
+    from dataloader.convert import Converted
     from dataloader.guard import Lifeline
     from dataloader.plan import ColumnPlan, LoadPlan
     from dataloader.rejects import Rejects
@@ -28,18 +30,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
-    """Rows ready to be sent: where they stand in the source, as they came, as converted, and as encoded."""
+class Stored:
+    """What became of a chunk: how many of its rows are in the table, and what is wrong with those that are not."""
 
-    first_row: int
-    batch: pa.RecordBatch
-    converted: Converted
-    encoded: Any
-    nbytes: int
-
-    @property
-    def rows(self) -> int:
-        return int(self.batch.num_rows)
+    rows: int
+    violations: list[Violation] = field(default_factory=list)
 
 
 class Storing:
@@ -50,7 +45,7 @@ class Storing:
     label : callable
         Gives a row's label by its position.
     rejects : Rejects
-        Takes in the rows that are refused.
+        The rejects so far: where only so many are allowed, the rest of a chunk is left out.
     """
 
     def __init__(
@@ -81,8 +76,8 @@ class Storing:
             elif set(key.columns) <= set(known) and await keys.may_read(self._connection, key.parent):
                 self._parents.append((tuple(known[name] for name in key.columns), key))
 
-    async def store(self, chunk: Chunk, line: Lifeline) -> int:
-        """Write a chunk and return how many of its rows are in the table.
+    async def store(self, chunk: Chunk, line: Lifeline) -> Stored:
+        """Write a chunk.
 
         Raises
         ------
@@ -91,7 +86,7 @@ class Storing:
         """
         return await (self._store_some(chunk, line) if self._plan.rejects else self._store_all(chunk, line))
 
-    async def _store_all(self, chunk: Chunk, line: Lifeline) -> int:
+    async def _store_all(self, chunk: Chunk, line: Lifeline) -> Stored:
         try:
             async with self._connection.begin_nested():
                 stored = await self._writer.write(self._connection, chunk.encoded, line)
@@ -103,9 +98,9 @@ class Storing:
             sifted = await Sieve(self._writer, self._connection).write(batch, chunk.encoded, line, most=0)
             row = min((int(chunk.converted.rows[at]) for at in sifted.refused), default=None)
             raise translate(error, self._plan.place, row=row) from error
-        return chunk.rows if stored is None else stored
+        return Stored(chunk.rows if stored is None else stored)
 
-    async def _store_some(self, chunk: Chunk, line: Lifeline) -> int:
+    async def _store_some(self, chunk: Chunk, line: Lifeline) -> Stored:
         converted = chunk.converted
         most = self._rejects.most() - len({one.row for one in converted.violations})
         orphans = await self._orphans(converted)
@@ -117,8 +112,7 @@ class Storing:
                 stored += sifted.stored
                 refused |= {at if rows is None else int(rows[at]): why for at, why in sifted.refused.items()}
         violations = [self._refused(chunk, int(converted.rows[at]), why) for at, why in refused.items()]
-        self._rejects.add(chunk.batch, chunk.first_row, [*converted.violations, *violations])
-        return stored
+        return Stored(stored, [*converted.violations, *violations])
 
     async def _some(self, chunk: Chunk, rows: np.ndarray | None) -> tuple[pa.RecordBatch, Any]:
         """Some rows of a chunk, encoded; None: all."""

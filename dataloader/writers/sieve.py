@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from dataloader.engine import has_ended
-from dataloader.errors import Refusal, refusal_of
+from dataloader.translation import Refusal, refusal_of
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection

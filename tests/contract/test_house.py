@@ -51,7 +51,15 @@ def test_every_loader_takes_the_shared_options(loader: object) -> None:
 
 
 def test_the_command_line_has_the_commands_that_the_module_names() -> None:
-    assert sorted(__main__.main.commands) == ["load", "plan", "validate"]
+    assert sorted(__main__.main.commands) == [
+        "forget",
+        "grants",
+        "history",
+        "load",
+        "plan",
+        "resume",
+        "validate",
+    ]
     assert all(name in (__main__.__doc__ or "") for name in __main__.main.commands)
 
 

@@ -22,7 +22,7 @@ def rows():
             print("loading", flush=True)
         yield {"id": number, "note": "x" * 40}
 
-asyncio.run(dl.load_rows(rows(), "orders", engine=sys.argv[1], if_exists=sys.argv[2], chunk_rows=5_000))
+asyncio.run(dl.load_rows(rows(), "orders", engine=sys.argv[1], if_exists=sys.argv[2], commit="load", chunk_rows=5_000))
 """
 
 

@@ -20,7 +20,7 @@ import dataloader as dl
 from dataloader import engine as engines
 from dataloader import guard
 from dataloader.options import LoadOptions, Target
-from dataloader.plan import Offer, make_plan
+from dataloader.plan import Database, Offer, make_plan
 from dataloader.writers import writer_for
 from tests.conftest import execute, fetch
 
@@ -94,7 +94,7 @@ async def test_the_copy_writer_refuses_to_write_outside_a_transaction(postgres: 
     async with postgres.connect() as connection, connection.begin():
         found = await engines_describe(connection)
         offer, target = Offer("batch", batch.schema, 1), Target.of("orders", "postgresql")
-        plan = make_plan(offer, target, found, LoadOptions.of({}), postgres.dialect, "here")
+        plan = make_plan(offer, target, found, LoadOptions.of({}), Database(postgres.dialect, "here"))
     writer = writer_for(plan, postgres.dialect)
     encoded, _ = writer.encode(batch)
     async with postgres.connect() as connection, connection.begin():

@@ -18,7 +18,7 @@ from sqlalchemy.dialects.sqlite import aiosqlite
 
 from dataloader.convert import Converter
 from dataloader.errors import UnsafeCast, ValidationError
-from dataloader.plan import ColumnPlan, LoadOptions, Offer, Target, make_plan
+from dataloader.plan import ColumnPlan, Database, LoadOptions, Offer, Target, make_plan
 from dataloader.rejects import Findings
 from dataloader.schema import Column, TableName, TableSchema
 from dataloader.steps import unwrapped
@@ -43,7 +43,9 @@ def plans(
     found = tuple(Column(name, column_type(sql, dialect)) for name, (_, sql) in columns.items())
     offer, target = Offer("rows", offered, None), Target.of("t", dialect)
     table = TableSchema(TableName(None, "t"), found)
-    return make_plan(offer, target, table, LoadOptions.of({"casts": casts}), DIALECTS[dialect], "here").columns
+    return make_plan(
+        offer, target, table, LoadOptions.of({"casts": casts}), Database(DIALECTS[dialect], "here")
+    ).columns
 
 
 def stored(

@@ -21,8 +21,8 @@ from dataloader.errors import (
     UnsupportedType,
     ValidationError,
     WriteError,
-    translate,
 )
+from dataloader.translation import translate
 
 PLACE = "PostgreSQL shop at db.example"
 LINE = re.compile(r"^ {4}(?P<branch>[│├└─ ]*)(?P<name>[A-Z]\w+)(?: \((?P<also>\w+)\))?(?:\s{2,}(?P<meaning>\S.*))?$")

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.sqlite import aiosqlite
 
 from dataloader.errors import PlanError, SchemaMismatch, UnsafeCast, UnsupportedType
 from dataloader.infer import mixed_array
-from dataloader.plan import LoadOptions, LoadPlan, Offer, Target, make_plan
+from dataloader.plan import Database, LoadOptions, LoadPlan, Offer, Target, make_plan
 from dataloader.schema import Column, TableName, TableSchema
 from dataloader.types import parse_type
 
@@ -42,7 +42,9 @@ def planned(
 ) -> LoadPlan:
     offer = Offer("DataFrame", schema, rows)
     given = LoadOptions.of(options)
-    return make_plan(offer, Target.of(target, dialect.name), found, given, dialect, "PostgreSQL shop at db.example")
+    return make_plan(
+        offer, Target.of(target, dialect.name), found, given, Database(dialect, "PostgreSQL shop at db.example")
+    )
 
 
 def planned_column(source: pa.DataType, sql: str, dialect: sa.Dialect = POSTGRES) -> LoadPlan:
@@ -480,6 +482,6 @@ def test_html_of_a_plan_escapes_what_comes_from_outside() -> None:
     found = table(column(evil, "text"), name=evil, copy_refused=evil)
     given = LoadOptions.of({"if_exists": "truncate"})
     offer = Offer(evil, pa.schema([(evil, pa.string())]), 1)
-    shown = make_plan(offer, Target.of("orders", "postgresql"), found, given, POSTGRES, evil)._repr_html_()
+    shown = make_plan(offer, Target.of("orders", "postgresql"), found, given, Database(POSTGRES, evil))._repr_html_()
     assert "<script>" not in shown
     assert shown.count("&lt;script&gt;") == 6

@@ -1,0 +1,143 @@
+"""Chunks: the source's batches, converted, digested and encoded in a thread, one ahead of who writes them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Container
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import pyarrow as pa
+
+from dataloader.convert import Converted, Converter
+from dataloader.digest import chunk_digest
+from dataloader.errors import SourceFailed
+from dataloader.rejects import Findings
+
+if TYPE_CHECKING:
+    from dataloader.plan import ColumnPlan, LoadPlan
+    from dataloader.sources import Source
+    from dataloader.writers import Writer
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Rows ready to be sent: where they stand in the source, as they came, as converted, and as encoded.
+
+    Attributes
+    ----------
+    digest : str
+        See `chunk_digest`; empty in a load that keeps no checkpoints.
+    encoded : object
+        What the writer sends; None for a chunk that is only compared, because it is committed already.
+    """
+
+    number: int
+    first_row: int
+    batch: pa.RecordBatch
+    converted: Converted
+    digest: str
+    encoded: Any
+    nbytes: int
+
+    @property
+    def rows(self) -> int:
+        return int(self.batch.num_rows)
+
+
+class Chunks:
+    """Makes chunks out of a source.
+
+    Parameters
+    ----------
+    digests : bool
+        Whether the chunks are to have one.
+    """
+
+    def __init__(self, source: Source, plan: LoadPlan, writer: Writer, *, digests: bool) -> None:
+        self._source = source
+        self._plan = plan
+        self._writer = writer
+        self._digests = digests
+        self.committed: Container[int] = ()
+
+    async def made(self) -> AsyncGenerator[Chunk]:
+        """Read, convert, digest and encode, each chunk in a thread; what is committed is not encoded."""
+        number = 0
+        async for first_row, batch, converted in converted_batches(
+            self._source, self._plan.columns, self._plan.chunk_rows
+        ):
+            if converted.violations and not self._plan.rejects:
+                findings = Findings()
+                findings.add(converted.violations)
+                raise SourceFailed(findings.error())
+            yield await asyncio.to_thread(self._chunk, number, first_row, batch, converted)
+            number += 1
+
+    def _chunk(self, number: int, first_row: int, batch: pa.RecordBatch, converted: Converted) -> Chunk:
+        digest = chunk_digest(converted.batch, converted.violations) if self._digests else ""
+        encoded, nbytes = (None, 0) if number in self.committed else self._writer.encode(converted.batch)
+        return Chunk(number, first_row, batch, converted, digest, encoded, nbytes)
+
+
+async def converted_batches(
+    source: Source, columns: tuple[ColumnPlan, ...], chunk_rows: int
+) -> AsyncGenerator[tuple[int, pa.RecordBatch, Converted]]:
+    """Read and convert, each chunk in a thread: the position of its first row, as it came, and as converted."""
+    convert = Converter(columns, source.label)
+    first_row = 0
+    try:
+        async for batch in source.chunks(chunk_rows):
+            yield first_row, batch, await asyncio.to_thread(convert, batch, first_row)
+            first_row += batch.num_rows
+    except Exception as error:
+        raise SourceFailed(error) from error
+
+
+async def ahead(items: AsyncGenerator[T]) -> AsyncGenerator[T]:
+    """Yield `items`, the next one being made while the last one is used: never more than two exist."""
+    making = asyncio.ensure_future(anext(items, None))
+    try:
+        while (item := await making) is not None:
+            making = asyncio.ensure_future(anext(items, None))
+            yield item
+    finally:
+        making.cancel()
+        await asyncio.wait({making})
+        if not making.cancelled():
+            making.exception()  # looked at, or asyncio complains that nobody did
+        await items.aclose()
+
+
+class Shared(Generic[T]):
+    """Items that several workers take, each the next one."""
+
+    def __init__(self, items: AsyncGenerator[T]) -> None:
+        self._items = items
+        self._taking = asyncio.Lock()
+
+    async def take(self) -> T | None:
+        """The next item, None when there are no more."""
+        async with self._taking:
+            return await anext(self._items, None)
+
+
+async def beginning(chunks: AsyncGenerator[Chunk], chunk_rows: int) -> tuple[list[Chunk], bool]:
+    """The first chunk, and whether it is the whole source; to know that of a short one, the second is taken too."""
+    first = await anext(chunks, None)
+    if first is None:
+        return [], True
+    if first.rows == chunk_rows:
+        return [first], False
+    second = await anext(chunks, None)
+    return ([first], True) if second is None else ([first, second], False)
+
+
+async def chained(first: list[T], rest: AsyncGenerator[T]) -> AsyncGenerator[T]:
+    """What was taken already, and then the rest."""
+    while first:
+        yield first.pop(0)
+    async for item in rest:
+        yield item

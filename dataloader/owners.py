@@ -1,0 +1,78 @@
+"""Who runs a load: a process, which may be alive or dead by the time another one asks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import psutil
+
+LIVING_SECONDS = 60.0
+"""A process of another host counts as alive for so long after its last commit: nothing else is known of it."""
+
+_running: set[str] = set()
+"""The tokens of the loads that run in this process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The process that runs a load: `token` tells its loads apart, `born` a process from a later one of its pid."""
+
+    host: str
+    pid: int
+    born: float
+    token: str
+
+    def __str__(self) -> str:
+        return json.dumps(asdict(self))
+
+    @property
+    def _is_this_process(self) -> bool:
+        return self.host == platform.node() and self.pid == os.getpid() and self.born == _born(self.pid)
+
+    def is_alive(self, seconds_since: float) -> bool:
+        """Whether it still runs, as far as this host can tell."""
+        if self.host != platform.node():
+            return seconds_since < LIVING_SECONDS
+        if self._is_this_process:
+            return self.token in _running
+        return self.born == _born(self.pid)
+
+
+def _born(pid: int) -> float | None:
+    """When a process was started, None if there is none of that number, or only what its parent has not seen off."""
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except psutil.Error:
+        return None
+
+
+@contextlib.contextmanager
+def owning() -> Iterator[Owner]:
+    """Own a load while the block runs."""
+    owner = Owner(platform.node(), os.getpid(), _born(os.getpid()) or 0.0, uuid.uuid4().hex)
+    _running.add(owner.token)
+    try:
+        yield owner
+    finally:
+        _running.discard(owner.token)
+
+
+def read_owner(text: str | None) -> Owner | None:
+    """The owner that a ledger names, None if it names nobody, or in words that are not ours."""
+    try:
+        return Owner(**json.loads(text or "null"))
+    except (ValueError, TypeError):
+        return None
+
+
+def shown_owner(text: str | None) -> str:
+    """The owner that a ledger names, in words."""
+    owner = read_owner(text)
+    return "nobody" if owner is None else f"process {owner.pid} on {owner.host}"

@@ -1,0 +1,63 @@
+"""Planning: the target is read from its catalog, and the plan is made. Nothing is written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import tenacity
+
+from dataloader import catalog, checkpoint
+from dataloader import engine as engines
+from dataloader.guard import Lifeline, guarded
+from dataloader.options import LoadOptions, Target
+from dataloader.plan import Database, LoadPlan, Offer, make_plan
+from dataloader.translation import translated
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from dataloader.sources import Source
+
+START_SECONDS = 10.0
+"""How long a server that is starting is waited for."""
+
+
+async def plan(source: Source, table: str | sa.Table, options: LoadOptions) -> LoadPlan:
+    """Decide a load."""
+    engine = engines.resolve(options.engine)
+    with translated(engines.place_of(engine)):
+        return await decide(engine, source, table, options)
+
+
+def _is_starting(error: BaseException) -> bool:
+    """PostgreSQL's cannot_connect_now: it accepts connections and is not ready for them yet."""
+    return getattr(getattr(error, "orig", error), "sqlstate", None) == "57P03"
+
+
+@tenacity.retry(
+    retry=tenacity.retry_if_exception(_is_starting),
+    wait=tenacity.wait_random_exponential(multiplier=0.2, max=2),
+    stop=tenacity.stop_after_delay(START_SECONDS),
+    reraise=True,
+)
+async def decide(engine: AsyncEngine, source: Source, table: str | sa.Table, options: LoadOptions) -> LoadPlan:
+    """Make the plan, waiting for a server that is just starting: nothing is written, so it may be tried again."""
+    return await guarded(lambda line: _plan_on(engine, source, table, options, line))
+
+
+async def _plan_on(
+    engine: AsyncEngine, source: Source, table: str | sa.Table, options: LoadOptions, line: Lifeline
+) -> LoadPlan:
+    target = Target.of(table, engine.dialect.name)
+    line.progress()
+    async with engine.connect() as connection:
+        line.hold(await engines.driver_of(connection))
+        found = await catalog.describe(connection, target.name)
+        if found is None:
+            target = replace(target, name=await catalog.qualified(connection, target.name))
+        name = target.name if found is None else found.name
+        refused = await checkpoint.refusal(connection, name.schema)
+    offer = Offer(source.name, source.schema, source.rows)
+    return make_plan(offer, target, found, options, Database(engine.dialect, engines.place_of(engine), refused))

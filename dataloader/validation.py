@@ -1,0 +1,61 @@
+"""Validation: every row of a source is looked at, in its chunks, and nothing is written."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from dataloader import engine as engines
+from dataloader.chunks import ahead, converted_batches
+from dataloader.guard import Lifeline, guarded
+from dataloader.inspection import Inspection, Unique
+from dataloader.planning import decide
+from dataloader.progress import Progress
+from dataloader.report import ValidationReport
+from dataloader.translation import translated
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from dataloader.options import LoadOptions
+    from dataloader.sources import Source
+
+
+async def validate(
+    source: Source, table: str | sa.Table, options: LoadOptions, unique: Unique, foreign_keys: bool
+) -> ValidationReport:
+    """Look at every row."""
+    engine = engines.resolve(options.engine)
+    async with Progress(f"{source.name} → {table}", source.rows, options.progress) as progress:
+        with translated(engines.place_of(engine)):
+            decided = await decide(engine, source, table, options)
+            progress.phase("checking")
+            inspection = Inspection(decided, source.label)
+            await guarded(lambda line: _inspect(engine, source, inspection, unique, foreign_keys, progress, line))
+            violations = await asyncio.to_thread(inspection.violations)
+    return ValidationReport(decided.source, str(decided.table.name), decided.place, inspection.read, violations)
+
+
+async def _inspect(  # noqa: PLR0917 - the source, the questions, and who watches
+    engine: AsyncEngine,
+    source: Source,
+    inspection: Inspection,
+    unique: Unique,
+    foreign_keys: bool,
+    progress: Progress,
+    line: Lifeline,
+) -> None:
+    line.progress()
+    async with engine.connect() as connection:
+        line.hold(await engines.driver_of(connection))
+        await inspection.prepare(connection, unique, foreign_keys)
+        line.rest()
+        batches = converted_batches(source, inspection.plan.columns, inspection.plan.chunk_rows)
+        async with contextlib.aclosing(ahead(batches)) as looked_at:
+            async for _, batch, converted in looked_at:
+                line.progress()
+                await inspection.add(connection, converted, batch.num_rows)
+                line.rest()
+                progress.state.advance(batch.num_rows, batch.nbytes)

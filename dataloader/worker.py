@@ -1,0 +1,147 @@
+"""A worker: commits one chunk after another, each in a transaction of its own that begins with its claim."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import tenacity
+
+from dataloader import catalog
+from dataloader import engine as engines
+from dataloader.errors import LoadError
+from dataloader.guard import Lifeline, guarded
+from dataloader.storing import Stored, Storing
+from dataloader.translation import translated
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from dataloader.checkpoint import Ledger, Run
+    from dataloader.chunks import Chunk
+    from dataloader.plan import LoadPlan
+    from dataloader.rejects import Rejects
+    from dataloader.writers import Writer
+
+T = TypeVar("T")
+
+RETRY_SECONDS = 120.0
+"""How long a chunk is tried again when what ended it may pass."""
+CHUNK_SECONDS = 1800.0
+"""How long one attempt may take, whatever progress it shows."""
+LOCK_SECONDS = 5.0
+"""How long a chunk's transaction waits for a lock before it ends, and is tried again."""
+EXTRA_SECONDS = 2.0
+"""How long a connection beyond the first is waited for: without it the load goes on with fewer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the workers of a load have in common."""
+
+    engine: AsyncEngine
+    plan: LoadPlan
+    ledger: Ledger
+    run: Run
+    writer: Writer
+    label: Callable[[int], object]
+    rejects: Rejects
+
+
+class Worker:
+    """Holds one connection from its first chunk to its last; a lost one is replaced."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._place = engines.place_of(job.engine)
+        self._connection: AsyncConnection | None = None
+        self._stored: Stored | None = None
+
+    async def connect(self) -> None:
+        """Get the connection.
+
+        Raises
+        ------
+        LoadError
+            When there is none to be had.
+        """
+        with translated(self._place):
+            await guarded(self._connected, limit=EXTRA_SECONDS)
+
+    async def commit(self, chunk: Chunk) -> Stored:
+        """Commit a chunk, trying again for a while what may pass."""
+        self._stored = None
+        return await retrying()(self._attempt, chunk)
+
+    async def close(self) -> None:
+        """Give the connection back."""
+        await guarded(lambda _: self._closed())
+
+    async def _attempt(self, chunk: Chunk) -> Stored:
+        with translated(self._place, first_row=chunk.first_row):
+            return await guarded(lambda line: self._committed(chunk, line), limit=CHUNK_SECONDS)
+
+    async def _committed(self, chunk: Chunk, line: Lifeline) -> Stored:
+        try:
+            return await self._transaction(chunk, await self._connected(line), line)
+        except BaseException:
+            await self._closed()
+            raise
+
+    async def _transaction(self, chunk: Chunk, connection: AsyncConnection, line: Lifeline) -> Stored:
+        job = self._job
+        async with engines.transaction(connection):
+            await catalog.begin_chunk(connection, LOCK_SECONDS)
+            known = await job.ledger.claim(connection, job.run, chunk)
+            if known is not None:
+                known.check(chunk)
+                return self._stored or Stored(known.loaded)
+            await job.ledger.check_table(connection, job.run)
+            storing = Storing(connection, job.writer, job.plan, job.label, job.rejects)
+            await storing.prepare()
+            self._stored = await storing.store(chunk, line)
+            await job.ledger.count(connection, job.run, chunk, self._stored)
+            line.commit(last=False)
+        return self._stored
+
+    async def _connected(self, line: Lifeline) -> AsyncConnection:
+        line.progress()
+        if self._connection is None:
+            self._connection = await self._job.engine.connect()
+        line.hold(await engines.driver_of(self._connection))
+        return self._connection
+
+    async def _closed(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+
+async def retried(work: Callable[[Lifeline], Coroutine[Any, Any, T]]) -> T:
+    """Carry out a small transaction under the guard, trying again what may pass."""
+    return await retrying()(guarded, work)
+
+
+def retrying() -> tenacity.AsyncRetrying:
+    """Try again what may pass, longer and longer apart, inside a budget."""
+    return tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_exception(lambda error: isinstance(error, LoadError) and error.passing),
+        wait=tenacity.wait_random_exponential(multiplier=0.1, max=5),
+        stop=tenacity.stop_after_delay(RETRY_SECONDS),
+        reraise=True,
+    )
+
+
+@contextlib.asynccontextmanager
+async def committing(engine: AsyncEngine, line: Lifeline) -> AsyncIterator[AsyncConnection]:
+    """A transaction on a connection of its own, whose outcome the ledger tells."""
+    line.progress()
+    with translated(engines.place_of(engine)):
+        async with engine.connect() as connection:
+            line.hold(await engines.driver_of(connection))
+            async with engines.transaction(connection):
+                await catalog.begin_chunk(connection, LOCK_SECONDS)
+                yield connection
+                line.commit(last=False)
