@@ -85,7 +85,8 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
         memory, before the first row is sent, and shows the first ten values and all counts.
         ``reject`` keeps the rows in ``report.rejects`` and loads the others.
     max_rejects : int, float or None
-        The most rows that may be rejected: a count, or a share between 0 and 1. With more, nothing is loaded.
+        The most rows that may be rejected: a count, or a share between 0 and 1. With more the load ends, and
+        one in one transaction has then loaded nothing.
     casts : {'exact', 'lossy'}
         ``exact`` changes no value. ``lossy`` rounds or cuts what the plan lists as lossy, such as the
         fraction of a float in an integer column; what is out of range is refused all the same.

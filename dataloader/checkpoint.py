@@ -180,7 +180,10 @@ async def refusal(connection: AsyncConnection, schema: str | None) -> str | None
     """Why there cannot be a ledger in a schema, None if there can."""
     if connection.dialect.name != "postgresql":
         return None
-    found = (await connection.execute(_PRIVILEGES, {"schema": schema, "loads": LOADS, "chunks": CHUNKS})).one()
+    parameters = {"schema": schema, "loads": LOADS, "chunks": CHUNKS}
+    found = (await connection.execute(_PRIVILEGES, parameters)).one_or_none()
+    if found is None:  # no such schema: the DDL says so better
+        return None
     if found.tables == 2 and found.usable:
         return None
     if found.tables == 0 and found.may_create:

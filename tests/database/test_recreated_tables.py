@@ -96,14 +96,14 @@ async def test_a_table_that_is_altered_between_the_plan_and_the_first_row_is_ref
     postgres: AsyncEngine, monkeypatch: pytest.MonkeyPatch, statements: str, method: Any
 ) -> None:
     await execute(postgres, "CREATE TABLE t (v integer, n numeric(8,4), s varchar(10))")
-    decided = pipeline._decided
+    decided = pipeline.decide
 
     async def decided_and_altered(*arguments: Any) -> Any:
         plan = await decided(*arguments)
         await execute(postgres, *statements.split(";"))
         return plan
 
-    monkeypatch.setattr("dataloader.pipeline._decided", decided_and_altered)
+    monkeypatch.setattr("dataloader.pipeline.decide", decided_and_altered)
     with pytest.raises(dl.SchemaMismatch, match="not as planned"):
         await dl.load_dataframe({"v": [1], "n": [1.25], "s": ["abc"]}, "t", engine=postgres, method=method)
     assert await fetch(postgres, "SELECT * FROM t") == []

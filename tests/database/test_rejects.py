@@ -109,7 +109,9 @@ async def test_the_limit_holds_for_a_stream_of_unknown_length(database: AsyncEng
     await make(database)
     rows = ({"id": row, "v": "x" if row in {3, 5} else str(row)} for row in range(6))
     with pytest.raises(dl.ValidationError, match="max_rejects"):
-        await dl.load_rows(rows, "t", engine=database, on_invalid="reject", max_rejects=limit, chunk_rows=2)
+        await dl.load_rows(
+            rows, "t", engine=database, commit="load", on_invalid="reject", max_rejects=limit, chunk_rows=2
+        )
     assert await rows_of(database) == []
 
 

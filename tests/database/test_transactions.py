@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -18,6 +19,7 @@ from dataloader import catalog
 from dataloader.engine import open_engine, transaction
 from tests.conftest import execute, fetch
 
+load_batches = functools.partial(dl.load_batches, commit="load")
 OLD = [(100, "old"), (101, "old")]
 
 
@@ -84,7 +86,7 @@ async def test_an_error_in_the_last_chunk_leaves_the_old_rows(
 ) -> None:
     await make_old(database)
     with pytest.raises(error) as caught:
-        await dl.load_batches(source(), "t", engine=database, if_exists=if_exists, chunk_rows=50)
+        await load_batches(source(), "t", engine=database, if_exists=if_exists, chunk_rows=50)
     assert await rows(database) == OLD
     assert checked_out(database) == 0
     if isinstance(caught.value, dl.DataLoaderError):
@@ -95,7 +97,7 @@ async def test_an_error_in_the_last_chunk_leaves_the_old_rows(
 async def test_an_error_while_a_table_is_replaced_leaves_the_old_table(database: AsyncEngine, source: Any) -> None:
     await make_old(database)
     with pytest.raises((RuntimeError, dl.ValidationError)):
-        await dl.load_batches(source(), "t", engine=database, if_exists="replace", chunk_rows=50)
+        await load_batches(source(), "t", engine=database, if_exists="replace", chunk_rows=50)
     assert await rows(database) == OLD
     await execute(database, "INSERT INTO t (id) VALUES (102)")
     assert (await rows(database))[-1] == (102, "x")
@@ -107,7 +109,7 @@ async def test_an_error_while_a_table_is_replaced_leaves_the_old_table(database:
 @pytest.mark.parametrize("source", [that_breaks, that_changes_its_type])
 async def test_an_error_leaves_no_created_table(database: AsyncEngine, source: Any, if_exists: Any) -> None:
     with pytest.raises((RuntimeError, dl.ValidationError)):
-        await dl.load_batches(source(), "t", engine=database, if_exists=if_exists, chunk_rows=50)
+        await load_batches(source(), "t", engine=database, if_exists=if_exists, chunk_rows=50)
     assert not await exists(database)
 
 
@@ -116,7 +118,7 @@ async def test_the_rows_are_there_after_each_way_to_treat_a_table(
     database: AsyncEngine, if_exists: Any, left: int
 ) -> None:
     await make_old(database)
-    report = await dl.load_batches(batches(), "t", engine=database, if_exists=if_exists, chunk_rows=70)
+    report = await load_batches(batches(), "t", engine=database, if_exists=if_exists, chunk_rows=70)
     assert (report.loaded, report.chunks) == (200, 3)
     assert await fetch(database, "SELECT count(*), count(DISTINCT id) FROM t") == [(left, left)]
 
@@ -124,7 +126,7 @@ async def test_the_rows_are_there_after_each_way_to_treat_a_table(
 async def test_fail_refuses_a_table_that_exists(database: AsyncEngine) -> None:
     await make_old(database)
     with pytest.raises(dl.PlanError, match="exists already"):
-        await dl.load_batches(batches(), "t", engine=database, if_exists="fail")
+        await load_batches(batches(), "t", engine=database, if_exists="fail")
     assert await rows(database) == OLD
 
 
@@ -147,7 +149,7 @@ async def test_a_reader_sees_the_old_rows_or_the_new_ones(database: AsyncEngine,
             yield batch
 
     reader = open_engine(database.url)
-    loading = asyncio.create_task(dl.load_batches(paused(), "t", engine=database, if_exists=if_exists, chunk_rows=50))
+    loading = asyncio.create_task(load_batches(paused(), "t", engine=database, if_exists=if_exists, chunk_rows=50))
     await second_chunk.wait()
     await asyncio.sleep(0.05)
     reading = asyncio.create_task(fetch(reader, "SELECT count(*) FROM t"))
@@ -180,7 +182,7 @@ async def test_a_load_that_is_cancelled_at_any_moment_leaves_nothing(
     cancelled = 0
     for _ in range(8):
         loading = asyncio.create_task(
-            dl.load_batches(slow_batches(20), "t", engine=database, if_exists=if_exists, method=method, chunk_rows=50)
+            load_batches(slow_batches(20), "t", engine=database, if_exists=if_exists, method=method, chunk_rows=50)
         )
         await asyncio.sleep(moments.uniform(0, 0.08))
         loading.cancel()
@@ -194,7 +196,7 @@ async def test_a_load_that_is_cancelled_at_any_moment_leaves_nothing(
             await make_old(database)
         assert checked_out(database) == 0
     assert cancelled
-    await dl.load_batches(batches(), "t", engine=database, if_exists=if_exists, method=method)
+    await load_batches(batches(), "t", engine=database, if_exists=if_exists, method=method)
     assert len(await rows(database)) in {200, 202}
 
 
@@ -202,10 +204,10 @@ async def test_a_load_that_runs_out_of_time_leaves_nothing(database: AsyncEngine
     for seconds in (0, 0.01, 0.03, 0.1):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(seconds):
-                await dl.load_batches(slow_batches(10_000), "t", engine=database, chunk_rows=50)
+                await load_batches(slow_batches(10_000), "t", engine=database, chunk_rows=50)
         assert not await exists(database)
         assert checked_out(database) == 0
-    await dl.load_batches(batches(), "t", engine=database)
+    await load_batches(batches(), "t", engine=database)
     assert len(await rows(database)) == 200
 
 
@@ -213,11 +215,11 @@ async def test_a_cancelled_load_stops_while_it_waits_for_a_lock(database: AsyncE
     """And its engine can be disposed of afterwards."""
     await make_old(database)
     holder = open_engine(database.url)
-    async with transaction(holder) as connection:
+    async with holder.connect() as connection, transaction(connection):
         await connection.execute(sa.text("DELETE FROM t WHERE id = 100"))
         if database.dialect.name == "postgresql":
             await connection.execute(sa.text("LOCK TABLE t"))
-        loading = asyncio.create_task(dl.load_batches(batches(), "t", engine=database))
+        loading = asyncio.create_task(load_batches(batches(), "t", engine=database))
         await asyncio.sleep(0.2)
         loading.cancel()
         started = asyncio.get_running_loop().time()
@@ -226,7 +228,7 @@ async def test_a_cancelled_load_stops_while_it_waits_for_a_lock(database: AsyncE
         assert asyncio.get_running_loop().time() - started < 3
     assert checked_out(database) == 0
     assert await rows(database) == OLD[1:]
-    await dl.load_batches(batches(), "t", engine=database)
+    await load_batches(batches(), "t", engine=database)
     assert len(await rows(database)) == 201
     await holder.dispose()
     await asyncio.wait_for(database.dispose(), 5)
@@ -249,7 +251,7 @@ async def test_a_table_that_is_altered_after_the_plan_is_refused(
     plan = await dl.plan_load({"id": [1], "v": ["x"]}, "t", engine=database)
     await execute(database, alter)
     with pytest.raises((dl.SchemaMismatch, sa.exc.DBAPIError), match=r"(?i)plan|exist"):
-        async with transaction(database) as connection:
+        async with database.connect() as connection, transaction(connection):
             await catalog.prepare(connection, plan)
 
 
@@ -257,7 +259,7 @@ async def test_a_table_that_another_session_is_altering_is_waited_for_and_refuse
     """The plan reads the committed definition; the load's lock waits for the change, and then looks again."""
     await execute(database, "CREATE TABLE t (id integer, v varchar(10))")
     other = open_engine(database.url)
-    async with transaction(other) as connection:
+    async with other.connect() as connection, transaction(connection):
         await connection.execute(sa.text("ALTER TABLE t RENAME COLUMN v TO w"))
         loading = asyncio.create_task(dl.load_dataframe({"id": [1], "v": ["x"]}, "t", engine=database))
         await asyncio.sleep(0.3)
@@ -278,7 +280,7 @@ async def test_a_postgresql_table_whose_columns_changed_after_the_plan_is_refuse
     plan = await dl.plan_load({"id": [1], "v": ["x"]}, "t", engine=postgres)
     await execute(postgres, alter)
     with pytest.raises(dl.SchemaMismatch, match="not as planned"):
-        async with transaction(postgres) as connection:
+        async with postgres.connect() as connection, transaction(connection):
             await catalog.prepare(connection, plan)
 
 
@@ -286,7 +288,7 @@ async def test_a_new_column_that_needs_no_value_is_welcome(database: AsyncEngine
     await execute(database, "CREATE TABLE t (id integer)")
     plan = await dl.plan_load({"id": [1]}, "t", engine=database)
     await execute(database, "ALTER TABLE t ADD COLUMN w integer NOT NULL DEFAULT 1")
-    async with transaction(database) as connection:
+    async with database.connect() as connection, transaction(connection):
         assert len((await catalog.prepare(connection, plan)).columns) == 2
 
 
@@ -309,7 +311,7 @@ async def test_a_column_that_became_narrower_meanwhile_is_refused(postgres: Asyn
 
 async def test_two_loads_that_create_one_table_do_not_mix(database: AsyncEngine) -> None:
     loads = [
-        dl.load_batches(slow_batches(4), "t", engine=database, if_exists=if_exists, chunk_rows=50)
+        load_batches(slow_batches(4), "t", engine=database, if_exists=if_exists, chunk_rows=50)
         for if_exists in ("append", "append", "fail")
     ]
     outcomes = await asyncio.gather(*loads, return_exceptions=True)
@@ -322,7 +324,7 @@ async def test_two_loads_that_create_one_table_do_not_mix(database: AsyncEngine)
 
 async def test_loads_at_once_into_one_table_all_arrive(database: AsyncEngine) -> None:
     await execute(database, "CREATE TABLE t (id integer, v varchar(10))")
-    await asyncio.gather(*(dl.load_batches(batches(), "t", engine=database, chunk_rows=50) for _ in range(4)))
+    await asyncio.gather(*(load_batches(batches(), "t", engine=database, chunk_rows=50) for _ in range(4)))
     assert await fetch(database, "SELECT count(*), count(DISTINCT id) FROM t") == [(800, 200)]
 
 
@@ -352,7 +354,7 @@ async def autocommit(plain_url: sa.URL) -> AsyncIterator[AsyncEngine]:
 
 
 async def test_a_load_through_a_plain_engine_arrives(plain: AsyncEngine) -> None:
-    report = await dl.load_batches(batches(), "t", engine=plain, chunk_rows=50)
+    report = await load_batches(batches(), "t", engine=plain, chunk_rows=50)
     assert report.loaded == 200
     assert report.method == ("copy" if plain.dialect.driver == "asyncpg" else "insert")
     assert len(await rows(plain)) == 200
@@ -367,14 +369,14 @@ async def test_an_error_through_a_plain_engine_leaves_the_old_rows(
     if if_exists == "replace" and error is not RuntimeError:
         source, error = that_changes_its_type, dl.ValidationError
     with pytest.raises(error):
-        await dl.load_batches(source(), "t", engine=plain, if_exists=if_exists, chunk_rows=50)
+        await load_batches(source(), "t", engine=plain, if_exists=if_exists, chunk_rows=50)
     assert await rows(plain) == OLD
     assert checked_out(plain) == 0
 
 
 async def test_an_error_through_a_plain_engine_leaves_no_created_table(plain: AsyncEngine) -> None:
     with pytest.raises(RuntimeError):
-        await dl.load_batches(that_breaks(), "t", engine=plain, chunk_rows=50)
+        await load_batches(that_breaks(), "t", engine=plain, chunk_rows=50)
     assert not await exists(plain)
 
 
@@ -383,13 +385,13 @@ async def test_a_cancelled_load_through_a_plain_engine_leaves_nothing(plain: Asy
     for seconds in (0.01, 0.03, 0.06):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(seconds):
-                await dl.load_batches(slow_batches(10_000), "t", engine=plain, chunk_rows=50)
+                await load_batches(slow_batches(10_000), "t", engine=plain, chunk_rows=50)
         assert await rows(plain) == OLD
         assert checked_out(plain) == 0
 
 
 async def test_the_users_own_transactions_still_roll_back_after_a_load(plain: AsyncEngine) -> None:
-    await dl.load_batches(batches(1, 1), "t", engine=plain)
+    await load_batches(batches(1, 1), "t", engine=plain)
     async with plain.connect() as connection:
         await connection.execute(sa.text("INSERT INTO t VALUES (1, 'mine')"))
         await connection.rollback()
@@ -397,7 +399,7 @@ async def test_the_users_own_transactions_still_roll_back_after_a_load(plain: As
 
 
 async def test_our_engines_own_transactions_roll_back_after_a_load(database: AsyncEngine) -> None:
-    await dl.load_batches(batches(1, 1), "t", engine=database)
+    await load_batches(batches(1, 1), "t", engine=database)
     async with database.connect() as connection:
         await connection.execute(sa.text("INSERT INTO t VALUES (1, 'mine')"))
         await connection.rollback()
@@ -407,20 +409,20 @@ async def test_our_engines_own_transactions_roll_back_after_a_load(database: Asy
 async def test_an_engine_that_commits_every_statement_cannot_leave_half_a_load(autocommit: AsyncEngine) -> None:
     await make_old(autocommit)
     with pytest.raises((RuntimeError, dl.LoadError)):
-        await dl.load_batches(that_breaks(), "t", engine=autocommit, if_exists="truncate", chunk_rows=50)
+        await load_batches(that_breaks(), "t", engine=autocommit, if_exists="truncate", chunk_rows=50)
     assert await rows(autocommit) == OLD
 
 
 @pytest.mark.parametrize("plain_url", ["asyncpg", "psycopg"], indirect=True)
 async def test_an_autocommit_engine_is_refused_with_what_to_do(autocommit: AsyncEngine) -> None:
     with pytest.raises(dl.LoadError, match="without isolation_level='AUTOCOMMIT'"):
-        await dl.load_batches(batches(), "t", engine=autocommit)
+        await load_batches(batches(), "t", engine=autocommit)
     assert not await exists(autocommit)
 
 
 async def test_a_serializable_engine_loads(postgres_url: sa.URL) -> None:
     engine = create_async_engine(postgres_url, isolation_level="SERIALIZABLE")
-    assert (await dl.load_batches(batches(), "t", engine=engine)).loaded == 200
+    assert (await load_batches(batches(), "t", engine=engine)).loaded == 200
     assert len(await rows(engine)) == 200
     await engine.dispose()
 
@@ -428,7 +430,7 @@ async def test_a_serializable_engine_loads(postgres_url: sa.URL) -> None:
 async def test_a_deferred_constraint_that_fails_at_the_commit_leaves_nothing(postgres: AsyncEngine) -> None:
     await execute(postgres, "CREATE TABLE t (id integer UNIQUE DEFERRABLE INITIALLY DEFERRED, v text)")
     with pytest.raises(dl.WriteError, match=r"(?i)duplicate key"):
-        await dl.load_batches(that_repeats_a_key(), "t", engine=postgres, chunk_rows=50)
+        await load_batches(that_repeats_a_key(), "t", engine=postgres, chunk_rows=50)
     assert await rows(postgres) == []
     assert checked_out(postgres) == 0
 
@@ -437,12 +439,12 @@ async def test_a_table_that_others_refer_to_is_not_replaced(postgres: AsyncEngin
     await make_old(postgres)
     await execute(postgres, "CREATE VIEW v AS SELECT id FROM t")
     with pytest.raises(dl.WriteError, match=r"if_exists='truncate'"):
-        await dl.load_batches(batches(), "t", engine=postgres, if_exists="replace")
+        await load_batches(batches(), "t", engine=postgres, if_exists="replace")
     assert await rows(postgres) == OLD
 
 
 async def test_a_savepoint_in_sqlite_rolls_back_with_the_load(sqlite: AsyncEngine) -> None:
-    async with transaction(sqlite) as connection:
+    async with sqlite.connect() as connection, transaction(connection):
         await connection.execute(sa.text("CREATE TABLE t (id integer)"))
         async with connection.begin_nested():
             await connection.execute(sa.text("INSERT INTO t VALUES (1)"))
