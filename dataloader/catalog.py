@@ -10,9 +10,11 @@ import sqlalchemy as sa
 
 from dataloader.errors import SchemaMismatch
 from dataloader.schema import SQLITE_SCHEMA, Column, TableName, TableSchema
+from dataloader.transactions import Prepared
 from dataloader.types import ColumnType, parse_type
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from dataloader.plan import LoadPlan
@@ -56,17 +58,14 @@ ORDER BY b.attnum
 """Domains are followed down to the type that is stored; any NOT NULL on the way counts, unless a trigger before
 INSERT may fill the column."""
 
-_READING = "set_config('array_nulls', 'on', true), set_config('intervalstyle', 'postgres', true)"
-"""For this transaction: with array_nulls off NULL is a word, and sql_standard lets one sign count for what follows."""
-
-_COMMITTING = "set_config('synchronous_commit', 'on', true), set_config('lock_timeout', :lock_timeout, true)"
-"""For a transaction that the ledger vouches for: it is on the disk when it is acknowledged, and waits for no lock."""
+_READING = ("SET LOCAL array_nulls = on", "SET LOCAL intervalstyle = postgres")
+"""With array_nulls off NULL is a word, and sql_standard lets one sign count for what follows."""
 
 _POSTGRES_FINGERPRINT = sa.text("""
-SELECT c.oid, c.relpersistence,
+SELECT CAST(c.oid AS text),
        COALESCE((SELECT pg_catalog.string_agg(p.relid || ':' || f.relfilenode, ' ' ORDER BY p.relid)
         FROM pg_catalog.pg_partition_tree(c.oid) p JOIN pg_catalog.pg_class f ON f.oid = p.relid),
-        c.oid || ':' || c.relfilenode) AS files,
+        c.oid || ':' || c.relfilenode) AS files, CAST(c.relpersistence AS text),
        (SELECT pg_catalog.string_agg(a.attname || ' ' || pg_catalog.format_type(a.atttypid, a.atttypmod), ', '
                ORDER BY a.attnum)
         FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = ANY (:columns)) AS columns
@@ -172,7 +171,8 @@ async def prepare(connection: AsyncConnection, plan: LoadPlan) -> TableSchema:
         When the table was altered since the plan was made.
     """
     if connection.dialect.name == "postgresql":
-        await connection.execute(sa.text(f"SELECT {_READING}"))
+        for setting in _READING:
+            await connection.exec_driver_sql(setting)
     for statement in plan.statements:
         await connection.exec_driver_sql(statement)
     found = await describe(connection, plan.table.name)
@@ -220,22 +220,29 @@ class Fingerprint:
         return None
 
 
-async def fingerprint(connection: AsyncConnection, plan: LoadPlan) -> Fingerprint | None:
-    """The fingerprint of the plan's table, None if there is no such table."""
-    name, columns = plan.table.name, [column.name for column in plan.columns]
-    if connection.dialect.name == "postgresql":
-        parameters = {"schema": name.schema, "name": name.name, "columns": columns}
-        found = (await connection.execute(_POSTGRES_FINGERPRINT, parameters)).one_or_none()
-        if found is None:
+class Fingerprints:
+    """Takes the fingerprint of a plan's table, for every chunk anew."""
+
+    def __init__(self, plan: LoadPlan, dialect: Dialect) -> None:
+        self._name = plan.table.name
+        self._columns = [column.name for column in plan.columns]
+        self._query = Prepared(_POSTGRES_FINGERPRINT, dialect)
+
+    async def take(self, connection: AsyncConnection) -> Fingerprint | None:
+        """The fingerprint as it is now, None if there is no such table."""
+        if connection.dialect.name == "postgresql":
+            names = {"schema": self._name.schema, "name": self._name.name, "columns": self._columns}
+            found = await self._query.fetch(connection, **names)
+            return Fingerprint(*map(_text, found[0])) if found else None
+        table = await _describe_sqlite(connection, self._name)
+        master = (
+            f"SELECT rootpage FROM {quoted(connection, self._name.schema)}.sqlite_master WHERE lower(name) = lower(?)"
+        )
+        page = (await connection.exec_driver_sql(master, (self._name.name,))).scalar_one_or_none()
+        if table is None:
             return None
-        return Fingerprint(str(found.oid), found.files, _text(found.relpersistence), found.columns or "")
-    table = await _describe_sqlite(connection, name)
-    master = f"SELECT rootpage FROM {quoted(connection, name.schema)}.sqlite_master WHERE lower(name) = lower(?)"
-    page = (await connection.exec_driver_sql(master, (name.name,))).scalar_one_or_none()
-    if table is None:
-        return None
-    shown = ", ".join(f"{one.name} {one.type.sql}" for one in table.columns if one.name in columns)
-    return Fingerprint(str(page), "", "p", shown)
+        shown = ", ".join(f"{one.name} {one.type.sql}" for one in table.columns if one.name in self._columns)
+        return Fingerprint(str(page), "", "p", shown)
 
 
 async def holds(connection: AsyncConnection, plan: LoadPlan, rows: int) -> bool:
@@ -248,19 +255,21 @@ async def holds(connection: AsyncConnection, plan: LoadPlan, rows: int) -> bool:
     return bool((await connection.exec_driver_sql(counting)).scalar_one() == rows)
 
 
-async def begin_chunk(connection: AsyncConnection, lock_seconds: float) -> None:
-    """Settle how the server reads texts, how safely it commits and how long it waits, until the transaction ends."""
-    if connection.dialect.name == "postgresql":
-        settings = sa.text(f"SELECT {_READING}, {_COMMITTING}")
-        await connection.execute(settings, {"lock_timeout": f"{lock_seconds * 1000:.0f}"})
+def opening(dialect: Dialect, lock_seconds: float, *locked: TableName) -> list[str]:
+    """What a transaction begins with that the ledger vouches for: it is on the disk, and waits for no lock for long.
 
-
-async def lock(connection: AsyncConnection, plan: LoadPlan) -> None:
-    """Keep everybody from altering the table until the transaction ends."""
-    if connection.dialect.name == "postgresql":
-        name = plan.table.name
-        table = f"{quoted(connection, name.schema)}.{quoted(connection, name.name)}"
-        await connection.exec_driver_sql(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
+    It also settles how texts are read, and nobody alters the tables `locked` until it ends.
+    """
+    if dialect.name != "postgresql":
+        return []
+    quote = dialect.identifier_preparer.quote_identifier
+    tables = [f"{quote(name.schema or '')}.{quote(name.name)}" for name in locked]
+    return [
+        *_READING,
+        "SET LOCAL synchronous_commit = on",
+        f"SET LOCAL lock_timeout = {lock_seconds * 1000:.0f}",
+        *(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE" for table in tables),
+    ]
 
 
 def _differences(planned: TableSchema, found: TableSchema) -> list[str]:

@@ -19,9 +19,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
 from dataloader import catalog
-from dataloader.catalog import Fingerprint
+from dataloader.catalog import Fingerprint, Fingerprints
 from dataloader.errors import CheckpointError, SourceChanged, UnfinishedLoad
 from dataloader.owners import Owner, read_owner, shown_owner
+from dataloader.transactions import Prepared
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from dataloader.violations import Violation
 
 LOADS, CHUNKS = "dataloader_loads", "dataloader_chunks"
+_TOTALS = ("chunks", "rows", "loaded", "rejected")
 _LEDGER_LOCK = 0x64_6C_6F_61_64
 """PostgreSQL's advisory lock under which a load is entered: two processes must not enter the same one at once."""
 _UPSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
@@ -53,7 +55,7 @@ def ledger_tables(schema: str | None) -> tuple[sa.Table, sa.Table]:
         sa.Column("call", sa.Text, nullable=False),
         sa.Column("owner", sa.Text),
         sa.Column("state", sa.Text, nullable=False),
-        *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("chunks", "rows", "loaded", "rejected")),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in _TOTALS),
         *(sa.Column(name, moment, nullable=False, server_default=sa.func.now()) for name in ("started_at", "seen_at")),
         schema=schema,
     )
@@ -222,9 +224,17 @@ class Ledger:
     def __init__(self, plan: LoadPlan, dialect: Dialect) -> None:
         self._plan = plan
         self._source = plan.source
-        self._insert = _UPSERTS[dialect.name]
-        self._loads, self._chunks = ledger_tables(plan.table.name.schema)
         self._target = plan.table.name.spelled
+        self._loads, self._chunks = loads, chunks = ledger_tables(plan.table.name.schema)
+        self._fingerprints = Fingerprints(plan, dialect)
+        entered = _UPSERTS[dialect.name](chunks).values({name: sa.bindparam(name) for name in chunks.c.keys()})
+        self._claim = Prepared(entered.on_conflict_do_nothing().returning(chunks.c.chunk), dialect)
+        added = {
+            name: loads.c[name] + sa.bindparam(f"more_{name}") for name in ("chunks", "rows", "loaded", "rejected")
+        }
+        mine = sa.update(loads).where(loads.c.load_id == sa.bindparam("run"), loads.c.owner == sa.bindparam("by"))
+        self._count = Prepared(mine.values(**added, seen_at=sa.func.now()).returning(loads.c.load_id), dialect)
+        self._finish = Prepared(mine.values(state="finished").returning(loads.c.load_id), dialect)
 
     async def owned(self, connection: AsyncConnection, owner: Owner) -> Run | None:
         """The load that this owner has entered already, in a commit whose reply was lost."""
@@ -250,7 +260,7 @@ class Ledger:
             if request.resume is not False:
                 return await self._take_up(connection, request, found, owner)
             await self.forget(connection, found.load_id)
-        now = await catalog.fingerprint(connection, self._plan)
+        now = await self._fingerprints.take(connection)
         assert now is not None
         load_id = request.load_id or f"{self._plan.table.name.name}-{owner.token[:8]}"
         run = Run(load_id, owner, now)
@@ -333,10 +343,7 @@ class Ledger:
             "call": json.dumps(request.call),
             "owner": str(run.owner),
             "state": "unfinished",
-            "chunks": 0,
-            "rows": 0,
-            "loaded": 0,
-            "rejected": 0,
+            **dict.fromkeys(_TOTALS, 0),
         }
 
     async def claim(self, connection: AsyncConnection, run: Run, chunk: Chunk) -> Checkpoint | None:
@@ -344,24 +351,21 @@ class Ledger:
 
         Waits for another transaction that has entered it and is still open.
         """
-        checkpoint = _expected(chunk)
-        claim = self._insert(self._chunks).values(load_id=run.load_id, **asdict(checkpoint)).on_conflict_do_nothing()
-        if (await connection.execute(claim.returning(self._chunks.c.chunk))).one_or_none() is not None:
+        if await self._claim.fetch(connection, load_id=run.load_id, **asdict(_expected(chunk))):
             return None
         columns = [self._chunks.c[name] for name in Checkpoint.__slots__]
         query = sa.select(*columns).where(self._chunks.c.load_id == run.load_id, self._chunks.c.chunk == chunk.number)
         return Checkpoint(*(await connection.execute(query)).one())
 
     async def check_table(self, connection: AsyncConnection, run: Run) -> None:
-        """Refuse the table if it is not the one that the load began with; nobody alters it until the end then.
+        """Refuse the table, which must be locked, if it is not the one that the load began with.
 
         Raises
         ------
         CheckpointError
             Saying what happened to it.
         """
-        await catalog.lock(connection, self._plan)
-        now = await catalog.fingerprint(connection, self._plan)
+        now = await self._fingerprints.take(connection)
         change = "is gone" if now is None else run.fingerprint.changes(now)
         if change is not None:
             raise _table_changed(self._target, change, run.load_id)
@@ -379,27 +383,24 @@ class Ledger:
             mine = sa.and_(self._chunks.c.load_id == run.load_id, self._chunks.c.chunk == chunk.number)
             correct = sa.update(self._chunks).where(mine).values(loaded=stored.rows, rejected=rejected)
             await connection.execute(correct)
-        loads = self._loads.c
-        added = {"chunks": 1, "rows": chunk.rows, "loaded": stored.rows, "rejected": rejected}
-        totals = {name: loads[name] + more for name, more in added.items()}
-        await self._update(connection, run, {**totals, "seen_at": sa.func.now()})
+        sizes = (1, chunk.rows, stored.rows, rejected)
+        more = {f"more_{name}": size for name, size in zip(_TOTALS, sizes, strict=True)}
+        _check_owned(run, await self._count.fetch(connection, run=run.load_id, by=str(run.owner), **more))
 
     async def finish(self, connection: AsyncConnection, run: Run) -> None:
         """Enter that the load is complete."""
-        await self._update(connection, run, {"state": "finished", "seen_at": sa.func.now()})
-
-    async def _update(self, connection: AsyncConnection, run: Run, values: dict[str, Any]) -> None:
-        loads = self._loads.c
-        mine = sa.update(self._loads).where(loads.load_id == run.load_id, loads.owner == str(run.owner))
-        result: Any = await connection.execute(mine.values(values))
-        if result.rowcount != 1:
-            what = f"another process has taken the load {run.load_id!r} over, or it was forgotten"
-            raise CheckpointError(what, hint="The chunk was not written. Let the other process finish.")
+        _check_owned(run, await self._finish.fetch(connection, run=run.load_id, by=str(run.owner)))
 
     async def forget(self, connection: AsyncConnection, load_id: str) -> None:
         """Take a load out of the ledger; its rows stay in the table."""
         for table in (self._chunks, self._loads):
             await connection.execute(sa.delete(table).where(table.c.load_id == load_id))
+
+
+def _check_owned(run: Run, updated: Sequence[Any]) -> None:
+    if not updated:
+        what = f"another process has taken the load {run.load_id!r} over, or it was forgotten"
+        raise CheckpointError(what, hint="The chunk was not written. Let the other process finish.")
 
 
 def _table_changed(target: str, change: str, load_id: str) -> CheckpointError:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Container
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -15,7 +16,7 @@ from dataloader.errors import SourceFailed
 from dataloader.rejects import Findings
 
 if TYPE_CHECKING:
-    from dataloader.plan import ColumnPlan, LoadPlan
+    from dataloader.plan import LoadPlan
     from dataloader.sources import Source
     from dataloader.writers import Writer
 
@@ -61,36 +62,34 @@ class Chunks:
         self._plan = plan
         self._writer = writer
         self._digests = digests
+        self._convert = Converter(plan.columns, source.label)
+        self._number = 0
         self.committed: Container[int] = ()
 
     async def made(self) -> AsyncGenerator[Chunk]:
-        """Read, convert, digest and encode, each chunk in a thread; what is committed is not encoded."""
-        number = 0
-        async for first_row, batch, converted in converted_batches(
-            self._source, self._plan.columns, self._plan.chunk_rows
-        ):
-            if converted.violations and not self._plan.rejects:
-                findings = Findings()
-                findings.add(converted.violations)
-                raise SourceFailed(findings.error())
-            yield await asyncio.to_thread(self._chunk, number, first_row, batch, converted)
-            number += 1
+        """Read a chunk, convert, digest and encode it in a thread; what is committed is not encoded."""
+        async with contextlib.aclosing(in_threads(self._source, self._plan.chunk_rows, self._chunk)) as chunks:
+            async for chunk in chunks:
+                if chunk.converted.violations and not self._plan.rejects:
+                    findings = Findings()
+                    findings.add(chunk.converted.violations)
+                    raise SourceFailed(findings.error())
+                yield chunk
 
-    def _chunk(self, number: int, first_row: int, batch: pa.RecordBatch, converted: Converted) -> Chunk:
+    def _chunk(self, batch: pa.RecordBatch, first_row: int) -> Chunk:
+        converted, number = self._convert(batch, first_row), self._number
+        self._number += 1
         digest = chunk_digest(converted.batch, converted.violations) if self._digests else ""
         encoded, nbytes = (None, 0) if number in self.committed else self._writer.encode(converted.batch)
         return Chunk(number, first_row, batch, converted, digest, encoded, nbytes)
 
 
-async def converted_batches(
-    source: Source, columns: tuple[ColumnPlan, ...], chunk_rows: int
-) -> AsyncGenerator[tuple[int, pa.RecordBatch, Converted]]:
-    """Read and convert, each chunk in a thread: the position of its first row, as it came, and as converted."""
-    convert = Converter(columns, source.label)
+async def in_threads(source: Source, chunk_rows: int, work: Callable[[pa.RecordBatch, int], T]) -> AsyncGenerator[T]:
+    """Read the source, and yield what `work` makes of each batch and the position of its first row, in a thread."""
     first_row = 0
     try:
         async for batch in source.chunks(chunk_rows):
-            yield first_row, batch, await asyncio.to_thread(convert, batch, first_row)
+            yield await asyncio.to_thread(work, batch, first_row)
             first_row += batch.num_rows
     except Exception as error:
         raise SourceFailed(error) from error

@@ -1,20 +1,18 @@
-"""Engines: URLs, settings that are safe for loading, the default engine, and transactions that are ones.
+"""Engines: URLs, settings that are safe for loading, and which engine is the default.
 
-The only file that knows the drivers' settings; the writers and the guard alone touch their connections.
+The only file that knows the drivers' settings; transactions, the writers and the guard alone touch their connections.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-import tenacity
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -293,89 +291,7 @@ def place_of(engine: AsyncEngine) -> str:
 
 async def driver_of(connection: AsyncConnection) -> Any:
     """The driver's own connection: asyncpg's, aiosqlite's, ..."""
+    held = connection.sync_connection
+    if held is not None and not held.closed and not held.invalidated:
+        return held.connection.driver_connection  # without the greenlet, of which a chunk would take seven
     return (await connection.get_raw_connection()).driver_connection
-
-
-async def has_ended(connection: AsyncConnection) -> bool:
-    """Whether the database itself has ended the transaction, as SQLite's RAISE(ROLLBACK) does."""
-    return getattr(await driver_of(connection), "in_transaction", True) is False
-
-
-@contextlib.asynccontextmanager
-async def transaction(connection: AsyncConnection) -> AsyncIterator[None]:
-    """A transaction that includes what goes past SQLAlchemy: raw COPY, and SQLite's DDL.
-
-    SQLAlchemy opens PostgreSQL's transaction in its first statement only, and the sqlite3 module opens
-    none before DDL. On PostgreSQL it is READ COMMITTED whatever the database's default is: to claim a chunk
-    is to see what others have committed meanwhile.
-
-    Raises
-    ------
-    LoadError
-        When the engine commits every statement at once, or its pool gives out an open transaction.
-    """
-    async with connection.begin():
-        driver = await driver_of(connection)
-        await _begin(connection, driver)
-        yield
-    if connection.dialect.driver == "asyncpg" and driver.is_in_transaction():
-        # sqlalchemy#13381: a commit that released a savepoint of a hidden transaction only.
-        hint = "Check the table, dispose of the engine (await engine.dispose()), and load again."
-        raise LoadError("the commit left a transaction open", hint=hint)
-
-
-async def _begin(connection: AsyncConnection, driver: Any) -> None:
-    if connection.dialect.name == "sqlite":
-        await _begin_immediate(connection, driver)
-    elif connection.dialect.driver == "asyncpg":
-        await _begin_asyncpg(connection, driver)
-    elif await connection.run_sync(_commits_at_once):
-        raise _commits_every_statement()
-
-
-async def _begin_asyncpg(connection: AsyncConnection, driver: Any) -> None:
-    if driver.is_in_transaction():
-        hint = "Dispose of the engine: await engine.dispose(), then load again."
-        raise LoadError("the pool gave out a connection with an open transaction", hint=hint)
-    await connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL READ COMMITTED"))
-    if not driver.is_in_transaction():
-        raise _commits_every_statement()
-
-
-def _commits_every_statement() -> LoadError:
-    hint = "Use an engine without isolation_level='AUTOCOMMIT': connect(url) makes one."
-    return LoadError("the engine commits every statement at once", hint=hint)
-
-
-def _commits_at_once(connection: sa.Connection) -> bool:
-    raw: Any = connection.connection.dbapi_connection
-    try:
-        return bool(connection.dialect.detect_autocommit_setting(raw))
-    except NotImplementedError:  # a dialect that cannot tell
-        return False
-
-
-async def _begin_immediate(connection: AsyncConnection, driver: Any) -> None:
-    """Wait for another writer on the loop, not in the driver's thread, where no cancel would reach the wait."""
-    if driver.in_transaction:
-        return
-    patience = (await connection.exec_driver_sql("PRAGMA busy_timeout")).scalar_one()
-    await connection.exec_driver_sql("PRAGMA busy_timeout = 0")
-    try:
-        await _begin_when_free(connection)
-    finally:
-        await connection.exec_driver_sql(f"PRAGMA busy_timeout = {patience}")
-
-
-def _is_locked(error: BaseException) -> bool:
-    return "database is locked" in str(error)
-
-
-@tenacity.retry(
-    retry=tenacity.retry_if_exception(_is_locked),
-    wait=tenacity.wait_random(0.01, 0.1),
-    stop=tenacity.stop_after_delay(SQLITE_BUSY_SECONDS),
-    reraise=True,
-)
-async def _begin_when_free(connection: AsyncConnection) -> None:
-    await connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -15,6 +15,7 @@ from dataloader.checkpoint import LOADS, is_running, ledger_tables
 from dataloader.errors import CheckpointError, PlanError
 from dataloader.guard import Lifeline, guarded
 from dataloader.schema import SQLITE_SCHEMA, TableName
+from dataloader.transactions import transaction
 from dataloader.translation import translated
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ async def forget(engine: AsyncEngine, load_id: str) -> Entry:
 async def _under_guard(engine: AsyncEngine, work: Callable[[AsyncConnection], Coroutine[Any, Any, Any]]) -> Any:
     async def connected(line: Lifeline) -> Any:
         line.progress()
-        async with engine.connect() as connection, engines.transaction(connection):
+        async with engine.connect() as connection, transaction(connection):
             line.hold(await engines.driver_of(connection))
             return await work(connection)
 

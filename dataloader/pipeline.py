@@ -22,6 +22,7 @@ from dataloader.rejects import Rejects
 from dataloader.report import LoadReport
 from dataloader.sources import ArrowSource
 from dataloader.storing import Stored, Storing
+from dataloader.transactions import transaction
 from dataloader.translation import translated
 from dataloader.worker import Job, Worker, committing, retried
 from dataloader.writers import Writer, writer_for
@@ -117,7 +118,7 @@ class Loading:
         """The table as planned, every chunk, the commit."""
         line.progress()
         with translated(self._place, in_doubt=lambda: line.is_last):
-            async with self._engine.connect() as connection, engines.transaction(connection):
+            async with self._engine.connect() as connection, transaction(connection):
                 line.hold(await engines.driver_of(connection))
                 await catalog.prepare(connection, self._plan)
                 storing = Storing(connection, self._writer, self._plan, self._source.label, self._tally.rejects)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from dataloader import keys
 from dataloader.convert import shown_of
-from dataloader.engine import has_ended
+from dataloader.transactions import has_ended
 from dataloader.translation import Refusal, refusal_of, translate
 from dataloader.violations import REASONS, Violation
 from dataloader.writers.sieve import Sieve
@@ -46,6 +46,8 @@ class Storing:
         Gives a row's label by its position.
     rejects : Rejects
         The rejects so far: where only so many are allowed, the rest of a chunk is left out.
+    names_rows : bool
+        Whether the row that the database refuses is looked for, inside savepoints, where it does not name it.
     """
 
     def __init__(
@@ -55,12 +57,15 @@ class Storing:
         plan: LoadPlan,
         label: Callable[[int], object],
         rejects: Rejects,
+        *,
+        names_rows: bool = True,
     ) -> None:
         self._connection = connection
         self._writer = writer
         self._plan = plan
         self._label = label
         self._rejects = rejects
+        self._names_rows = names_rows
         self._sieve = Sieve(writer, connection, may_wait=connection.dialect.name != "postgresql")
         self._parents: list[tuple[tuple[ColumnPlan, ...], keys.ForeignKey]] = []
 
@@ -87,6 +92,9 @@ class Storing:
         return await (self._store_some(chunk, line) if self._plan.rejects else self._store_all(chunk, line))
 
     async def _store_all(self, chunk: Chunk, line: Lifeline) -> Stored:
+        if not self._names_rows:
+            stored = await self._writer.write(self._connection, chunk.encoded, line)
+            return Stored(chunk.rows if stored is None else stored)
         try:
             async with self._connection.begin_nested():
                 stored = await self._writer.write(self._connection, chunk.encoded, line)

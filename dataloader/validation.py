@@ -7,7 +7,8 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from dataloader import engine as engines
-from dataloader.chunks import ahead, converted_batches
+from dataloader.chunks import ahead, in_threads
+from dataloader.convert import Converter
 from dataloader.guard import Lifeline, guarded
 from dataloader.inspection import Inspection, Unique
 from dataloader.planning import decide
@@ -52,9 +53,10 @@ async def _inspect(  # noqa: PLR0917 - the source, the questions, and who watche
         line.hold(await engines.driver_of(connection))
         await inspection.prepare(connection, unique, foreign_keys)
         line.rest()
-        batches = converted_batches(source, inspection.plan.columns, inspection.plan.chunk_rows)
-        async with contextlib.aclosing(ahead(batches)) as looked_at:
-            async for _, batch, converted in looked_at:
+        convert = Converter(inspection.plan.columns, source.label)
+        converting = in_threads(source, inspection.plan.chunk_rows, lambda batch, row: (batch, convert(batch, row)))
+        async with contextlib.aclosing(ahead(converting)) as looked_at:
+            async for batch, converted in looked_at:
                 line.progress()
                 await inspection.add(connection, converted, batch.num_rows)
                 line.rest()

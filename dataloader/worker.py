@@ -11,10 +11,11 @@ import tenacity
 
 from dataloader import catalog
 from dataloader import engine as engines
-from dataloader.errors import LoadError
+from dataloader.errors import LoadError, WriteError
 from dataloader.guard import Lifeline, guarded
 from dataloader.storing import Stored, Storing
-from dataloader.translation import translated
+from dataloader.transactions import transaction
+from dataloader.translation import refusal_of, translated
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -71,35 +72,43 @@ class Worker:
             await guarded(self._connected, limit=EXTRA_SECONDS)
 
     async def commit(self, chunk: Chunk) -> Stored:
-        """Commit a chunk, trying again for a while what may pass."""
+        """Commit a chunk, trying again for a while what may pass.
+
+        Savepoints take time, so there are none until the database has refused a row without naming it.
+        """
         self._stored = None
-        return await retrying()(self._attempt, chunk)
+        try:
+            return await retrying()(self._attempt, chunk, names_rows=False)
+        except WriteError as error:
+            if error.row is not None or refusal_of(error) is None:
+                raise
+        return await retrying()(self._attempt, chunk, names_rows=True)
 
     async def close(self) -> None:
         """Give the connection back."""
         await guarded(lambda _: self._closed())
 
-    async def _attempt(self, chunk: Chunk) -> Stored:
+    async def _attempt(self, chunk: Chunk, *, names_rows: bool) -> Stored:
         with translated(self._place, first_row=chunk.first_row):
-            return await guarded(lambda line: self._committed(chunk, line), limit=CHUNK_SECONDS)
+            return await guarded(lambda line: self._committed(chunk, names_rows, line), limit=CHUNK_SECONDS)
 
-    async def _committed(self, chunk: Chunk, line: Lifeline) -> Stored:
+    async def _committed(self, chunk: Chunk, names_rows: bool, line: Lifeline) -> Stored:
         try:
-            return await self._transaction(chunk, await self._connected(line), line)
+            return await self._transaction(chunk, names_rows, await self._connected(line), line)
         except BaseException:
             await self._closed()
             raise
 
-    async def _transaction(self, chunk: Chunk, connection: AsyncConnection, line: Lifeline) -> Stored:
+    async def _transaction(self, chunk: Chunk, names_rows: bool, connection: AsyncConnection, line: Lifeline) -> Stored:
         job = self._job
-        async with engines.transaction(connection):
-            await catalog.begin_chunk(connection, LOCK_SECONDS)
+        opening = catalog.opening(job.engine.dialect, LOCK_SECONDS, job.plan.table.name)
+        async with transaction(connection, *opening):
             known = await job.ledger.claim(connection, job.run, chunk)
             if known is not None:
                 known.check(chunk)
                 return self._stored or Stored(known.loaded)
             await job.ledger.check_table(connection, job.run)
-            storing = Storing(connection, job.writer, job.plan, job.label, job.rejects)
+            storing = Storing(connection, job.writer, job.plan, job.label, job.rejects, names_rows=names_rows)
             await storing.prepare()
             self._stored = await storing.store(chunk, line)
             await job.ledger.count(connection, job.run, chunk, self._stored)
@@ -137,11 +146,11 @@ def retrying() -> tenacity.AsyncRetrying:
 @contextlib.asynccontextmanager
 async def committing(engine: AsyncEngine, line: Lifeline) -> AsyncIterator[AsyncConnection]:
     """A transaction on a connection of its own, whose outcome the ledger tells."""
+    opening = catalog.opening(engine.dialect, LOCK_SECONDS)
     line.progress()
     with translated(engines.place_of(engine)):
         async with engine.connect() as connection:
             line.hold(await engines.driver_of(connection))
-            async with engines.transaction(connection):
-                await catalog.begin_chunk(connection, LOCK_SECONDS)
+            async with transaction(connection, *opening):
                 yield connection
                 line.commit(last=False)

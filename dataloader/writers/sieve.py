@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from dataloader.engine import has_ended
+from dataloader.transactions import has_ended
 from dataloader.translation import Refusal, refusal_of
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dataloader as dl
 from dataloader import catalog
-from dataloader.engine import open_engine, transaction
+from dataloader.engine import open_engine
+from dataloader.transactions import transaction
 from tests.conftest import execute, fetch
 
 load_batches = functools.partial(dl.load_batches, commit="load")
@@ -413,7 +414,7 @@ async def test_an_engine_that_commits_every_statement_cannot_leave_half_a_load(a
     assert await rows(autocommit) == OLD
 
 
-@pytest.mark.parametrize("plain_url", ["asyncpg", "psycopg"], indirect=True)
+@pytest.mark.parametrize("plain_url", ["psycopg"], indirect=True)
 async def test_an_autocommit_engine_is_refused_with_what_to_do(autocommit: AsyncEngine) -> None:
     with pytest.raises(dl.LoadError, match="without isolation_level='AUTOCOMMIT'"):
         await load_batches(batches(), "t", engine=autocommit)

@@ -1,0 +1,127 @@
+"""Transactions that are ones, whatever goes past SQLAlchemy, and statements that are prepared once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+import tenacity
+from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dataloader.engine import SQLITE_BUSY_SECONDS, driver_of
+from dataloader.errors import LoadError
+
+
+@contextlib.asynccontextmanager
+async def transaction(connection: AsyncConnection, *opening: str) -> AsyncIterator[None]:
+    """A transaction that includes what goes past SQLAlchemy: raw COPY, and SQLite's DDL.
+
+    SQLAlchemy opens PostgreSQL's transaction in its first statement only, so that a COPY before it would be
+    committed at once; and the sqlite3 module opens none before DDL. On asyncpg it is begun by ourselves, and
+    READ COMMITTED whatever the database's default is: to claim a chunk is to see what others have committed.
+
+    Parameters
+    ----------
+    *opening : str
+        Statements without parameters to begin with, on asyncpg in the same round trip.
+
+    Raises
+    ------
+    LoadError
+        When the engine commits every statement at once, or its pool gives out an open transaction.
+    """
+    if connection.dialect.driver == "asyncpg":
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        async with _begun_on_asyncpg(await driver_of(connection), opening):
+            yield
+        if connection.in_transaction():
+            await connection.rollback()  # SQLAlchemy's own, of which the server knows nothing
+        return
+    async with connection.begin():
+        if connection.dialect.name == "sqlite":
+            await _begin_immediate(connection, await driver_of(connection))
+        elif await connection.run_sync(_commits_at_once):
+            hint = "Use an engine without isolation_level='AUTOCOMMIT': connect(url) makes one."
+            raise LoadError("the engine commits every statement at once", hint=hint)
+        for statement in opening:
+            await connection.exec_driver_sql(statement)
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _begun_on_asyncpg(driver: Any, opening: Sequence[str]) -> AsyncIterator[None]:
+    if driver.is_in_transaction():  # sqlalchemy#13381: what is committed would only be a savepoint of it
+        hint = "Dispose of the engine: await engine.dispose(), then load again."
+        raise LoadError("the pool gave out a connection with an open transaction", hint=hint)
+    try:
+        await driver.execute("; ".join(["BEGIN ISOLATION LEVEL READ COMMITTED", *opening]))
+        yield
+        await driver.execute("COMMIT")
+    except BaseException:
+        if not driver.is_closed() and driver.is_in_transaction():
+            await driver.execute("ROLLBACK")
+        raise
+
+
+def _commits_at_once(connection: sa.Connection) -> bool:
+    raw: Any = connection.connection.dbapi_connection
+    try:
+        return bool(connection.dialect.detect_autocommit_setting(raw))
+    except NotImplementedError:  # a dialect that cannot tell
+        return False
+
+
+async def _begin_immediate(connection: AsyncConnection, driver: Any) -> None:
+    """Wait for another writer on the loop, not in the driver's thread, where no cancel would reach the wait."""
+    if driver.in_transaction:
+        return
+    patience = (await connection.exec_driver_sql("PRAGMA busy_timeout")).scalar_one()
+    await connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+    try:
+        await _begin_when_free(connection)
+    finally:
+        await connection.exec_driver_sql(f"PRAGMA busy_timeout = {patience}")
+
+
+def _is_locked(error: BaseException) -> bool:
+    return "database is locked" in str(error)
+
+
+@tenacity.retry(
+    retry=tenacity.retry_if_exception(_is_locked),
+    wait=tenacity.wait_random(0.01, 0.1),
+    stop=tenacity.stop_after_delay(SQLITE_BUSY_SECONDS),
+    reraise=True,
+)
+async def _begin_when_free(connection: AsyncConnection) -> None:
+    await connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+async def has_ended(connection: AsyncConnection) -> bool:
+    """Whether the database itself has ended the transaction, as SQLite's RAISE(ROLLBACK) does."""
+    return getattr(await driver_of(connection), "in_transaction", True) is False
+
+
+class Prepared:
+    """A statement that is carried out for every chunk: compiled once, and prepared once for each connection.
+
+    SQLAlchemy with asyncpg compiles and prepares it each time, which takes as long as to encode the chunk.
+    """
+
+    def __init__(self, statement: sa.Executable, dialect: Dialect) -> None:
+        self._statement = statement
+        compiled = statement.compile(dialect=dialect)  # type: ignore[attr-defined]  # every statement has it
+        self._sql = str(compiled)
+        self._names: list[str] = compiled.positiontup or []
+        self._fixed: dict[str, Any] = compiled.params
+
+    async def fetch(self, connection: AsyncConnection, **values: Any) -> Sequence[Any]:
+        """Its rows."""
+        if connection.dialect.driver == "asyncpg":
+            driver, known = await driver_of(connection), {**self._fixed, **values}
+            rows: Sequence[Any] = await driver.fetch(self._sql, *(known[name] for name in self._names))
+            return rows
+        return (await connection.execute(self._statement, values)).all()
