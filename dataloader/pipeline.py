@@ -13,7 +13,7 @@ from dataloader import engine as engines
 from dataloader.checkpoint import Ledger, Request, Run, resumed
 from dataloader.chunks import Chunk, Chunks, Shared, ahead, beginning, chained
 from dataloader.digest import chunk_digest
-from dataloader.errors import NOTHING_WRITTEN, DataLoaderError, LoadError
+from dataloader.errors import NOTHING_WRITTEN, CheckpointError, DataLoaderError, LoadError
 from dataloader.guard import Lifeline, guarded
 from dataloader.look import refuse_invalid
 from dataloader.planning import decide
@@ -211,7 +211,8 @@ class Loading:
         """Put into words what an interrupted load has left, and how it goes on."""
         run = self._run
         rows = 0 if run is None else run.loaded + self._tally.loaded
-        if run is None or not rows:
+        has_written_nothing = isinstance(error, CheckpointError) and not self._tally.chunks
+        if run is None or not rows or has_written_nothing:
             return
         words = f"{rows:,} rows are committed; go on with {self._continuation(run)}"
         if isinstance(error, DataLoaderError):
