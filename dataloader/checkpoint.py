@@ -239,9 +239,9 @@ class Ledger:
     async def owned(self, connection: AsyncConnection, owner: Owner) -> Run | None:
         """The load that this owner has entered already, in a commit whose reply was lost."""
         await self._prepare(connection)
-        query = sa.select(self._loads).where(self._loads.c.owner == str(owner))
-        found = (await connection.execute(query)).one_or_none()
-        return None if found is None else await self._run(connection, found, owner)
+        query = sa.select(self._loads.c.load_id).where(self._loads.c.owner == str(owner))
+        load_id = (await connection.execute(query)).scalar_one_or_none()
+        return None if load_id is None else await self._run(connection, load_id, owner)
 
     async def begin(self, connection: AsyncConnection, request: Request, owner: Owner) -> Run:
         """Enter a load, or take up an unfinished one, after the plan's DDL.
@@ -306,19 +306,21 @@ class Ledger:
         if request.resume is None:
             raise _not_asked_to_resume(found, self._plan)
         _refuse_other_chunks(found, self._plan)
-        run = await self._run(connection, found, owner)
+        run = await self._run(connection, found.load_id, owner)
         await self.check_table(connection, run)
-        if not await catalog.holds(connection, self._plan, found.loaded):
+        if not await catalog.holds(connection, self._plan, run.loaded):
             raise _table_changed(self._target, "has fewer rows than were committed", run.load_id)
         if not run.finished:
             taken = sa.update(self._loads).where(self._loads.c.load_id == run.load_id)
             await connection.execute(taken.values(owner=str(owner), seen_at=sa.func.now()))
         return run
 
-    async def _run(self, connection: AsyncConnection, found: Any, owner: Owner) -> Run:
+    async def _run(self, connection: AsyncConnection, load_id: str, owner: Owner) -> Run:
+        """The load as it is once nobody can commit a chunk of it any more: all count in the row that is locked here."""
+        query = sa.select(self._loads).where(self._loads.c.load_id == load_id).with_for_update()
+        found = (await connection.execute(query)).one()
         committed = await self._committed(connection, found)
-        before = Fingerprint(**json.loads(found.fingerprint))
-        return Run(found.load_id, owner, before, found.state == "finished", committed)
+        return Run(load_id, owner, Fingerprint(**json.loads(found.fingerprint)), found.state == "finished", committed)
 
     async def _committed(self, connection: AsyncConnection, found: Any) -> dict[int, Checkpoint]:
         """The committed chunks, if they add up to what the load's row says."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from dataloader import catalog, owners
@@ -29,7 +29,7 @@ from dataloader.writers import Writer, writer_for
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from dataloader.options import LoadOptions
     from dataloader.owners import Owner
@@ -156,9 +156,15 @@ class Loading:
         async with committing(self._engine, line) as connection:
             run = await ledger.owned(connection, owner)
             if run is None:
-                await catalog.prepare(connection, self._plan)
+                await catalog.prepare(connection, await self._without_what_is_done(connection))
                 run = await ledger.begin(connection, request, owner)
         return run
+
+    async def _without_what_is_done(self, connection: AsyncConnection) -> LoadPlan:
+        """The plan without its DDL if another process has made the table meanwhile; whether it is as planned is seen."""
+        plan = self._plan
+        is_there = plan.creates and await catalog.describe(connection, plan.table.name) is not None
+        return replace(plan, statements=()) if is_there and self._options.if_exists == "append" else plan
 
     async def _finished(self, ledger: Ledger, run: Run, line: Lifeline) -> None:
         async with committing(self._engine, line) as connection:

@@ -1,16 +1,52 @@
-"""A process that is killed in the middle of a load leaves the table as it was."""
+"""Processes and servers that are killed or frozen in the middle of a load: no row is lost, none is there twice.
+
+Short in CI. `DATALOADER_FAULTS=full` loads a million rows each time, and kills 200 processes that load into
+PostgreSQL, 40 that load into SQLite, and 20 servers.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
+import hashlib
+import os
+import random
+import re
 import subprocess
 import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+import dataloader as dl
+from dataloader import embedded
+from dataloader.engine import open_engine
 from tests.conftest import execute, fetch
+from tests.faults.processes import Ending, Nursery, Order, batches, open_nursery
 
+FULL = os.environ.get("DATALOADER_FAULTS") == "full"
+ROWS = 1_000_000 if FULL else 200_000
+CHUNKS = 50
+SEEDS = range(10) if FULL else range(1)
+CLIENT_KILLS = {"postgresql": 20, "sqlite": 4 if FULL else 6}
+"""For each seed."""
+SERVER_KILLS = 2
+"""For each seed."""
+RACES = range(5) if FULL else range(1)
+KINDS_THAT_RACE = ["postgresql", "sqlite"] if FULL else ["postgresql"]
+UNHURRIED = {"pause": 0.03, "rows": ROWS // 4, "chunk_rows": ROWS // 4 // CHUNKS}
+"""A load that lasts 1.5 s on a fast machine too: long enough for another one to meet it."""
+TABLE = "CREATE TABLE orders (id bigint, note text, amount double precision)"
+AT_ONCE_SECONDS = 4.0
+"""Less than the 5 s for which a chunk's transaction waits for a lock."""
 ROUNDS = 2
 LOADER = """
 import asyncio, sys
@@ -41,3 +77,278 @@ async def test_a_killed_load_leaves_the_old_rows(database: AsyncEngine, if_exist
         loader.kill()
         await loader.wait()
         assert await fetch(database, "SELECT id, old FROM orders") == [(1, None)]
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    with open_nursery() as opened:
+        yield opened
+
+
+def order_for(engine: AsyncEngine, table: str, **options: Any) -> Order:
+    """A load in chunks, by two workers where the database can have them."""
+    workers = {"workers": 2} if engine.dialect.name == "postgresql" else {}
+    url = engine.url.render_as_string(hide_password=False)
+    return Order(url, table, ROWS, ROWS // CHUNKS, options={"resume": True, **workers, **options})
+
+
+def varied(order: Order, moments: random.Random) -> Order:
+    """The same load of a named file, so to speak, of a frame in memory, or of a generator."""
+    named = replace(order, options={**order.options, "load_id": f"nightly {order.table}"})
+    return moments.choice([order, named, replace(order, loader="dataframe")])
+
+
+async def contents(engine: AsyncEngine, table: str) -> tuple[Any, ...]:
+    """How many rows there are, how many different ids, and a hash of everything whatever the order of the rows."""
+    if engine.dialect.name == "postgresql":
+        hashed = "CAST(sum(CAST(hashtextextended(CAST(t AS text), 0) AS numeric)) AS text)"
+        return (await fetch(engine, f"SELECT count(*), count(DISTINCT id), {hashed} FROM {table} t"))[0]
+    rows = await fetch(engine, f"SELECT * FROM {table} ORDER BY id")
+    return len(rows), len({row[0] for row in rows}), hashlib.sha256(repr(rows).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Clean:
+    """A load that nothing disturbed: its contents, and the seconds that it took once it had begun to load."""
+
+    contents: tuple[Any, ...]
+    seconds: float
+
+
+async def load_clean(nursery: Nursery, engine: AsyncEngine, order: Order) -> Clean:
+    """Load the same rows into the table `clean`."""
+    order = replace(order, table="clean", pause=0)
+    async with nursery.loader(order) as loader:
+        await loader.loading()
+        before = time.perf_counter()
+        assert_loaded(await loader.ended(), order, loaded=order.rows)
+        seconds = time.perf_counter() - before
+    clean = Clean(await contents(engine, "clean"), seconds)
+    assert clean.contents[:2] == (order.rows, order.rows)
+    return clean
+
+
+def assert_loaded(ending: Ending, order: Order, loaded: int | None = None) -> None:
+    """All rows are there, and so many of them are new."""
+    assert ending.what == "loaded", ending
+    assert ending.loaded + ending.earlier == order.rows, ending
+    assert loaded in {None, ending.loaded}, ending
+
+
+async def assert_exact(engine: AsyncEngine, order: Order, clean: Clean) -> None:
+    """The table is as after the clean load, and the ledger says so."""
+    assert await contents(engine, order.table) == clean.contents
+    entered = "SELECT state, chunks, rows, loaded FROM dataloader_loads WHERE target LIKE :target"
+    entry = ("finished", CHUNKS, order.rows, order.rows)
+    assert await fetch(engine, entered, target=f"%{order.table}") == [entry]
+
+
+async def killed_until_done(nursery: Nursery, order: Order, moments: random.Random, seconds: float, most: int) -> int:
+    """Kill a load at random moments and go on with it until it is done; how many kills hit it before its end."""
+    kills = 0
+    while True:
+        async with nursery.loader(order) as loader:
+            await loader.loading()
+            if kills == most or await loader.has_ended_within(moments.uniform(0, seconds)):
+                assert_loaded(await loader.ended(), order)
+                return kills
+            kills += await loader.kill()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_load_that_is_killed_and_resumed_until_it_is_done_is_exact(
+    nursery: Nursery, database: AsyncEngine, seed: int
+) -> None:
+    moments = random.Random(seed)
+    clean = await load_clean(nursery, database, order_for(database, "clean"))
+    left, number = CLIENT_KILLS[database.dialect.name], 0
+    while left:
+        order = varied(order_for(database, f"orders_{number}"), moments)
+        left -= await killed_until_done(nursery, order, moments, clean.seconds, left)
+        await assert_exact(database, order, clean)
+        await execute(database, f"DROP TABLE {order.table}")
+        number += 1
+
+
+def kill_server(server: embedded.Server) -> None:
+    """SIGKILL all its processes, the first of which is stopped before so that it starts no more."""
+    postmaster = psutil.Process(int((server.data / "postmaster.pid").read_text().split()[0]))
+    postmaster.suspend()
+    processes = [postmaster, *postmaster.children(recursive=True)]
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    assert not alive
+
+
+class OwnServer:
+    """A server of a test's own, which keeps what it has committed when it is killed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._start = functools.partial(embedded.start, folder / "pg", embedded.find_binaries())
+        self._server = self._start()
+        self.engine = open_engine(self._server.url)
+
+    async def kill_and_start(self) -> None:
+        await asyncio.to_thread(kill_server, self._server)
+        await asyncio.to_thread(self._start)
+
+
+@pytest.fixture
+async def own_server(server_folder: Path) -> AsyncIterator[OwnServer]:
+    own = OwnServer(server_folder)
+    assert await fetch(own.engine, "SHOW fsync") == [("on",)]
+    yield own
+    await own.engine.dispose()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_load_goes_on_by_itself_when_its_server_is_killed_and_started_again(
+    nursery: Nursery, own_server: OwnServer, seed: int
+) -> None:
+    moments = random.Random(seed)
+    clean = await load_clean(nursery, own_server.engine, order_for(own_server.engine, "clean"))
+    left, number = SERVER_KILLS, 0
+    while left:
+        order = order_for(own_server.engine, f"orders_{number}")
+        async with nursery.loader(order) as loader:
+            await loader.loading()
+            while left and not await loader.has_ended_within(moments.uniform(0, clean.seconds)):
+                await own_server.kill_and_start()
+                left -= 1
+            assert_loaded(await loader.ended(), order, loaded=ROWS)
+        await assert_exact(own_server.engine, order, clean)
+        number += 1
+
+
+def assert_one_was_told(one: Ending, other: Ending, order: Order) -> None:
+    """Of two that were to load the same, one did, and the other was told who does, or that it is done."""
+    winner, told = (one, other) if one.loaded else (other, one)
+    assert_loaded(winner, order, loaded=order.rows)
+    if told.what == "loaded":
+        assert order.options["resume"] is True
+        assert_loaded(told, order, loaded=0)
+    else:
+        assert told.what == "CheckpointError", told
+        assert f"process {winner.pid} " in told.text
+
+
+@pytest.mark.parametrize("race", RACES)
+@pytest.mark.parametrize("resume", [True, None])
+@pytest.mark.parametrize("start", ["together", "in the middle"])
+@pytest.mark.parametrize("database", KINDS_THAT_RACE, indirect=True)
+async def test_of_two_processes_that_load_the_same_one_does(
+    nursery: Nursery, database: AsyncEngine, start: str, resume: bool | None, race: int
+) -> None:
+    moments = random.Random(race)
+    await execute(database, TABLE)
+    order = replace(order_for(database, "orders", resume=resume), **UNHURRIED)
+    async with nursery.loader(order) as first:
+        if start == "in the middle":
+            await first.loading()
+        await asyncio.sleep(moments.uniform(0, 0.02 if start == "together" else 0.5))
+        async with nursery.loader(order) as second:
+            assert_one_was_told(await first.ended(), await second.ended(), order)
+    await assert_exact(database, order, await load_clean(nursery, database, order))
+
+
+@pytest.mark.parametrize("race", RACES)
+async def test_of_two_processes_that_would_both_make_the_table_one_does(
+    nursery: Nursery, database: AsyncEngine, race: int
+) -> None:
+    moments = random.Random(race)
+    order = replace(order_for(database, "orders"), **UNHURRIED)
+    async with nursery.loader(order) as first:
+        await asyncio.sleep(moments.uniform(0, 0.02))
+        async with nursery.loader(order) as second:
+            assert_one_was_told(await first.ended(), await second.ended(), order)
+    await assert_exact(database, order, await load_clean(nursery, database, order))
+
+
+@pytest.mark.parametrize("resume", [True, None, False])
+async def test_a_frozen_process_keeps_its_load_until_it_is_killed(
+    nursery: Nursery, postgres: AsyncEngine, resume: bool | None
+) -> None:
+    moments = random.Random(str(resume))
+    order = replace(order_for(postgres, "orders"), **UNHURRIED)
+    async with nursery.loader(order) as frozen:
+        await frozen.loading()
+        await asyncio.sleep(moments.uniform(0.2, 0.5))
+        await frozen.freeze()
+        async with nursery.loader(replace(order, options={**order.options, "resume": resume})) as refused:
+            ending = await refused.ended()
+        assert ending.what == "CheckpointError", ending
+        assert f"process {frozen.pid} " in ending.text
+        assert await frozen.kill(), "the load had ended before it was frozen"
+    before = time.perf_counter()
+    async with nursery.loader(replace(order, pause=0)) as heir:
+        ending = await heir.ended()
+    assert time.perf_counter() - before < AT_ONCE_SECONDS
+    assert_loaded(ending, order)
+    assert 0 < ending.earlier < order.rows
+    await assert_exact(postgres, order, await load_clean(nursery, postgres, order))
+
+
+async def test_a_killed_process_that_nobody_has_buried_gives_its_load_up(postgres: AsyncEngine) -> None:
+    order = replace(order_for(postgres, "orders"), **UNHURRIED)
+    with open_nursery(buries=False) as leaving:
+        async with leaving.loader(order) as killed:
+            await killed.loading()
+            assert await killed.kill()
+            assert psutil.Process(killed.pid).status() == psutil.STATUS_ZOMBIE
+            async with leaving.loader(replace(order, pause=0)) as heir:
+                assert_loaded(await heir.ended(), order)
+
+
+SLOW_COMMIT = (
+    TABLE,
+    "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(1); RETURN NULL; END$$",
+    "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON orders DEFERRABLE INITIALLY DEFERRED "
+    f"FOR EACH ROW WHEN (NEW.id = {ROWS // 8}) EXECUTE FUNCTION slow()",
+)
+"""One chunk in the middle of an unhurried load takes a second to commit."""
+COMMITTING = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'COMMIT%' AND state = 'active'"
+
+
+async def killed_during_a_commit(nursery: Nursery, engine: AsyncEngine, order: Order) -> None:
+    """The server carries on with the commit, whose client is gone."""
+    async with nursery.loader(order) as loader:
+        for _ in range(1000):
+            if await fetch(engine, COMMITTING):
+                break
+            await asyncio.sleep(0.01)
+        assert await loader.kill()
+    assert await fetch(engine, COMMITTING), "the commit had ended before the process was killed"
+
+
+async def test_a_commit_that_outlives_its_process_counts_once(nursery: Nursery, postgres: AsyncEngine) -> None:
+    await execute(postgres, *SLOW_COMMIT)
+    order = replace(order_for(postgres, "orders"), **UNHURRIED)
+    await killed_during_a_commit(nursery, postgres, order)
+    async with nursery.loader(replace(order, pause=0)) as heir:
+        assert_loaded(await heir.ended(), order)
+    await assert_exact(postgres, order, await load_clean(nursery, postgres, order))
+
+
+async def test_a_commit_that_outlives_its_process_may_end_while_the_ledger_is_read(
+    nursery: Nursery, postgres: AsyncEngine
+) -> None:
+    """Between the load's totals and its chunks, of all moments: they must not be taken for edited."""
+    await execute(postgres, *SLOW_COMMIT)
+    order = replace(order_for(postgres, "orders"), **UNHURRIED)
+    await killed_during_a_commit(nursery, postgres, order)
+
+    waited: list[str] = []
+
+    def wait(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if not waited and re.search(r"SELECT.*FROM \S*dataloader_chunks", statement, re.DOTALL):
+            waited.append(statement)
+            time.sleep(1.2)
+
+    sa.event.listen(postgres.sync_engine, "before_cursor_execute", wait)
+    options = {**order.options, "commit": "chunk", "chunk_rows": order.chunk_rows}
+    report = await dl.load_batches(batches(order), "orders", engine=postgres, **options)
+    assert waited
+    assert report.loaded + report.earlier == order.rows
+    await assert_exact(postgres, order, await load_clean(nursery, postgres, order))
