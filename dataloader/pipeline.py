@@ -161,7 +161,7 @@ class Loading:
         return run
 
     async def _without_what_is_done(self, connection: AsyncConnection) -> LoadPlan:
-        """The plan without its DDL if another process has made the table meanwhile; whether it is as planned is seen."""
+        """The plan, without its DDL where another process has made the table meanwhile."""
         plan = self._plan
         is_there = plan.creates and await catalog.describe(connection, plan.table.name) is not None
         return replace(plan, statements=()) if is_there and self._options.if_exists == "append" else plan
