@@ -213,10 +213,10 @@ class Fingerprint:
             return "was dropped and created again"
         if now.persistence != self.persistence:
             return "was made unlogged" if now.persistence == "u" else "was made logged"
-        if not set(self.files.split()) <= set(now.files.split()):
-            return "was truncated, or written anew as a whole (VACUUM FULL, CLUSTER)"
         if now.columns != self.columns:
             return f"has other columns: {now.columns} instead of {self.columns}"
+        if not set(self.files.split()) <= set(now.files.split()):
+            return "was truncated, or written anew as a whole (VACUUM FULL, CLUSTER)"
         return None
 
 

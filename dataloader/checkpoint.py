@@ -167,7 +167,8 @@ async def resumed(chunks: AsyncGenerator[Chunk], run: Run) -> AsyncGenerator[Chu
             raise source_changed(chunk.number, f"{chunk.rows:,} rows after the last one of the finished load")
         else:
             waiting.append(chunk)
-        while waiting and chunk.number >= last:
+        del chunk
+        while waiting and seen > last:
             yield waiting.pop(0)
     if seen <= last:
         raise source_changed(seen, "which was committed, is not in it any more")
@@ -253,6 +254,7 @@ class Ledger:
         """
         found = await self._find(connection, request)
         if found is not None:
+            self._check_target(found)
             if is_running(found):
                 hint = "Nothing was written. Wait for it, or end it: then resume=True goes on with what is left."
                 what = f"{shown_owner(found.owner)} is loading {found.source} into {found.target} now"
@@ -296,13 +298,16 @@ class Ledger:
             if not other or row.recognised_by == row.load_id or is_running(row):
                 continue
             if request.resume is not False:
+                _refuse_other_chunks(row, self._plan)
                 raise source_changed(0, f"its first rows are not those of the unfinished load {row.load_id!r}")
             await self.forget(connection, row.load_id)
 
-    async def _take_up(self, connection: AsyncConnection, request: Request, found: Any, owner: Owner) -> Run:
+    def _check_target(self, found: Any) -> None:
         if found.target != self._target:
             hint = "Nothing was written. Pass another load_id."
             raise CheckpointError(f"the load {found.load_id!r} goes into {found.target}, not {self._target}", hint=hint)
+
+    async def _take_up(self, connection: AsyncConnection, request: Request, found: Any, owner: Owner) -> Run:
         if request.resume is None:
             raise _not_asked_to_resume(found, self._plan)
         _refuse_other_chunks(found, self._plan)

@@ -75,6 +75,7 @@ class Chunks:
                     findings.add(chunk.converted.violations)
                     raise SourceFailed(findings.error())
                 yield chunk
+                del chunk
 
     def _chunk(self, batch: pa.RecordBatch, first_row: int) -> Chunk:
         converted, number = self._convert(batch, first_row), self._number
@@ -89,8 +90,10 @@ async def in_threads(source: Source, chunk_rows: int, work: Callable[[pa.RecordB
     first_row = 0
     try:
         async for batch in source.chunks(chunk_rows):
+            rows = batch.num_rows
             yield await asyncio.to_thread(work, batch, first_row)
-            first_row += batch.num_rows
+            first_row += rows
+            del batch
     except Exception as error:
         raise SourceFailed(error) from error
 
@@ -102,6 +105,7 @@ async def ahead(items: AsyncGenerator[T]) -> AsyncGenerator[T]:
         while (item := await making) is not None:
             making = asyncio.ensure_future(anext(items, None))
             yield item
+            del item
     finally:
         making.cancel()
         await asyncio.wait({making})
@@ -140,3 +144,4 @@ async def chained(first: list[T], rest: AsyncGenerator[T]) -> AsyncGenerator[T]:
         yield first.pop(0)
     async for item in rest:
         yield item
+        del item

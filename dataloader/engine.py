@@ -6,9 +6,10 @@ The only file that knows the drivers' settings; transactions, the writers and th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ DEFAULT_URL = "sqlite+aiosqlite:///dataloader.db"
 URL_VARIABLE = "DATALOADER_URL"
 CONNECT_SECONDS = 10
 SQLITE_BUSY_SECONDS = 30
+OPENING_SECONDS = 0.3
+"""How long a cancelled caller waits for the connection that is being opened for it."""
 
 _ASYNC_DRIVERS = {
     "postgresql": "asyncpg",
@@ -287,6 +290,45 @@ def place_of(engine: AsyncEngine) -> str:
     port = url.port or next(iter(url.normalized_query.get("port", ["5432" if backend == "postgresql" else ""])))
     host = "local" if host.startswith("/") else host
     return f"{name} {host}:{port}/{url.database or ''}".rstrip(":/")
+
+
+async def open_connection(engine: AsyncEngine) -> AsyncConnection:
+    """A connection of the engine's pool; if the caller is cancelled meanwhile, it goes back when it is there.
+
+    SQLAlchemy loses a connection that is being opened by a task that is cancelled: its place in the pool stays taken.
+    """
+    opening = asyncio.ensure_future(_started(engine))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_give_back)
+        await asyncio.wait({opening}, timeout=OPENING_SECONDS)
+        raise
+
+
+async def _started(engine: AsyncEngine) -> AsyncConnection:
+    return await engine.connect()
+
+
+def _give_back(opening: asyncio.Future[AsyncConnection]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        closing = asyncio.ensure_future(opening.result().close())
+        _closing.add(closing)
+        closing.add_done_callback(_closing.discard)
+
+
+_closing: set[asyncio.Future[None]] = set()
+"""Connections on their way back: asyncio alone would forget them."""
+
+
+@contextlib.asynccontextmanager
+async def connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection that goes back to the pool at the end of the block."""
+    connection = await open_connection(engine)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 async def driver_of(connection: AsyncConnection) -> Any:

@@ -101,7 +101,7 @@ async def forget(engine: AsyncEngine, load_id: str) -> Entry:
 async def _under_guard(engine: AsyncEngine, work: Callable[[AsyncConnection], Coroutine[Any, Any, Any]]) -> Any:
     async def connected(line: Lifeline) -> Any:
         line.progress()
-        async with engine.connect() as connection, transaction(connection):
+        async with engines.connected(engine) as connection, transaction(connection):
             line.hold(await engines.driver_of(connection))
             return await work(connection)
 

@@ -13,7 +13,7 @@ from dataloader import engine as engines
 from dataloader.checkpoint import Ledger, Request, Run, resumed
 from dataloader.chunks import Chunk, Chunks, Shared, ahead, beginning, chained
 from dataloader.digest import chunk_digest
-from dataloader.errors import NOTHING_WRITTEN, CheckpointError, DataLoaderError, LoadError
+from dataloader.errors import NOTHING_WRITTEN, CheckpointError, DataLoaderError, LoadError, SourceFailed
 from dataloader.guard import Lifeline, guarded
 from dataloader.look import refuse_invalid
 from dataloader.planning import decide
@@ -118,7 +118,7 @@ class Loading:
         """The table as planned, every chunk, the commit."""
         line.progress()
         with translated(self._place, in_doubt=lambda: line.is_last):
-            async with self._engine.connect() as connection, transaction(connection):
+            async with engines.connected(self._engine) as connection, transaction(connection):
                 line.hold(await engines.driver_of(connection))
                 await catalog.prepare(connection, self._plan)
                 storing = Storing(connection, self._writer, self._plan, self._source.label, self._tally.rejects)
@@ -179,24 +179,25 @@ class Loading:
         except BaseExceptionGroup as failed:
             error = failed.exceptions[0]
             raise error from error.__cause__
-        asked = self._options.workers or 1
-        if asked > self._plan.workers:
-            self._tally.notices.append(
-                f"{self._plan.workers} worker instead of {asked}: {self._engine.dialect.name} has one writer"
-            )
 
     async def _work(self, worker: Worker, chunks: Shared[Chunk], *, is_first: bool) -> None:
         try:
-            if not is_first:
-                await worker.connect()
-        except LoadError as error:
-            self._tally.notices.append(f"a worker less than the {self._plan.workers} planned: {error.what}")
-            return
-        try:
+            if not is_first and not await self._is_connected(worker):
+                return
             while (chunk := await chunks.take()) is not None:
                 self._count(chunk, await worker.commit(chunk))
+                del chunk  # or it would live on while the next one is waited for
         finally:
             await worker.close()
+
+    async def _is_connected(self, worker: Worker) -> bool:
+        """Whether there is a connection for one more worker."""
+        try:
+            await worker.connect()
+        except LoadError as error:
+            self._tally.notices.append(f"a worker less than the {self._plan.workers} planned: {error.what}")
+            return False
+        return True
 
     def _making(self, *, digests: bool) -> Chunks:
         return Chunks(self._source, self._plan, self._writer, digests=digests)
@@ -215,6 +216,7 @@ class Loading:
 
     def _say_what_is_committed(self, error: BaseException) -> None:
         """Put into words what an interrupted load has left, and how it goes on."""
+        error = error.error if isinstance(error, SourceFailed) else error
         run = self._run
         rows = 0 if run is None else run.loaded + self._tally.loaded
         has_written_nothing = isinstance(error, CheckpointError) and not self._tally.chunks

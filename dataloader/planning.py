@@ -52,7 +52,7 @@ async def _plan_on(
 ) -> LoadPlan:
     target = Target.of(table, engine.dialect.name)
     line.progress()
-    async with engine.connect() as connection:
+    async with engines.connected(engine) as connection:
         line.hold(await engines.driver_of(connection))
         found = await catalog.describe(connection, target.name)
         if found is None:

@@ -61,8 +61,21 @@ async def _begun_on_asyncpg(driver: Any, opening: Sequence[str]) -> AsyncIterato
         yield
         await driver.execute("COMMIT")
     except BaseException:
-        if not driver.is_closed() and driver.is_in_transaction():
-            await driver.execute("ROLLBACK")
+        await _roll_back(driver)
+        raise
+
+
+async def _roll_back(driver: Any) -> None:
+    """End the transaction, or the connection: the pool must not give one out to the next who asks.
+
+    A cancelled BEGIN may have taken place though the driver has not heard of it, so nobody is asked.
+    """
+    if driver.is_closed():
+        return
+    try:
+        await driver.execute("ROLLBACK")
+    except BaseException:
+        driver.terminate()
         raise
 
 
@@ -74,10 +87,18 @@ def _commits_at_once(connection: sa.Connection) -> bool:
         return False
 
 
+def _roll_back_before_closing(connection: Any, _record: object, _error: object) -> None:
+    """SQLAlchemy closes a connection whose statement was cancelled, and SQLite's lock would outlive that."""
+    connection.rollback()
+
+
 async def _begin_immediate(connection: AsyncConnection, driver: Any) -> None:
     """Wait for another writer on the loop, not in the driver's thread, where no cancel would reach the wait."""
     if driver.in_transaction:
         return
+    pool = connection.engine.pool
+    if not sa.event.contains(pool, "invalidate", _roll_back_before_closing):
+        sa.event.listen(pool, "invalidate", _roll_back_before_closing)
     patience = (await connection.exec_driver_sql("PRAGMA busy_timeout")).scalar_one()
     await connection.exec_driver_sql("PRAGMA busy_timeout = 0")
     try:

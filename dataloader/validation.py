@@ -49,7 +49,7 @@ async def _inspect(  # noqa: PLR0917 - the source, the questions, and who watche
     line: Lifeline,
 ) -> None:
     line.progress()
-    async with engine.connect() as connection:
+    async with engines.connected(engine) as connection:
         line.hold(await engines.driver_of(connection))
         await inspection.prepare(connection, unique, foreign_keys)
         line.rest()

@@ -117,9 +117,13 @@ class Worker:
 
     async def _connected(self, line: Lifeline) -> AsyncConnection:
         line.progress()
-        if self._connection is None:
-            self._connection = await self._job.engine.connect()
-        line.hold(await engines.driver_of(self._connection))
+        try:
+            if self._connection is None:
+                self._connection = await engines.open_connection(self._job.engine)
+            line.hold(await engines.driver_of(self._connection))
+        except BaseException:
+            await self._closed()
+            raise
         return self._connection
 
     async def _closed(self) -> None:
@@ -149,7 +153,7 @@ async def committing(engine: AsyncEngine, line: Lifeline) -> AsyncIterator[Async
     opening = catalog.opening(engine.dialect, LOCK_SECONDS)
     line.progress()
     with translated(engines.place_of(engine)):
-        async with engine.connect() as connection:
+        async with engines.connected(engine) as connection:
             line.hold(await engines.driver_of(connection))
             async with transaction(connection, *opening):
                 yield connection
