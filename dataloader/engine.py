@@ -301,8 +301,10 @@ async def open_connection(engine: AsyncEngine) -> AsyncConnection:
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:
-        opening.add_done_callback(_give_back)
-        await asyncio.wait({opening}, timeout=OPENING_SECONDS)
+        closing = asyncio.create_task(_give_back(opening))
+        _closing.add(closing)
+        closing.add_done_callback(_closing.discard)
+        await asyncio.wait({closing}, timeout=OPENING_SECONDS)
         raise
 
 
@@ -310,14 +312,12 @@ async def _started(engine: AsyncEngine) -> AsyncConnection:
     return await engine.connect()
 
 
-def _give_back(opening: asyncio.Future[AsyncConnection]) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        closing = asyncio.ensure_future(opening.result().close())
-        _closing.add(closing)
-        closing.add_done_callback(_closing.discard)
+async def _give_back(opening: asyncio.Future[AsyncConnection]) -> None:
+    with contextlib.suppress(Exception):  # of a connection that nobody waits for any more
+        await (await opening).close()
 
 
-_closing: set[asyncio.Future[None]] = set()
+_closing: set[asyncio.Task[None]] = set()
 """Connections on their way back: asyncio alone would forget them."""
 
 

@@ -130,6 +130,7 @@ class Loading:
                         stored = await storing.store(chunk, line)
                     line.rest()
                     self._count(chunk, stored)
+                    self._tally.rejects.check(self._source.rows)
                 self._tally.rejects.check(self._tally.read)
                 self._progress.phase("committing")
                 line.commit()
@@ -185,10 +186,18 @@ class Loading:
             if not is_first and not await self._is_connected(worker):
                 return
             while (chunk := await chunks.take()) is not None:
-                self._count(chunk, await worker.commit(chunk))
+                await self._commit(worker, chunk)
                 del chunk  # or it would live on while the next one is waited for
         finally:
             await worker.close()
+
+    async def _commit(self, worker: Worker, chunk: Chunk) -> None:
+        try:
+            await worker.commit(chunk)
+        finally:
+            if worker.committed is not None:
+                self._count(chunk, worker.committed)
+        self._tally.rejects.check(self._source.rows)
 
     async def _is_connected(self, worker: Worker) -> bool:
         """Whether there is a connection for one more worker."""
@@ -204,7 +213,6 @@ class Loading:
 
     def _count(self, chunk: Chunk, stored: Stored) -> None:
         self._tally.add(chunk, stored)
-        self._tally.rejects.check(self._source.rows)
         self._progress.state.advance(chunk.rows, chunk.nbytes)
 
     def _request(self, first: list[Chunk]) -> Request:

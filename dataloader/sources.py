@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -349,11 +348,17 @@ def open_batches(batches: object) -> ArrowSource:
         raise PlanError(f"a {type(batches).__name__} is not a stream of record batches", hint=hint)
     reading = iter(batches)
     first = _first_batch(next(reading, None))
-    stream = itertools.chain([first], (_fitting(batch, first.schema) for batch in reading))
-    check_names(first.schema.names)
-    return ArrowSource(
-        "a stream of batches", first.schema, None, lambda size: cut_all(stream, size), loader="load_batches"
-    )
+    schema = first.schema
+    check_names(schema.names)
+    stream = _all_fitting([first], reading, schema)
+    return ArrowSource("a stream of batches", schema, None, lambda size: cut_all(stream, size), loader="load_batches")
+
+
+def _all_fitting(first: list[pa.RecordBatch], rest: Iterator[object], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The batches of a stream; `first` is let go of like the others."""
+    yield first.pop()
+    for batch in rest:
+        yield _fitting(batch, schema)
 
 
 async def open_async_batches(batches: AsyncIterable[pa.RecordBatch]) -> AsyncBatchSource:

@@ -59,6 +59,7 @@ class Worker:
         self._place = engines.place_of(job.engine)
         self._connection: AsyncConnection | None = None
         self._stored: Stored | None = None
+        self.committed: Stored | None = None
 
     async def connect(self) -> None:
         """Get the connection.
@@ -71,30 +72,31 @@ class Worker:
         with translated(self._place):
             await guarded(self._connected, limit=EXTRA_SECONDS)
 
-    async def commit(self, chunk: Chunk) -> Stored:
-        """Commit a chunk, trying again for a while what may pass.
+    async def commit(self, chunk: Chunk) -> None:
+        """Commit a chunk, trying again for a while what may pass; `committed` then tells what became of it.
 
+        It does so too when the worker was cancelled while the commit was under way, and that succeeded.
         Savepoints take time, so there are none until the database has refused a row without naming it.
         """
-        self._stored = None
+        self._stored = self.committed = None
         try:
-            return await retrying()(self._attempt, chunk, names_rows=False)
+            await retrying()(self._attempt, chunk, names_rows=False)
         except WriteError as error:
             if error.row is not None or refusal_of(error) is None:
                 raise
-        return await retrying()(self._attempt, chunk, names_rows=True)
+            await retrying()(self._attempt, chunk, names_rows=True)
 
     async def close(self) -> None:
         """Give the connection back."""
         await guarded(lambda _: self._closed())
 
-    async def _attempt(self, chunk: Chunk, *, names_rows: bool) -> Stored:
+    async def _attempt(self, chunk: Chunk, *, names_rows: bool) -> None:
         with translated(self._place, first_row=chunk.first_row):
-            return await guarded(lambda line: self._committed(chunk, names_rows, line), limit=CHUNK_SECONDS)
+            await guarded(lambda line: self._committed(chunk, names_rows, line), limit=CHUNK_SECONDS)
 
-    async def _committed(self, chunk: Chunk, names_rows: bool, line: Lifeline) -> Stored:
+    async def _committed(self, chunk: Chunk, names_rows: bool, line: Lifeline) -> None:
         try:
-            return await self._transaction(chunk, names_rows, await self._connected(line), line)
+            self.committed = await self._transaction(chunk, names_rows, await self._connected(line), line)
         except BaseException:
             await self._closed()
             raise
