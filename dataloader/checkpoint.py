@@ -37,6 +37,11 @@ LOADS, CHUNKS = "dataloader_loads", "dataloader_chunks"
 _TOTALS = ("chunks", "rows", "loaded", "rejected")
 _LEDGER_LOCK = 0x64_6C_6F_61_64
 """PostgreSQL's advisory lock under which a load is entered: two processes must not enter the same one at once."""
+_NOW: dict[str, Any] = {
+    "postgresql": sa.func.clock_timestamp(),
+    "sqlite": sa.func.strftime("%Y-%m-%d %H:%M:%f000", "now"),
+}
+"""The moment, finer than the second that SQLite's CURRENT_TIMESTAMP knows."""
 _UPSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
@@ -226,6 +231,7 @@ class Ledger:
         self._plan = plan
         self._source = plan.source
         self._target = plan.table.name.spelled
+        self._now = _NOW[dialect.name]
         self._loads, self._chunks = loads, chunks = ledger_tables(plan.table.name.schema)
         self._fingerprints = Fingerprints(plan, dialect)
         entered = _UPSERTS[dialect.name](chunks).values({name: sa.bindparam(name) for name in chunks.c.keys()})
@@ -234,7 +240,7 @@ class Ledger:
             name: loads.c[name] + sa.bindparam(f"more_{name}") for name in ("chunks", "rows", "loaded", "rejected")
         }
         mine = sa.update(loads).where(loads.c.load_id == sa.bindparam("run"), loads.c.owner == sa.bindparam("by"))
-        self._count = Prepared(mine.values(**added, seen_at=sa.func.now()).returning(loads.c.load_id), dialect)
+        self._count = Prepared(mine.values(**added, seen_at=self._now).returning(loads.c.load_id), dialect)
         self._finish = Prepared(mine.values(state="finished").returning(loads.c.load_id), dialect)
 
     async def owned(self, connection: AsyncConnection, owner: Owner) -> Run | None:
@@ -308,7 +314,7 @@ class Ledger:
             raise CheckpointError(f"the load {found.load_id!r} goes into {found.target}, not {self._target}", hint=hint)
 
     async def _take_up(self, connection: AsyncConnection, request: Request, found: Any, owner: Owner) -> Run:
-        if request.resume is None:
+        if request.resume is None and (found.chunks or found.state == "finished"):
             raise _not_asked_to_resume(found, self._plan)
         _refuse_other_chunks(found, self._plan)
         run = await self._run(connection, found.load_id, owner)
@@ -317,7 +323,7 @@ class Ledger:
             raise _table_changed(self._target, "has fewer rows than were committed", run.load_id)
         if not run.finished:
             taken = sa.update(self._loads).where(self._loads.c.load_id == run.load_id)
-            await connection.execute(taken.values(owner=str(owner), seen_at=sa.func.now()))
+            await connection.execute(taken.values(owner=str(owner), seen_at=self._now))
         return run
 
     async def _run(self, connection: AsyncConnection, load_id: str, owner: Owner) -> Run:
@@ -351,6 +357,8 @@ class Ledger:
             "owner": str(run.owner),
             "state": "unfinished",
             **dict.fromkeys(_TOTALS, 0),
+            "started_at": self._now,
+            "seen_at": self._now,
         }
 
     async def claim(self, connection: AsyncConnection, run: Run, chunk: Chunk) -> Checkpoint | None:
@@ -397,6 +405,11 @@ class Ledger:
     async def finish(self, connection: AsyncConnection, run: Run) -> None:
         """Enter that the load is complete."""
         _check_owned(run, await self._finish.fetch(connection, run=run.load_id, by=str(run.owner)))
+
+    async def release(self, connection: AsyncConnection, run: Run) -> None:
+        """Enter that nobody runs the load any more; this process may live on for long."""
+        mine = sa.update(self._loads).where(self._loads.c.owner == str(run.owner), self._loads.c.state == "unfinished")
+        await connection.execute(mine.values(owner=None))
 
     async def forget(self, connection: AsyncConnection, load_id: str) -> None:
         """Take a load out of the ledger; its rows stay in the table."""

@@ -108,7 +108,9 @@ async def ahead(items: AsyncGenerator[T]) -> AsyncGenerator[T]:
             del item
     finally:
         making.cancel()
-        await asyncio.wait({making})
+        while not making.done():
+            with contextlib.suppress(asyncio.CancelledError):  # one more; the first one is on its way
+                await asyncio.wait({making})
         if not making.cancelled():
             making.exception()  # looked at, or asyncio complains that nobody did
         await items.aclose()

@@ -321,6 +321,14 @@ _closing: set[asyncio.Task[None]] = set()
 """Connections on their way back: asyncio alone would forget them."""
 
 
+async def is_lost(connection: AsyncConnection) -> bool:
+    """Whether the driver's connection has ended."""
+    if connection.invalidated:
+        return connection.dialect.name != "sqlite"  # there a cancelled statement is enough
+    driver = await driver_of(connection)
+    return bool(hasattr(driver, "is_closed") and driver.is_closed())
+
+
 @contextlib.asynccontextmanager
 async def connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A connection that goes back to the pool at the end of the block."""

@@ -53,8 +53,8 @@ class Lifeline:
     def commit(self, *, last: bool = True) -> None:
         """The point of no return: from here on a cancel waits for the outcome.
 
-        It waits as long as it takes for the last commit of a load; for one of many, whose outcome the ledger
-        tells later, half a second.
+        It waits as long as it takes for the last commit of a load, and but a moment for one of many, whose outcome
+        the ledger tells later.
         """
         self.committing, self.is_last = True, last
         self.progress()
@@ -154,7 +154,7 @@ async def _until_stopped(task: asyncio.Task[Any], line: Lifeline) -> None:
 
 async def _stop(task: asyncio.Task[Any], line: Lifeline) -> None:
     task.cancel()
-    await asyncio.wait({task}, timeout=GRACE_SECONDS)
+    await asyncio.wait({task}, timeout=LOOK_SECONDS if line.committing else GRACE_SECONDS)
     if not task.done():
         line.cut()
         task.cancel()

@@ -14,6 +14,8 @@ import psutil
 
 LIVING_SECONDS = 60.0
 """A process of another host counts as alive for so long after its last commit: nothing else is known of it."""
+CLOCK_SECONDS = 2.0
+"""How far the start times of one process may differ when they are asked for: the clock is set now and then."""
 
 _running: set[str] = set()
 """The tokens of the loads that run in this process."""
@@ -33,7 +35,7 @@ class Owner:
 
     @property
     def _is_this_process(self) -> bool:
-        return self.host == platform.node() and self.pid == os.getpid() and self.born == _born(self.pid)
+        return self.host == platform.node() and self.pid == os.getpid() and self._is_born_then()
 
     def is_alive(self, seconds_since: float) -> bool:
         """Whether it still runs, as far as this host can tell."""
@@ -41,7 +43,11 @@ class Owner:
             return seconds_since < LIVING_SECONDS
         if self._is_this_process:
             return self.token in _running
-        return self.born == _born(self.pid)
+        return self._is_born_then()
+
+    def _is_born_then(self) -> bool:
+        born = _born(self.pid)
+        return born is not None and abs(born - self.born) < CLOCK_SECONDS
 
 
 def _born(pid: int) -> float | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+import shlex
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from dataloader import engine as engines
 from dataloader.checkpoint import Ledger, Request, Run, resumed
 from dataloader.chunks import Chunk, Chunks, Shared, ahead, beginning, chained
 from dataloader.digest import chunk_digest
-from dataloader.errors import NOTHING_WRITTEN, CheckpointError, DataLoaderError, LoadError, SourceFailed
+from dataloader.errors import NOTHING_WRITTEN, CheckpointError, DataLoaderError, LoadError, SourceFailed, WriteError
 from dataloader.guard import Lifeline, guarded
 from dataloader.look import refuse_invalid
 from dataloader.planning import decide
@@ -24,7 +25,7 @@ from dataloader.sources import ArrowSource
 from dataloader.storing import Stored, Storing
 from dataloader.transactions import transaction
 from dataloader.translation import translated
-from dataloader.worker import Job, Worker, committing, retried
+from dataloader.worker import EXTRA_SECONDS, Job, Worker, committing, retried, retrying
 from dataloader.writers import Writer, writer_for
 
 if TYPE_CHECKING:
@@ -38,6 +39,20 @@ if TYPE_CHECKING:
 
 RECOGNISED_ROWS = 1_000
 """A load that is not named is recognised by so many of its first rows."""
+
+
+RELEASE_SECONDS = 5.0
+PATIENCE_SECONDS = 0.4
+"""How long a load that has failed or was cancelled tries to tell the ledger so, and is waited for meanwhile."""
+
+_releases: set[asyncio.Task[None]] = set()
+"""Asyncio alone would forget them."""
+
+
+def _released(release: asyncio.Task[None]) -> None:
+    _releases.discard(release)
+    if not release.cancelled():
+        release.exception()  # looked at: that nobody runs the load is a courtesy
 
 
 @dataclass(slots=True)
@@ -89,6 +104,7 @@ class Loading:
         self._writer: Writer = writer_for(plan, engine.dialect)
         self._tally = Tally(Rejects(options.max_rejects))
         self._run: Run | None = None
+        self._workers: list[Worker] = []
         self._notice_fewer_workers()
 
     def _notice_fewer_workers(self) -> None:
@@ -111,8 +127,18 @@ class Loading:
             if is_all and self._options.commit == "auto" and not self._options.is_named:
                 await guarded(lambda line: self._in_one_transaction(chunks, line))
                 return
-            with owners.owning() as owner:
+            with owners.owning() as owner, self._naming_the_locked_table():
                 await self._resumably(making, chunks, self._request(first), owner)
+
+    @contextlib.contextmanager
+    def _naming_the_locked_table(self) -> Iterator[None]:
+        """The server says that it waited for a lock, and not for which."""
+        try:
+            yield
+        except WriteError as error:
+            if error.sqlstate == "55P03":
+                error.what += f": {self._plan.table.name} is held by another session"
+            raise
 
     async def _in_one_transaction(self, chunks: AsyncGenerator[Chunk], line: Lifeline) -> None:
         """The table as planned, every chunk, the commit."""
@@ -150,6 +176,8 @@ class Loading:
                 await retried(lambda line: self._finished(ledger, run, line))
         except BaseException as error:
             self._say_what_is_committed(error)
+            if not any(worker.has_lost for worker in self._workers):
+                await self._release(ledger, run)
             raise
 
     async def _entered(self, ledger: Ledger, request: Request, owner: Owner, line: Lifeline) -> Run:
@@ -171,20 +199,39 @@ class Loading:
         async with committing(self._engine, line) as connection:
             await ledger.finish(connection, run)
 
+    async def _release(self, ledger: Ledger, run: Run) -> None:
+        """Let other processes go on with the load though this one lives on; who is cancelled hardly waits for that."""
+
+        async def releasing(line: Lifeline) -> None:
+            async with committing(self._engine, line) as connection:
+                await ledger.release(connection, run)
+
+        release = asyncio.create_task(guarded(releasing, limit=RELEASE_SECONDS))
+        _releases.add(release)
+        release.add_done_callback(_released)
+        await asyncio.wait({release}, timeout=PATIENCE_SECONDS)
+
     async def _share(self, chunks: Shared[Chunk], job: Job) -> None:
         """Have the chunks committed by as many workers as there are connections for."""
+        self._workers = [Worker(job) for _ in range(self._plan.workers)]
+        first_has_its_connection = asyncio.Event()
         try:
             async with asyncio.TaskGroup() as group:
-                for number in range(self._plan.workers):
-                    group.create_task(self._work(Worker(job), chunks, is_first=number == 0))
+                for worker in self._workers:
+                    group.create_task(self._work(worker, chunks, first_has_its_connection))
         except BaseExceptionGroup as failed:
             error = failed.exceptions[0]
             raise error from error.__cause__
 
-    async def _work(self, worker: Worker, chunks: Shared[Chunk], *, is_first: bool) -> None:
+    async def _work(self, worker: Worker, chunks: Shared[Chunk], first_has_its_connection: asyncio.Event) -> None:
         try:
-            if not is_first and not await self._is_connected(worker):
-                return
+            if worker is self._workers[0]:
+                await retrying()(worker.connect)
+                first_has_its_connection.set()
+            else:
+                await first_has_its_connection.wait()
+                if not await self._is_connected(worker):
+                    return
             while (chunk := await chunks.take()) is not None:
                 await self._commit(worker, chunk)
                 del chunk  # or it would live on while the next one is waited for
@@ -202,7 +249,7 @@ class Loading:
     async def _is_connected(self, worker: Worker) -> bool:
         """Whether there is a connection for one more worker."""
         try:
-            await worker.connect()
+            await worker.connect(EXTRA_SECONDS)
         except LoadError as error:
             self._tally.notices.append(f"a worker less than the {self._plan.workers} planned: {error.what}")
             return False
@@ -241,7 +288,8 @@ class Loading:
         chunk_rows = self._options.chunk_rows
         same = "" if chunk_rows is None else f", chunk_rows={chunk_rows}"
         table = self._plan.table.name.spelled
-        return f"await {self._source.loader}(..., {table!r}, load_id={run.load_id!r}, resume=True{same})"
+        call = f"await {self._source.loader}(..., {table!r}, load_id={run.load_id!r}, resume=True{same})"
+        return f"{call}, or: python -m dataloader resume {shlex.quote(run.load_id)}" if self._source.paths else call
 
     def report(self) -> LoadReport:
         """What was done."""

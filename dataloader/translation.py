@@ -260,12 +260,12 @@ def _first(error: Exception, attribute: str) -> str | None:
 
 
 def _is_closed(error: Exception) -> bool:
+    """Whether the connection has ended; asyncpg may have read the server's last words and not yet the end itself."""
     if any(getattr(one, "connection_invalidated", False) for one in chain(error)):
         return True
-    names = {type(one).__name__ for one in chain(error)}
-    return bool(names & {"ConnectionDoesNotExistError", "ConnectionResetError", "BrokenPipeError"}) or (
-        "InterfaceError" in names and "closed" in _message(error)
-    )
+    names, text = {type(one).__name__ for one in chain(error)}, _message(error)
+    lost = {"ConnectionDoesNotExistError", "ConnectionResetError", "BrokenPipeError", "InternalClientError"}
+    return bool(names & lost) or ("InterfaceError" in names and ("closed" in text or "another operation" in text))
 
 
 def _message(error: Exception) -> str:

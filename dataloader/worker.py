@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -52,7 +53,15 @@ class Job:
 
 
 class Worker:
-    """Holds one connection from its first chunk to its last; a lost one is replaced."""
+    """Holds one connection from its first chunk to its last; a lost one is replaced.
+
+    Attributes
+    ----------
+    committed : Stored or None
+        What became of the last chunk, None if it was not committed.
+    has_lost : bool
+        Whether the last connection was lost, or had to be cut.
+    """
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -60,9 +69,10 @@ class Worker:
         self._connection: AsyncConnection | None = None
         self._stored: Stored | None = None
         self.committed: Stored | None = None
+        self.has_lost = False
 
-    async def connect(self) -> None:
-        """Get the connection.
+    async def connect(self, limit: float = math.inf) -> None:
+        """Get the connection, for which it waits no longer than `limit` seconds.
 
         Raises
         ------
@@ -70,7 +80,7 @@ class Worker:
             When there is none to be had.
         """
         with translated(self._place):
-            await guarded(self._connected, limit=EXTRA_SECONDS)
+            await guarded(self._connected, limit=limit)
 
     async def commit(self, chunk: Chunk) -> None:
         """Commit a chunk, trying again for a while what may pass; `committed` then tells what became of it.
@@ -131,6 +141,7 @@ class Worker:
     async def _closed(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
+            self.has_lost = await engines.is_lost(connection)
             await connection.close()
 
 

@@ -762,3 +762,18 @@ async def test_a_source_that_breaks_while_workers_connect_leaves_no_connection_b
             await dl.load_batches(batches(breaks_at=4 + number % 17), "orders", engine=engine, **options)
         assert checked_out(engine) == 0, f"round {number}"
         await engine.dispose()
+
+
+async def test_cancels_leave_no_open_transaction_in_the_pool(postgres: AsyncEngine) -> None:
+    """A connection that comes back to the pool in a transaction is of no use to whoever takes it next."""
+    choose = random.Random(f"{SEED} pool")
+    print("seed:", SEED)
+    options: Any = {"engine": postgres, "chunk_rows": 4, "workers": 3, "resume": False}
+    for number in range(2 * BREAKS):
+        loading = asyncio.create_task(dl.load_batches(batches(), "orders", **options))
+        await asyncio.wait({loading}, timeout=choose.random() * 0.06)
+        loading.cancel()
+        await asyncio.wait({loading})
+        for _ in range(3):
+            async with postgres.connect() as connection:
+                assert (await connection.execute(sa.text("SELECT 1"))).scalar_one() == 1, f"round {number}"

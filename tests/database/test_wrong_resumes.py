@@ -151,7 +151,7 @@ async def test_a_source_that_changed_where_it_is_committed_is_refused_by_its_chu
     await check_goes_on(database)
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", [changed, deleted])
 async def test_a_first_chunk_that_changed_is_refused_where_nobody_asked_to_resume(
     database: AsyncEngine, change: Any
 ) -> None:
@@ -159,7 +159,7 @@ async def test_a_first_chunk_that_changed_is_refused_where_nobody_asked_to_resum
     await refused(database, change(4), r"chunk 0\b", dl.SourceChanged, resume=None)
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", [changed, inserted])
 async def test_a_named_load_with_another_first_chunk_is_refused(database: AsyncEngine, change: Any) -> None:
     await interrupted(database, load_id="May")
     error = await refused(database, change(4), r"chunk 0\b", dl.SourceChanged, load_id="May")
@@ -218,7 +218,7 @@ async def test_a_finished_load_with_a_short_last_chunk_knows_its_end(database: A
     await refused(database, orders(rows), rf"chunk {min(rows, 95) // CHUNK_ROWS}\b", dl.SourceChanged)
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", [changed, repeated, reordered])
 @pytest.mark.parametrize(("at", "chunk"), [(55, 5), (98, 9)])
 async def test_a_finished_load_is_not_confirmed_for_other_data(
     database: AsyncEngine, change: Any, at: int, chunk: int

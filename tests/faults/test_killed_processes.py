@@ -21,7 +21,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import psutil
+import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -222,6 +224,38 @@ async def test_a_load_goes_on_by_itself_when_its_server_is_killed_and_started_ag
         number += 1
 
 
+def end_backend(engine: AsyncEngine, pid: int) -> None:
+    """Have the server end a connection, and return when its goodbye and its end are on their way."""
+    url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url, autocommit=True) as other:
+        assert other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid]).fetchone() == (True,)
+
+
+@pytest.mark.parametrize("turns", range(5) if FULL else (0, 2, 4))
+@pytest.mark.parametrize("statement", ["INSERT INTO .*dataloader_chunks", "UPDATE .*dataloader_loads"])
+async def test_a_connection_that_the_server_ends_between_two_statements_is_replaced(
+    postgres: AsyncEngine, monkeypatch: pytest.MonkeyPatch, statement: str, turns: int
+) -> None:
+    """After so many turns of the loop asyncpg has read nothing, the goodbye, or the end too: each fails differently."""
+    order = replace(order_for(postgres, "orders"), rows=5_000, chunk_rows=100)
+    send, ended = asyncpg.Connection.fetch, list[str]()
+
+    async def send_later(self: Any, query: str, *values: Any, **options: Any) -> Any:
+        if not ended and re.search(statement, query, re.DOTALL):
+            ended.append(query)
+            end_backend(postgres, self.get_server_pid())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        return await send(self, query, *values, **options)
+
+    monkeypatch.setattr(asyncpg.Connection, "fetch", send_later)
+    options = {**order.options, "commit": "chunk", "chunk_rows": order.chunk_rows}
+    report = await dl.load_batches(batches(order), "orders", engine=postgres, **options)
+    assert ended, "the load sent no such statement"
+    assert report.loaded == order.rows
+    assert (await contents(postgres, "orders"))[:2] == (order.rows, order.rows)
+
+
 def assert_one_was_told(one: Ending, other: Ending, order: Order) -> None:
     """Of two that were to load the same, one did, and the other was told who does, or that it is done."""
     winner, told = (one, other) if one.loaded else (other, one)
@@ -266,20 +300,21 @@ async def test_of_two_processes_that_would_both_make_the_table_one_does(
     await assert_exact(database, order, await load_clean(nursery, database, order))
 
 
-@pytest.mark.parametrize("resume", [True, None, False])
+@pytest.mark.parametrize("race", RACES)
 async def test_a_frozen_process_keeps_its_load_until_it_is_killed(
-    nursery: Nursery, postgres: AsyncEngine, resume: bool | None
+    nursery: Nursery, postgres: AsyncEngine, race: int
 ) -> None:
-    moments = random.Random(str(resume))
+    moments = random.Random(race)
     order = replace(order_for(postgres, "orders"), **UNHURRIED)
     async with nursery.loader(order) as frozen:
         await frozen.loading()
         await asyncio.sleep(moments.uniform(0.2, 0.5))
         await frozen.freeze()
-        async with nursery.loader(replace(order, options={**order.options, "resume": resume})) as refused:
-            ending = await refused.ended()
-        assert ending.what == "CheckpointError", ending
-        assert f"process {frozen.pid} " in ending.text
+        for resume in (True, None, False):
+            async with nursery.loader(replace(order, options={**order.options, "resume": resume})) as refused:
+                ending = await refused.ended()
+            assert ending.what == "CheckpointError", ending
+            assert f"process {frozen.pid} " in ending.text
         assert await frozen.kill(), "the load had ended before it was frozen"
     before = time.perf_counter()
     async with nursery.loader(replace(order, pause=0)) as heir:

@@ -1,0 +1,226 @@
+"""The network between the loader and the server freezes or breaks: no row is lost or there twice, and nothing hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+import dataloader as dl
+from dataloader import engine as engines
+from dataloader import guard, worker
+from dataloader.writers import copy
+from tests.conftest import execute, fetch
+from tests.faults import proxy as network
+from tests.faults.proxy import Act, Proxy, Trap
+
+FULL = os.environ.get("DATALOADER_FAULTS") == "full"
+FREEZES = 5 if FULL else 1
+"""For each place and number of workers."""
+RESETS = 25 if FULL else 3
+LOST_COMMITS = 100 if FULL else 10
+ROWS, CHUNK_ROWS = 20_000, 2_000
+NOTE = "x" * 1_000
+STALL_SECONDS = 1.5
+PLACES = {"claim": network.claim, "copy": network.copy_data, "commit": network.commit}
+IDLE_WORKERS = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'idle' AND query LIKE 'COMMIT%'"""
+
+at_each_place = pytest.mark.parametrize("place", list(PLACES))
+by_workers = pytest.mark.parametrize("workers", [1, 2])
+
+
+def orders() -> pa.Table:
+    return pa.table({"id": pa.array(range(ROWS)), "note": pa.array([NOTE] * ROWS)})
+
+
+def seeded() -> random.Random:
+    """Random moments; the seed is printed where a test fails, and may be given."""
+    seed = int(os.environ.get("DATALOADER_SEED") or random.randrange(2**32))
+    print(f"DATALOADER_SEED={seed}")
+    return random.Random(seed)
+
+
+async def load(engine: AsyncEngine, workers: int, **options: object) -> dl.LoadReport:
+    given = {"engine": engine, "commit": "chunk", "chunk_rows": CHUNK_ROWS, "workers": workers, **options}
+    return await dl.load_dataframe(orders(), "orders", **given)
+
+
+async def assert_exact(direct: AsyncEngine, report: dl.LoadReport) -> None:
+    """Every row is there once and whole, and the report and the ledger say so."""
+    content = "count(*), count(DISTINCT id), min(id), max(id), count(*) FILTER (WHERE note = :note)"
+    expected = [(ROWS, ROWS, 0, ROWS - 1, ROWS)]
+    assert await fetch(direct, f"SELECT {content} FROM orders", note=NOTE) == expected
+    assert report.loaded + report.earlier == ROWS
+    ledger = await fetch(direct, "SELECT load_id, state, rows, loaded, chunks FROM dataloader_loads")
+    assert ledger == [(report.load_id, "finished", ROWS, ROWS, ROWS // CHUNK_ROWS)]
+    summed = "SELECT count(*), sum(rows), sum(loaded) FROM dataloader_chunks"
+    assert await fetch(direct, summed) == [(ROWS // CHUNK_ROWS, ROWS, ROWS)]
+
+
+async def start_anew(direct: AsyncEngine) -> None:
+    await execute(
+        direct,
+        "DROP TABLE IF EXISTS orders, dataloader_loads, dataloader_chunks",
+        "CREATE TABLE orders (id bigint, note text)",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Net:
+    """A proxy, an engine behind it, and one that goes past it."""
+
+    proxy: Proxy
+    engine: AsyncEngine
+    direct: AsyncEngine
+
+
+@pytest.fixture
+async def net(postgres_url: sa.URL, postgres: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Net]:
+    """A network, and an empty table behind it; COPY is sent in pieces small enough to have a middle."""
+    monkeypatch.setattr(copy, "PIECE_BYTES", 64 * 1024)
+    await start_anew(postgres)
+    async with Proxy.before(postgres_url) as proxy:
+        engine = engines.open_engine(proxy.url(postgres_url))
+        yield Net(proxy, engine, postgres)
+        proxy.thaw()
+        await engine.dispose()
+
+
+def nth_of(place: str, moments: random.Random) -> int:
+    """Which of the messages of a load, that sends so many of them at least."""
+    return moments.randint(2, {"claim": 8, "copy": 300, "commit": 9}[place])
+
+
+async def sprung(trap: Trap) -> None:
+    await asyncio.wait_for(trap.sprung.wait(), 20)
+
+
+async def settled(loading: asyncio.Task[dl.LoadReport]) -> float:
+    """Wait for the end of a load, and return how long that took."""
+    before = time.perf_counter()
+    done, _ = await asyncio.wait({loading}, timeout=20)
+    assert done, "the load hangs"
+    return time.perf_counter() - before
+
+
+async def assert_goes_on(net: Net, workers: int) -> None:
+    """The network is mended, the load goes on, and the next one begins with an empty table."""
+    assert net.engine.pool.checkedout() == 0
+    net.proxy.thaw()
+    await assert_exact(net.direct, await load(net.engine, workers, resume=True))
+    await start_anew(net.direct)
+
+
+@by_workers
+@at_each_place
+async def test_a_frozen_network_ends_the_load_within_the_limit(
+    place: str, workers: int, net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the message still arrives and its reply does not, or neither does."""
+    moments = seeded()
+    monkeypatch.setattr(guard, "STALL_SECONDS", STALL_SECONDS)
+    for number in range(FREEZES):
+        act: Act = "freeze the reply" if (number + workers) % 2 else "freeze"
+        trap = net.proxy.at(PLACES[place], act, nth=nth_of(place, moments))
+        with monkeypatch.context() as patch:
+            patch.setattr(worker, "RETRY_SECONDS", 0)
+            loading = asyncio.create_task(load(net.engine, workers))
+            await sprung(trap)
+            seconds = await settled(loading)
+        assert isinstance(loading.exception(), dl.ConnectionLost)
+        assert STALL_SECONDS - 0.2 < seconds < STALL_SECONDS + 1
+        await assert_goes_on(net, workers)
+
+
+@by_workers
+@at_each_place
+async def test_a_cancel_during_the_freeze_settles_within_a_second(place: str, workers: int, net: Net) -> None:
+    moments = seeded()
+    for _ in range(FREEZES):
+        trap = net.proxy.at(PLACES[place], "freeze", nth=nth_of(place, moments))
+        loading = asyncio.create_task(load(net.engine, workers))
+        await sprung(trap)
+        await asyncio.sleep(moments.random() * 0.3)
+        loading.cancel()
+        assert await settled(loading) < 1
+        assert loading.cancelled()
+        await assert_goes_on(net, workers)
+
+
+@by_workers
+@at_each_place
+async def test_a_load_goes_on_by_itself_when_the_network_thaws(
+    place: str, workers: int, net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the network had kept arrives late: a commit that the load has long given up on, for one."""
+    monkeypatch.setattr(guard, "STALL_SECONDS", 0.7)
+    trap = net.proxy.at(PLACES[place], "freeze", nth=nth_of(place, seeded()))
+    loading = asyncio.create_task(load(net.engine, workers))
+    await sprung(trap)
+    await asyncio.sleep(1.5)
+    assert not loading.done()
+    net.proxy.thaw()
+    await settled(loading)
+    await assert_exact(net.direct, loading.result())
+    assert net.engine.pool.checkedout() == 0
+
+
+async def assert_unharmed(net: Net, workers: int, trap: Trap) -> None:
+    """A load whose connection breaks once is exact without the user."""
+    report = await asyncio.wait_for(load(net.engine, workers), 30)
+    assert trap.sprung.is_set()
+    assert net.engine.pool.checkedout() == 0
+    await assert_exact(net.direct, report)
+    await start_anew(net.direct)
+
+
+@by_workers
+async def test_a_reset_in_the_middle_of_a_copy_is_tried_again(workers: int, net: Net) -> None:
+    moments = seeded()
+    for _ in range(RESETS):
+        trap = net.proxy.at(network.copy_data, "reset", nth=moments.randint(1, 300))
+        await assert_unharmed(net, workers, trap)
+
+
+@by_workers
+async def test_a_commit_whose_outcome_is_unknown_is_settled_by_the_ledger(workers: int, net: Net) -> None:
+    """Half of them were committed and half of them not; the first commit enters the load, the last one its end."""
+    moments = seeded()
+    for number in range(LOST_COMMITS // 2):
+        act: Act = "lose the reply" if number % 2 else "reset"
+        trap = net.proxy.at(network.commit, act, nth=moments.randint(1, ROWS // CHUNK_ROWS + 2))
+        await assert_unharmed(net, workers, trap)
+
+
+async def load_slowly(engine: AsyncEngine, workers: int) -> dl.LoadReport:
+    """Load from a source that keeps the workers waiting between two chunks."""
+
+    async def batches() -> AsyncIterator[pa.RecordBatch]:
+        for batch in orders().to_batches(max_chunksize=CHUNK_ROWS):
+            await asyncio.sleep(0.1)
+            yield batch
+
+    given = {"engine": engine, "commit": "chunk", "chunk_rows": CHUNK_ROWS, "workers": workers}
+    return await dl.load_batches(batches(), "orders", **given)
+
+
+@by_workers
+async def test_a_backend_that_is_terminated_between_two_chunks_is_replaced(workers: int, net: Net) -> None:
+    """The server's farewell is there already, the end of the connection is not: the next statement finds it so."""
+    net.proxy.linger = 0.3
+    loading = asyncio.create_task(load_slowly(net.engine, workers))
+    for _ in range(4):
+        await asyncio.sleep(0.2)
+        await fetch(net.direct, IDLE_WORKERS)
+    await settled(loading)
+    await assert_exact(net.direct, loading.result())
+    assert net.engine.pool.checkedout() == 0
