@@ -155,6 +155,8 @@ class Link:
                 await self._carry(reader, server)
         except* (_Ended, ConnectionError):
             self._writer.close()
+        except* _Reset:
+            _reset(self._writer)
         finally:
             _reset(self._writer)
 
