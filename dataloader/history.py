@@ -11,9 +11,9 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
 from dataloader import engine as engines
-from dataloader.checkpoint import LOADS, is_running, ledger_tables
 from dataloader.errors import CheckpointError, PlanError
 from dataloader.guard import Lifeline, guarded
+from dataloader.ledger import LOADS, is_running, ledger_tables
 from dataloader.schema import SQLITE_SCHEMA, TableName
 from dataloader.transactions import transaction
 from dataloader.translation import translated

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from dataloader import catalog, owners
 from dataloader import engine as engines
-from dataloader.checkpoint import Ledger, Request, Run, resumed
+from dataloader.checkpoint import Run, resumed
 from dataloader.chunks import Chunk, Chunks, Shared, ahead, beginning, chained
 from dataloader.digest import chunk_digest
 from dataloader.errors import NOTHING_WRITTEN, CheckpointError, DataLoaderError, LoadError, SourceFailed, WriteError
 from dataloader.guard import Lifeline, guarded
+from dataloader.ledger import Ledger, Request
 from dataloader.look import refuse_invalid
 from dataloader.planning import decide
 from dataloader.progress import Progress

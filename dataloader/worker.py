@@ -21,8 +21,9 @@ from dataloader.translation import refusal_of, translated
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from dataloader.checkpoint import Ledger, Run
+    from dataloader.checkpoint import Run
     from dataloader.chunks import Chunk
+    from dataloader.ledger import Ledger
     from dataloader.plan import LoadPlan
     from dataloader.rejects import Rejects
     from dataloader.writers import Writer

@@ -1,0 +1,372 @@
+"""The ledger: what has been committed of each load, in two tables beside the target, in the rows' own transactions.
+
+A chunk's transaction begins by claiming: the chunk's row is inserted, or it is there already. So a chunk is
+stored once whatever happens: after a lost reply to a commit, the claim waits for the transaction in doubt and
+then tells; of two processes, one gets it. The last statement before the commit counts the chunk in the load's
+row, if that still names the same owner.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.schema import CreateTable
+
+from dataloader import catalog
+from dataloader.catalog import Fingerprint, Fingerprints
+from dataloader.checkpoint import Checkpoint, Run, expected, rows_of, source_changed
+from dataloader.errors import CheckpointError, UnfinishedLoad
+from dataloader.owners import Owner, read_owner, shown_owner
+from dataloader.transactions import Prepared
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from dataloader.chunks import Chunk
+    from dataloader.plan import LoadPlan
+    from dataloader.storing import Stored
+
+LOADS, CHUNKS = "dataloader_loads", "dataloader_chunks"
+_TOTALS = ("chunks", "rows", "loaded", "rejected")
+_LEDGER_LOCK = 0x64_6C_6F_61_64
+"""PostgreSQL's advisory lock under which a load is entered: two processes must not enter the same one at once."""
+_NOW: dict[str, Any] = {
+    "postgresql": sa.func.clock_timestamp(),
+    "sqlite": sa.func.strftime("%Y-%m-%d %H:%M:%f000", "now"),
+}
+"""The moment, finer than the second that SQLite's CURRENT_TIMESTAMP knows."""
+_UPSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
+
+
+def ledger_tables(schema: str | None) -> tuple[sa.Table, sa.Table]:
+    """The two tables of the ledger in a schema."""
+    moment = sa.DateTime(timezone=True)
+    loads = sa.Table(
+        LOADS,
+        metadata := sa.MetaData(),
+        sa.Column("load_id", sa.Text, primary_key=True),
+        sa.Column("target", sa.Text, nullable=False),
+        sa.Column("source", sa.Text, nullable=False),
+        sa.Column("recognised_by", sa.Text, nullable=False),
+        sa.Column("chunk_rows", sa.BigInteger, nullable=False),
+        sa.Column("fingerprint", sa.Text, nullable=False),
+        sa.Column("call", sa.Text, nullable=False),
+        sa.Column("owner", sa.Text),
+        sa.Column("state", sa.Text, nullable=False),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in _TOTALS),
+        *(sa.Column(name, moment, nullable=False, server_default=sa.func.now()) for name in ("started_at", "seen_at")),
+        schema=schema,
+    )
+    chunks = sa.Table(
+        CHUNKS,
+        metadata,
+        sa.Column("load_id", sa.Text, primary_key=True),
+        sa.Column("chunk", sa.BigInteger, primary_key=True, autoincrement=False),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("first_row", "rows", "loaded", "rejected")),
+        sa.Column("digest", sa.Text, nullable=False),
+        schema=schema,
+    )
+    return loads, chunks
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a load asks of the ledger.
+
+    Attributes
+    ----------
+    load_id : str or None
+        The caller's name for it.
+    recognised_by : str
+        The digest of its first rows, by which an unnamed load is found again.
+    call : dict
+        The loader and its options, for who continues it.
+    """
+
+    load_id: str | None
+    resume: bool | None
+    recognised_by: str
+    call: Mapping[str, Any]
+
+
+async def refusal(connection: AsyncConnection, schema: str | None) -> str | None:
+    """Why there cannot be a ledger in a schema, None if there can."""
+    if connection.dialect.name != "postgresql":
+        return None
+    parameters = {"schema": schema, "loads": LOADS, "chunks": CHUNKS}
+    found = (await connection.execute(_PRIVILEGES, parameters)).one_or_none()
+    if found is None:  # no such schema: the DDL says so better
+        return None
+    if found.tables == 2 and found.usable:
+        return None
+    if found.tables == 0 and found.may_create:
+        return None
+    what = "may not use the ledger's tables" if found.tables else "may not create the ledger's tables"
+    return (
+        f"the role {found.role} {what} in schema {schema} "
+        f"(an administrator runs what `python -m dataloader grants {schema}.TABLE {found.role}` prints)"
+    )
+
+
+_PRIVILEGES = sa.text("""
+SELECT current_user AS role, pg_catalog.has_schema_privilege(n.oid, 'CREATE') AS may_create, count(c.oid) AS tables,
+       bool_and(pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'INSERT')
+                AND pg_catalog.has_table_privilege(c.oid, 'UPDATE')) AS usable
+FROM pg_catalog.pg_namespace n
+LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname IN (:loads, :chunks) AND c.relkind = 'r'
+WHERE n.nspname = :schema GROUP BY n.oid
+""")
+
+
+async def _is_there(connection: AsyncConnection, schema: str | None) -> bool:
+    """Whether PostgreSQL's ledger is: IF NOT EXISTS wants the right to create it even where it exists."""
+    if connection.dialect.name != "postgresql":
+        return False
+    parameters = {"schema": schema, "loads": LOADS, "chunks": CHUNKS}
+    return bool((await connection.execute(_PRIVILEGES, parameters)).one().tables == 2)
+
+
+class Ledger:
+    """The ledger beside a plan's table.
+
+    Every method runs in the caller's transaction.
+    """
+
+    def __init__(self, plan: LoadPlan, dialect: Dialect) -> None:
+        self._plan = plan
+        self._source = plan.source
+        self._target = plan.table.name.spelled
+        self._now = _NOW[dialect.name]
+        self._loads, self._chunks = loads, chunks = ledger_tables(plan.table.name.schema)
+        self._fingerprints = Fingerprints(plan, dialect)
+        entered = _UPSERTS[dialect.name](chunks).values({name: sa.bindparam(name) for name in chunks.c.keys()})
+        self._claim = Prepared(entered.on_conflict_do_nothing().returning(chunks.c.chunk), dialect)
+        added = {
+            name: loads.c[name] + sa.bindparam(f"more_{name}") for name in ("chunks", "rows", "loaded", "rejected")
+        }
+        mine = sa.update(loads).where(loads.c.load_id == sa.bindparam("run"), loads.c.owner == sa.bindparam("by"))
+        self._count = Prepared(mine.values(**added, seen_at=self._now).returning(loads.c.load_id), dialect)
+        self._finish = Prepared(mine.values(state="finished").returning(loads.c.load_id), dialect)
+
+    async def owned(self, connection: AsyncConnection, owner: Owner) -> Run | None:
+        """The load that this owner has entered already, in a commit whose reply was lost."""
+        await self._prepare(connection)
+        query = sa.select(self._loads.c.load_id).where(self._loads.c.owner == str(owner))
+        load_id = (await connection.execute(query)).scalar_one_or_none()
+        return None if load_id is None else await self._run(connection, load_id, owner)
+
+    async def begin(self, connection: AsyncConnection, request: Request, owner: Owner) -> Run:
+        """Enter a load, or take up an unfinished one, after the plan's DDL.
+
+        Raises
+        ------
+        CheckpointError
+            When it would lose rows or store some twice; see the classes below it.
+        """
+        found = await self._find(connection, request)
+        if found is not None:
+            self._check_target(found)
+            if is_running(found):
+                hint = "Nothing was written. Wait for it, or end it: then resume=True goes on with what is left."
+                what = f"{shown_owner(found.owner)} is loading {found.source} into {found.target} now"
+                raise CheckpointError(what, hint=hint)
+            if request.resume is not False:
+                return await self._take_up(connection, request, found, owner)
+            await self.forget(connection, found.load_id)
+        now = await self._fingerprints.take(connection)
+        assert now is not None
+        load_id = request.load_id or f"{self._plan.table.name.name}-{owner.token[:8]}"
+        run = Run(load_id, owner, now)
+        await connection.execute(sa.insert(self._loads).values(self._entry(run, request)))
+        return run
+
+    async def _prepare(self, connection: AsyncConnection) -> None:
+        """Make the two tables where they are missing; one process at a time gets past this."""
+        if connection.dialect.name == "postgresql":
+            await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LEDGER_LOCK})
+        if not await _is_there(connection, self._loads.schema):
+            for table in (self._loads, self._chunks):
+                await connection.execute(CreateTable(table, if_not_exists=True))
+
+    async def _find(self, connection: AsyncConnection, request: Request) -> Any:
+        """The row of the load that the request means, None if it is a new one."""
+        loads = self._loads.c
+        query = sa.select(self._loads, sa.func.now().label("now")).order_by(loads.started_at.desc())
+        if request.load_id is not None:
+            return (await connection.execute(query.where(loads.load_id == request.load_id))).one_or_none()
+        here = (await connection.execute(query.where(loads.target == self._target))).all()
+        same = [row for row in here if row.recognised_by == request.recognised_by]
+        for row in same:
+            if row.state == "unfinished" or request.resume is True:
+                return row
+        await self._settle_others(connection, request, here)
+        return None
+
+    async def _settle_others(self, connection: AsyncConnection, request: Request, here: Sequence[Any]) -> None:
+        """Refuse data that may well be meant to continue another load; resume=False forgets that one."""
+        for row in here:
+            other = row.source == self._source and row.state == "unfinished" and row.chunks > 0
+            if not other or row.recognised_by == row.load_id or is_running(row):
+                continue
+            if request.resume is not False:
+                _refuse_other_chunks(row, self._plan)
+                raise source_changed(0, f"its first rows are not those of the unfinished load {row.load_id!r}")
+            await self.forget(connection, row.load_id)
+
+    def _check_target(self, found: Any) -> None:
+        if found.target != self._target:
+            hint = "Nothing was written. Pass another load_id."
+            raise CheckpointError(f"the load {found.load_id!r} goes into {found.target}, not {self._target}", hint=hint)
+
+    async def _take_up(self, connection: AsyncConnection, request: Request, found: Any, owner: Owner) -> Run:
+        if request.resume is None and (found.chunks or found.state == "finished"):
+            raise _not_asked_to_resume(found, self._plan)
+        _refuse_other_chunks(found, self._plan)
+        run = await self._run(connection, found.load_id, owner)
+        await self.check_table(connection, run)
+        if not await catalog.holds(connection, self._plan, run.loaded):
+            raise _table_changed(self._target, "has fewer rows than were committed", run.load_id)
+        if not run.finished:
+            taken = sa.update(self._loads).where(self._loads.c.load_id == run.load_id)
+            await connection.execute(taken.values(owner=str(owner), seen_at=self._now))
+        return run
+
+    async def _run(self, connection: AsyncConnection, load_id: str, owner: Owner) -> Run:
+        """The load as it is once nobody can commit a chunk of it any more: all count in the row that is locked here."""
+        query = sa.select(self._loads).where(self._loads.c.load_id == load_id).with_for_update()
+        found = (await connection.execute(query)).one()
+        committed = await self._committed(connection, found)
+        return Run(load_id, owner, Fingerprint(**json.loads(found.fingerprint)), found.state == "finished", committed)
+
+    async def _committed(self, connection: AsyncConnection, found: Any) -> dict[int, Checkpoint]:
+        """The committed chunks, if they add up to what the load's row says."""
+        columns = [self._chunks.c[name] for name in Checkpoint.__slots__]
+        query = sa.select(*columns).where(self._chunks.c.load_id == found.load_id)
+        chunks = {row.chunk: Checkpoint(*row) for row in await connection.execute(query)}
+        sums = [sum(getattr(one, name) for one in chunks.values()) for name in ("rows", "loaded", "rejected")]
+        if [len(chunks), *sums] != [found.chunks, found.rows, found.loaded, found.rejected]:
+            hint = "Nothing was written. Compare the table with the source, empty it, and load with resume=False."
+            what = f"the ledger of the load {found.load_id!r} was edited: its chunks do not add up to its totals"
+            raise CheckpointError(what, hint=hint)
+        return chunks
+
+    def _entry(self, run: Run, request: Request) -> dict[str, Any]:
+        return {
+            "load_id": run.load_id,
+            "target": self._target,
+            "source": self._source,
+            "recognised_by": request.load_id or request.recognised_by,
+            "chunk_rows": self._plan.chunk_rows,
+            "fingerprint": json.dumps(asdict(run.fingerprint)),
+            "call": json.dumps(request.call),
+            "owner": str(run.owner),
+            "state": "unfinished",
+            **dict.fromkeys(_TOTALS, 0),
+            "started_at": self._now,
+            "seen_at": self._now,
+        }
+
+    async def claim(self, connection: AsyncConnection, run: Run, chunk: Chunk) -> Checkpoint | None:
+        """Enter a chunk as committed; if it is so already, return its checkpoint.
+
+        Waits for another transaction that has entered it and is still open.
+        """
+        if await self._claim.fetch(connection, load_id=run.load_id, **asdict(expected(chunk))):
+            return None
+        columns = [self._chunks.c[name] for name in Checkpoint.__slots__]
+        query = sa.select(*columns).where(self._chunks.c.load_id == run.load_id, self._chunks.c.chunk == chunk.number)
+        return Checkpoint(*(await connection.execute(query)).one())
+
+    async def check_table(self, connection: AsyncConnection, run: Run) -> None:
+        """Refuse the table, which must be locked, if it is not the one that the load began with.
+
+        Raises
+        ------
+        CheckpointError
+            Saying what happened to it.
+        """
+        now = await self._fingerprints.take(connection)
+        change = "is gone" if now is None else run.fingerprint.changes(now)
+        if change is not None:
+            raise _table_changed(self._target, change, run.load_id)
+
+    async def count(self, connection: AsyncConnection, run: Run, chunk: Chunk, stored: Stored) -> None:
+        """Count a chunk that was claimed and written in the load's row: the last statement before the commit.
+
+        Raises
+        ------
+        CheckpointError
+            When another process has taken the load over.
+        """
+        rejected, claimed = rows_of(stored.violations), expected(chunk)
+        if (stored.rows, rejected) != (claimed.loaded, claimed.rejected):
+            mine = sa.and_(self._chunks.c.load_id == run.load_id, self._chunks.c.chunk == chunk.number)
+            correct = sa.update(self._chunks).where(mine).values(loaded=stored.rows, rejected=rejected)
+            await connection.execute(correct)
+        sizes = (1, chunk.rows, stored.rows, rejected)
+        more = {f"more_{name}": size for name, size in zip(_TOTALS, sizes, strict=True)}
+        _check_owned(run, await self._count.fetch(connection, run=run.load_id, by=str(run.owner), **more))
+
+    async def finish(self, connection: AsyncConnection, run: Run) -> None:
+        """Enter that the load is complete."""
+        _check_owned(run, await self._finish.fetch(connection, run=run.load_id, by=str(run.owner)))
+
+    async def release(self, connection: AsyncConnection, run: Run) -> None:
+        """Enter that nobody runs the load any more; this process may live on for long."""
+        mine = sa.update(self._loads).where(self._loads.c.owner == str(run.owner), self._loads.c.state == "unfinished")
+        await connection.execute(mine.values(owner=None))
+
+    async def forget(self, connection: AsyncConnection, load_id: str) -> None:
+        """Take a load out of the ledger; its rows stay in the table."""
+        for table in (self._chunks, self._loads):
+            await connection.execute(sa.delete(table).where(table.c.load_id == load_id))
+
+
+def _check_owned(run: Run, updated: Sequence[Any]) -> None:
+    if not updated:
+        what = f"another process has taken the load {run.load_id!r} over, or it was forgotten"
+        raise CheckpointError(what, hint="The chunk was not written. Let the other process finish.")
+
+
+def _table_changed(target: str, change: str, load_id: str) -> CheckpointError:
+    hint = "Nothing was written. Load from the beginning with resume=False, once the table holds none of its rows."
+    return CheckpointError(f"the load {load_id!r} cannot go on: the table {target} {change}", hint=hint)
+
+
+def is_running(found: Any) -> bool:
+    """Whether a living process owns the load of a ledger's row."""
+    owner = read_owner(found.owner) if found.state == "unfinished" else None
+    return owner is not None and owner.is_alive((_aware(found.now) - _aware(found.seen_at)).total_seconds())
+
+
+def _aware(moment: dt.datetime) -> dt.datetime:
+    """SQLite gives no zone, and means UTC."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+
+
+def _not_asked_to_resume(found: Any, plan: LoadPlan) -> CheckpointError:
+    of = "" if plan.rows is None else f" of {plan.rows:,}"
+    rows = f"{found.loaded:,}{of} rows"
+    if found.state == "finished":
+        what = f"the load {found.load_id!r} into {found.target} is finished: {rows} are there"
+        hint = "Nothing was written. Pass resume=True to have that confirmed, or another load_id to load them again."
+        return CheckpointError(what, hint=hint)
+    what = f"a load of the same data into {found.target} did not finish: {rows} are committed"
+    hint = (
+        "Nothing was written. Continue it with resume=True, or load from the beginning with resume=False "
+        f"once the table holds none of its rows (its load_id is {found.load_id!r})."
+    )
+    return UnfinishedLoad(what, hint=hint, load_id=found.load_id)
+
+
+def _refuse_other_chunks(found: Any, plan: LoadPlan) -> None:
+    if found.chunk_rows != plan.chunk_rows:
+        what = f"the load {found.load_id!r} was begun in chunks of {found.chunk_rows:,} rows, not {plan.chunk_rows:,}"
+        raise CheckpointError(what, hint=f"Nothing was written. Pass chunk_rows={found.chunk_rows}.")
