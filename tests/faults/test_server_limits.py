@@ -315,7 +315,7 @@ async def test_a_server_without_a_free_connection_is_a_clear_error(
 
 @pytest.fixture
 def small_server(server_folder: Path) -> embedded.Server:
-    settings = {"max_connections": "5", "superuser_reserved_connections": "0", "reserved_connections": "0"}
+    settings = {"max_connections": "5", "superuser_reserved_connections": "0"}
     return embedded.start(
         server_folder / "pg", embedded.find_binaries(), embedded.FAST_AND_LOOSE | settings | {"max_wal_senders": "0"}
     )
