@@ -13,7 +13,7 @@ from sqlalchemy.schema import CreateTable
 from dataloader import engine as engines
 from dataloader.errors import CheckpointError, PlanError
 from dataloader.guard import Lifeline, guarded
-from dataloader.ledger import LOADS, is_running, ledger_tables
+from dataloader.ledger import LOADS, forget_load, is_running, ledger_tables
 from dataloader.schema import SQLITE_SCHEMA, TableName
 from dataloader.transactions import transaction
 from dataloader.translation import translated
@@ -90,11 +90,7 @@ async def forget(engine: AsyncEngine, load_id: str) -> Entry:
     if entry.shown["running"]:
         raise CheckpointError(f"the load {load_id!r} is running", hint="Nothing was changed. End it first.")
 
-    async def delete(connection: AsyncConnection) -> None:
-        for table in ledger_tables(entry.schema):
-            await connection.execute(sa.delete(table).where(table.c.load_id == load_id))
-
-    await _under_guard(engine, delete)
+    await _under_guard(engine, lambda connection: forget_load(connection, entry.schema, load_id))
     return entry
 
 

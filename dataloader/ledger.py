@@ -1,6 +1,6 @@
 """The ledger: what has been committed of each load, in two tables beside the target, in the rows' own transactions.
 
-A chunk's transaction begins by claiming: the chunk's row is inserted, or it is there already. So a chunk is
+Before its rows a chunk is claimed: the chunk's row is inserted, or it is there already. So a chunk is
 stored once whatever happens: after a lost reply to a commit, the claim waits for the transaction in doubt and
 then tells; of two processes, one gets it. The last statement before the commit counts the chunk in the load's
 row, if that still names the same owner.
@@ -179,7 +179,7 @@ class Ledger:
                 raise CheckpointError(what, hint=hint)
             if request.resume is not False:
                 return await self._take_up(connection, request, found, owner)
-            await self.forget(connection, found.load_id)
+            await forget_load(connection, self._loads.schema, found.load_id)
         now = await self._fingerprints.take(connection)
         assert now is not None
         load_id = request.load_id or f"{self._plan.table.name.name}-{owner.token[:8]}"
@@ -218,7 +218,7 @@ class Ledger:
             if request.resume is not False:
                 _refuse_other_chunks(row, self._plan)
                 raise source_changed(0, f"its first rows are not those of the unfinished load {row.load_id!r}")
-            await self.forget(connection, row.load_id)
+            await forget_load(connection, self._loads.schema, row.load_id)
 
     def _check_target(self, found: Any) -> None:
         if found.target != self._target:
@@ -323,10 +323,11 @@ class Ledger:
         mine = sa.update(self._loads).where(self._loads.c.owner == str(run.owner), self._loads.c.state == "unfinished")
         await connection.execute(mine.values(owner=None))
 
-    async def forget(self, connection: AsyncConnection, load_id: str) -> None:
-        """Take a load out of the ledger; its rows stay in the table."""
-        for table in (self._chunks, self._loads):
-            await connection.execute(sa.delete(table).where(table.c.load_id == load_id))
+
+async def forget_load(connection: AsyncConnection, schema: str | None, load_id: str) -> None:
+    """Take a load out of a schema's ledger; its rows stay in the table."""
+    for table in ledger_tables(schema):
+        await connection.execute(sa.delete(table).where(table.c.load_id == load_id))
 
 
 def _check_owned(run: Run, updated: Sequence[Any]) -> None:

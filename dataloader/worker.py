@@ -1,4 +1,4 @@
-"""A worker: commits one chunk after another, each in a transaction of its own that begins with its claim."""
+"""A worker: commits one chunk after another, each claimed in the transaction of its rows."""
 
 from __future__ import annotations
 
