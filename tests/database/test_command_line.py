@@ -252,7 +252,7 @@ def test_ctrl_c_exits_with_130_and_nothing_is_written(folder: Path) -> None:
     big = "\n".join(f"{number},name {number},{number}.25" for number in range(1_500_000))
     (folder / "big.csv").write_text(f"id,name,amount\n{big}\n")
     process = subprocess.Popen(
-        command("load", "big.csv", "orders", *TO, "--chunk-rows", "1000"),
+        command("load", "big.csv", "orders", *TO, "--commit", "load"),
         cwd=folder,
         env=environment(),
         stdin=subprocess.DEVNULL,
