@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from dataloader.errors import DataLoaderError, LoadError, PlanError
+from dataloader.tasks import seen_through
 from dataloader.translation import chain
 
 if TYPE_CHECKING:
@@ -301,10 +302,7 @@ async def open_connection(engine: AsyncEngine) -> AsyncConnection:
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:
-        closing = asyncio.create_task(_give_back(opening))
-        _closing.add(closing)
-        closing.add_done_callback(_closing.discard)
-        await asyncio.wait({closing}, timeout=OPENING_SECONDS)
+        await seen_through(_give_back(opening), OPENING_SECONDS)
         raise
 
 
@@ -315,10 +313,6 @@ async def _started(engine: AsyncEngine) -> AsyncConnection:
 async def _give_back(opening: asyncio.Future[AsyncConnection]) -> None:
     with contextlib.suppress(Exception):  # of a connection that nobody waits for any more
         await (await opening).close()
-
-
-_closing: set[asyncio.Task[None]] = set()
-"""Connections on their way back: asyncio alone would forget them."""
 
 
 async def is_lost(connection: AsyncConnection) -> bool:

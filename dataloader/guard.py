@@ -8,12 +8,12 @@ limit without progress, and stops it by a ladder: cancel, half a second, termina
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from dataloader.errors import IN_DOUBT, NOTHING_WRITTEN, ConnectionLost, LoadError
+from dataloader.tasks import seen_through
 
 T = TypeVar("T")
 
@@ -145,11 +145,7 @@ async def _committed(task: asyncio.Task[Any], line: Lifeline) -> bool:
 
 async def _until_stopped(task: asyncio.Task[Any], line: Lifeline) -> None:
     """Stop the work and survive further cancels meanwhile: half-stopped work would hold locks."""
-    stopping = asyncio.create_task(_stop(task, line))
-    while not stopping.done():
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.shield(stopping)
-    stopping.result()
+    (await seen_through(_stop(task, line))).result()
 
 
 async def _stop(task: asyncio.Task[Any], line: Lifeline) -> None:

@@ -24,6 +24,7 @@ from dataloader.rejects import Rejects
 from dataloader.report import LoadReport
 from dataloader.sources import ArrowSource
 from dataloader.storing import Stored, Storing
+from dataloader.tasks import seen_through
 from dataloader.transactions import transaction
 from dataloader.translation import translated
 from dataloader.worker import EXTRA_SECONDS, Job, Worker, committing, retried, retrying
@@ -45,16 +46,6 @@ RECOGNISED_ROWS = 1_000
 RELEASE_SECONDS = 5.0
 PATIENCE_SECONDS = 0.4
 """How long a load that has failed or was cancelled tries to tell the ledger so, and is waited for meanwhile."""
-
-_releases: set[asyncio.Task[None]] = set()
-"""Asyncio alone would forget them."""
-
-
-def _released(release: asyncio.Task[None]) -> None:
-    _releases.discard(release)
-    if not release.cancelled():
-        release.exception()  # looked at: that nobody runs the load is a courtesy
-
 
 @dataclass(slots=True)
 class Tally:
@@ -207,10 +198,7 @@ class Loading:
             async with committing(self._engine, line) as connection:
                 await ledger.release(connection, run)
 
-        release = asyncio.create_task(guarded(releasing, limit=RELEASE_SECONDS))
-        _releases.add(release)
-        release.add_done_callback(_released)
-        await asyncio.wait({release}, timeout=PATIENCE_SECONDS)
+        await seen_through(guarded(releasing, limit=RELEASE_SECONDS), PATIENCE_SECONDS)
 
     async def _share(self, chunks: Shared[Chunk], job: Job) -> None:
         """Have the chunks committed by as many workers as there are connections for."""
