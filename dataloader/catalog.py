@@ -62,13 +62,15 @@ _READING = ("SET LOCAL array_nulls = on", "SET LOCAL intervalstyle = postgres")
 """With array_nulls off NULL is a word, and sql_standard lets one sign count for what follows."""
 
 _POSTGRES_FINGERPRINT = sa.text("""
-SELECT CAST(c.oid AS text),
-       COALESCE((SELECT pg_catalog.string_agg(p.relid || ':' || f.relfilenode, ' ' ORDER BY p.relid)
-        FROM pg_catalog.pg_partition_tree(c.oid) p JOIN pg_catalog.pg_class f ON f.oid = p.relid),
-        c.oid || ':' || c.relfilenode) AS files, CAST(c.relpersistence AS text),
-       (SELECT pg_catalog.string_agg(a.attname || ' ' || pg_catalog.format_type(a.atttypid, a.atttypmod), ', '
-               ORDER BY a.attnum)
-        FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = ANY (:columns)) AS columns
+SELECT ARRAY[
+    CAST(c.oid AS text),
+    COALESCE((SELECT pg_catalog.string_agg(p.relid || ':' || f.relfilenode, ' ' ORDER BY p.relid)
+              FROM pg_catalog.pg_partition_tree(c.oid) p JOIN pg_catalog.pg_class f ON f.oid = p.relid),
+             c.oid || ':' || c.relfilenode),
+    CAST(c.relpersistence AS text),
+    (SELECT pg_catalog.string_agg(a.attname || ' ' || pg_catalog.format_type(a.atttypid, a.atttypmod), ', '
+                                  ORDER BY a.attnum)
+     FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = ANY (:columns))]
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = :schema AND c.relname = :name
 """)
@@ -221,19 +223,28 @@ class Fingerprint:
 
 
 class Fingerprints:
-    """Takes the fingerprint of a plan's table, for every chunk anew."""
+    """Takes the fingerprint of a plan's table, for every chunk anew.
+
+    Attributes
+    ----------
+    column : sqlalchemy.ColumnElement
+        It as a column of another statement's result, to save a round trip; NULL where only `take` can tell.
+    """
 
     def __init__(self, plan: LoadPlan, dialect: Dialect) -> None:
         self._name = plan.table.name
         self._columns = [column.name for column in plan.columns]
-        self._query = Prepared(_POSTGRES_FINGERPRINT, dialect)
+        names = {"schema": self._name.schema, "name": self._name.name, "columns": self._columns}
+        query = _POSTGRES_FINGERPRINT.bindparams(**names)
+        self._query = Prepared(query, dialect)
+        is_postgres = dialect.name == "postgresql"
+        self.column = query.columns(sa.column("fingerprint")).scalar_subquery() if is_postgres else sa.null()
 
     async def take(self, connection: AsyncConnection) -> Fingerprint | None:
         """The fingerprint as it is now, None if there is no such table."""
         if connection.dialect.name == "postgresql":
-            names = {"schema": self._name.schema, "name": self._name.name, "columns": self._columns}
-            found = await self._query.fetch(connection, **names)
-            return Fingerprint(*map(_text, found[0])) if found else None
+            found = await self._query.fetch(connection)
+            return Fingerprint(*found[0][0]) if found else None
         table = await _describe_sqlite(connection, self._name)
         master = (
             f"SELECT rootpage FROM {quoted(connection, self._name.schema)}.sqlite_master WHERE lower(name) = lower(?)"

@@ -147,7 +147,7 @@ class Ledger:
         self._loads, self._chunks = loads, chunks = ledger_tables(plan.table.name.schema)
         self._fingerprints = Fingerprints(plan, dialect)
         entered = _UPSERTS[dialect.name](chunks).values({name: sa.bindparam(name) for name in chunks.c.keys()})
-        self._claim = Prepared(entered.on_conflict_do_nothing().returning(chunks.c.chunk), dialect)
+        self._claim = Prepared(entered.on_conflict_do_nothing().returning(self._fingerprints.column), dialect)
         added = {
             name: loads.c[name] + sa.bindparam(f"more_{name}") for name in ("chunks", "rows", "loaded", "rejected")
         }
@@ -230,7 +230,7 @@ class Ledger:
             raise _not_asked_to_resume(found, self._plan)
         _refuse_other_chunks(found, self._plan)
         run = await self._run(connection, found.load_id, owner)
-        await self.check_table(connection, run)
+        self._check_table(run, await self._fingerprints.take(connection))
         if not await catalog.holds(connection, self._plan, run.loaded):
             raise _table_changed(self._target, "has fewer rows than were committed", run.load_id)
         if not run.finished:
@@ -277,22 +277,22 @@ class Ledger:
         """Enter a chunk as committed; if it is so already, return its checkpoint.
 
         Waits for another transaction that has entered it and is still open.
+
+        Raises
+        ------
+        CheckpointError
+            When the table, which must be locked, is not the one that the load began with.
         """
-        if await self._claim.fetch(connection, load_id=run.load_id, **asdict(expected(chunk))):
+        entered = await self._claim.fetch(connection, load_id=run.load_id, **asdict(expected(chunk)))
+        if entered:
+            taken = entered[0][0]
+            self._check_table(run, Fingerprint(*taken) if taken else await self._fingerprints.take(connection))
             return None
         columns = [self._chunks.c[name] for name in Checkpoint.__slots__]
         query = sa.select(*columns).where(self._chunks.c.load_id == run.load_id, self._chunks.c.chunk == chunk.number)
         return Checkpoint(*(await connection.execute(query)).one())
 
-    async def check_table(self, connection: AsyncConnection, run: Run) -> None:
-        """Refuse the table, which must be locked, if it is not the one that the load began with.
-
-        Raises
-        ------
-        CheckpointError
-            Saying what happened to it.
-        """
-        now = await self._fingerprints.take(connection)
+    def _check_table(self, run: Run, now: Fingerprint | None) -> None:
         change = "is gone" if now is None else run.fingerprint.changes(now)
         if change is not None:
             raise _table_changed(self._target, change, run.load_id)

@@ -47,6 +47,7 @@ RELEASE_SECONDS = 5.0
 PATIENCE_SECONDS = 0.4
 """How long a load that has failed or was cancelled tries to tell the ledger so, and is waited for meanwhile."""
 
+
 @dataclass(slots=True)
 class Tally:
     """What a load has done so far."""

@@ -120,7 +120,6 @@ class Worker:
             if known is not None:
                 known.check(chunk)
                 return self._stored or Stored(known.loaded)
-            await job.ledger.check_table(connection, job.run)
             storing = Storing(connection, job.writer, job.plan, job.label, job.rejects, names_rows=names_rows)
             await storing.prepare()
             self._stored = await storing.store(chunk, line)

@@ -26,7 +26,7 @@ class Mutant:
 
 
 CLAIM = "            known = await job.ledger.claim(connection, job.run, chunk)\n"
-CHECK = "            await job.ledger.check_table(connection, job.run)\n"
+STORING = "            storing = Storing(connection, job.writer,"
 EARLY = (
     "            early = Storing(connection, job.writer, job.plan, job.label, job.rejects, names_rows=names_rows)\n"
     "            self._stored = await early.store(chunk, line)\n"
@@ -39,8 +39,8 @@ MUTANTS = {
     ),
     "checkpoint in a transaction of its own": Mutant(
         "worker.py",
-        CHECK,
-        "        async with transaction(connection, *opening):\n" + CHECK,
+        STORING,
+        "        async with transaction(connection, *opening):\n" + STORING,
         f"{KILLED}::test_a_load_that_is_killed_and_resumed_until_it_is_done_is_exact[postgresql-0]",
     ),
     "no guard": Mutant(
