@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import shlex
 from collections.abc import AsyncGenerator, Iterator
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from dataloader import catalog, owners
 from dataloader import engine as engines
 from dataloader.checkpoint import Run, resumed
 from dataloader.chunks import Chunk, Chunks, Shared, ahead, beginning, chained
+from dataloader.crew import Crew
 from dataloader.digest import chunk_digest
-from dataloader.errors import NOTHING_WRITTEN, CheckpointError, DataLoaderError, LoadError, SourceFailed, WriteError
+from dataloader.entry import Entry
+from dataloader.errors import NOTHING_WRITTEN, CheckpointError, DataLoaderError, SourceFailed, WriteError
 from dataloader.guard import Lifeline, guarded
 from dataloader.ledger import Ledger, Request
 from dataloader.look import refuse_invalid
@@ -23,16 +23,16 @@ from dataloader.progress import Progress
 from dataloader.rejects import Rejects
 from dataloader.report import LoadReport
 from dataloader.sources import ArrowSource
-from dataloader.storing import Stored, Storing
-from dataloader.tasks import seen_through
+from dataloader.storing import Storing
+from dataloader.tally import Tally
 from dataloader.transactions import transaction
 from dataloader.translation import translated
-from dataloader.worker import EXTRA_SECONDS, Job, Worker, committing, retried, retrying
+from dataloader.worker import Job
 from dataloader.writers import Writer, writer_for
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
     from dataloader.options import LoadOptions
     from dataloader.owners import Owner
@@ -41,30 +41,6 @@ if TYPE_CHECKING:
 
 RECOGNISED_ROWS = 1_000
 """A load that is not named is recognised by so many of its first rows."""
-
-
-RELEASE_SECONDS = 5.0
-PATIENCE_SECONDS = 0.4
-"""How long a load that has failed or was cancelled tries to tell the ledger so, and is waited for meanwhile."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a load has done so far."""
-
-    rejects: Rejects
-    read: int = 0
-    loaded: int = 0
-    chunks: int = 0
-    nbytes: int = 0
-    notices: list[str] = field(default_factory=list)
-
-    def add(self, chunk: Chunk, stored: Stored) -> None:
-        self.read += chunk.rows
-        self.loaded += stored.rows
-        self.chunks += 1
-        self.nbytes += chunk.nbytes
-        self.rejects.add(chunk.batch, chunk.first_row, stored.violations)
 
 
 async def load(source: Source, table: str | sa.Table, options: LoadOptions) -> LoadReport:
@@ -95,9 +71,8 @@ class Loading:
         self._progress = progress
         self._place = engines.place_of(engine)
         self._writer: Writer = writer_for(plan, engine.dialect)
-        self._tally = Tally(Rejects(options.max_rejects))
+        self._tally = Tally(Rejects(options.max_rejects), progress)
         self._run: Run | None = None
-        self._workers: list[Worker] = []
         self._notice_fewer_workers()
 
     def _notice_fewer_workers(self) -> None:
@@ -148,109 +123,36 @@ class Loading:
                     with translated(self._place, first_row=chunk.first_row):
                         stored = await storing.store(chunk, line)
                     line.rest()
-                    self._count(chunk, stored)
+                    self._tally.add(chunk, stored)
                     self._tally.rejects.check(self._source.rows)
                 self._tally.rejects.check(self._tally.read)
                 self._progress.phase("committing")
                 line.commit()
 
     async def _resumably(self, making: Chunks, chunks: AsyncGenerator[Chunk], request: Request, owner: Owner) -> None:
-        ledger = Ledger(self._plan, self._engine.dialect)
-        run = await retried(lambda line: self._entered(ledger, request, owner, line))
+        engine, plan, tally = self._engine, self._plan, self._tally
+        ledger = Ledger(plan, engine.dialect)
+        entry = Entry(engine, plan, ledger, may_exist=self._options.if_exists == "append")
+        run = await entry.begin(request, owner)
         self._run, making.committed = run, run.committed
         self._progress.state.advance(run.rows, 0)
+        job = Job(engine, plan, ledger, run, self._writer, self._source.label, tally.rejects)
+        crew = Crew(job, tally, self._source.rows)
         try:
-            job = Job(self._engine, self._plan, ledger, run, self._writer, self._source.label, self._tally.rejects)
             async with contextlib.aclosing(resumed(chunks, run)) as rest:
-                await self._share(Shared(rest), job)
-            self._tally.rejects.check(self._tally.read)
+                await crew.commit(Shared(rest))
+            tally.rejects.check(tally.read)
             self._progress.phase("finishing")
             if not run.finished:
-                await retried(lambda line: self._finished(ledger, run, line))
+                await entry.finish(run)
         except BaseException as error:
             self._say_what_is_committed(error)
-            if not any(worker.has_lost for worker in self._workers):
-                await self._release(ledger, run)
+            if not crew.has_lost:
+                await entry.release(run)
             raise
-
-    async def _entered(self, ledger: Ledger, request: Request, owner: Owner, line: Lifeline) -> Run:
-        """The load in the ledger and the table as planned, in one transaction."""
-        async with committing(self._engine, line) as connection:
-            run = await ledger.owned(connection, owner)
-            if run is None:
-                await catalog.prepare(connection, await self._without_what_is_done(connection))
-                run = await ledger.begin(connection, request, owner)
-        return run
-
-    async def _without_what_is_done(self, connection: AsyncConnection) -> LoadPlan:
-        """The plan, without its DDL where another process has made the table meanwhile."""
-        plan = self._plan
-        is_there = plan.creates and await catalog.describe(connection, plan.table.name) is not None
-        return replace(plan, statements=()) if is_there and self._options.if_exists == "append" else plan
-
-    async def _finished(self, ledger: Ledger, run: Run, line: Lifeline) -> None:
-        async with committing(self._engine, line) as connection:
-            await ledger.finish(connection, run)
-
-    async def _release(self, ledger: Ledger, run: Run) -> None:
-        """Let other processes go on with the load though this one lives on; who is cancelled hardly waits for that."""
-
-        async def releasing(line: Lifeline) -> None:
-            async with committing(self._engine, line) as connection:
-                await ledger.release(connection, run)
-
-        await seen_through(guarded(releasing, limit=RELEASE_SECONDS), PATIENCE_SECONDS)
-
-    async def _share(self, chunks: Shared[Chunk], job: Job) -> None:
-        """Have the chunks committed by as many workers as there are connections for."""
-        self._workers = [Worker(job) for _ in range(self._plan.workers)]
-        first_has_its_connection = asyncio.Event()
-        try:
-            async with asyncio.TaskGroup() as group:
-                for worker in self._workers:
-                    group.create_task(self._work(worker, chunks, first_has_its_connection))
-        except BaseExceptionGroup as failed:
-            error = failed.exceptions[0]
-            raise error from error.__cause__
-
-    async def _work(self, worker: Worker, chunks: Shared[Chunk], first_has_its_connection: asyncio.Event) -> None:
-        try:
-            if worker is self._workers[0]:
-                await retrying()(worker.connect)
-                first_has_its_connection.set()
-            else:
-                await first_has_its_connection.wait()
-                if not await self._is_connected(worker):
-                    return
-            while (chunk := await chunks.take()) is not None:
-                await self._commit(worker, chunk)
-                del chunk  # or it would live on while the next one is waited for
-        finally:
-            await worker.close()
-
-    async def _commit(self, worker: Worker, chunk: Chunk) -> None:
-        try:
-            await worker.commit(chunk)
-        finally:
-            if worker.committed is not None:
-                self._count(chunk, worker.committed)
-        self._tally.rejects.check(self._source.rows)
-
-    async def _is_connected(self, worker: Worker) -> bool:
-        """Whether there is a connection for one more worker."""
-        try:
-            await worker.connect(EXTRA_SECONDS)
-        except LoadError as error:
-            self._tally.notices.append(f"a worker less than the {self._plan.workers} planned: {error.what}")
-            return False
-        return True
 
     def _making(self, *, digests: bool) -> Chunks:
         return Chunks(self._source, self._plan, self._writer, digests=digests)
-
-    def _count(self, chunk: Chunk, stored: Stored) -> None:
-        self._tally.add(chunk, stored)
-        self._progress.state.advance(chunk.rows, chunk.nbytes)
 
     def _request(self, first: list[Chunk]) -> Request:
         head = first[0].converted.batch.slice(0, RECOGNISED_ROWS) if first else None

@@ -1,0 +1,76 @@
+"""A load's entry in the ledger: made with the table, finished, or left to whoever goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from dataloader import catalog
+from dataloader.guard import Lifeline, guarded
+from dataloader.tasks import seen_through
+from dataloader.worker import committing, retried
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from dataloader.checkpoint import Run
+    from dataloader.ledger import Ledger, Request
+    from dataloader.owners import Owner
+    from dataloader.plan import LoadPlan
+
+RELEASE_SECONDS = 5.0
+PATIENCE_SECONDS = 0.4
+"""How long a load that has failed or was cancelled tries to tell the ledger so, and is waited for meanwhile."""
+
+
+class Entry:
+    """The steps of a load before its first chunk and after its last, each a transaction of its own.
+
+    Parameters
+    ----------
+    may_exist : bool
+        Whether the load goes on where another process has made the planned table meanwhile.
+    """
+
+    def __init__(self, engine: AsyncEngine, plan: LoadPlan, ledger: Ledger, *, may_exist: bool) -> None:
+        self._engine = engine
+        self._plan = plan
+        self._ledger = ledger
+        self._may_exist = may_exist
+
+    async def begin(self, request: Request, owner: Owner) -> Run:
+        """The load in the ledger and the table as planned, in one transaction."""
+
+        async def beginning(line: Lifeline) -> Run:
+            async with committing(self._engine, line) as connection:
+                run = await self._ledger.owned(connection, owner)
+                if run is None:
+                    await catalog.prepare(connection, await self._without_what_is_done(connection))
+                    run = await self._ledger.begin(connection, request, owner)
+            return run
+
+        return await retried(beginning)
+
+    async def _without_what_is_done(self, connection: AsyncConnection) -> LoadPlan:
+        """The plan, without its DDL where another process has made the table meanwhile."""
+        plan = self._plan
+        is_there = plan.creates and await catalog.describe(connection, plan.table.name) is not None
+        return replace(plan, statements=()) if is_there and self._may_exist else plan
+
+    async def finish(self, run: Run) -> None:
+        """Every chunk is committed."""
+
+        async def finishing(line: Lifeline) -> None:
+            async with committing(self._engine, line) as connection:
+                await self._ledger.finish(connection, run)
+
+        await retried(finishing)
+
+    async def release(self, run: Run) -> None:
+        """Let other processes go on with the load though this one lives on; who is cancelled hardly waits for that."""
+
+        async def releasing(line: Lifeline) -> None:
+            async with committing(self._engine, line) as connection:
+                await self._ledger.release(connection, run)
+
+        await seen_through(guarded(releasing, limit=RELEASE_SECONDS), PATIENCE_SECONDS)
