@@ -29,6 +29,11 @@ class Crew:
         self._is_under_way = asyncio.Event()
 
     @property
+    def in_doubt(self) -> bool:
+        """Whether there may be a chunk in the table that is not counted."""
+        return any(worker.in_doubt for worker in self._workers)
+
+    @property
     def has_lost(self) -> bool:
         """Whether a worker's last connection was lost, or had to be cut."""
         return any(worker.has_lost for worker in self._workers)

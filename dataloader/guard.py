@@ -107,6 +107,8 @@ async def guarded(work: Callable[[Lifeline], Coroutine[Any, Any, T]], *, limit: 
         while not (task.done() or line.lost.done() or line.stalled() or loop.time() > end):
             await asyncio.wait(watched, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
+        if not line.committing:
+            task.cancel()  # at once: a turn of the loop later it might be committing
         if not await _committed(task, line):
             await _until_stopped(task, line)
             raise
@@ -149,7 +151,8 @@ async def _until_stopped(task: asyncio.Task[Any], line: Lifeline) -> None:
 
 
 async def _stop(task: asyncio.Task[Any], line: Lifeline) -> None:
-    task.cancel()
+    if not task.cancelling():
+        task.cancel()
     await asyncio.wait({task}, timeout=LOOK_SECONDS if line.committing else GRACE_SECONDS)
     if not task.done():
         line.cut()

@@ -146,7 +146,7 @@ class Loading:
             if not run.finished:
                 await entry.finish(run)
         except BaseException as error:
-            self._say_what_is_committed(error)
+            self._say_what_is_committed(error, in_doubt=crew.in_doubt)
             if not crew.has_lost:
                 await entry.release(run)
             raise
@@ -161,15 +161,15 @@ class Loading:
         call = {"loader": self._source.loader, "paths": self._source.paths, **options.call}
         return Request(options.load_id, options.resume, recognised_by, call)
 
-    def _say_what_is_committed(self, error: BaseException) -> None:
+    def _say_what_is_committed(self, error: BaseException, *, in_doubt: bool) -> None:
         """Put into words what an interrupted load has left, and how it goes on."""
         error = error.error if isinstance(error, SourceFailed) else error
         run = self._run
         rows = 0 if run is None else run.loaded + self._tally.loaded
         has_written_nothing = isinstance(error, CheckpointError) and not self._tally.chunks
-        if run is None or not rows or has_written_nothing:
+        if run is None or not (rows or in_doubt) or has_written_nothing:
             return
-        words = f"{rows:,} rows are committed; go on with {self._continuation(run)}"
+        words = f"{'at least ' if in_doubt else ''}{rows:,} rows are committed; go on with {self._continuation(run)}"
         if isinstance(error, DataLoaderError):
             error.hint = error.hint.replace(NOTHING_WRITTEN, words)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -60,6 +61,8 @@ class Worker:
     ----------
     committed : Stored or None
         What became of the last chunk, None if it was not committed.
+    in_doubt : bool
+        Whether the last chunk's commit was under way when it was given up: it may have succeeded.
     has_lost : bool
         Whether the last connection was lost, or had to be cut.
     """
@@ -70,6 +73,7 @@ class Worker:
         self._connection: AsyncConnection | None = None
         self._stored: Stored | None = None
         self.committed: Stored | None = None
+        self.in_doubt = False
         self.has_lost = False
 
     async def connect(self, limit: float = math.inf) -> None:
@@ -90,6 +94,7 @@ class Worker:
         Savepoints take time, so there are none until the database has refused a row without naming it.
         """
         self._stored = self.committed = None
+        self.in_doubt = False
         try:
             await retrying()(self._attempt, chunk, names_rows=False)
         except WriteError as error:
@@ -108,8 +113,11 @@ class Worker:
     async def _committed(self, chunk: Chunk, names_rows: bool, line: Lifeline) -> None:
         try:
             self.committed = await self._transaction(chunk, names_rows, await self._connected(line), line)
-        except BaseException:
+            self.in_doubt = False
+        except BaseException as error:
             await self._closed()
+            unanswered = self.has_lost or isinstance(error, asyncio.CancelledError)
+            self.in_doubt = self.in_doubt or (line.committing and unanswered)
             raise
 
     async def _transaction(self, chunk: Chunk, names_rows: bool, connection: AsyncConnection, line: Lifeline) -> Stored:

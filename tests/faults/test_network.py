@@ -153,7 +153,15 @@ async def test_a_cancel_during_the_freeze_settles_within_a_second(place: str, wo
         loading.cancel()
         assert await settled(loading) < 1
         assert loading.cancelled()
+        assert said_at_least(loading) == (place == "commit")
         await assert_goes_on(net, workers)
+
+
+def said_at_least(loading: asyncio.Task[object]) -> bool:
+    """Whether a cancelled load says that one chunk more than it counts may be committed."""
+    with pytest.raises(asyncio.CancelledError) as raised:
+        loading.result()
+    return any("at least" in note for note in getattr(raised.value, "__notes__", []))
 
 
 @by_workers

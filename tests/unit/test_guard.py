@@ -12,6 +12,7 @@ import pytest
 from dataloader import guard
 from dataloader.errors import ConnectionLost, LoadError
 from dataloader.guard import Lifeline, guarded
+from dataloader.tasks import seen_through
 
 
 class Connection:
@@ -331,3 +332,39 @@ async def test_a_cancel_that_meets_finished_work_is_kept_unless_it_was_a_commit(
     assert await cancelled_as_it_ends(commits=True) == "done"
     with pytest.raises(asyncio.CancelledError):
         await cancelled_as_it_ends(commits=False)
+
+
+async def test_a_cancel_just_before_a_commit_keeps_it_from_being_sent() -> None:
+    """Sent and then cancelled, it would be committed and not counted."""
+    answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    sent = []
+
+    async def work(line: Lifeline) -> None:
+        await answered
+        line.commit(last=False)
+        sent.append("COMMIT")
+        await asyncio.sleep(0.05)
+
+    loading = asyncio.create_task(guarded(work))
+    await asyncio.sleep(0.01)
+    loading.cancel()
+    answered.set_result(None)
+    with pytest.raises(asyncio.CancelledError):
+        await loading
+    assert sent == []
+
+
+async def test_what_is_seen_through_survives_a_second_cancel_but_not_its_time() -> None:
+    async def caller(seconds: float) -> bool:
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            return (await seen_through(asyncio.sleep(0.1), seconds)).done()
+        return False
+
+    for seconds, is_done in ((1.0, True), (0.05, False)):
+        calling = asyncio.create_task(caller(seconds))
+        for _ in range(3):
+            await asyncio.sleep(0.01)
+            calling.cancel()
+        assert await calling is is_done
