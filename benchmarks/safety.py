@@ -2,9 +2,9 @@
 
     python benchmarks/safety.py [--rows 2000000] [--rounds 7]
 
-The floor is one transaction of `psql \\copy` with a pre-encoded file. Bare COPY is the same plan, conversion and
-encoding with as many connections, each chunk in a transaction of asyncpg's: no claim, no fingerprint, no digest, no
-guard, no totals. The table is a heap without an index, made anew before every load.
+The floor is one transaction of `psql \\copy` with a pre-encoded file. Bare COPY is the same plan, checks,
+conversion and encoding with as many connections, each chunk in a transaction of asyncpg's: no claim, no fingerprint, no
+digest, no guard, no totals, no ledger at all. The table is a heap without an index, made anew before every load.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import dataloader as dl
 from dataloader import embedded
 from dataloader.chunks import Chunk, Chunks, Shared, ahead
 from dataloader.engine import driver_of
+from dataloader.look import refuse_invalid
 from dataloader.sources import open_dataframe
 from dataloader.writers import writer_for
 from dataloader.writers.copy import PIECE_BYTES
@@ -67,7 +68,9 @@ async def compare(rows: int, rounds: int, folder: Path) -> None:
 
     async def bare() -> None:
         plan = await dl.plan_load(frame, "facts", engine=engine, commit="chunk", chunk_rows=SMALL_CHUNK, workers=2)
-        made = Chunks(open_dataframe(frame), plan, writer_for(plan, engine.dialect), digests=False).made()
+        source = open_dataframe(frame)
+        await refuse_invalid(source, plan)
+        made = Chunks(source, plan, writer_for(plan, engine.dialect), digests=False).made()
         chunks = Shared(ahead(made))
         await asyncio.gather(*(copy_bare(engine, chunks) for _ in range(plan.workers)))
 
