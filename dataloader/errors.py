@@ -8,6 +8,7 @@
     ├── ValidationError (ValueError)  a value does not fit its column
     ├── LoadError                     the load did not finish
     │   ├── WriteError                the database refused it
+    │   ├── LoadCancelled             somebody pressed Cancel
     │   └── ConnectionLost            the server cannot be reached, refused the login, or went away
     └── CheckpointError               the ledger does not allow it; nothing was written
         ├── UnfinishedLoad            an earlier load of the same data did not finish
@@ -25,6 +26,7 @@ __all__ = [
     "CheckpointError",
     "ConnectionLost",
     "DataLoaderError",
+    "LoadCancelled",
     "LoadError",
     "PlanError",
     "SchemaMismatch",
@@ -151,6 +153,17 @@ class WriteError(LoadError):
         self.sqlstate = sqlstate
         self.row = row
         self.column = column
+
+
+class LoadCancelled(LoadError):
+    """Somebody pressed the load's Cancel button. Its hint says what is committed, and how to go on.
+
+    A cell or task that is cancelled itself raises asyncio.CancelledError, as ever.
+    """
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: where the load stood is of no use to who stopped it."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 class ConnectionLost(LoadError):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import html
+import sys
+import threading
 from typing import Any
 
 import ipywidgets
 from IPython import display as ipython_display
 
-from dataloader.progress import State
+from dataloader.progress import Cancel, State
 
 _display: Any = ipython_display.display
 _COLOURS = {"done": "#2e7d32", "cancelled": "#b26a00", "failed": "#c62828"}
@@ -48,12 +50,19 @@ def _numbers(state: State) -> str:
     )
 
 
+def _hears_clicks() -> bool:
+    """Whether a click arrives before the cell has ended: from ipykernel 7 on, and while the cell awaits."""
+    kernel = sys.modules.get("ipykernel")
+    version: tuple[Any, ...] = getattr(kernel, "version_info", (0,))
+    return version >= (7,) and threading.current_thread() is threading.main_thread()
+
+
 class HtmlView:
     """HTML that is replaced: for kernels without ipywidgets."""
 
     interval = 0.25
 
-    def open(self, state: State) -> None:
+    def open(self, state: State, _cancel: Cancel) -> None:
         self._handle: Any = _display(Picture(state), display_id=True)
 
     def update(self, state: State) -> None:
@@ -67,14 +76,17 @@ class WidgetView:
     """A live ipywidgets bar. At the end static HTML replaces it: JupyterLab does not save a widget's state."""
 
     interval = 0.1
+    _button: Any = None
 
-    def open(self, state: State) -> None:
+    def open(self, state: State, cancel: Cancel) -> None:
         self._title = ipywidgets.HTML()
         self._numbers = ipywidgets.HTML()
         self._bar = ipywidgets.FloatProgress(min=0, max=1, layout={"width": "100%", "height": "14px"})
         if state.total is None:
             self._bar.value, self._bar.bar_style = 1.0, "info"
-        box = ipywidgets.VBox([self._title, self._bar, self._numbers], layout={"max_width": "640px"})
+        head = ipywidgets.HBox([self._title, self._way_out(cancel)], layout={"justify_content": "space-between"})
+        box = ipywidgets.VBox([head, self._bar, self._numbers], layout={"max_width": "640px"})
+        box.add_class("dataloader-progress")
         self.update(state)
         bundle = {
             "application/vnd.jupyter.widget-view+json": {
@@ -86,7 +98,21 @@ class WidgetView:
         }
         self._handle: Any = _display(bundle, raw=True, display_id=True)
 
+    def _way_out(self, cancel: Cancel) -> ipywidgets.Widget:
+        """A button where the kernel hears it while a cell runs, else advice."""
+        if not _hears_clicks():
+            return ipywidgets.HTML("■ stops it")
+        self._button = ipywidgets.Button(description="Cancel", icon="stop", layout={"width": "100px"})
+        self._button.on_click(lambda _: self._cancel_once(cancel))
+        return self._button
+
+    def _cancel_once(self, cancel: Cancel) -> None:
+        self._button.disabled, self._button.description = True, "Cancelling…"
+        cancel()
+
     def update(self, state: State) -> None:
+        if self._button is not None and state.phase == "committing":
+            self._button.disabled = True
         self._title.value = f"<b>{html.escape(state.phase)}</b> <code>{html.escape(state.label)}</code>"
         self._numbers.value = _numbers(state)
         if state.fraction is not None:
@@ -94,4 +120,6 @@ class WidgetView:
 
     def close(self, state: State) -> None:
         self.update(state)
+        if self._button is not None:
+            self._button.layout.display = "none"
         self._handle.update(Picture(state))

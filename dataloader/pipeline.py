@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import shlex
 from collections.abc import AsyncGenerator, Iterator
@@ -14,17 +15,18 @@ from dataloader.chunks import Chunk, Chunks, Shared, ahead, beginning, chained
 from dataloader.crew import Crew
 from dataloader.digest import chunk_digest
 from dataloader.entry import Entry
-from dataloader.errors import NOTHING_WRITTEN, CheckpointError, DataLoaderError, SourceFailed, WriteError
+from dataloader.errors import NOTHING_WRITTEN, CheckpointError, DataLoaderError, LoadCancelled, SourceFailed, WriteError
 from dataloader.guard import Lifeline, guarded
 from dataloader.ledger import Ledger, Request
 from dataloader.look import refuse_invalid
 from dataloader.planning import decide
-from dataloader.progress import Progress
+from dataloader.progress import Progress, left_by
 from dataloader.rejects import Rejects
 from dataloader.report import LoadReport
 from dataloader.sources import ArrowSource
 from dataloader.storing import Storing
 from dataloader.tally import Tally
+from dataloader.tasks import followed
 from dataloader.transactions import transaction
 from dataloader.translation import translated
 from dataloader.worker import Job
@@ -44,7 +46,20 @@ RECOGNISED_ROWS = 1_000
 
 
 async def load(source: Source, table: str | sa.Table, options: LoadOptions) -> LoadReport:
-    """Plan a load and carry it out, in one transaction or chunk by chunk."""
+    """Plan a load and carry it out, in a task of its own: its Cancel button stops the load and not the caller."""
+    loading = asyncio.create_task(_load(source, table, options))
+    cancels = await followed(loading)
+    try:
+        return loading.result()
+    except asyncio.CancelledError as error:
+        said = left_by(error)
+        if not cancels:
+            raise LoadCancelled("the load was cancelled", hint=f"{said}.") from None
+        error._render_traceback_ = lambda: [f"Interrupted: {said}"]  # type: ignore[attr-defined]  # IPython's
+        raise
+
+
+async def _load(source: Source, table: str | sa.Table, options: LoadOptions) -> LoadReport:
     engine = engines.resolve(options.engine)
     async with Progress(f"{source.name} → {table}", source.rows, options.progress) as progress:
         with translated(engines.place_of(engine)):

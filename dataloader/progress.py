@@ -7,8 +7,11 @@ import contextlib
 import os
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol, Self
+
+from dataloader.errors import NOTHING_WRITTEN
 
 TICK_SECONDS = 0.1
 """The heartbeat draws, and wakes the loop: without it a kernel's stop button waits for the statement's end."""
@@ -63,12 +66,21 @@ class State:
         return f"{text} ({self.rate:,.0f} rows/s)" + (f" - {self.error}" if self.error else "")
 
 
+Cancel = Callable[[], None]
+"""Cancels the load, from whatever thread."""
+
+
+def left_by(error: BaseException) -> str:
+    """What an interrupted load says of itself: what is committed and how to go on, or that there is nothing."""
+    return next(iter(getattr(error, "__notes__", ())), NOTHING_WRITTEN)
+
+
 class View(Protocol):
     """Shows a state. `interval` is the least time between two updates, in seconds."""
 
     interval: float
 
-    def open(self, state: State) -> None: ...
+    def open(self, state: State, cancel: Cancel) -> None: ...
     def update(self, state: State) -> None: ...
     def close(self, state: State) -> None: ...
 
@@ -76,7 +88,7 @@ class View(Protocol):
 class NoView:
     interval = 3600.0
 
-    def open(self, state: State) -> None: ...
+    def open(self, state: State, cancel: Cancel) -> None: ...
     def update(self, state: State) -> None: ...
     def close(self, state: State) -> None: ...
 
@@ -86,7 +98,7 @@ class LogView:
 
     interval = TICK_SECONDS
 
-    def open(self, state: State) -> None:
+    def open(self, state: State, _cancel: Cancel) -> None:
         self._step, self._printed = 0, state.seconds
 
     def update(self, state: State) -> None:
@@ -105,7 +117,7 @@ class TextView:
 
     interval = TICK_SECONDS
 
-    def open(self, state: State) -> None:
+    def open(self, state: State, _cancel: Cancel) -> None:
         from tqdm import tqdm  # noqa: PLC0415 - only a terminal needs it
 
         self._bar: Any = tqdm(total=state.total, desc=state.label, unit=" rows", unit_scale=True)
@@ -161,7 +173,7 @@ class Progress:
     async def __aenter__(self) -> Self:
         with self._safely():
             self._view = choose_view(self._asked)
-            self._view.open(self.state)
+            self._view.open(self.state, self._canceller())
         self._beating = asyncio.create_task(self._beat())
         return self
 
@@ -172,12 +184,22 @@ class Progress:
             self._beating.cancel()
         if kind is None:
             self.state.finish("done")
-        elif issubclass(kind, asyncio.CancelledError):
-            self.state.finish("cancelled", "nothing was written")
+        elif error is not None and issubclass(kind, asyncio.CancelledError):
+            self.state.finish("cancelled", left_by(error))
         else:
             self.state.finish("failed", str(error).partition("\n")[0])
         with self._safely():
             self._view.close(self.state)
+
+    def _canceller(self) -> Cancel:
+        """A click may arrive in another thread, and must wake the loop."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+
+        def cancel() -> None:
+            loop.call_soon_threadsafe(task.cancel)
+
+        return cancel
 
     def phase(self, name: str) -> None:
         self.state.phase = name

@@ -1,4 +1,4 @@
-"""Tasks that are seen through although whoever began them is cancelled, and cancelled again."""
+"""Tasks and their callers: those that are seen through whatever happens to the caller, and those that follow it."""
 
 from __future__ import annotations
 
@@ -29,6 +29,25 @@ async def seen_through(work: Coroutine[Any, Any, T], seconds: float = math.inf) 
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait({task}, timeout=None if math.isinf(end) else end - clock())
     return task
+
+
+async def followed(task: asyncio.Task[Any]) -> int:
+    """Wait for a task, cancelling it whenever the caller is cancelled, and return how often that was.
+
+    Where the task succeeds nevertheless, the cancels are forgotten.
+    """
+    cancels = 0
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            cancels += 1
+            task.cancel()
+    caller = asyncio.current_task()
+    if caller is not None and not task.cancelled() and task.exception() is None:
+        for _ in range(cancels):
+            caller.uncancel()
+    return cancels
 
 
 def _ended(task: asyncio.Task[Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -26,7 +27,8 @@ class Recorder:
         if event == self._fails_at:
             raise RuntimeError("the display is gone")
 
-    def open(self, state: State) -> None:
+    def open(self, state: State, cancel: Callable[[], None]) -> None:
+        self.cancel = cancel
         self._record("open")
 
     def update(self, state: State) -> None:
@@ -91,7 +93,7 @@ def test_a_state_prints_its_share_rows_and_phase() -> None:
 
 def test_a_log_has_one_line_for_each_tenth_and_one_for_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     state, view = State("DataFrame", 1000), LogView()
-    view.open(state)
+    view.open(state, lambda: None)
     for _ in range(1000):
         state.advance(1, 1)
         view.update(state)
@@ -107,7 +109,7 @@ def test_a_log_of_unknown_length_has_a_line_each_half_minute(
 ) -> None:
     monkeypatch.setattr(progress, "LOG_SECONDS", 0.02)
     state, view = State("stream", None), LogView()
-    view.open(state)
+    view.open(state, lambda: None)
     view.update(state)
     assert capsys.readouterr().err == ""
     time.sleep(0.03)
@@ -118,7 +120,7 @@ def test_a_log_of_unknown_length_has_a_line_each_half_minute(
 
 def test_a_terminal_shows_a_bar_to_the_last_row(capsys: pytest.CaptureFixture[str]) -> None:
     state, view = State("DataFrame → orders", 1000), TextView()
-    view.open(state)
+    view.open(state, lambda: None)
     state.advance(400, 1)
     view.update(state)
     state.advance(600, 1)
@@ -180,7 +182,29 @@ async def test_a_cancelled_load_is_shown_as_such(recorder: Recorder) -> None:
         async with shown:
             raise asyncio.CancelledError
     assert recorder.seen == ["open", "close cancelled"]
-    assert shown.state.error == "nothing was written"
+    assert shown.state.error == "Nothing was written"
+
+
+async def test_an_interrupted_load_shows_what_it_says_is_committed(recorder: Recorder) -> None:
+    shown, error = Progress("DataFrame", 10, "auto"), asyncio.CancelledError()
+    error.add_note("5 rows are committed")
+    with pytest.raises(asyncio.CancelledError):
+        async with shown:
+            raise error
+    assert shown.state.error == "5 rows are committed"
+
+
+async def test_a_view_cancels_the_task_that_shows_it_from_another_thread(recorder: Recorder) -> None:
+    async def loading() -> None:
+        async with Progress("DataFrame", 10, "auto"):
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(loading())
+    await asyncio.sleep(0.01)
+    await asyncio.to_thread(recorder.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 1)
+    assert recorder.seen[-1] == "close cancelled"
 
 
 @pytest.mark.parametrize("moment", ["open", "update", "close done"])
