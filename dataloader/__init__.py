@@ -12,6 +12,7 @@ from dataloader.api import (
     load_history,
     load_rows,
     plan_load,
+    start_load,
     validate,
 )
 from dataloader.embedded import embedded_postgres
@@ -31,6 +32,7 @@ from dataloader.errors import (
     ValidationError,
     WriteError,
 )
+from dataloader.jobs import LoadJob
 from dataloader.loops import run
 from dataloader.plan import ColumnPlan, LoadPlan
 from dataloader.report import LoadReport, ValidationReport
@@ -46,6 +48,7 @@ __all__ = [
     "DataLoaderError",
     "LoadCancelled",
     "LoadError",
+    "LoadJob",
     "LoadPlan",
     "LoadReport",
     "PlanError",
@@ -67,6 +70,7 @@ __all__ = [
     "load_rows",
     "plan_load",
     "run",
+    "start_load",
     "to_row_dicts",
     "to_tuples",
     "validate",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast
 
 from dataloader import engine as engines
 from dataloader import files, history, pipeline, planning, sources, validation
+from dataloader.jobs import LoadJob
 from dataloader.options import LoadOptions
 from dataloader.plan import LoadPlan
 from dataloader.report import LoadReport, ValidationReport, history_frame
@@ -117,6 +119,8 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     UnfinishedLoad, SourceChanged, CheckpointError
         When an earlier load is unfinished, the data or the table is not what it began with, or another process
         is loading the same; nothing was written.
+    LoadCancelled
+        When somebody pressed Cancel.
     asyncio.CancelledError
         When it is cancelled: within a second everything under way is rolled back. Its note, and the hint of the
         errors above, say how many rows are committed, and the call that goes on.
@@ -217,6 +221,46 @@ async def load_files(paths: files.Paths, table: str | sa.Table, **options: Unpac
     """
     chosen = LoadOptions.of(cast(dict[str, Any], options))
     return await pipeline.load(await asyncio.to_thread(files.open_files, paths), table, chosen)
+
+
+def start_load(data: object, table: str | sa.Table, **options: Unpack[Options]) -> LoadJob:
+    """Load in the background, on a loop of its own: the cell returns at once, and the load goes on.
+
+    Parameters
+    ----------
+    data : DataFrame, Table, dict of columns, or paths
+        As in `load_dataframe`, or in `load_files`.
+    table, **options
+        As in `load_dataframe`. An engine belongs to the loop that has used it: give this load a URL or an
+        engine of its own.
+
+    Returns
+    -------
+    LoadJob
+        Await it for the report; ``cancel``, ``pause`` and ``resume`` it.
+
+    Raises
+    ------
+    PlanError
+        When the options are wrong or the data cannot be read; what comes later is raised when it is awaited.
+
+    Examples
+    --------
+    >>> import dataloader as dl
+    >>> job = dl.start_load("sample_data/orders.csv", "orders", engine="sqlite:///:memory:", progress="none")
+    >>> async def report_of(job):
+    ...     return await job
+    >>> dl.run(report_of(job)).loaded
+    1000
+    """
+    loader: Any = load_files if _are_paths(data) else load_dataframe
+    asked = options.pop("progress", "auto")
+    return LoadJob(lambda view: loader(data, table, **options, progress=view), asked)
+
+
+def _are_paths(data: object) -> bool:
+    first = next(iter(data), None) if isinstance(data, (list, tuple)) else data
+    return isinstance(first, (str, os.PathLike))
 
 
 async def plan_load(data: object, table: str | sa.Table, **options: Unpack[Options]) -> LoadPlan:

@@ -7,7 +7,7 @@ import concurrent.futures
 import os
 import threading
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -31,6 +31,33 @@ def background_loop() -> asyncio.AbstractEventLoop:
             _Background.loop, _Background.pid = asyncio.new_event_loop(), os.getpid()
             threading.Thread(target=_Background.loop.run_forever, daemon=True, name="dataloader").start()
         return _Background.loop
+
+
+class Running(Generic[T]):
+    """A coroutine on the background loop.
+
+    Attributes
+    ----------
+    outcome : concurrent.futures.Future
+        What it returns or raises, SystemExit and asyncio.CancelledError included.
+    """
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
+        self.outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._task: asyncio.Task[None] | None = None
+        self._loop = background_loop()
+        self._loop.call_soon_threadsafe(self._begin, coroutine)
+
+    def _begin(self, coroutine: Coroutine[Any, Any, T]) -> None:
+        self._task = self._loop.create_task(_settle(coroutine, self.outcome))
+
+    def cancel(self) -> None:
+        """Cancel it, from whatever thread."""
+        self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        assert self._task is not None  # it was begun first
+        self._task.cancel()
 
 
 def run(coroutine: Coroutine[Any, Any, T], *, nested: bool = False) -> T:
@@ -70,21 +97,23 @@ def run(coroutine: Coroutine[Any, Any, T], *, nested: bool = False) -> T:
         raise TypeError(f"run() takes a coroutine, like load_dataframe(df, 'orders'), not a {type(coroutine).__name__}")
     if nested:
         return _run_nested(coroutine)
-    loop = background_loop()
-    if _running_loop() is loop:
+    if is_background():
         coroutine.close()
         raise RuntimeError("run() was called from a coroutine that run() runs: await the coroutine instead")
-    outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
-    tasks: list[asyncio.Task[None]] = []
-    loop.call_soon_threadsafe(lambda: tasks.append(loop.create_task(_settle(coroutine, outcome))))
+    running = Running(coroutine)
     try:
-        while not concurrent.futures.wait([outcome], timeout=SLICE_SECONDS).done:
+        while not concurrent.futures.wait([running.outcome], timeout=SLICE_SECONDS).done:
             pass
     except BaseException:
-        loop.call_soon_threadsafe(lambda: tasks[0].cancel())  # noqa: PLW0108 - the task may not be there yet
-        concurrent.futures.wait([outcome], timeout=SETTLE_SECONDS)
+        running.cancel()
+        concurrent.futures.wait([running.outcome], timeout=SETTLE_SECONDS)
         raise
-    return outcome.result()
+    return running.outcome.result()
+
+
+def is_background() -> bool:
+    """Whether this is the background loop, where nothing may wait for it."""
+    return _running_loop() is background_loop()
 
 
 async def _settle(coroutine: Coroutine[Any, Any, T], outcome: concurrent.futures.Future[T]) -> None:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from dataloader.engine import hidden
 from dataloader.errors import DataLoaderError, PlanError
+from dataloader.progress import View
 from dataloader.schema import TableName, check_identifier, parse_table_name
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class LoadOptions:
     casts: str = "exact"
     assume_timezone: str | None = None
     dtype: Mapping[str, Any] | None = None
-    progress: str = "auto"
+    progress: str | View = "auto"
 
     @property
     def is_named(self) -> bool:
@@ -77,7 +78,7 @@ class LoadOptions:
         options = cls(engine, **given)
         for name, allowed in _CHOICES.items():
             value = getattr(options, name)
-            if value not in allowed:
+            if value not in allowed and not isinstance(value, View):
                 raise PlanError(f"{name}={value!r} is unknown", hint=did_you_mean(value, allowed))
         for name, what in (("chunk_rows", "rows"), ("workers", "workers")):
             value = getattr(options, name)

@@ -134,6 +134,7 @@ class Loading:
                 await storing.prepare()
                 line.rest()
                 async for chunk in chunks:
+                    await self._progress.turn()
                     line.progress()
                     with translated(self._place, first_row=chunk.first_row):
                         stored = await storing.store(chunk, line)

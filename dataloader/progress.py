@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 from dataloader.errors import NOTHING_WRITTEN
 
@@ -26,11 +28,12 @@ class State:
     def __init__(self, label: str, total: int | None) -> None:
         self.label = label
         self.total = total
-        self.phase = "planning"
+        self.is_paused = False
         self.rows = 0
         self.nbytes = 0
         self.chunks = 0
         self.error: str | None = None
+        self._phase = "planning"
         self._started = time.perf_counter()
         self._seconds: float | None = None
 
@@ -38,6 +41,14 @@ class State:
         self.rows += rows
         self.nbytes += nbytes
         self.chunks += 1
+
+    @property
+    def phase(self) -> str:
+        return "paused" if self.is_paused and self._phase == "loading" else self._phase
+
+    @phase.setter
+    def phase(self, name: str) -> None:
+        self._phase = name
 
     def finish(self, phase: str, error: str | None = None) -> None:
         self.phase, self.error = phase, error
@@ -75,12 +86,13 @@ def left_by(error: BaseException) -> str:
     return next(iter(getattr(error, "__notes__", ())), NOTHING_WRITTEN)
 
 
+@runtime_checkable
 class View(Protocol):
     """Shows a state. `interval` is the least time between two updates, in seconds."""
 
     interval: float
 
-    def open(self, state: State, cancel: Cancel) -> None: ...
+    def open(self, state: State, cancel: Cancel | None) -> None: ...
     def update(self, state: State) -> None: ...
     def close(self, state: State) -> None: ...
 
@@ -88,7 +100,7 @@ class View(Protocol):
 class NoView:
     interval = 3600.0
 
-    def open(self, state: State, cancel: Cancel) -> None: ...
+    def open(self, state: State, cancel: Cancel | None) -> None: ...
     def update(self, state: State) -> None: ...
     def close(self, state: State) -> None: ...
 
@@ -98,7 +110,7 @@ class LogView:
 
     interval = TICK_SECONDS
 
-    def open(self, state: State, _cancel: Cancel) -> None:
+    def open(self, state: State, _cancel: Cancel | None) -> None:
         self._step, self._printed = 0, state.seconds
 
     def update(self, state: State) -> None:
@@ -117,7 +129,7 @@ class TextView:
 
     interval = TICK_SECONDS
 
-    def open(self, state: State, _cancel: Cancel) -> None:
+    def open(self, state: State, _cancel: Cancel | None) -> None:
         from tqdm import tqdm  # noqa: PLC0415 - only a terminal needs it
 
         self._bar: Any = tqdm(total=state.total, desc=state.label, unit=" rows", unit_scale=True)
@@ -131,15 +143,17 @@ class TextView:
         self._bar.close()
 
 
-def choose_view(asked: str) -> View:
+def choose_view(asked: str | View) -> View:
     """The view of ``progress=``; for ``auto`` the one that fits where this process runs."""
+    if not isinstance(asked, str):
+        return asked
     name = os.environ.get(VARIABLE, "auto") if asked == "auto" else asked
     if name == "auto":
         name = _surroundings()
     if name in {"widget", "html"}:
-        from dataloader import notebook  # noqa: PLC0415 - ipywidgets is loaded only in a kernel
-
-        return notebook.WidgetView() if name == "widget" else notebook.HtmlView()
+        module = importlib.import_module("dataloader.widgets" if name == "widget" else "dataloader.notebook")
+        view: View = module.WidgetView() if name == "widget" else module.HtmlView()
+        return view
     views: dict[str, type[View]] = {"text": TextView, "log": LogView}
     return views.get(name, NoView)()
 
@@ -160,10 +174,16 @@ def _importable(name: str) -> bool:
     return False
 
 
+def _hears_clicks() -> bool:
+    """Whether a click arrives before the cell has ended: from ipykernel 7 on, and while the cell awaits."""
+    version: tuple[Any, ...] = getattr(sys.modules.get("ipykernel"), "version_info", (0,))
+    return version >= (7,) and threading.current_thread() is threading.main_thread()
+
+
 class Progress:
     """Keeps a view up to date while a load runs; a view that fails is dropped, the load goes on."""
 
-    def __init__(self, label: str, total: int | None, asked: str) -> None:
+    def __init__(self, label: str, total: int | None, asked: str | View) -> None:
         self.state = State(label, total)
         self._asked = asked
         self._view: View = NoView()
@@ -191,8 +211,10 @@ class Progress:
         with self._safely():
             self._view.close(self.state)
 
-    def _canceller(self) -> Cancel:
-        """A click may arrive in another thread, and must wake the loop."""
+    def _canceller(self) -> Cancel | None:
+        """A click may arrive in another thread, and must wake the loop; None where it would not be heard."""
+        if not _hears_clicks():
+            return None
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
 
@@ -203,6 +225,11 @@ class Progress:
 
     def phase(self, name: str) -> None:
         self.state.phase = name
+
+    async def turn(self) -> None:
+        """Wait while the load is paused."""
+        while self.state.is_paused:  # noqa: ASYNC110 - which any thread may set
+            await asyncio.sleep(TICK_SECONDS)
 
     async def _beat(self) -> None:
         while True:

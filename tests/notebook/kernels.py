@@ -26,6 +26,7 @@ class Cell:
     displays: list[dict[str, Any]] = field(default_factory=list)
     error: str | None = None
     traceback: list[str] = field(default_factory=list)
+    is_busy: bool = False
     is_idle: bool = False
     has_reply: bool = False
 
@@ -94,6 +95,10 @@ class Kernel:
         """Whether a widget's value contains a text."""
         return any(text in str(state.get("value")) for state in self.widgets.values())
 
+    def text_of(self, cell: Cell) -> str:
+        """What the cell shows, as text, without what a live widget shows."""
+        return "".join(str(data.get("text/plain")) for data in cell.displays)
+
     def _follow(self) -> None:
         with contextlib.suppress(queue.Empty):
             self._take(self._client.get_iopub_msg(timeout=0.02))
@@ -123,8 +128,9 @@ class Kernel:
         elif kind == "error":
             cell.error = content["ename"]
             cell.traceback = [_COLOURS.sub("", line) for line in content["traceback"]]
-        elif kind == "status" and content["execution_state"] == "idle":
-            cell.is_idle = True
+        elif kind == "status":
+            cell.is_busy = content["execution_state"] == "busy"
+            cell.is_idle = content["execution_state"] == "idle"
 
 
 def _replaced(data: dict[str, Any]) -> dict[str, Any]:

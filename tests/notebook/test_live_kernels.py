@@ -123,3 +123,84 @@ async def test_a_cell_that_was_cancelled_finishes_the_load_when_it_is_run_again(
     assert again.error is None
     found = await fetch(onlooker, "SELECT count(*), count(DISTINCT id) FROM orders")
     assert found == [(ROWS, ROWS)]
+
+
+JOB = "job = dl.start_load(frame, 'orders', engine=os.environ['DATALOADER_URL'])"
+
+
+def begun(kernel: Kernel) -> Cell:
+    """A cell that has started a background load, and ended at once."""
+    kernel.widgets.clear()
+    cell = kernel.run(JOB)
+    assert cell.error is None
+    kernel.until(lambda: kernel.shows("<b>loading</b>"))
+    return cell
+
+
+async def test_a_background_load_moves_on_while_another_cell_blocks(kernel: Kernel, onlooker: AsyncEngine) -> None:
+    await execute(onlooker, "DROP TRIGGER slow ON orders")
+    cell = kernel.run(JOB.replace("frame", "pd.concat([frame] * 10)"))
+    kernel.run("import time; time.sleep(3)")
+    assert kernel.run("job.done()").displays[0]["text/plain"] == "True"
+    assert await rows(onlooker) == 10 * ROWS
+    assert_static(cell)
+    assert kernel.run("(await job).loaded").displays[-1]["text/plain"] == str(10 * ROWS)
+
+
+@pytest.mark.parametrize("way", ["click", "call"])
+async def test_a_background_load_is_cancelled_by_its_button_and_by_call(
+    way: str, kernel: Kernel, onlooker: AsyncEngine
+) -> None:
+    for _ in range(TIMES):
+        cell = begun(kernel)
+        if way == "click":
+            kernel.click("Cancel")
+        else:
+            kernel.run("job.cancel()")
+        assert kernel.until(lambda: "cancelled" in kernel.text_of(cell)) < 1  # noqa: B023 - called at once
+        ended = kernel.run("await job")
+        assert (ended.error, len(ended.traceback)) == ("LoadCancelled", 1)
+        assert_static(cell)
+        assert await rows(onlooker) == 0
+
+
+async def test_the_stop_button_ends_the_wait_for_a_background_load_and_not_the_load(
+    kernel: Kernel, onlooker: AsyncEngine
+) -> None:
+    begun(kernel)
+    waiting = kernel.start("await job")
+    kernel.until(lambda: waiting.is_busy)
+    kernel.stop()
+    assert kernel.until_ended(waiting) < 1
+    assert waiting.error == "CancelledError"
+    assert kernel.run("job.done()").displays[0]["text/plain"] == "False"
+    kernel.run("job.cancel()")
+
+
+async def test_a_paused_background_load_stores_nothing_until_it_is_resumed(
+    kernel: Kernel, onlooker: AsyncEngine
+) -> None:
+    await execute(onlooker, "DROP TRIGGER slow ON orders")
+    assert (
+        kernel.run(
+            "job = dl.start_load(frame, 'orders', engine=os.environ['DATALOADER_URL'], commit='chunk', "
+            "chunk_rows=500)\njob.pause()"
+        ).error
+        is None
+    )
+    kernel.until(lambda: kernel.shows("<b>paused</b>"))
+    kernel.run("import time; time.sleep(0.5)")
+    before = await rows(onlooker)
+    kernel.run("import time; time.sleep(0.5)")
+    assert await rows(onlooker) == before < ROWS
+    assert kernel.run("job.resume()\n(await job).loaded").displays[-1]["text/plain"] == str(ROWS)
+    assert await rows(onlooker) == ROWS
+
+
+async def test_without_ipywidgets_the_bar_is_html(kernel: Kernel, onlooker: AsyncEngine) -> None:
+    await execute(onlooker, "DROP TRIGGER slow ON orders")
+    cell = kernel.run(f"import sys; sys.modules['ipywidgets'] = None\n({AT_ONCE}).loaded")
+    assert cell.error is None
+    assert not kernel.widgets
+    assert [list(kinds(data)) for data in cell.displays] == [["text/html", "text/plain"], ["text/plain"]]
+    assert "done 100%" in kernel.text_of(cell)

@@ -27,7 +27,7 @@ class Recorder:
         if event == self._fails_at:
             raise RuntimeError("the display is gone")
 
-    def open(self, state: State, cancel: Callable[[], None]) -> None:
+    def open(self, state: State, cancel: Callable[[], None] | None) -> None:
         self.cancel = cancel
         self._record("open")
 
@@ -194,7 +194,11 @@ async def test_an_interrupted_load_shows_what_it_says_is_committed(recorder: Rec
     assert shown.state.error == "5 rows are committed"
 
 
-async def test_a_view_cancels_the_task_that_shows_it_from_another_thread(recorder: Recorder) -> None:
+async def test_a_view_cancels_the_task_that_shows_it_from_another_thread(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_hears_clicks", lambda: True)
+
     async def loading() -> None:
         async with Progress("DataFrame", 10, "auto"):
             await asyncio.Event().wait()

@@ -1,0 +1,133 @@
+"""Loads in the background: the cell returns at once, the load goes on, and its display with it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+from dataloader.errors import LoadCancelled
+from dataloader.loops import Running, is_background
+from dataloader.picture import Picture
+from dataloader.progress import TICK_SECONDS, State, View, choose_view, left_by
+from dataloader.report import LoadReport
+
+
+class LoadJob:
+    """A load in the background; made by `start_load`.
+
+    Await it for its report. Its display keeps moving while other cells run, also those that do not await. When the
+    wait is interrupted the load goes on; `cancel` ends it.
+
+    Attributes
+    ----------
+    progress : State or None
+        Its phase, rows, total, rows per second, seconds; None until the source is open.
+
+    Examples
+    --------
+    >>> import dataloader as dl
+    >>> job = dl.start_load({"id": [1, 2]}, "numbers", engine="sqlite:///:memory:", progress="none")
+    >>> async def report_of(job):
+    ...     return await job
+    >>> dl.run(report_of(job)).loaded
+    2
+    >>> job.done()
+    True
+    """
+
+    interval = TICK_SECONDS
+
+    def __init__(self, begin: Callable[[View], Coroutine[Any, Any, LoadReport]], asked: str) -> None:
+        self.progress: State | None = None
+        self._asked = asked
+        self._views: list[View] = [choose_view(asked)]
+        self._opened = threading.Event()
+        self._cell = _current_cell()
+        self._running = Running(begin(self))
+        while not (is_background() or self._running.outcome.done()):
+            if self._opened.wait(TICK_SECONDS):  # a display belongs to the cell only until that returns
+                return
+        if self._running.outcome.done() and self.progress is None:
+            self._running.outcome.result()
+
+    def done(self) -> bool:
+        """Whether it has ended, well or not."""
+        return self._running.outcome.done()
+
+    def cancel(self) -> None:
+        """Stop it within a second; awaiting it then raises `LoadCancelled`, which says what is committed."""
+        self._running.cancel()
+
+    def pause(self) -> None:
+        """Store no further chunk until `resume` is called. One transaction stays open meanwhile, with its locks."""
+        if self.progress is not None:
+            self.progress.is_paused = True
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        if self.progress is not None:
+            self.progress.is_paused = False
+
+    @property
+    def report(self) -> LoadReport | None:
+        """The report, None until the load has succeeded."""
+        outcome = self._running.outcome
+        return outcome.result() if outcome.done() and outcome.exception() is None else None
+
+    def __await__(self) -> Generator[Any, None, LoadReport]:
+        return self._ended().__await__()
+
+    async def _ended(self) -> LoadReport:
+        while not self.done():  # noqa: ASYNC110 - in slices, or a kernel's stop button would not get through
+            await asyncio.sleep(TICK_SECONDS)
+        if self.progress is not None:
+            self.close(self.progress)  # nbclient keeps only what the current cell shows
+        try:
+            return self._running.outcome.result()
+        except asyncio.CancelledError as error:
+            raise LoadCancelled("the load was cancelled", hint=f"{left_by(error)}.") from None
+
+    def open(self, state: State, _cancel: object) -> None:
+        self.progress = state
+        try:
+            for view in self._views:
+                view.open(state, self.cancel)
+        finally:
+            self._opened.set()
+
+    def update(self, state: State) -> None:
+        for view in self._views:
+            view.update(state)
+
+    def close(self, state: State) -> None:
+        for view in self._views:
+            view.close(state)
+
+    def __repr__(self) -> str:
+        return "a load that has not begun" if self.progress is None else str(self.progress)
+
+    def _ipython_display_(self) -> None:
+        """Show the load once more, unless this is the very cell in which it began."""
+        if self.progress is None or _current_cell() == self._cell:
+            return
+        if self.done():
+            from dataloader import notebook  # noqa: PLC0415 - IPython is there when it calls
+
+            notebook.show(Picture(self.progress))
+            return
+        view = choose_view(self._asked)
+        view.open(self.progress, self.cancel)
+        self._views.append(view)
+        if self.done():
+            view.close(self.progress)
+
+
+def _current_cell() -> int | None:
+    with contextlib.suppress(ImportError):
+        from dataloader import notebook  # noqa: PLC0415 - only where IPython is there
+
+        return notebook.current_cell()
+    return None

@@ -1,0 +1,67 @@
+"""What needs ipywidgets: a live view with a Cancel button, and static HTML in its place when the load ends."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import ipywidgets
+from IPython import display as ipython_display
+
+from dataloader.picture import Picture, numbers
+from dataloader.progress import Cancel, State
+
+_display: Any = ipython_display.display
+
+
+class WidgetView:
+    """A live ipywidgets bar. At the end static HTML replaces it: JupyterLab does not save a widget's state."""
+
+    interval = 0.1
+    _button: Any = None
+
+    def open(self, state: State, cancel: Cancel | None) -> None:
+        self._title = ipywidgets.HTML()
+        self._numbers = ipywidgets.HTML()
+        self._bar = ipywidgets.FloatProgress(min=0, max=1, layout={"width": "100%", "height": "14px"})
+        if state.total is None:
+            self._bar.value, self._bar.bar_style = 1.0, "info"
+        head = ipywidgets.HBox([self._title, self._way_out(cancel)], layout={"justify_content": "space-between"})
+        box = ipywidgets.VBox([head, self._bar, self._numbers], layout={"max_width": "640px"})
+        box.add_class("dataloader-progress")
+        self.update(state)
+        bundle = {
+            "application/vnd.jupyter.widget-view+json": {
+                "version_major": 2,
+                "version_minor": 0,
+                "model_id": box.model_id,
+            },
+            "text/plain": str(state),
+        }
+        self._handle: Any = _display(bundle, raw=True, display_id=True)
+
+    def _way_out(self, cancel: Cancel | None) -> ipywidgets.Widget:
+        """A button where somebody hears it, else advice."""
+        if cancel is None:
+            return ipywidgets.HTML("■ stops it")
+        self._button = ipywidgets.Button(description="Cancel", icon="stop", layout={"width": "100px"})
+        self._button.on_click(lambda _: self._cancel_once(cancel))
+        return self._button
+
+    def _cancel_once(self, cancel: Cancel) -> None:
+        self._button.disabled, self._button.description = True, "Cancelling…"
+        cancel()
+
+    def update(self, state: State) -> None:
+        if self._button is not None and state.phase == "committing":
+            self._button.disabled = True
+        self._title.value = f"<b>{html.escape(state.phase)}</b> <code>{html.escape(state.label)}</code>"
+        self._numbers.value = numbers(state)
+        if state.fraction is not None:
+            self._bar.value = state.fraction
+
+    def close(self, state: State) -> None:
+        self.update(state)
+        if self._button is not None:
+            self._button.layout.display = "none"
+        self._handle.update(Picture(state))
