@@ -109,6 +109,9 @@ class LoadJob:
     def __repr__(self) -> str:
         return "a load that has not begun" if self.progress is None else str(self.progress)
 
+    def _repr_html_(self) -> str | None:
+        return None if self.progress is None else Picture(self.progress)._repr_html_()
+
     def _ipython_display_(self) -> None:
         """Show the load once more, unless this is the very cell in which it began."""
         if self.progress is None or _current_cell() == self._cell:

@@ -37,7 +37,6 @@ class Picture:
 def numbers(state: State) -> str:
     of = "" if state.total is None else f" of {state.total:,}"
     left = "" if state.remaining is None or state.error else f" · {state.remaining:.0f} s left"
-    return (
-        f"{state.rows:,}{of} rows · {state.rate:,.0f} rows/s · {state.nbytes / 1e6:,.1f} MB · {state.seconds:.1f} s"
-        f"{'' if state.phase == 'done' else left}"
-    )
+    rejected = f" · {state.rejected:,} rejected" if state.rejected else ""
+    rows = f"{state.rows:,}{of} rows{rejected} · {state.rate:,.0f} rows/s"
+    return f"{rows} · {state.nbytes / 1e6:,.1f} MB · {state.seconds:.1f} s{'' if state.phase == 'done' else left}"

@@ -151,7 +151,7 @@ class Loading:
         entry = Entry(engine, plan, ledger, may_exist=self._options.if_exists == "append")
         run = await entry.begin(request, owner)
         self._run, making.committed = run, run.committed
-        self._progress.state.advance(run.rows, 0)
+        self._progress.state.go_on(run.rows)
         job = Job(engine, plan, ledger, run, self._writer, self._source.label, tally.rejects)
         crew = Crew(job, tally, self._source.rows)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import importlib
 import os
@@ -17,6 +18,9 @@ from dataloader.errors import NOTHING_WRITTEN
 
 TICK_SECONDS = 0.1
 """The heartbeat draws, and wakes the loop: without it a kernel's stop button waits for the statement's end."""
+RECENT_SECONDS = 5.0
+ETA_SECONDS = 0.5
+"""Before that an estimate would only jump."""
 LOG_SECONDS = 30.0
 LOG_STEPS = 10
 VARIABLE = "DATALOADER_PROGRESS"
@@ -30,17 +34,29 @@ class State:
         self.total = total
         self.is_paused = False
         self.rows = 0
+        self.rejected = 0
         self.nbytes = 0
         self.chunks = 0
         self.error: str | None = None
         self._phase = "planning"
+        self._earlier = 0
+        self._marks: collections.deque[tuple[float, int]] = collections.deque([(0.0, 0)])
         self._started = time.perf_counter()
         self._seconds: float | None = None
 
-    def advance(self, rows: int, nbytes: int) -> None:
+    def go_on(self, rows: int) -> None:
+        """Begin after rows that an earlier run has committed: they are there, and took no time."""
+        self.rows = self._earlier = rows
+        self._marks = collections.deque([(self.seconds, rows)])
+
+    def advance(self, rows: int, nbytes: int, rejected: int = 0) -> None:
         self.rows += rows
         self.nbytes += nbytes
+        self.rejected += rejected
         self.chunks += 1
+        self._marks.append((self.seconds, self.rows))
+        while len(self._marks) > 2 and self.seconds - self._marks[1][0] > RECENT_SECONDS:
+            self._marks.popleft()
 
     @property
     def phase(self) -> str:
@@ -60,7 +76,9 @@ class State:
 
     @property
     def rate(self) -> float:
-        return self.rows / self.seconds if self.seconds else 0.0
+        """Rows per second: lately while the load runs, on the whole when it has ended."""
+        since, rows = self._marks[0] if self._seconds is None else (0.0, self._earlier)
+        return (self.rows - rows) / (self.seconds - since) if self.seconds > since else 0.0
 
     @property
     def fraction(self) -> float | None:
@@ -68,12 +86,15 @@ class State:
 
     @property
     def remaining(self) -> float | None:
-        return (self.total - self.rows) / self.rate if self.total and self.rate else None
+        """Seconds to the end, None while nobody can tell."""
+        can_tell = self.total and self.rate and self.seconds > ETA_SECONDS
+        return max(0, self.total - self.rows) / self.rate if self.total and can_tell else None
 
     def __str__(self) -> str:
         share = "" if self.fraction is None else f"{self.fraction:.0%} "
         of = "" if self.total is None else f" of {self.total:,}"
-        text = f"{self.label}: {self.phase} {share}{self.rows:,}{of} rows in {self.seconds:.1f} s"
+        rejected = f", {self.rejected:,} rejected" if self.rejected else ""
+        text = f"{self.label}: {self.phase} {share}{self.rows:,}{of} rows{rejected} in {self.seconds:.1f} s"
         return f"{text} ({self.rate:,.0f} rows/s)" + (f" - {self.error}" if self.error else "")
 
 

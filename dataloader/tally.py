@@ -29,5 +29,6 @@ class Tally:
         self.loaded += stored.rows
         self.chunks += 1
         self.nbytes += chunk.nbytes
+        before = len(self.rejects)
         self.rejects.add(chunk.batch, chunk.first_row, stored.violations)
-        self.progress.state.advance(chunk.rows, chunk.nbytes)
+        self.progress.state.advance(chunk.rows, chunk.nbytes, len(self.rejects) - before)

@@ -49,13 +49,35 @@ def use(monkeypatch: pytest.MonkeyPatch, view: Recorder) -> Recorder:
     return view
 
 
-def test_a_state_counts_rows_bytes_and_chunks() -> None:
+def test_a_state_counts_rows_bytes_and_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "ETA_SECONDS", 0.0)
     state = State("DataFrame → orders", 200)
     state.advance(50, 1000)
     state.advance(50, 1500)
     assert (state.rows, state.nbytes, state.chunks, state.fraction) == (100, 2500, 2, 0.5)
     assert state.remaining is not None
     assert state.remaining > 0
+
+
+def test_the_rate_of_a_running_load_is_the_recent_one_and_in_the_end_that_of_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: clock[0])
+    state = State("DataFrame", 10_000)
+    state.go_on(1_000)
+    for _ in range(20):
+        clock[0] += 1
+        state.advance(10, 0)
+    assert state.rate == pytest.approx(10, rel=0.3)
+    for _ in range(10):
+        clock[0] += 1
+        state.advance(100, 0, rejected=1)
+    assert state.rate == pytest.approx(100, rel=0.3)
+    assert state.remaining == pytest.approx((10_000 - 2_200) / state.rate)
+    state.finish("done")
+    assert state.rate == pytest.approx(1_200 / 30)
+    assert "2,200 of 10,000 rows, 10 rejected in 30.0 s" in str(state)
 
 
 def test_a_state_of_unknown_length_has_no_fraction_and_no_remaining_time() -> None:
