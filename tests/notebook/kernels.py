@@ -26,7 +26,6 @@ class Cell:
     displays: list[dict[str, Any]] = field(default_factory=list)
     error: str | None = None
     traceback: list[str] = field(default_factory=list)
-    is_busy: bool = False
     is_idle: bool = False
     has_reply: bool = False
 
@@ -128,9 +127,8 @@ class Kernel:
         elif kind == "error":
             cell.error = content["ename"]
             cell.traceback = [_COLOURS.sub("", line) for line in content["traceback"]]
-        elif kind == "status":
-            cell.is_busy = content["execution_state"] == "busy"
-            cell.is_idle = content["execution_state"] == "idle"
+        elif kind == "status" and content["execution_state"] == "idle":
+            cell.is_idle = True
 
 
 def _replaced(data: dict[str, Any]) -> dict[str, Any]:

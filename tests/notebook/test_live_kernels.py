@@ -168,8 +168,8 @@ async def test_the_stop_button_ends_the_wait_for_a_background_load_and_not_the_l
     kernel: Kernel, onlooker: AsyncEngine
 ) -> None:
     begun(kernel)
-    waiting = kernel.start("await job")
-    kernel.until(lambda: waiting.is_busy)
+    waiting = kernel.start("print('waits')\nawait job")
+    kernel.until(lambda: "waits" in waiting.text)
     kernel.stop()
     assert kernel.until_ended(waiting) < 1
     assert waiting.error == "CancelledError"
