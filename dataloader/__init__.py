@@ -75,3 +75,10 @@ __all__ = [
     "to_tuples",
     "validate",
 ]
+
+
+def load_ipython_extension(shell: object) -> None:
+    """``%load_ext dataloader`` gives the magic ``%dataload``."""
+    from dataloader import magics  # noqa: PLC0415 - only a notebook needs it
+
+    magics.register(shell)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable
 from typing import Any, NoReturn
 
 import click
@@ -17,43 +17,14 @@ import sqlalchemy as sa
 
 from dataloader import api
 from dataloader import history as ledgers
+from dataloader.arguments import COMMITTING, FILES, LOADING, REJECTING, TABLE, TO, with_options
 from dataloader.engine import dispose_all, resolve
 from dataloader.errors import CheckpointError, DataLoaderError
-from dataloader.options import CASTS, COMMITS, IF_EXISTS, METHODS, Target
+from dataloader.options import Target
 from dataloader.rejects import check_suffix
 from dataloader.schema import parse_table_name
 
 SHOWN_ROWS = 5
-
-_TO = click.option("--to", "engine", metavar="URL", help="The database; default $DATALOADER_URL, else dataloader.db.")
-
-_OPTIONS = (
-    click.argument("files", nargs=-1, required=True, metavar="FILE..."),
-    click.argument("table"),
-    _TO,
-    click.option("--if-exists", type=click.Choice(IF_EXISTS), default="append", show_default=True),
-    click.option("--method", type=click.Choice(METHODS), default="auto", show_default=True),
-    click.option("--chunk-rows", type=click.IntRange(min=1), help="Rows converted and sent at once."),
-    click.option("--casts", type=click.Choice(CASTS), default="exact", show_default=True),
-    click.option("--assume-timezone", metavar="NAME", help="What a time without a zone means, like Europe/Berlin."),
-)
-
-
-_COMMITTING = (
-    click.option("--commit", type=click.Choice(COMMITS), default="auto", show_default=True),
-    click.option("--workers", type=click.IntRange(min=1), help="Connections that commit chunks at once."),
-    click.option("--resume/--no-resume", default=None, help="Continue an unfinished load, or start anew."),
-    click.option("--load-id", metavar="NAME", help="The name of a load that can be resumed."),
-)
-
-
-def _with(options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -63,9 +34,7 @@ def main() -> None:
 
 
 @main.command()
-@_with([*_OPTIONS, *_COMMITTING])
-@click.option("--rejects", metavar="FILE", help="Keep rows that do not fit in FILE (.csv, .jsonl, .parquet).")
-@click.option("--max-rejects", type=click.IntRange(min=0), help="The most rows that may be rejected.")
+@with_options(FILES, TABLE, TO, *LOADING, *COMMITTING, *REJECTING)
 def load(files: tuple[str, ...], table: str, rejects: str | None, **options: Any) -> None:
     """Load FILE... (csv, parquet, arrow, jsonl; globs too) into TABLE, and show its first rows."""
     options["on_invalid"] = "raise" if rejects is None else "reject"
@@ -73,14 +42,14 @@ def load(files: tuple[str, ...], table: str, rejects: str | None, **options: Any
 
 
 @main.command()
-@_with([*_OPTIONS, *_COMMITTING])
+@with_options(FILES, TABLE, TO, *LOADING, *COMMITTING)
 def plan(files: tuple[str, ...], table: str, **options: Any) -> None:
     """Show what `load` would do, and write nothing."""
     _run(_plan(list(files), table, options))
 
 
 @main.command()
-@_with(_OPTIONS)
+@with_options(FILES, TABLE, TO, *LOADING)
 @click.option("--unique", is_flag=True, help="Look at the keys too, in the files and against the table.")
 @click.option("--foreign-keys", is_flag=True, help="Look for the rows that are referred to.")
 def validate(files: tuple[str, ...], table: str, **options: Any) -> None:
@@ -89,7 +58,7 @@ def validate(files: tuple[str, ...], table: str, **options: Any) -> None:
 
 
 @main.command()
-@_TO
+@TO
 def history(engine: str | None) -> None:
     """Show the loads of the database's ledgers, the newest first."""
     _run(_history(engine))
@@ -97,7 +66,7 @@ def history(engine: str | None) -> None:
 
 @main.command()
 @click.argument("load_id")
-@_TO
+@TO
 def resume(load_id: str, engine: str | None) -> None:
     """Continue the unfinished load LOAD_ID of files, with the options that it began with."""
     _run(_resume(load_id, engine))
@@ -105,7 +74,7 @@ def resume(load_id: str, engine: str | None) -> None:
 
 @main.command()
 @click.argument("load_id")
-@_TO
+@TO
 def forget(load_id: str, engine: str | None) -> None:
     """Take the load LOAD_ID out of the ledger; its rows stay in the table."""
     _run(_forget(load_id, engine))

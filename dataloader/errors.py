@@ -58,6 +58,12 @@ class DataLoaderError(Exception):
     def __str__(self) -> str:
         return f"{self.what}\n{self.hint}" if "\n" in self.what else f"{self.what}. {self.hint}"
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: what happened and what to do, and how to see where."""
+        lines = [f"{type(self).__name__}: {self.what}", self.hint]
+        whole = "The whole traceback: import sys, traceback; traceback.print_exception(sys.last_value)"
+        return [*lines, whole] if self.__cause__ is not None else lines
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self), self.__dict__)
 
@@ -161,10 +167,6 @@ class LoadCancelled(LoadError):
     A cell or task that is cancelled itself raises asyncio.CancelledError, as ever.
     """
 
-    def _render_traceback_(self) -> list[str]:
-        """What IPython shows: where the load stood is of no use to who stopped it."""
-        return [f"{type(self).__name__}: {self}"]
-
 
 class ConnectionLost(LoadError):
     """The server cannot be reached, refused the login, or went away."""
@@ -214,3 +216,8 @@ class SourceFailed(Exception):
 
 NOTHING_WRITTEN = "Nothing was written"
 IN_DOUBT = "The commit was under way, so the rows may be there: count them before you load again."
+
+
+def left_by(error: BaseException) -> str:
+    """What an interrupted load says of itself: what is committed and how to go on, or that there is nothing."""
+    return next(iter(getattr(error, "__notes__", ())), NOTHING_WRITTEN)

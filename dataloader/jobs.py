@@ -8,10 +8,10 @@ import threading
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
-from dataloader.errors import LoadCancelled
+from dataloader.errors import LoadCancelled, left_by
 from dataloader.loops import Running, is_background
 from dataloader.picture import Picture
-from dataloader.progress import TICK_SECONDS, State, View, choose_view, left_by
+from dataloader.progress import TICK_SECONDS, State, View, choose_view
 from dataloader.report import LoadReport
 
 

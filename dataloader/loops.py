@@ -104,11 +104,20 @@ def run(coroutine: Coroutine[Any, Any, T], *, nested: bool = False) -> T:
     try:
         while not concurrent.futures.wait([running.outcome], timeout=SLICE_SECONDS).done:
             pass
-    except BaseException:
+    except BaseException as interrupt:
         running.cancel()
-        concurrent.futures.wait([running.outcome], timeout=SETTLE_SECONDS)
+        if concurrent.futures.wait([running.outcome], timeout=SETTLE_SECONDS).done:
+            _say_what_was_left(interrupt, running.outcome.exception())
         raise
     return running.outcome.result()
+
+
+def _say_what_was_left(interrupt: BaseException, ended: BaseException | None) -> None:
+    """Let the interrupt tell, in a notebook in one line, what the load said when it was cancelled."""
+    for note in getattr(ended, "__notes__", ()):
+        interrupt.add_note(note)
+    if hasattr(ended, "_render_traceback_"):
+        interrupt._render_traceback_ = ended._render_traceback_  # type: ignore[attr-defined,union-attr]  # IPython's
 
 
 def is_background() -> bool:

@@ -15,12 +15,20 @@ from dataloader.chunks import Chunk, Chunks, Shared, ahead, beginning, chained
 from dataloader.crew import Crew
 from dataloader.digest import chunk_digest
 from dataloader.entry import Entry
-from dataloader.errors import NOTHING_WRITTEN, CheckpointError, DataLoaderError, LoadCancelled, SourceFailed, WriteError
+from dataloader.errors import (
+    NOTHING_WRITTEN,
+    CheckpointError,
+    DataLoaderError,
+    LoadCancelled,
+    SourceFailed,
+    WriteError,
+    left_by,
+)
 from dataloader.guard import Lifeline, guarded
 from dataloader.ledger import Ledger, Request
 from dataloader.look import refuse_invalid
 from dataloader.planning import decide
-from dataloader.progress import Progress, left_by
+from dataloader.progress import Progress
 from dataloader.rejects import Rejects
 from dataloader.report import LoadReport
 from dataloader.sources import ArrowSource

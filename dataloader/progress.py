@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
-from dataloader.errors import NOTHING_WRITTEN
+from dataloader.errors import left_by
 
 TICK_SECONDS = 0.1
 """The heartbeat draws, and wakes the loop: without it a kernel's stop button waits for the statement's end."""
@@ -100,11 +100,6 @@ class State:
 
 Cancel = Callable[[], None]
 """Cancels the load, from whatever thread."""
-
-
-def left_by(error: BaseException) -> str:
-    """What an interrupted load says of itself: what is committed and how to go on, or that there is nothing."""
-    return next(iter(getattr(error, "__notes__", ())), NOTHING_WRITTEN)
 
 
 @runtime_checkable

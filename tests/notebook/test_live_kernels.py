@@ -26,6 +26,7 @@ import os
 import pandas as pd
 import dataloader as dl
 engine = dl.connect(os.environ["DATALOADER_URL"])
+%load_ext dataloader
 frame = pd.DataFrame({{"id": range({ROWS})}})
 """
 AT_ONCE = "await dl.load_dataframe(frame, 'orders', engine=engine)"
@@ -102,12 +103,17 @@ async def said(cell: Cell, onlooker: AsyncEngine) -> bool:
     return (f"{there:,} rows are committed; go on with" if there else "Nothing was written") in cell.traceback[0]
 
 
-async def test_the_stop_button_ends_a_cell_that_waits_for_run(kernel: Kernel, onlooker: AsyncEngine) -> None:
+RUN = "dl.run(dl.load_dataframe(frame, 'orders', engine=os.environ['DATALOADER_URL']))"
+
+
+@pytest.mark.parametrize("code", [RUN, "%dataload frame orders"], ids=["run", "magic"])
+async def test_the_stop_button_ends_a_cell_that_waits_for_run(code: str, kernel: Kernel, onlooker: AsyncEngine) -> None:
     for _ in range(TIMES):
-        cell = loading(kernel, "dl.run(dl.load_dataframe(frame, 'orders', engine=os.environ['DATALOADER_URL']))")
+        cell = loading(kernel, code)
         kernel.stop()
         assert kernel.until_ended(cell) < 1
         assert cell.error == "KeyboardInterrupt"
+        assert cell.traceback == ["Interrupted: Nothing was written"]
         assert await rows(onlooker) == 0
         assert_static(cell)
 

@@ -1,0 +1,114 @@
+"""The magic ``%dataload SOURCE... TABLE``, with the options of the command line."""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dataloader import api
+from dataloader.arguments import COMMITTING, LOADING, REJECTING, SOURCES, TABLE, TO, with_options
+from dataloader.errors import PlanError
+from dataloader.loops import run
+from dataloader.plan import LoadPlan
+from dataloader.rejects import check_suffix
+from dataloader.report import LoadReport
+
+NAME = "dataload"
+_USAGE = "Write: %dataload SOURCE... TABLE [options], where SOURCE is a variable or files; %dataload --help shows them."
+
+
+@click.command(NAME, options_metavar="[options]")
+@with_options(SOURCES, TABLE, TO, *LOADING, *COMMITTING, *REJECTING)
+@click.option("--plan", is_flag=True, help="Show what would be done, and write nothing.")
+def _command(**_: Any) -> None:
+    """Load a variable (a DataFrame, an Arrow table, a dict of columns) or files into TABLE."""
+
+
+def register(shell: Any) -> None:
+    """Give a shell of IPython the magic, and its completions."""
+
+    def dataload(line: str, cell: str | None = None) -> LoadReport | LoadPlan | None:
+        return _dataload(f"{line}\n{cell or ''}", shell.user_ns)
+
+    dataload.__doc__ = _help()
+    shell.register_magic_function(dataload, "line_cell", NAME)
+    for prefix in ("%", "%%"):
+        shell.set_hook("complete_command", _completions, str_key=f"{prefix}{NAME}")
+
+
+def _dataload(text: str, variables: Mapping[str, Any]) -> LoadReport | LoadPlan | None:
+    """Carry out the magic; a cell's lines are one line, in which ``#`` begins a comment."""
+    said = _parsed(text)
+    if said is None:
+        return None
+    data, rejects = _data(said.pop("sources"), variables), said.pop("rejects")
+    said["engine"] = variables.get(said["engine"], said["engine"])
+    table, said["on_invalid"] = said.pop("table"), "raise" if rejects is None else "reject"
+    if rejects is not None:
+        check_suffix(rejects)
+    if said.pop("plan"):
+        return run(api.plan_load(data, table, **said))
+    loader: Any = api.load_files if isinstance(data, list) else api.load_dataframe
+    report: LoadReport = run(loader(data, table, **said))
+    if rejects is not None and report.rejected:
+        report.rejects_to(rejects)
+    return report
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    """The arguments by name; None when they asked for help, which is printed then."""
+    try:
+        words = shlex.split(text, comments=True)
+    except ValueError as error:
+        raise PlanError(f"%dataload cannot be read: {str(error).lower()}", hint=_USAGE) from None
+    if "--help" in words or "-h" in words:
+        print(_help())
+        return None
+    try:
+        return _command.make_context(f"%{NAME}", words).params
+    except click.UsageError as error:
+        what = error.format_message().rstrip(".")
+        raise PlanError(f"%dataload: {what[:1].lower()}{what[1:]}", hint=_USAGE) from None
+
+
+def _help() -> str:
+    return _command.get_help(click.Context(_command, info_name=f"%{NAME}"))
+
+
+def _data(sources: tuple[str, ...], variables: Mapping[str, Any]) -> Any:
+    """The variable that is meant, or a list of files."""
+    if len(sources) == 1 and sources[0] in variables:
+        return variables[sources[0]]
+    for source in sources:
+        if source.isidentifier() and not Path(source).exists():
+            close = difflib.get_close_matches(source, _loadable(variables), n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else "Pass the name of a variable, or files."
+            raise PlanError(f"there is neither a variable nor a file {source!r}", hint=hint)
+    return list(sources)
+
+
+def _loadable(variables: Mapping[str, Any]) -> list[str]:
+    """The names of variables that hold a table, as far as can be seen without touching them."""
+    marks = ("__arrow_c_stream__", "__arrow_c_array__", "__dataframe__")
+    return [
+        name
+        for name, value in variables.items()
+        if not name.startswith("_") and (isinstance(value, dict) or any(hasattr(type(value), one) for one in marks))
+    ]
+
+
+def _completions(shell: Any, event: Any) -> list[str]:
+    """Options after a dash, what an option may be after its name, else variables and files."""
+    options = {name: option for option in _command.params for name in option.opts if name.startswith("--")}
+    before = event.line[: len(event.line) - len(event.symbol)].split()
+    if event.symbol.startswith("-"):
+        return sorted([*options, "--help"])
+    if before and isinstance(getattr(options.get(before[-1]), "type", None), click.Choice):
+        return list(options[before[-1]].type.choices)  # type: ignore[attr-defined]  # it is a Choice
+    return [*_loadable(shell.user_ns), *sorted(glob.glob(f"{event.symbol}*"))]
