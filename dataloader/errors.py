@@ -167,6 +167,10 @@ class LoadCancelled(LoadError):
     A cell or task that is cancelled itself raises asyncio.CancelledError, as ever.
     """
 
+    def _render_traceback_(self) -> list[str]:
+        """One line: who stopped it knows where."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class ConnectionLost(LoadError):
     """The server cannot be reached, refused the login, or went away."""

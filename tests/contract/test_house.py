@@ -15,12 +15,14 @@ from dataloader.options import LoadOptions
 
 ROOT = Path(__file__).parents[2]
 LAZY = ("asyncpg", "aiosqlite", "psycopg", "pandas", "ipywidgets", "IPython", "pgpq", "tqdm", "nest_asyncio2")
-LOADERS = (dl.load_dataframe, dl.load_batches, dl.load_rows, dl.load_files, dl.plan_load)
+LOADERS = (dl.load_dataframe, dl.load_batches, dl.load_rows, dl.load_files, dl.start_load, dl.plan_load)
+HOOK = "load_ipython_extension"
+"""IPython calls it, and nobody else."""
 
 
 def public_names() -> list[str]:
-    modules = [name for name, value in vars(dl).items() if inspect.ismodule(value)]
-    return sorted(name for name in vars(dl) if not name.startswith("_") and name not in modules)
+    others = [HOOK, *(name for name, value in vars(dl).items() if inspect.ismodule(value))]
+    return sorted(name for name in vars(dl) if not name.startswith("_") and name not in others)
 
 
 def test_all_is_what_can_be_imported() -> None:

@@ -35,7 +35,13 @@ class Cell:
 
 
 class Kernel:
-    """Use it as a context."""
+    """Use it as a context.
+
+    Parameters
+    ----------
+    **environment
+        Variables of the kernel's process; PYTHONPATH chooses another ipykernel.
+    """
 
     def __init__(self, **environment: str) -> None:
         self._environment = os.environ | {"PYDEVD_DISABLE_FILE_VALIDATION": "1", **environment}
@@ -50,6 +56,7 @@ class Kernel:
         self._client = self._manager.client()
         self._client.start_channels()
         self._client.wait_for_ready(timeout=SECONDS)
+        self._subshell = self._begin_subshell()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -84,7 +91,24 @@ class Kernel:
         """Press the button of that name that was made last."""
         buttons = [comm for comm, state in self.widgets.items() if state.get("description") == name]
         content = {"comm_id": buttons[-1], "data": {"method": "custom", "content": {"event": "click"}}}
-        self._client.shell_channel.send(self._client.session.msg("comm_msg", content))
+        message = self._client.session.msg("comm_msg", content)
+        if self._subshell is not None:
+            message["header"]["subshell_id"] = self._subshell
+        self._client.shell_channel.send(message)
+
+    def _begin_subshell(self) -> str | None:
+        """What JupyterLab sends clicks to; an ipykernel before 7 has none."""
+        request = self._client.session.msg("create_subshell_request", {})
+        self._client.control_channel.send(request)
+        with contextlib.suppress(queue.Empty):
+            while (reply := self._client.get_control_msg(timeout=1))["parent_header"]["msg_id"] != request["msg_id"]:
+                pass
+            return reply["content"].get("subshell_id")
+        return None
+
+    def has_button(self, name: str) -> bool:
+        """Whether a widget is a button of that name."""
+        return any(state.get("description") == name for state in self.widgets.values())
 
     def stop(self) -> None:
         """Press the stop button."""
