@@ -247,7 +247,7 @@ def start_load(data: object, table: str | sa.Table, **options: Unpack[Options]) 
     Examples
     --------
     >>> import dataloader as dl
-    >>> job = dl.start_load("sample_data/orders.csv", "orders", engine="sqlite:///:memory:", progress="none")
+    >>> job = dl.start_load("sample_data/orders.csv", "orders_later", engine="sqlite:///:memory:", progress="none")
     >>> async def report_of(job):
     ...     return await job
     >>> dl.run(report_of(job)).loaded
