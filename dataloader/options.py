@@ -78,7 +78,7 @@ class LoadOptions:
         options = cls(engine, **given)
         for name, allowed in _CHOICES.items():
             value = getattr(options, name)
-            if value not in allowed and not isinstance(value, View):
+            if value not in allowed:
                 raise PlanError(f"{name}={value!r} is unknown", hint=did_you_mean(value, allowed))
         for name, what in (("chunk_rows", "rows"), ("workers", "workers")):
             value = getattr(options, name)
@@ -87,6 +87,7 @@ class LoadOptions:
         _check_resume(options)
         _check_rejects(options)
         _check_zone(options.assume_timezone)
+        _check_progress(options.progress)
         return options
 
 
@@ -97,7 +98,6 @@ _CHOICES = {
     "resume": (None, True, False),
     "on_invalid": ON_INVALID,
     "casts": CASTS,
-    "progress": PROGRESS,
 }
 
 
@@ -135,6 +135,12 @@ def _check_zone(zone: object) -> None:
     except (ValueError, TypeError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
         hint = "Pass a name of the time zone database, like 'UTC' or 'Europe/Berlin'."
         raise PlanError(f"assume_timezone={zone!r} is not a time zone", hint=hint) from error
+
+
+def _check_progress(progress: object) -> None:
+    """A name, or the view of a load in the background."""
+    if progress not in PROGRESS and not isinstance(progress, View):
+        raise PlanError(f"progress={progress!r} is unknown", hint=did_you_mean(progress, PROGRESS))
 
 
 def did_you_mean(given: object, known: Sequence[object]) -> str:
