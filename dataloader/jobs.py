@@ -15,16 +15,54 @@ from dataloader.progress import TICK_SECONDS, State, View, choose_view
 from dataloader.report import LoadReport
 
 
+class Display:
+    """The view of a load in the background, in as many cells as it is shown in.
+
+    Attributes
+    ----------
+    state : State or None
+        None until the source is open.
+    opened : threading.Event
+        Set when the load is shown, well or not.
+    """
+
+    interval = TICK_SECONDS
+
+    def __init__(self, asked: str, cancel: Callable[[], None]) -> None:
+        self.state: State | None = None
+        self.opened = threading.Event()
+        self._asked = asked
+        self._cancel = cancel
+        self._views: list[View] = [choose_view(asked)]
+
+    def open(self, state: State, _cancel: object) -> None:
+        self.state = state
+        try:
+            self._views[0].open(state, self._cancel)
+        finally:
+            self.opened.set()
+
+    def update(self, state: State) -> None:
+        for view in self._views:
+            view.update(state)
+
+    def close(self, state: State) -> None:
+        for view in self._views:
+            view.close(state)
+
+    def again(self, state: State) -> View:
+        """Show the load in the current cell as well."""
+        view = choose_view(self._asked)
+        view.open(state, self._cancel)
+        self._views.append(view)
+        return view
+
+
 class LoadJob:
     """A load in the background; made by `start_load`.
 
     Await it for its report. Its display keeps moving while other cells run, also those that do not await. When the
     wait is interrupted the load goes on; `cancel` ends it.
-
-    Attributes
-    ----------
-    progress : State or None
-        Its phase, rows, total, rows per second, seconds; None until the source is open.
 
     Examples
     --------
@@ -38,20 +76,19 @@ class LoadJob:
     True
     """
 
-    interval = TICK_SECONDS
-
     def __init__(self, begin: Callable[[View], Coroutine[Any, Any, LoadReport]], asked: str) -> None:
-        self.progress: State | None = None
-        self._asked = asked
-        self._views: list[View] = [choose_view(asked)]
-        self._opened = threading.Event()
         self._cell = _current_cell()
-        self._running = Running(begin(self))
-        while not (is_background() or self._running.outcome.done()):
-            if self._opened.wait(TICK_SECONDS):  # a display belongs to the cell only until that returns
-                return
-        if self._running.outcome.done() and self.progress is None:
-            self._running.outcome.result()
+        self._display = Display(asked, self.cancel)
+        self._running = Running(begin(self._display))
+        self._until_shown()
+
+    def _until_shown(self) -> None:
+        """A display belongs to the cell only until that returns; what fails before it is shown fails here."""
+        outcome, opened = self._running.outcome, self._display.opened
+        while not (is_background() or outcome.done() or opened.wait(TICK_SECONDS)):
+            pass
+        if outcome.done() and not opened.is_set():
+            outcome.result()
 
     def done(self) -> bool:
         """Whether it has ended, well or not."""
@@ -72,6 +109,11 @@ class LoadJob:
             self.progress.is_paused = False
 
     @property
+    def progress(self) -> State | None:
+        """Its phase, rows, total, rows per second, seconds; None until the source is open."""
+        return self._display.state
+
+    @property
     def report(self) -> LoadReport | None:
         """The report, None until the load has succeeded."""
         outcome = self._running.outcome
@@ -84,27 +126,11 @@ class LoadJob:
         while not self.done():  # noqa: ASYNC110 - in slices, or a kernel's stop button would not get through
             await asyncio.sleep(TICK_SECONDS)
         if self.progress is not None:
-            self.close(self.progress)  # nbclient keeps only what the current cell shows
+            self._display.close(self.progress)  # nbclient keeps only what the current cell shows
         try:
             return self._running.outcome.result()
         except asyncio.CancelledError as error:
             raise LoadCancelled("the load was cancelled", hint=f"{left_by(error)}.") from None
-
-    def open(self, state: State, _cancel: object) -> None:
-        self.progress = state
-        try:
-            for view in self._views:
-                view.open(state, self.cancel)
-        finally:
-            self._opened.set()
-
-    def update(self, state: State) -> None:
-        for view in self._views:
-            view.update(state)
-
-    def close(self, state: State) -> None:
-        for view in self._views:
-            view.close(state)
 
     def __repr__(self) -> str:
         return "a load that has not begun" if self.progress is None else str(self.progress)
@@ -116,14 +142,7 @@ class LoadJob:
         """Show the load once more, unless this is the very cell in which it began."""
         if self.progress is None or _current_cell() == self._cell:
             return
-        if self.done():
-            from dataloader import notebook  # noqa: PLC0415 - IPython is there when it calls
-
-            notebook.show(Picture(self.progress))
-            return
-        view = choose_view(self._asked)
-        view.open(self.progress, self.cancel)
-        self._views.append(view)
+        view = self._display.again(self.progress)
         if self.done():
             view.close(self.progress)
 

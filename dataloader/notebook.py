@@ -13,11 +13,6 @@ from dataloader.progress import Cancel, State
 _display: Any = ipython_display.display
 
 
-def show(picture: Picture) -> None:
-    """Show it in the output of the current cell."""
-    _display(picture)
-
-
 def current_cell() -> int | None:
     """The number of the cell that is executed."""
     shell = sys.modules["IPython"].get_ipython()
