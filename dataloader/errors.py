@@ -225,3 +225,8 @@ IN_DOUBT = "The commit was under way, so the rows may be there: count them befor
 def left_by(error: BaseException) -> str:
     """What an interrupted load says of itself: what is committed and how to go on, or that there is nothing."""
     return next(iter(getattr(error, "__notes__", ())), NOTHING_WRITTEN)
+
+
+def shown_as(error: BaseException, line: str) -> None:
+    """Have IPython show one line in place of the error's traceback."""
+    error._render_traceback_ = lambda: [line]  # type: ignore[attr-defined]

@@ -23,6 +23,7 @@ from dataloader.errors import (
     SourceFailed,
     WriteError,
     left_by,
+    shown_as,
 )
 from dataloader.guard import Lifeline, guarded
 from dataloader.ledger import Ledger, Request
@@ -60,10 +61,9 @@ async def load(source: Source, table: str | sa.Table, options: LoadOptions) -> L
     try:
         return loading.result()
     except asyncio.CancelledError as error:
-        said = left_by(error)
         if not cancels:
-            raise LoadCancelled("the load was cancelled", hint=f"{said}.") from None
-        error._render_traceback_ = lambda: [f"Interrupted: {said}"]  # type: ignore[attr-defined]  # IPython's
+            raise LoadCancelled("the load was cancelled", hint=f"{left_by(error)}.") from None
+        shown_as(error, f"Interrupted: {left_by(error)}")
         raise
 
 
