@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -54,13 +53,6 @@ def server() -> Iterator[embedded.Server]:
         yield embedded.start(folder / "pg", embedded.find_binaries(), embedded.FAST_AND_LOOSE)
 
 
-async def _cancel_requests_sent() -> None:
-    """Wait for what asyncpg sends on connections of their own: the test's loop is closed next."""
-    requests = {task for task in asyncio.all_tasks() if "Connection._cancel" in str(task.get_coro())}
-    if requests:
-        await asyncio.wait(requests, timeout=2)
-
-
 @pytest.fixture
 async def postgres_url(server: embedded.Server) -> AsyncIterator[sa.URL]:
     """The URL of a new, empty database."""
@@ -74,7 +66,6 @@ async def postgres_url(server: embedded.Server) -> AsyncIterator[sa.URL]:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
         await connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
     await admin.dispose()
-    await _cancel_requests_sent()
 
 
 @pytest.fixture

@@ -704,7 +704,7 @@ def source_of(column: list[Any], shape: str) -> Any:
     return {"id": list(range(len(column))), "v": column}
 
 
-async def only_our_errors(engine: AsyncEngine, loading: Any) -> None:
+async def assert_only_our_errors(engine: AsyncEngine, loading: Any) -> None:
     """Carry out the load; anything that is not ours escapes and fails the test."""
     try:
         report = await loading
@@ -721,7 +721,7 @@ async def test_objects_of_any_kind_are_stored_or_refused_by_our_own_errors(
     postgres: AsyncEngine, column: list[Any], sql: str, shape: str, options: dict[str, Any]
 ) -> None:
     await make_target(postgres, sql)
-    await only_our_errors(postgres, dl.load_dataframe(source_of(column, shape), "t", engine=postgres, **options))
+    await assert_only_our_errors(postgres, dl.load_dataframe(source_of(column, shape), "t", engine=postgres, **options))
 
 
 @examples(150)
@@ -733,9 +733,9 @@ async def test_objects_of_any_kind_make_a_table_or_an_error_of_ours(
     rows = [{"id": row, "v": value} for row, value in enumerate(column)]
     chosen: dict[str, Any] = {"engine": database, "if_exists": "replace", **options}
     if shape == "rows":
-        await only_our_errors(database, dl.load_rows(rows, "t", columns=["id", "v"], **chosen))
+        await assert_only_our_errors(database, dl.load_rows(rows, "t", columns=["id", "v"], **chosen))
     else:
-        await only_our_errors(database, dl.load_dataframe(source_of(column, shape), "t", **chosen))
+        await assert_only_our_errors(database, dl.load_dataframe(source_of(column, shape), "t", **chosen))
 
 
 def wrapped(array: pa.Array, how: str) -> pa.Array:
@@ -768,7 +768,7 @@ async def test_any_arrow_type_is_stored_or_refused_by_our_own_errors(
     trip = data.draw(st.sampled_from([one for one in TRIPS if not can_not_be(one.kind, how)]))
     array = wrapped(trip.array(data.draw(lists_of(trip.values, 8))), how)
     await make_target(postgres, sql)
-    await only_our_errors(postgres, dl.load_dataframe(table_of(array), "t", engine=postgres, **options))
+    await assert_only_our_errors(postgres, dl.load_dataframe(table_of(array), "t", engine=postgres, **options))
 
 
 def can_not_be(kind: pa.DataType, how: str) -> bool:
@@ -785,7 +785,7 @@ async def test_bytes_that_are_no_text_are_refused_by_our_own_errors(
     raw = pa.array(data.draw(lists_of(st.binary(max_size=6), 8)), pa.binary())
     array = pa.Array.from_buffers(pa.string(), len(raw), raw.buffers())
     await make_target(postgres, sql)
-    await only_our_errors(postgres, dl.load_dataframe(table_of(array), "t", engine=postgres, method=method))
+    await assert_only_our_errors(postgres, dl.load_dataframe(table_of(array), "t", engine=postgres, method=method))
 
 
 def test_the_keys_tell_values_apart_that_python_takes_for_equal() -> None:

@@ -83,7 +83,7 @@ async def snapshot(database: AsyncEngine, table: str = "orders") -> Snapshot:
     return [await fetch(database, query) for query in queries]
 
 
-async def refused(
+async def assert_refused(
     database: AsyncEngine,
     source: Any,
     match: str | None,
@@ -99,7 +99,9 @@ async def refused(
     return raised.value
 
 
-async def check_goes_on(database: AsyncEngine, source: Any = None, loaded: int = ROWS - COMMITTED * CHUNK_ROWS) -> None:
+async def assert_goes_on(
+    database: AsyncEngine, source: Any = None, loaded: int = ROWS - COMMITTED * CHUNK_ROWS
+) -> None:
     """Resumed with the right data, the load is complete."""
     report = await load(database, source or orders(), resume=True)
     assert (report.earlier, report.loaded) == (COMMITTED * CHUNK_ROWS, loaded)
@@ -146,9 +148,9 @@ async def test_a_source_that_changed_where_it_is_committed_is_refused_by_its_chu
     database: AsyncEngine, change: Any, at: int, chunk: int
 ) -> None:
     await interrupted(database)
-    error = await refused(database, change(at), rf"chunk {chunk}\b", dl.SourceChanged)
+    error = await assert_refused(database, change(at), rf"chunk {chunk}\b", dl.SourceChanged)
     assert error.chunk == chunk
-    await check_goes_on(database)
+    await assert_goes_on(database)
 
 
 @pytest.mark.parametrize("change", [changed, deleted])
@@ -156,13 +158,13 @@ async def test_a_first_chunk_that_changed_is_refused_where_nobody_asked_to_resum
     database: AsyncEngine, change: Any
 ) -> None:
     await interrupted(database)
-    await refused(database, change(4), r"chunk 0\b", dl.SourceChanged, resume=None)
+    await assert_refused(database, change(4), r"chunk 0\b", dl.SourceChanged, resume=None)
 
 
 @pytest.mark.parametrize("change", [changed, inserted])
 async def test_a_named_load_with_another_first_chunk_is_refused(database: AsyncEngine, change: Any) -> None:
     await interrupted(database, load_id="May")
-    error = await refused(database, change(4), r"chunk 0\b", dl.SourceChanged, load_id="May")
+    error = await assert_refused(database, change(4), r"chunk 0\b", dl.SourceChanged, load_id="May")
     assert error.chunk == 0
 
 
@@ -178,7 +180,7 @@ async def test_nothing_is_written_before_the_last_committed_chunk_is_compared(
         "DELETE FROM dataloader_chunks WHERE chunk = 1",
         "UPDATE dataloader_loads SET chunks = chunks - 1, rows = rows - 10, loaded = loaded - 10",
     )
-    await refused(postgres, changed(48), r"chunk 4\b", dl.SourceChanged, workers=workers)
+    await assert_refused(postgres, changed(48), r"chunk 4\b", dl.SourceChanged, workers=workers)
     report = await load(postgres, orders(), resume=True, workers=workers)
     assert (report.earlier, report.loaded) == (40, 60)
     assert await fetch(postgres, "SELECT id, name, amount FROM orders ORDER BY id") == orders()
@@ -189,9 +191,9 @@ async def test_a_source_that_ends_before_what_is_committed_is_refused(
     database: AsyncEngine, rows: int, chunk: int
 ) -> None:
     await interrupted(database)
-    error = await refused(database, orders()[:rows], rf"chunk {chunk}\b", dl.SourceChanged)
+    error = await assert_refused(database, orders()[:rows], rf"chunk {chunk}\b", dl.SourceChanged)
     assert error.chunk == chunk
-    await check_goes_on(database)
+    await assert_goes_on(database)
 
 
 async def test_a_source_that_has_no_rows_any_more_is_refused(database: AsyncEngine) -> None:
@@ -207,7 +209,7 @@ async def test_a_source_that_has_no_rows_any_more_is_refused(database: AsyncEngi
 async def test_rows_after_the_end_of_a_finished_load_are_refused(database: AsyncEngine, rows: int, chunk: int) -> None:
     await execute(database, ORDERS)
     await load(database, orders())
-    error = await refused(database, orders(rows), rf"chunk {chunk}\b", dl.SourceChanged)
+    error = await assert_refused(database, orders(rows), rf"chunk {chunk}\b", dl.SourceChanged)
     assert error.chunk == chunk
 
 
@@ -215,7 +217,7 @@ async def test_rows_after_the_end_of_a_finished_load_are_refused(database: Async
 async def test_a_finished_load_with_a_short_last_chunk_knows_its_end(database: AsyncEngine, rows: int) -> None:
     await execute(database, ORDERS)
     await load(database, orders(95))
-    await refused(database, orders(rows), rf"chunk {min(rows, 95) // CHUNK_ROWS}\b", dl.SourceChanged)
+    await assert_refused(database, orders(rows), rf"chunk {min(rows, 95) // CHUNK_ROWS}\b", dl.SourceChanged)
 
 
 @pytest.mark.parametrize("change", [changed, repeated, reordered])
@@ -225,7 +227,7 @@ async def test_a_finished_load_is_not_confirmed_for_other_data(
 ) -> None:
     await execute(database, ORDERS)
     await load(database, orders())
-    await refused(database, change(at), rf"chunk {chunk}\b", dl.SourceChanged)
+    await assert_refused(database, change(at), rf"chunk {chunk}\b", dl.SourceChanged)
 
 
 async def test_what_changed_after_the_committed_rows_is_loaded_as_it_is_now(database: AsyncEngine) -> None:
@@ -244,7 +246,7 @@ async def test_the_same_values_from_another_type_are_the_same_data(database: Asy
     if database.dialect.name == "sqlite" and kind in {pa.uint8(), pa.int32()}:
         kind = pa.int16()
     await interrupted(database)
-    await check_goes_on(database, with_ids_as(kind))
+    await assert_goes_on(database, with_ids_as(kind))
 
 
 async def test_floats_of_fewer_digits_are_other_data(database: AsyncEngine) -> None:
@@ -254,13 +256,13 @@ async def test_floats_of_fewer_digits_are_other_data(database: AsyncEngine) -> N
         await load(database, thirds, breaks=True)
     table = as_table(thirds)
     rounded = table.set_column(2, "amount", table["amount"].cast(pa.float32()))
-    await refused(database, rounded, r"chunk 0\b", dl.SourceChanged)
+    await assert_refused(database, rounded, r"chunk 0\b", dl.SourceChanged)
 
 
 @pytest.mark.parametrize("names", [["name", "id", "amount"], ["id", "name"]], ids=["another order", "one less"])
 async def test_other_columns_are_another_source(database: AsyncEngine, names: list[str]) -> None:
     await interrupted(database, load_id="May")
-    await refused(database, as_table(orders()).select(names), None, load_id="May")
+    await assert_refused(database, as_table(orders()).select(names), None, load_id="May")
     await check_goes_on_named(database)
 
 
@@ -293,7 +295,7 @@ async def test_a_table_that_is_not_the_one_of_the_load_is_refused_by_what_happen
 ) -> None:
     await interrupted(postgres, load_id="May")
     await execute(postgres, *statements.split(";"))
-    await refused(postgres, orders(), reason, load_id="May")
+    await assert_refused(postgres, orders(), reason, load_id="May")
 
 
 @pytest.mark.parametrize("resume", [None, True])
@@ -303,7 +305,7 @@ async def test_an_unnamed_load_into_a_table_that_is_not_the_same_is_refused(
 ) -> None:
     await interrupted(postgres)
     await execute(postgres, *statements.split(";"))
-    await refused(postgres, orders(), None, resume=resume)
+    await assert_refused(postgres, orders(), None, resume=resume)
 
 
 @pytest.mark.parametrize("finished", [False, True], ids=["unfinished", "finished"])
@@ -325,7 +327,7 @@ async def load_all(database: AsyncEngine) -> None:
 async def test_a_finished_load_is_not_confirmed_for_another_table(postgres: AsyncEngine, statements: str) -> None:
     await load_all(postgres)
     await execute(postgres, *statements.split(";"))
-    await refused(postgres, orders(), "truncated|dropped")
+    await assert_refused(postgres, orders(), "truncated|dropped")
 
 
 SQLITE_ALTERED = {
@@ -343,7 +345,7 @@ SQLITE_ALTERED = {
 async def test_a_sqlite_table_that_is_not_the_one_of_the_load_is_refused(sqlite: AsyncEngine, statements: str) -> None:
     await interrupted(sqlite)
     await execute(sqlite, *statements.split(";"))
-    await refused(sqlite, orders(), "fewer rows|dropped and created again|other columns")
+    await assert_refused(sqlite, orders(), "fewer rows|dropped and created again|other columns")
 
 
 @pytest.mark.xfail(reason="VACUUM moves root pages, by which a SQLite table is known", raises=dl.CheckpointError)
@@ -354,7 +356,7 @@ async def test_a_sqlite_file_that_was_vacuumed_is_the_same(sqlite: AsyncEngine) 
     async with sqlite.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
         await connection.exec_driver_sql("VACUUM")
-    await check_goes_on(sqlite)
+    await assert_goes_on(sqlite)
 
 
 @pytest.mark.parametrize("resume", [None, True])
@@ -413,20 +415,20 @@ EDITED = {
 async def test_an_edited_ledger_is_refused(database: AsyncEngine, statement: str, reason: str) -> None:
     await interrupted(database)
     await execute(database, statement)
-    await refused(database, orders(), reason)
+    await assert_refused(database, orders(), reason)
 
 
 @pytest.mark.parametrize("named", [{}, {"load_id": "May"}], ids=["found again", "named"])
 @pytest.mark.parametrize("chunk_rows", [5, 11, 1000])
 async def test_other_chunks_are_refused(database: AsyncEngine, chunk_rows: int, named: Any) -> None:
     await interrupted(database, **named)
-    error = await refused(database, orders(), None, chunk_rows=chunk_rows, **named)
+    error = await assert_refused(database, orders(), None, chunk_rows=chunk_rows, **named)
     assert "chunk_rows=10" in error.hint
 
 
 async def test_chunks_that_are_chosen_anew_are_refused_as_others(database: AsyncEngine) -> None:
     await interrupted(database)
-    error = await refused(database, orders(), None, chunk_rows=None)
+    error = await assert_refused(database, orders(), None, chunk_rows=None)
     assert "chunk_rows=10" in error.hint
 
 
@@ -435,7 +437,7 @@ async def test_a_load_id_of_another_table_is_refused(database: AsyncEngine, resu
     """Not even to begin anew: the other table's load could not be resumed any more."""
     await interrupted(database, load_id="May")
     await execute(database, ORDERS.replace("orders", "bills"))
-    await refused(database, orders(), "orders", table="bills", load_id="May", resume=resume)
+    await assert_refused(database, orders(), "orders", table="bills", load_id="May", resume=resume)
     assert await fetch(database, "SELECT count(*) FROM bills") == [(0,)]
     await check_goes_on_named(database)
 
@@ -456,12 +458,12 @@ async def partitioned(postgres: AsyncEngine) -> AsyncEngine:
 )
 async def test_a_partition_that_lost_its_rows_is_noticed(partitioned: AsyncEngine, statement: str) -> None:
     await execute(partitioned, statement)
-    await refused(partitioned, orders(), "the table")
+    await assert_refused(partitioned, orders(), "the table")
 
 
 async def test_a_new_partition_is_welcome(partitioned: AsyncEngine) -> None:
     await execute(partitioned, "CREATE TABLE more PARTITION OF orders FOR VALUES FROM (120) TO (200)")
-    await check_goes_on(partitioned)
+    await assert_goes_on(partitioned)
 
 
 OWNER = """
@@ -511,7 +513,7 @@ async def test_a_load_of_a_living_process_is_left_to_it(database: AsyncEngine, l
             os.kill(owner.pid, signal.SIGSTOP)
         for resume in (None, True, False):
             options: Any = {"load_id": load_id or None, "resume": resume}
-            error = await refused(database, orders(), str(owner.pid), **options)
+            error = await assert_refused(database, orders(), str(owner.pid), **options)
             assert "now" in error.what
         history = await dl.load_history(database)
         assert history["running"].tolist() == [True]
@@ -562,7 +564,7 @@ async def test_a_load_of_this_very_process_is_left_to_its_task(database: AsyncEn
         dl.load_batches(slow_batches(), "orders", engine=database, chunk_rows=CHUNK_ROWS, workers=1)
     )
     await half_way(database)
-    await refused(database, orders(), str(os.getpid()), resume=resume)
+    await assert_refused(database, orders(), str(os.getpid()), resume=resume)
     going_on.set()
     assert (await loading).loaded == ROWS
 

@@ -78,6 +78,17 @@ async def rows(onlooker: AsyncEngine) -> int:
     return int((await fetch(onlooker, "SELECT count(*) FROM orders"))[0][0])
 
 
+async def assert_ended_in_one_line(kernel: Kernel, cell: Cell, error: str, onlooker: AsyncEngine) -> None:
+    """The cell ends within a second, in one line that says what the table holds, and the pool is whole."""
+    assert kernel.until_ended(cell) < 1
+    assert cell.error == error
+    assert len(cell.traceback) == 1
+    there = await rows(onlooker)
+    assert (f"{there:,} rows are committed; go on with" if there else "Nothing was written") in cell.traceback[0]
+    assert_static(cell)
+    assert kernel.run("engine.pool.checkedout()").displays[0]["text/plain"] == "0"
+
+
 @pytest.mark.parametrize("code", [AT_ONCE, BY_CHUNKS], ids=["at once", "by chunks"])
 async def test_the_cancel_button_ends_an_awaiting_cell_in_one_line(
     code: str, ipykernel: str, kernel: Kernel, onlooker: AsyncEngine
@@ -93,12 +104,7 @@ async def test_the_cancel_button_ends_an_awaiting_cell_in_one_line(
     for _ in range(TIMES):
         cell = loading(kernel, code)
         kernel.click("Cancel")
-        assert kernel.until_ended(cell) < 1
-        assert cell.error == "LoadCancelled"
-        assert len(cell.traceback) == 1
-        assert await said(cell, onlooker)
-        assert_static(cell)
-        assert kernel.run("engine.pool.checkedout()").displays[0]["text/plain"] == "0"
+        await assert_ended_in_one_line(kernel, cell, "LoadCancelled", onlooker)
 
 
 @pytest.mark.parametrize("code", [AT_ONCE, BY_CHUNKS], ids=["at once", "by chunks"])
@@ -108,18 +114,7 @@ async def test_the_stop_button_ends_an_awaiting_cell_in_one_line(
     for _ in range(TIMES):
         cell = loading(kernel, code)
         kernel.stop()
-        assert kernel.until_ended(cell) < 1
-        assert cell.error == "CancelledError"
-        assert len(cell.traceback) == 1
-        assert await said(cell, onlooker)
-        assert_static(cell)
-        assert kernel.run("engine.pool.checkedout()").displays[0]["text/plain"] == "0"
-
-
-async def said(cell: Cell, onlooker: AsyncEngine) -> bool:
-    """Whether the one line says what the table holds."""
-    there = await rows(onlooker)
-    return (f"{there:,} rows are committed; go on with" if there else "Nothing was written") in cell.traceback[0]
+        await assert_ended_in_one_line(kernel, cell, "CancelledError", onlooker)
 
 
 RUN = "dl.run(dl.load_dataframe(frame, 'orders', engine=os.environ['DATALOADER_URL']))"
@@ -206,13 +201,8 @@ async def test_a_paused_background_load_stores_nothing_until_it_is_resumed(
     kernel: Kernel, onlooker: AsyncEngine
 ) -> None:
     await execute(onlooker, "DROP TRIGGER slow ON orders")
-    assert (
-        kernel.run(
-            "job = dl.start_load(frame, 'orders', engine=os.environ['DATALOADER_URL'], commit='chunk', "
-            "chunk_rows=500)\njob.pause()"
-        ).error
-        is None
-    )
+    begun_by_chunks = JOB.removesuffix(")") + ", commit='chunk', chunk_rows=500)"
+    assert kernel.run(f"{begun_by_chunks}\njob.pause()").error is None
     kernel.until(lambda: kernel.shows("<b>paused</b>"))
     kernel.run("import time; time.sleep(0.5)")
     before = await rows(onlooker)

@@ -21,7 +21,7 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Interacti
     """A shell in an empty folder, with a frame and two files."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    monkeypatch.setenv("DATALOADER_URL", "sqlite:///shop.db")
+    monkeypatch.setenv("DATALOADER_URL", f"sqlite:///{tmp_path}/shop.db")
     monkeypatch.setattr(dl.engine.Default, "address", None)
     monkeypatch.setattr(dl.engine.Default, "engine", None)
     for number in range(2):
