@@ -27,6 +27,7 @@ class Crew:
         self._tally = tally
         self._rows = rows
         self._is_under_way = asyncio.Event()
+        self._connecting = asyncio.Lock()
 
     @property
     def in_doubt(self) -> bool:
@@ -67,7 +68,8 @@ class Crew:
             return True
         await self._is_under_way.wait()
         try:
-            await worker.connect(EXTRA_SECONDS)
+            async with self._connecting:  # two at once at a role's limit, and PostgreSQL refuses both
+                await worker.connect(EXTRA_SECONDS)
         except LoadError as error:
             self._tally.notices.append(f"a worker less than the {len(self._workers)} planned: {error.what}")
             return False
