@@ -107,7 +107,7 @@ class LoaderProcess:
     async def freeze(self) -> None:
         """SIGSTOP it."""
         self._process.suspend()
-        await _until(lambda: self._status() == psutil.STATUS_STOPPED)
+        await until(lambda: self._status() == psutil.STATUS_STOPPED)
 
     async def _heard(self, word: str) -> None:
         """Read what it says up to a word, or to its last one."""
@@ -121,7 +121,7 @@ class LoaderProcess:
 
     async def _gone(self) -> None:
         """Its sockets close a moment before it is gone from the list of processes, or waits there to be buried."""
-        await _until(lambda: self._status() in {None, psutil.STATUS_ZOMBIE})
+        await until(lambda: self._status() in {None, psutil.STATUS_ZOMBIE})
 
     def _status(self) -> str | None:
         """What the kernel says of it, None if it is gone."""
@@ -131,10 +131,10 @@ class LoaderProcess:
             return None
 
 
-async def _until(is_so: Callable[[], bool]) -> None:
-    """Wait for what a signal brings about."""
-    async with asyncio.timeout(10):
-        while not is_so():  # noqa: ASYNC110 - the kernel sends no event for it
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait for what no event tells of, and no longer than something hangs."""
+    async with asyncio.timeout(30):
+        while not is_so():  # noqa: ASYNC110 - that is what it is for
             await asyncio.sleep(0.001)
 
 

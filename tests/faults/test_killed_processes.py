@@ -32,7 +32,7 @@ import dataloader as dl
 from dataloader import embedded
 from dataloader.engine import open_engine
 from tests.conftest import execute, fetch
-from tests.faults.processes import Ending, Nursery, Order, batches, open_nursery
+from tests.faults.processes import Ending, Nursery, Order, batches, open_nursery, until
 
 FULL = os.environ.get("DATALOADER_FAULTS") == "full"
 ROWS = 1_000_000 if FULL else 200_000
@@ -336,54 +336,74 @@ async def test_a_killed_process_that_nobody_has_buried_gives_its_load_up(postgre
                 assert_loaded(await heir.ended(), order)
 
 
-SLOW_COMMIT = (
+HELD_COMMIT = (
     TABLE,
-    "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(1); RETURN NULL; END$$",
-    "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON orders DEFERRABLE INITIALLY DEFERRED "
-    f"FOR EACH ROW WHEN (NEW.id = {ROWS // 8}) EXECUTE FUNCTION slow()",
+    "CREATE FUNCTION held() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = 0 "
+    "AS $$BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END$$",
+    "CREATE CONSTRAINT TRIGGER held AFTER INSERT ON orders DEFERRABLE INITIALLY DEFERRED "
+    f"FOR EACH ROW WHEN (NEW.id = {ROWS // 8}) EXECUTE FUNCTION held()",
 )
-"""One chunk in the middle of an unhurried load takes a second to commit."""
-COMMITTING = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'COMMIT%' AND state = 'active'"
+"""One chunk in the middle of an unhurried load is in its commit until a lock is given up."""
+COMMITTING = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'COMMIT%' AND wait_event = 'advisory'"
 
 
-async def killed_during_a_commit(nursery: Nursery, engine: AsyncEngine, order: Order) -> None:
-    """The server carries on with the commit, whose client is gone."""
-    async with nursery.loader(order) as loader:
-        for _ in range(1000):
-            if await fetch(engine, COMMITTING):
-                break
-            await asyncio.sleep(0.01)
-        assert await loader.kill()
-    assert await fetch(engine, COMMITTING), "the commit had ended before the process was killed"
+class HeldCommit:
+    """Keeps the lock for which the commit waits, until it is released."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        self._keeper = psycopg.connect(url, autocommit=True)
+        self._keeper.execute("SELECT pg_advisory_lock(1)")
+
+    def is_reached(self) -> bool:
+        return self._keeper.execute(COMMITTING).fetchone() is not None
+
+    def release(self) -> None:
+        """Let the commit go on, and wait for its end."""
+        self._keeper.execute("SELECT pg_advisory_unlock(1)")
+        while self.is_reached():
+            time.sleep(0.001)
 
 
-async def test_a_commit_that_outlives_its_process_counts_once(nursery: Nursery, postgres: AsyncEngine) -> None:
-    await execute(postgres, *SLOW_COMMIT)
+@pytest.fixture
+async def held_commit(nursery: Nursery, postgres: AsyncEngine) -> AsyncIterator[tuple[Order, HeldCommit]]:
+    """An order whose process was killed during a commit: the server carries on with it, and its client is gone."""
+    await execute(postgres, *HELD_COMMIT)
     order = replace(order_for(postgres, "orders"), **UNHURRIED)
-    await killed_during_a_commit(nursery, postgres, order)
-    async with nursery.loader(replace(order, pause=0)) as heir:
+    commit = HeldCommit(postgres)
+    with contextlib.closing(commit._keeper):
+        async with nursery.loader(order) as loader:
+            await until(commit.is_reached)
+            assert await loader.kill()
+        assert commit.is_reached()
+        yield replace(order, pause=0), commit
+
+
+async def test_a_commit_that_outlives_its_process_counts_once(
+    nursery: Nursery, postgres: AsyncEngine, held_commit: tuple[Order, HeldCommit]
+) -> None:
+    order, commit = held_commit
+    async with nursery.loader(order) as heir:
+        await asyncio.sleep(0.5)
+        commit.release()
         assert_loaded(await heir.ended(), order)
     await assert_exact(postgres, order, await load_clean(nursery, postgres, order))
 
 
 async def test_a_commit_that_outlives_its_process_may_end_while_the_ledger_is_read(
-    nursery: Nursery, postgres: AsyncEngine
+    nursery: Nursery, postgres: AsyncEngine, held_commit: tuple[Order, HeldCommit]
 ) -> None:
-    """Between the load's totals and its chunks, of all moments: they must not be taken for edited."""
-    await execute(postgres, *SLOW_COMMIT)
-    order = replace(order_for(postgres, "orders"), **UNHURRIED)
-    await killed_during_a_commit(nursery, postgres, order)
+    """Not between the load's totals and its chunks, which would be taken for edited: the reader waits for it."""
+    order, commit = held_commit
 
-    waited: list[str] = []
+    def release(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if re.search(r"SELECT.*FROM \S*dataloader_chunks", statement, re.DOTALL):
+            commit.release()
 
-    def wait(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
-        if not waited and re.search(r"SELECT.*FROM \S*dataloader_chunks", statement, re.DOTALL):
-            waited.append(statement)
-            time.sleep(1.2)
-
-    sa.event.listen(postgres.sync_engine, "before_cursor_execute", wait)
+    sa.event.listen(postgres.sync_engine, "before_cursor_execute", release)
+    waiting = asyncio.get_running_loop().call_later(1, commit.release)
     options = {**order.options, "commit": "chunk", "chunk_rows": order.chunk_rows}
     report = await dl.load_batches(batches(order), "orders", engine=postgres, **options)
-    assert waited
+    waiting.cancel()
     assert report.loaded + report.earlier == order.rows
     await assert_exact(postgres, order, await load_clean(nursery, postgres, order))

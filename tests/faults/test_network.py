@@ -153,7 +153,8 @@ async def test_a_cancel_during_the_freeze_settles_within_a_second(place: str, wo
         loading.cancel()
         assert await settled(loading) < 1
         assert loading.cancelled()
-        assert said_at_least(loading) == (place == "commit")
+        if place == "commit" or workers == 1:  # the other one of two workers may be committing
+            assert said_at_least(loading) == (place == "commit")
         await assert_goes_on(net, workers)
 
 
