@@ -1,0 +1,223 @@
+"""Loads in JupyterLab, in a real browser: what an analyst sees, presses, saves and opens again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import BrowserContext, async_playwright, expect
+
+from tests.notebook.lab import ARGUMENTS, HOST, TOKEN, Notebook, find_chromium, jupyterlab, write_notebook
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ROOT = Path(__file__).parents[2]
+NO_CHROMIUM = "the tests in JupyterLab need Chromium: apt-get install chromium"
+BATCHES, BATCH_ROWS = 50, 1_000
+ROWS = BATCHES * BATCH_ROWS
+BEGIN = f"""
+import asyncio, time
+import pyarrow as pa
+import dataloader as dl
+%load_ext dataloader
+
+def batch(number):
+    return pa.record_batch({{"id": range(number * {BATCH_ROWS}, (number + 1) * {BATCH_ROWS})}})
+
+async def slow_batches():
+    for number in range({BATCHES}):
+        await asyncio.sleep(0.05)
+        yield batch(number)
+
+def batches_in_a_thread():
+    for number in range({BATCHES}):
+        time.sleep(0.05)
+        yield batch(number)
+
+def slow_reader():
+    return pa.RecordBatchReader.from_batches(batch(0).schema, batches_in_a_thread())
+"""
+LOAD = f"await dl.load_batches(slow_batches(), 'orders', commit='chunk', chunk_rows={BATCH_ROWS}, resume=True)"
+JOB = f"job = dl.start_load(slow_reader(), 'orders', commit='chunk', chunk_rows={BATCH_ROWS})"
+FEW = f"await dl.load_batches([batch(0)], 'few', commit='chunk', chunk_rows={BATCH_ROWS})"
+FRAME_ROWS = 2_000_000
+FRAME = f"""
+import pandas as pd
+import dataloader as dl
+
+orders = pd.DataFrame({{"id": range({FRAME_ROWS})}})
+orders["amount"] = orders["id"] % 10_000 / 100
+"""
+
+Opener = Callable[..., Awaitable[Notebook]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What JupyterLab serves."""
+    return tmp_path_factory.mktemp("lab")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    """Chromium's program; without one CI fails, and a newcomer's tests go on without these."""
+    found = find_chromium()
+    if found is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(NO_CHROMIUM)
+    return found
+
+
+@pytest.fixture(scope="module")
+def lab(chromium: str, folder: Path) -> Iterator[str]:
+    """The address of JupyterLab, whose kernels import the package beside these tests."""
+    environment = {"PYTHONPATH": str(ROOT), "DATALOADER_PROGRESS": "auto", "DATALOADER_URL": "sqlite:///dataloader.db"}
+    with jupyterlab(folder, PYDEVD_DISABLE_FILE_VALIDATION="1", **environment) as address:
+        yield address
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser(chromium: str) -> AsyncIterator[BrowserContext]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield await browser.new_context(viewport={"width": 1200, "height": 900}, device_scale_factor=2)
+        await browser.close()
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> Path:
+    """Where screenshots are kept."""
+    kept = Path(os.environ.get("DATALOADER_ARTIFACTS") or tmp_path)
+    kept.mkdir(parents=True, exist_ok=True)
+    return kept
+
+
+@pytest.fixture
+def place(folder: Path, request: pytest.FixtureRequest) -> Path:
+    """The folder of the test's notebook and database."""
+    return folder / re.sub(r"\W+", "_", request.node.name)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def open_notebook(lab: str, place: Path, browser: BrowserContext, artifacts: Path) -> AsyncIterator[Opener]:
+    """Opens a notebook of some cells; at the end nothing has gone wrong in the page, and nothing has left it."""
+    page = await browser.new_page()
+    notebook = Notebook(page, f"{lab}/lab/tree/{place.name}/loads.ipynb?token={TOKEN}&reset")
+
+    async def opened(*cells: str) -> Notebook:
+        write_notebook(place / "loads.ipynb", *cells)
+        await notebook.open()
+        await notebook.run(0)
+        return notebook
+
+    yield opened
+    await notebook.screenshot(artifacts / f"{place.name}.png")
+    await notebook.shut_down()
+    await page.close()
+    assert notebook.hosts == {HOST}
+    assert notebook.errors == []
+
+
+def stored(place: Path) -> tuple[int, int]:
+    """How many rows the table holds, and how many different ones."""
+    with contextlib.closing(sqlite3.connect(place / "dataloader.db")) as connection:
+        rows, different = connection.execute("SELECT count(*), count(DISTINCT id) FROM orders").fetchone()
+    return int(rows), int(different)
+
+
+async def assert_moves(notebook: Notebook, number: int) -> None:
+    """Between two looks rows have come to the live widget."""
+    before = await notebook.until_rows(number, 1)
+    await asyncio.sleep(0.5)
+    await expect(notebook.bar(number)).to_be_visible()
+    assert await notebook.until_rows(number, 1) > before
+
+
+async def assert_static(notebook: Notebook, number: int, phase: str) -> None:
+    """The live widget has given way to HTML."""
+    await expect(notebook.output(number).locator(".jupyter-widgets")).to_have_count(0)
+    assert phase in await notebook.text(number)
+
+
+async def test_the_bar_moves_while_a_cell_loads_and_static_html_takes_its_place(
+    open_notebook: Opener, place: Path
+) -> None:
+    notebook = await open_notebook(BEGIN, LOAD)
+    await notebook.start(1)
+    await assert_moves(notebook, 1)
+    assert not await notebook.has_ended(1)
+    await notebook.until_ended(1)
+    await assert_static(notebook, 1, "done")
+    assert f"{ROWS:,} read = {ROWS:,} loaded" in await notebook.text(1)
+    assert stored(place) == (ROWS, ROWS)
+
+
+@pytest.mark.parametrize("button", ["Cancel", "■"], ids=["cancel", "stop"])
+async def test_a_button_ends_a_cell_in_one_line_and_the_cell_run_again_loads_the_rest(
+    button: str, open_notebook: Opener, place: Path
+) -> None:
+    notebook = await open_notebook(BEGIN, LOAD)
+    await notebook.start(1)
+    await notebook.until_rows(1, 5 * BATCH_ROWS)
+    assert await (notebook.cancel(1) if button == "Cancel" else notebook.stop(1)) < 1
+    await assert_static(notebook, 1, "cancelled")
+    there, _ = stored(place)
+    assert 0 < there < ROWS
+    line = await notebook.error(1)
+    assert f"{there:,} rows are committed; go on with await load_batches(" in line
+    assert "\n" not in line
+    assert f"{there:,} rows were committed by an earlier run" in await notebook.run(1)
+    assert stored(place) == (ROWS, ROWS)
+
+
+async def test_a_background_load_moves_on_while_another_cell_blocks(open_notebook: Opener, place: Path) -> None:
+    notebook = await open_notebook(BEGIN, JOB, "time.sleep(2)", "(await job).loaded")
+    await notebook.run(1)
+    await notebook.start(2)
+    await assert_moves(notebook, 1)
+    assert not await notebook.has_ended(2)
+    await notebook.until_shown(1, "done")
+    await assert_static(notebook, 1, "done")
+    assert (await notebook.run(3)).endswith(str(ROWS))
+    assert stored(place) == (ROWS, ROWS)
+
+
+async def test_a_saved_notebook_shows_its_results_when_it_is_opened_without_its_kernel(
+    open_notebook: Opener, place: Path
+) -> None:
+    numbers = LOADED, BEGUN, AWAITED, CANCELLED = 1, 2, 3, 4
+    notebook = await open_notebook(BEGIN, FEW, JOB, "await job", LOAD.replace("orders", "others"))
+    for number in (LOADED, BEGUN, AWAITED):
+        await notebook.run(number)
+    await notebook.start(CANCELLED)
+    await notebook.until_rows(CANCELLED, 1)
+    await notebook.cancel(CANCELLED)
+    shown = {number: await notebook.text(number) for number in numbers}
+    await notebook.save()
+    await notebook.shut_down()
+    await notebook.open()
+    for number, text in shown.items():
+        await expect(notebook.output(number)).to_have_text(text, use_inner_text=True)
+    for number, phase in {LOADED: "done", BEGUN: "done", AWAITED: "loaded", CANCELLED: "cancelled"}.items():
+        await assert_static(notebook, number, phase)
+    assert "widget-view" not in (place / "loads.ipynb").read_text()
+
+
+async def test_the_bar_of_a_frame_fills_and_gives_way_to_the_report(
+    open_notebook: Opener, place: Path, artifacts: Path
+) -> None:
+    """README's pictures."""
+    notebook = await open_notebook(FRAME, 'await dl.load_dataframe(orders, "orders")')
+    await notebook.start(1)
+    await notebook.until_filled(1, 0.4)
+    await notebook.picture(1, artifacts / "notebook_loading.png")
+    await notebook.until_ended(1)
+    await notebook.picture(1, artifacts / "notebook_done.png")
+    await assert_static(notebook, 1, "done")
+    assert stored(place) == (FRAME_ROWS, FRAME_ROWS)
