@@ -31,6 +31,10 @@ _LOGIN_TEXTS = (
     ("does not exist", _LOGIN_HINTS["3D000"]),
 )
 """The words of drivers that give no SQLSTATE when a connection fails."""
+_DETAIL = re.compile(r"\nDETAIL:.*?(?=\nHINT:|\Z)", re.DOTALL)
+_MESSAGE_CHARACTERS = 1_000
+"""A message may quote a value, which may be a whole book."""
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LOST_STATES = ("08", "57P", "25P03", "25P04", "53300")
 _UNREACHABLE = (ConnectionError, TimeoutError, OSError)
 _PASSING_STATES = {"40001", "40P01", "55P03"}
@@ -143,7 +147,7 @@ def _refused(  # noqa: PLR0917 - what the server said, and where that is about
 ) -> WriteError:
     named, column = _position(error, first_row)
     row = named if row is None else row
-    detail = _first(error, "detail")
+    detail = _one_line(_first(error, "detail") or "")
     facts = f"{text} ({detail.rstrip('.')})" if detail else text
     hint = _HINTS.get(sqlstate) or _HINTS.get(sqlstate[:2]) or "See the cause for the server's own message."
     refused = WriteError(
@@ -223,7 +227,7 @@ def refusal_of(error: Exception) -> Refusal | None:
     if sqlstate.startswith(_NOT_ABOUT_A_ROW) and not reads_text and "violates row-level security" not in text:
         return None
     at, column = _position(error, 0)
-    detail = _first(error, "detail") or ""
+    detail = _one_line(_first(error, "detail") or "")
     key = re.match(r"Key \(([^)]*)\)=", detail)
     problem = f"{text} ({detail.rstrip('.')})" if detail else text
     constraint = _first(error, "constraint_name") or "the table"
@@ -271,5 +275,11 @@ def _is_closed(error: Exception) -> bool:
 def _message(error: Exception) -> str:
     """The innermost message in one line: the driver's own words, without SQLAlchemy's wrapping."""
     innermost = getattr(error, "orig", None) or error
-    text = " ".join(str(innermost).split()) or type(innermost).__name__
+    text = _one_line(_DETAIL.sub("", str(innermost))) or type(innermost).__name__
     return re.sub(r"^<class '[^']+'>: ", "", text).rstrip(".")
+
+
+def _one_line(text: str) -> str:
+    """Without what a terminal obeys: a trigger may quote the data in its message."""
+    line = _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], " ".join(text.split()))
+    return line if len(line) <= _MESSAGE_CHARACTERS else f"{line[: _MESSAGE_CHARACTERS - 1]}…"

@@ -275,3 +275,25 @@ def test_a_message_is_one_line_without_the_class_of_the_driver() -> None:
 def test_an_error_without_a_message_is_named_by_its_class() -> None:
     assert "InterfaceError" in translate(InterfaceError(), PLACE).what
     assert "TimeoutError" in translate(TimeoutError(), PLACE).what
+
+
+def test_a_message_is_told_without_what_a_terminal_obeys() -> None:
+    error = DriverError("\x1b]0;title\x07 \x1b[31mred\x9b", sqlstate="P0001", detail="\x1b[2J of it")
+    told = str(translate(error, PLACE))
+    assert r"\x1b]0;title\x07 \x1b[31mred\x9b (\x1b[2J of it)" in told
+    assert not set(told) & set("\x1b\x07\x9b")
+
+
+def test_a_message_that_quotes_a_long_value_is_cut() -> None:
+    told = str(translate(DriverError("x" * 5_000, sqlstate="22P02"), PLACE))
+    assert f"{'x' * 999}…" in told
+    assert len(told) < 1_200
+
+
+def test_a_detail_that_the_driver_adds_to_its_message_is_told_once() -> None:
+    error = DriverError(
+        "duplicate key\nDETAIL:  Key (id)=(1) already exists.\nHINT:  Look.",
+        "23505",
+        detail="Key (id)=(1) already exists.",
+    )
+    assert "duplicate key HINT: Look (Key (id)=(1) already exists)." in str(translate(error, PLACE))
