@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import decimal
 import glob
 import io
 import itertools
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -24,6 +26,7 @@ from dataloader.rows import PEEKED_ROWS, batch_of_rows
 from dataloader.sources import ArrowSource, check_names, cut_all
 
 READ_BYTES = 1 << 20
+_USER = re.compile(r"://[^/\s'\"]*@")
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
@@ -124,14 +127,13 @@ def _local(path: str) -> File:
 
 def _remote(url: str) -> list[File]:
     """A URL of a filesystem that Arrow knows, else of one that fsspec knows."""
-    try:
+    with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):  # which quote the URL
         filesystem, path = pa.fs.FileSystem.from_uri(url)
         return [File(filesystem, path)]
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        filesystem, path = _fsspec(url)
+    filesystem, path = _fsspec(url)
     matches = sorted(filesystem.glob(path)) if glob.has_magic(path) else [path]
     if not matches:
-        raise PlanError(f"no file matches {url!r}", hint="Check the URL.")
+        raise PlanError(f"no file matches {_hidden(url)!r}", hint="Check the URL.")
     return [File(pa.fs.PyFileSystem(pa.fs.FSSpecHandler(filesystem)), match) for match in matches]
 
 
@@ -142,8 +144,14 @@ def _fsspec(url: str) -> tuple[Any, str]:
         filesystem, path = url_to_fs(url)
     except (ImportError, ValueError) as error:
         hint = "Install fsspec and the package of that filesystem, or copy the file here."
-        raise PlanError(f"no filesystem is known for {url!r}: {error}", hint=hint) from error
+        what = f"no filesystem is known for {_hidden(url)!r}: {_hidden(str(error))}"
+        raise PlanError(what, hint=hint) from error
     return filesystem, path
+
+
+def _hidden(text: str) -> str:
+    """A text in which no URL shows its user and password."""
+    return _USER.sub("://***@", text)
 
 
 def _format(file: File) -> Format:
@@ -160,7 +168,7 @@ def _described(file: File, kind: Format) -> pa.Schema:
         schema = kind.schema(file)
     except _UNREADABLE as error:
         hint = "Check that the file is complete, may be read, and is what its name says."
-        raise PlanError(f"{file.path} cannot be read: {one_line(error)}", hint=hint) from error
+        raise PlanError(_hidden(f"{file.path} cannot be read: {one_line(error)}"), hint=hint) from error
     check_names(schema.names)
     return schema
 
@@ -179,7 +187,7 @@ def _read(file: File, kind: Format, chunk_rows: int, names: list[str]) -> Iterat
             yield batch.select(names)
     except _UNREADABLE as error:
         hint = "Nothing was written. Correct or replace the file and load again."
-        raise LoadError(f"{file.path} cannot be read further: {one_line(error)}", hint=hint) from error
+        raise LoadError(_hidden(f"{file.path} cannot be read further: {one_line(error)}"), hint=hint) from error
 
 
 def _no_rows(_file: File) -> None:
