@@ -28,6 +28,7 @@ from dataloader.errors import (
 from dataloader.guard import Lifeline, guarded
 from dataloader.ledger import Ledger, Request
 from dataloader.look import refuse_invalid
+from dataloader.options import Target
 from dataloader.planning import decide
 from dataloader.progress import Progress
 from dataloader.rejects import Rejects
@@ -69,7 +70,8 @@ async def load(source: Source, table: str | sa.Table, options: LoadOptions) -> L
 
 async def _load(source: Source, table: str | sa.Table, options: LoadOptions) -> LoadReport:
     engine = engines.resolve(options.engine)
-    async with Progress(f"{source.name} → {table}", source.rows, options.progress) as progress:
+    name = Target.of(table, engine.dialect.name).name
+    async with Progress(f"{source.name} → {name}", source.rows, options.progress) as progress:
         with translated(engines.place_of(engine)):
             plan = await decide(engine, source, table, options)
             if isinstance(source, ArrowSource) and source.in_memory and not plan.rejects:

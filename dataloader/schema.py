@@ -152,6 +152,8 @@ def check_identifier(name: str, what: str, dialect: str) -> None:
 
 _NAME = re.compile(r'^(?:(?P<q1>"(?:[^"]|"")+")|(?P<n1>[^".]*))(?:\.(?:(?P<q2>"(?:[^"]|"")+")|(?P<n2>[^".]*)))?$')
 
+_URL = re.compile(r"\w+(\+\w+)?://")
+
 
 def _quoted(part: str) -> str:
     doubled = part.replace('"', '""')
@@ -164,11 +166,14 @@ def parse_table_name(table: object) -> TableName:
     Raises
     ------
     PlanError
-        When the text is empty or has more than one dot outside double quotes.
+        When the text is empty, has more than one dot outside double quotes, or is a URL, which is not shown.
     """
     if not isinstance(table, str):
         hint = "Pass its name, like 'orders' or 'sales.orders', or a sqlalchemy.Table."
         raise PlanError(f"the table is a {type(table).__name__}", hint=hint)
+    if _URL.match(table):
+        hint = "Pass the URL as engine=, on the command line as --to, and the table's name as the table."
+        raise PlanError("the table's name is a URL", hint=hint)
     match = _NAME.match(table)
     if match is None:
         hint = 'Write "schema.table", and put a name that contains a dot or a quote in double quotes.'

@@ -11,6 +11,7 @@ from dataloader.chunks import ahead, in_threads
 from dataloader.convert import Converter
 from dataloader.guard import Lifeline, guarded
 from dataloader.inspection import Inspection, Unique
+from dataloader.options import Target
 from dataloader.planning import decide
 from dataloader.progress import Progress
 from dataloader.report import ValidationReport
@@ -29,7 +30,8 @@ async def validate(
 ) -> ValidationReport:
     """Look at every row."""
     engine = engines.resolve(options.engine)
-    async with Progress(f"{source.name} → {table}", source.rows, options.progress) as progress:
+    name = Target.of(table, engine.dialect.name).name
+    async with Progress(f"{source.name} → {name}", source.rows, options.progress) as progress:
         with translated(engines.place_of(engine)):
             decided = await decide(engine, source, table, options)
             progress.phase("checking")
