@@ -265,12 +265,17 @@ def _connector(secrets: dict[str, Secret]) -> Callable[..., Any]:
     def connect_in_secret(dialect: Any, _record: object, arguments: Any, parameters: dict[str, Any]) -> Any:
         try:
             return dialect.connect(*arguments, **parameters, **{name: str(secrets[name]) for name in secrets})
-        except Exception as error:
-            for one in chain(error):
-                one.__traceback__ = None
+        except BaseException as error:
+            _cut_off_frames(error)
             raise
 
     return connect_in_secret
+
+
+def _cut_off_frames(error: BaseException) -> None:
+    """Of the driver and of SQLAlchemy: their local variables hold the password."""
+    for one in chain(error):
+        one.__traceback__ = None
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
@@ -307,7 +312,11 @@ async def open_connection(engine: AsyncEngine) -> AsyncConnection:
 
 
 async def _started(engine: AsyncEngine) -> AsyncConnection:
-    return await engine.connect()
+    try:
+        return await engine.connect()
+    except Exception as error:  # the caller's own engine connects without our connector
+        _cut_off_frames(error)
+        raise
 
 
 async def _give_back(opening: asyncio.Future[AsyncConnection]) -> None:
