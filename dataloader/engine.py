@@ -194,6 +194,9 @@ def _parsed(url: str | URL, options: dict[str, Any]) -> Address | PlanError:
     except (sa.exc.ArgumentError, ValueError):
         hint = "Write postgresql://user:password@host:5432/database or sqlite:///file.db."
         return PlanError("the database URL cannot be read", hint=hint)
+    if "@" in (parsed.host or ""):
+        hint = "Write %40 for an @ in the password: urllib.parse.quote(password, safe='') does."
+        return PlanError("the database URL has more than one @", hint=hint)
     backend, _, driver = parsed.drivername.partition("+")
     if not driver and backend in _CHOSEN_DRIVERS:
         driver = _ASYNC_DRIVERS[backend]
