@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from dataloader.errors import DataLoaderError, LoadError, PlanError
+from dataloader.infer import one_line
 from dataloader.tasks import seen_through
 from dataloader.translation import chain
 
@@ -98,7 +99,7 @@ def connect(url: str | URL | None = None, **engine_options: Any) -> AsyncEngine:
     Raises
     ------
     PlanError
-        When the URL cannot be read, or names a driver that is not async.
+        When the URL cannot be read, or names a driver that is not async, or an option is unknown.
 
     Examples
     --------
@@ -107,7 +108,7 @@ def connect(url: str | URL | None = None, **engine_options: Any) -> AsyncEngine:
     'sqlite+aiosqlite'
     """
     address = _parsed(url or os.environ.get(URL_VARIABLE) or DEFAULT_URL, engine_options)
-    del url
+    del url, engine_options
     if isinstance(address, DataLoaderError):
         raise address
     engine = _open(address)
@@ -223,6 +224,10 @@ def _without_secrets(url: URL, options: dict[str, Any]) -> Address:
     secrets = {name: Secret(query.pop(name)) for name in _SECRET_OPTIONS if name in query}
     if url.password is not None:
         secrets["password"] = Secret(url.password)
+    if "connect_args" in options:
+        arguments = dict(options["connect_args"])
+        secrets |= {name: Secret(arguments.pop(name)) for name in _SECRET_OPTIONS if _is_text(arguments.get(name))}
+        options = options | {"connect_args": arguments}
     if "sslmode" in query and url.drivername.endswith("+asyncpg"):
         query["ssl"] = query.pop("sslmode")
     bare = sa.URL.create(
@@ -236,6 +241,11 @@ def _without_secrets(url: URL, options: dict[str, Any]) -> Address:
     return Address(bare, secrets, options)
 
 
+def _is_text(value: object) -> bool:
+    """asyncpg takes a function as well, which makes the password."""
+    return isinstance(value, str)
+
+
 def _open(address: Address) -> AsyncEngine:
     settings: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": True} | address.options
     settings["connect_args"] = _connect_arguments(address.url) | settings.get("connect_args", {})
@@ -244,6 +254,9 @@ def _open(address: Address) -> AsyncEngine:
     except ImportError as error:
         hint = f"Install it: pip install {error.name}."
         raise PlanError(f"the driver of {address.url.drivername} is not installed", hint=hint) from error
+    except (TypeError, sa.exc.ArgumentError) as error:
+        hint = "Pass connect() what sqlalchemy.ext.asyncio.create_async_engine takes."
+        raise PlanError(f"there can be no engine: {one_line(error)}", hint=hint) from error
     if address.secrets:
         sa.event.listen(engine.sync_engine, "do_connect", _connector(address.secrets))
     if engine.dialect.name == "sqlite":
