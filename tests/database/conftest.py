@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import sqlalchemy as sa
 
 from dataloader import embedded
 from dataloader.engine import open_engine
+from tests.conftest import enterable_folder, execute
 
+SECRET = "S3CRET"
+PLANTED = "pl4nted!s3cret/@:%&?"
+"""Of characters that a URL must have encoded."""
 _EMPTY = (
     """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()""",
@@ -33,3 +39,29 @@ async def postgres_url(server: embedded.Server) -> AsyncIterator[sa.URL]:
         for statement in _EMPTY:
             await connection.exec_driver_sql(statement)
     await admin.dispose()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def guarded_port() -> Iterator[int]:
+    """The TCP port of a second server, which asks `ada` for `S3CRET-right` and `kim` for the planted password."""
+    port = free_port()
+    settings = embedded.FAST_AND_LOOSE | {"listen_addresses": "127.0.0.1", "port": str(port)}
+    with enterable_folder() as folder:
+        running = embedded.start(folder / "pg", embedded.find_binaries(), settings)
+        asyncio.run(_ask_for_passwords(running, port))
+        yield port
+
+
+async def _ask_for_passwords(running: embedded.Server, port: int) -> None:
+    (running.data / "pg_hba.conf").write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
+    engine = open_engine(running.url.update_query_dict({"port": str(port)}))
+    roles = {"ada": f"{SECRET}-right", "kim": PLANTED}
+    await execute(engine, *(f"CREATE ROLE {name} LOGIN PASSWORD '{word}'" for name, word in roles.items()))
+    await execute(engine, "GRANT CREATE ON SCHEMA public TO kim", "SELECT pg_reload_conf()")
+    await engine.dispose()

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import tempfile
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,37 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
 from dataloader import embedded
-from dataloader.engine import Default, dispose_all, open_engine, resolve
-from tests.conftest import execute, fetch
+from dataloader.engine import Default, dispose_all, resolve
+from tests.conftest import fetch
+from tests.database.conftest import SECRET, free_port
 
-SECRET = "S3CRET"
 FRAME = pd.DataFrame({"id": [1, 2]})
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture(scope="module")
-def guarded_port() -> Iterator[int]:
-    """The TCP port of a second server, which asks for passwords; the user `ada` has `S3CRET-right`."""
-    port = free_port()
-    settings = embedded.FAST_AND_LOOSE | {"listen_addresses": "127.0.0.1", "port": str(port)}
-    with tempfile.TemporaryDirectory(prefix="dlg-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)
-        running = embedded.start(Path(folder) / "pg", embedded.find_binaries(), settings)
-        asyncio.run(_ask_for_passwords(running, port))
-        yield port
-        running.stop()
-
-
-async def _ask_for_passwords(running: embedded.Server, port: int) -> None:
-    (running.data / "pg_hba.conf").write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
-    engine = open_engine(running.url.update_query_dict({"port": str(port)}))
-    await execute(engine, f"CREATE ROLE ada LOGIN PASSWORD '{SECRET}-right'", "SELECT pg_reload_conf()")
-    await engine.dispose()
 
 
 BARE = {
