@@ -6,6 +6,8 @@ import html
 
 from dataloader.progress import State
 
+NO_MATHEMATICS = "mathjax_ignore tex2jax_ignore"
+"""Classes whose text MathJax leaves alone, of version 3 and 2: two prices in dollars are no formula."""
 _COLOURS = {"done": "#2e7d32", "cancelled": "#b26a00", "failed": "#c62828"}
 _FONT = "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.5;max-width:640px"
 
@@ -18,7 +20,8 @@ class Picture:
         colour = _COLOURS.get(state.phase, "#1565c0")
         width = 100 if state.fraction is None else 100 * state.fraction
         self._html = (
-            f'<div style="{_FONT}"><div><b style="color:{colour}">{html.escape(state.phase)}</b> '
+            f'<div class="{NO_MATHEMATICS}" style="{_FONT}">'
+            f'<div><b style="color:{colour}">{html.escape(state.phase)}</b> '
             f"<code>{html.escape(state.label)}</code></div>"
             '<div style="background:rgba(127,127,127,.25);height:6px;border-radius:3px;overflow:hidden">'
             f'<div style="width:{width:.1f}%;height:6px;background:{colour}"></div></div>'

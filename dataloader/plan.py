@@ -13,6 +13,7 @@ from dataloader import ddl
 from dataloader.errors import PlanError, SchemaMismatch, UnsafeCast, UnsupportedType
 from dataloader.infer import MixedType
 from dataloader.options import LoadOptions, Target
+from dataloader.picture import NO_MATHEMATICS
 from dataloader.schema import Column, TableSchema, check_identifier
 from dataloader.types import ColumnType, carrier, family, plain
 from dataloader.verdicts import Cell, cell
@@ -163,7 +164,8 @@ class LoadPlan:
         head = "".join(f"<th style='text-align:left'>{name}</th>" for name in names)
         first = "".join(f"<pre>{html.escape(statement.strip())}</pre>" for statement in self.statements)
         return (
-            f"<div><b>load {html.escape(self.source)}</b> ({rows}) into "
+            f'<div class="{NO_MATHEMATICS}">'
+            f"<b>load {html.escape(self.source)}</b> ({rows}) into "
             f"<code>{html.escape(str(self.table.name))}</code> of {html.escape(self.place)}"
             f"<table><thead><tr>{head}</tr></thead><tbody>{cells}</tbody></table>{first}"
             f"<div>method <b>{self.method}</b>, because {html.escape(self.reason)}</div>"

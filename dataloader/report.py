@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from dataloader.errors import LoadError
+from dataloader.picture import NO_MATHEMATICS
 from dataloader.rejects import Rejects, is_within_python, python_values
-from dataloader.violations import REJECT_COLUMNS, SHOWN_VIOLATIONS, Counts, Violation, counted, summary
+from dataloader.violations import REJECT_COLUMNS, SHOWN_VIOLATIONS, Counts, Violation, counted, cut, summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -164,7 +165,7 @@ class LoadReport:
         )
         title = f"{self.source} → {self.table}"
         return (
-            f'<div style="{_FONT};max-width:640px">'
+            f'<div class="{NO_MATHEMATICS}" style="{_FONT};max-width:640px">'
             f'<b style="color:{_GOOD}">loaded</b> <code>{html.escape(title)}</code> of {html.escape(self.place)}'
             f"<table>{rows}</table></div>"
         )
@@ -239,7 +240,7 @@ class ValidationReport:
         source = html.escape(self.source)
         if self.ok:
             fits = f"{self.read:,} rows of {source} fit {where}"
-            return f'<div style="{_FONT}"><b style="color:{_GOOD}">valid</b> {fits}</div>'
+            return f'<div class="{NO_MATHEMATICS}" style="{_FONT}"><b style="color:{_GOOD}">valid</b> {fits}</div>'
         counts = [(column or "", reason, f"{count:,}") for (column, reason), count in self.counts.items()]
         first = [
             (one.row, _label(one), one.column or "", one.value, one.target, one.problem, one.suggestion)
@@ -247,8 +248,8 @@ class ValidationReport:
         ]
         more = len(self.violations) - SHOWN_VIOLATIONS
         return (
-            f'<div style="{_FONT}"><b style="color:{_BAD}">invalid</b> {self.invalid_rows:,} of {self.read:,} rows of '
-            f"{source} do not fit {where}"
+            f'<div class="{NO_MATHEMATICS}" style="{_FONT}"><b style="color:{_BAD}">invalid</b> '
+            f"{self.invalid_rows:,} of {self.read:,} rows of {source} do not fit {where}"
             + _html_table(("column", "reason", "count"), counts)
             + _html_table(("row", "label", "column", "value", "type", "problem", "suggestion"), first)
             + (f"<div>... and {more:,} more, see <code>.frame</code></div>" if more > 0 else "")
@@ -257,7 +258,7 @@ class ValidationReport:
 
 
 def _label(violation: Violation) -> str:
-    return "" if violation.label is None or violation.label == violation.row else str(violation.label)
+    return "" if violation.label is None or violation.label == violation.row else cut(str(violation.label))
 
 
 def _html_table(names: Iterable[str], rows: Iterable[Iterable[object]]) -> str:

@@ -97,7 +97,7 @@ class Violation(NamedTuple):
     suggestion: str
 
     def __str__(self) -> str:
-        label = "" if self.label is None or self.label == self.row else f" ({self.label!r})"
+        label = "" if self.label is None or self.label == self.row else f" ({cut(repr(self.label))})"
         where = f"row {self.row}{label}" + ("" if self.column is None else f", column {self.column!r}")
         return f"{where}: {self.value} does not fit {self.target}: {self.problem}"
 
