@@ -8,7 +8,12 @@ from dataloader.progress import State
 
 NO_MATHEMATICS = "mathjax_ignore tex2jax_ignore"
 """Classes whose text MathJax leaves alone, of version 3 and 2: two prices in dollars are no formula."""
-_COLOURS = {"done": "#2e7d32", "cancelled": "#b26a00", "failed": "#c62828"}
+GOOD, WARNING, BAD = (
+    f"var(--jp-{name}-color1,{colour})"
+    for name, colour in (("success", "#2e7d32"), ("warn", "#b26a00"), ("error", "#c62828"))
+)
+"""The front end's own colours, light or dark, where it has some."""
+_COLOURS = {"done": GOOD, "cancelled": WARNING, "failed": BAD}
 _FONT = "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.5;max-width:640px"
 
 
@@ -18,7 +23,7 @@ class Picture:
     def __init__(self, state: State) -> None:
         self._text = str(state)
         colour = _COLOURS.get(state.phase, "#1565c0")
-        width = 100 if state.fraction is None else 100 * state.fraction
+        width = 100 * (state.phase == "done" if state.fraction is None else state.fraction)
         self._html = (
             f'<div class="{NO_MATHEMATICS}" style="{_FONT}">'
             f'<div><b style="color:{colour}">{html.escape(state.phase)}</b> '
@@ -38,8 +43,34 @@ class Picture:
 
 
 def numbers(state: State) -> str:
+    """Rows, rate, size and time of a load so far."""
     of = "" if state.total is None else f" of {state.total:,}"
-    left = "" if state.remaining is None or state.error else f" · {state.remaining:.0f} s left"
-    rejected = f" · {state.rejected:,} rejected" if state.rejected else ""
-    rows = f"{state.rows:,}{of} rows{rejected} · {state.rate:,.0f} rows/s"
-    return f"{rows} · {state.nbytes / 1e6:,.1f} MB · {state.seconds:.1f} s{'' if state.phase == 'done' else left}"
+    rejected = [f"{state.rejected:,} rejected"] if state.rejected else []
+    left = [] if state.remaining is None or state.has_ended else [f"{state.remaining:.0f} s left"]
+    parts = [f"{quantity(state.rows, 'row', of)}", *rejected, f"{state.rate:,.0f} rows/s"]
+    parts += [quantity(state.chunks, "chunk"), size(state.nbytes), f"{state.seconds:.1f} s", *left]
+    return " · ".join(parts)
+
+
+def quantity(number: int, noun: str, of: str = "") -> str:
+    """A number of things in words.
+
+    >>> quantity(1, "chunk")
+    '1 chunk'
+    >>> quantity(1, "row", of=" of 2,000")
+    '1 of 2,000 rows'
+    """
+    return f"{number:,}{of} {noun}{'' if number == 1 and not of else 's'}"
+
+
+def size(nbytes: float) -> str:
+    """A number of bytes as people read it.
+
+    >>> size(999), size(304_000), size(12_345_678)
+    ('999 B', '304.0 kB', '12.3 MB')
+    """
+    for unit in ("B", "kB", "MB"):
+        if nbytes < 1000:
+            return f"{nbytes:.0f} B" if unit == "B" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:,.1f} GB"

@@ -71,6 +71,10 @@ class State:
         self._seconds = self.seconds
 
     @property
+    def has_ended(self) -> bool:
+        return self._seconds is not None
+
+    @property
     def seconds(self) -> float:
         return time.perf_counter() - self._started if self._seconds is None else self._seconds
 

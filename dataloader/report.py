@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from dataloader.errors import LoadError
-from dataloader.picture import NO_MATHEMATICS
+from dataloader.picture import BAD, GOOD, NO_MATHEMATICS, quantity, size
 from dataloader.rejects import Rejects, is_within_python, python_values
 from dataloader.violations import REJECT_COLUMNS, SHOWN_VIOLATIONS, Counts, Violation, counted, cut, summary
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _FONT = "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px"
-_GOOD, _BAD = "#2e7d32", "#c62828"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +151,7 @@ class LoadReport:
             ("rows", self._accounts),
             ("time", f"{self.seconds:.2f} s, {self.rows_per_second:,.0f} rows/s"),
             ("method", f"{self.method}, because {self.reason}"),
-            ("sent", f"{self.nbytes / 1e6:,.1f} MB in {self.chunks:,} chunks"),
+            ("sent", f"{size(self.nbytes)} in {quantity(self.chunks, 'chunk')}"),
         ]
         if self.rejected:
             facts.insert(1, ("rejected", f"{self._reasons}; see report.rejects"))
@@ -166,7 +165,7 @@ class LoadReport:
         title = f"{self.source} → {self.table}"
         return (
             f'<div class="{NO_MATHEMATICS}" style="{_FONT};max-width:640px">'
-            f'<b style="color:{_GOOD}">loaded</b> <code>{html.escape(title)}</code> of {html.escape(self.place)}'
+            f'<b style="color:{GOOD}">loaded</b> <code>{html.escape(title)}</code> of {html.escape(self.place)}'
             f"<table>{rows}</table></div>"
         )
 
@@ -240,7 +239,7 @@ class ValidationReport:
         source = html.escape(self.source)
         if self.ok:
             fits = f"{self.read:,} rows of {source} fit {where}"
-            return f'<div class="{NO_MATHEMATICS}" style="{_FONT}"><b style="color:{_GOOD}">valid</b> {fits}</div>'
+            return f'<div class="{NO_MATHEMATICS}" style="{_FONT}"><b style="color:{GOOD}">valid</b> {fits}</div>'
         counts = [(column or "", reason, f"{count:,}") for (column, reason), count in self.counts.items()]
         first = [
             (one.row, _label(one), one.column or "", one.value, one.target, one.problem, one.suggestion)
@@ -248,7 +247,7 @@ class ValidationReport:
         ]
         more = len(self.violations) - SHOWN_VIOLATIONS
         return (
-            f'<div class="{NO_MATHEMATICS}" style="{_FONT}"><b style="color:{_BAD}">invalid</b> '
+            f'<div class="{NO_MATHEMATICS}" style="{_FONT}"><b style="color:{BAD}">invalid</b> '
             f"{self.invalid_rows:,} of {self.read:,} rows of {source} do not fit {where}"
             + _html_table(("column", "reason", "count"), counts)
             + _html_table(("row", "label", "column", "value", "type", "problem", "suggestion"), first)

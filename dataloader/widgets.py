@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import html
 from typing import Any
 
@@ -11,7 +12,11 @@ from IPython import display as ipython_display
 from dataloader.picture import Picture, numbers
 from dataloader.progress import Cancel, State
 
+KEPT = 20
+"""A page that was reloaded during a load shows the widget alone, so that the latest stay as they ended."""
+_STYLES = {"done": "success", "cancelled": "warning", "failed": "danger"}
 _display: Any = ipython_display.display
+_ended: collections.deque[ipywidgets.Widget] = collections.deque()
 
 
 class WidgetView:
@@ -27,7 +32,7 @@ class WidgetView:
         if state.total is None:
             self._bar.value, self._bar.bar_style = 1.0, "info"
         head = ipywidgets.HBox([self._title, self._way_out(cancel)], layout={"justify_content": "space-between"})
-        box = ipywidgets.VBox([head, self._bar, self._numbers], layout={"max_width": "640px"})
+        self._box = box = ipywidgets.VBox([head, self._bar, self._numbers], layout={"max_width": "640px"})
         box.add_class("dataloader-progress")
         self.update(state)
         bundle = {
@@ -64,4 +69,21 @@ class WidgetView:
         self.update(state)
         if self._button is not None:
             self._button.layout.display = "none"
+        self._bar.bar_style = _STYLES.get(state.phase, "")
+        if state.error:
+            self._numbers.value += f"<br>{html.escape(state.error)}"
         self._handle.update(Picture(state))
+        _keep(self._box)
+
+
+def _keep(box: ipywidgets.Widget) -> None:
+    """Keep the widget of a load that has ended, and close the oldest."""
+    _ended.append(box)
+    while len(_ended) > KEPT:
+        _close(_ended.popleft())
+
+
+def _close(widget: ipywidgets.Widget) -> None:
+    for child in getattr(widget, "children", ()):
+        _close(child)
+    widget.close()

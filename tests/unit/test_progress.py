@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable
 
 import pytest
+from IPython.display import DisplayHandle
 
-from dataloader import progress
+from dataloader import progress, widgets
+from dataloader.picture import Picture
 from dataloader.progress import LogView, NoView, Progress, State, TextView, choose_view
 
 
@@ -258,3 +260,29 @@ async def test_a_view_is_updated_no_more_often_than_its_interval(recorder: Recor
     async with Progress("DataFrame", 10, "auto"):
         await asyncio.sleep(0.05)
     assert recorder.seen == ["open", "close done"]
+
+
+def test_a_load_of_unknown_length_that_was_cancelled_does_not_look_complete() -> None:
+    state = State("stream", None)
+    state.advance(50, 304_000)
+    assert "width:0.0%" in Picture(state)._repr_html_()
+    assert "50 rows · " in Picture(state)._repr_html_()
+    assert " · 1 chunk · 304.0 kB · " in Picture(state)._repr_html_()
+    state.finish("cancelled", "50 rows are committed")
+    assert "width:0.0%" in Picture(state)._repr_html_()
+    state.finish("done")
+    assert "width:100.0%" in Picture(state)._repr_html_()
+
+
+def test_a_widget_ends_as_the_load_did_and_the_latest_twenty_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(widgets, "_display", lambda *_, **__: DisplayHandle())
+    states = [State(f"frame {number}", 2) for number in range(21)]
+    views = [widgets.WidgetView() for _ in states]
+    for state, view in zip(states, views, strict=True):
+        view.open(state, None)
+        state.finish("failed", "3.7 is <b>no</b> integer")
+        view.close(state)
+    assert all(view._bar.bar_style == "danger" for view in views)
+    assert "3.7 is &lt;b&gt;no&lt;/b&gt; integer" in views[-1]._numbers.value
+    assert [view._box.comm is None for view in views] == [True] + [False] * 20
+    assert views[0]._bar.comm is None
