@@ -31,6 +31,7 @@ class Picture:
             '<div style="background:rgba(127,127,127,.25);height:6px;border-radius:3px;overflow:hidden">'
             f'<div style="width:{width:.1f}%;height:6px;background:{colour}"></div></div>'
             f"<div>{numbers(state)}</div>"
+            + (f"<div>{first_rejected(state)}</div>" if state.first_rejected else "")
             + (f'<div style="color:{colour}">{html.escape(state.error)}</div>' if state.error else "")
             + "</div>"
         )
@@ -50,6 +51,11 @@ def numbers(state: State) -> str:
     parts = [f"{quantity(state.rows, 'row', of)}", *rejected, f"{state.rate:,.0f} rows/s"]
     parts += [quantity(state.chunks, "chunk"), size(state.nbytes), f"{state.seconds:.1f} s", *left]
     return " · ".join(parts)
+
+
+def first_rejected(state: State) -> str:
+    """What is wrong with the first row that was rejected, where one was."""
+    return "" if state.first_rejected is None else f"first rejected: {html.escape(state.first_rejected)}"
 
 
 def quantity(number: int, noun: str, of: str = "") -> str:

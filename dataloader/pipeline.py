@@ -229,4 +229,5 @@ class Loading:
             earlier=0 if run is None else run.rows,
             load_id=None if run is None else run.load_id,
             notices=tuple(tally.notices),
+            pace=self._progress.state.pace.marks,
         )

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
 from dataloader.errors import left_by
+from dataloader.pace import Pace
 
 TICK_SECONDS = 0.1
 """The heartbeat draws, and wakes the loop: without it a kernel's stop button waits for the statement's end."""
@@ -38,16 +39,19 @@ class State:
         self.nbytes = 0
         self.chunks = 0
         self.error: str | None = None
+        self.first_rejected: str | None = None
         self._phase = "planning"
         self._earlier = 0
         self._marks: collections.deque[tuple[float, int]] = collections.deque([(0.0, 0)])
         self._started = time.perf_counter()
         self._seconds: float | None = None
+        self.pace = Pace(0.0, 0)
 
     def go_on(self, rows: int) -> None:
         """Begin after rows that an earlier run has committed: they are there, and took no time."""
         self.rows = self._earlier = rows
         self._marks = collections.deque([(self.seconds, rows)])
+        self.pace = Pace(self.seconds, rows)
 
     def advance(self, rows: int, nbytes: int, rejected: int = 0) -> None:
         self.rows += rows
@@ -55,6 +59,7 @@ class State:
         self.rejected += rejected
         self.chunks += 1
         self._marks.append((self.seconds, self.rows))
+        self.pace.add(self.seconds, self.rows)
         while len(self._marks) > 2 and self.seconds - self._marks[1][0] > RECENT_SECONDS:
             self._marks.popleft()
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from dataloader.errors import LoadError
+from dataloader.pace import Mark, drawn, rates
 from dataloader.picture import BAD, GOOD, NO_MATHEMATICS, quantity, size
 from dataloader.rejects import Rejects, is_within_python, python_values
 from dataloader.violations import REJECT_COLUMNS, SHOWN_VIOLATIONS, Counts, Violation, counted, cut, summary
@@ -51,6 +52,9 @@ class LoadReport:
         The load's name in the ledger, None for one that was committed in one transaction.
     notices : tuple of str
         What was done otherwise than asked for.
+    pace : tuple of (float, int)
+        Seconds since the call, and rows written by then: after each chunk, or at about a hundred moments of a load
+        of more.
 
     Raises
     ------
@@ -80,6 +84,7 @@ class LoadReport:
     earlier: int = 0
     load_id: str | None = None
     notices: tuple[str, ...] = ()
+    pace: tuple[Mark, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if self.read != self.loaded + self.rejected + self.skipped:
@@ -166,8 +171,12 @@ class LoadReport:
         return (
             f'<div class="{NO_MATHEMATICS}" style="{_FONT};max-width:640px">'
             f'<b style="color:{GOOD}">loaded</b> <code>{html.escape(title)}</code> of {html.escape(self.place)}'
-            f"<table>{rows}</table></div>"
+            f"<table>{rows}</table>{self._picture_of_pace()}</div>"
         )
+
+    def _picture_of_pace(self) -> str:
+        picture = drawn(self.pace)
+        return f"<div>{picture}{max(rates(self.pace)):,.0f} rows/s at most</div>" if picture else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ class Tally:
         self.loaded += stored.rows
         self.chunks += 1
         self.nbytes += chunk.nbytes
-        before = len(self.rejects)
+        state, before = self.progress.state, len(self.rejects)
         self.rejects.add(chunk.batch, chunk.first_row, stored.violations)
-        self.progress.state.advance(chunk.rows, chunk.nbytes, len(self.rejects) - before)
+        state.advance(chunk.rows, chunk.nbytes, len(self.rejects) - before)
+        if stored.violations and state.first_rejected is None:
+            state.first_rejected = str(stored.violations[0])

@@ -9,7 +9,7 @@ from typing import Any
 import ipywidgets
 from IPython import display as ipython_display
 
-from dataloader.picture import Picture, numbers
+from dataloader.picture import Picture, first_rejected, numbers
 from dataloader.progress import Cancel, State
 
 KEPT = 20
@@ -61,7 +61,7 @@ class WidgetView:
         if self._button is not None and state.phase == "committing":
             self._button.disabled = True
         self._title.value = f"<b>{html.escape(state.phase)}</b> <code>{html.escape(state.label)}</code>"
-        self._numbers.value = numbers(state)
+        self._numbers.value = "<br>".join(filter(None, (numbers(state), first_rejected(state))))
         if state.fraction is not None:
             self._bar.value = state.fraction
 

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
+from dataloader.progress import State
 from tests.conftest import execute, fetch
 
 REASONS = ["reject_row", "reject_column", "reject_reason", "reject_problem"]
@@ -1032,3 +1033,25 @@ async def test_rejects_agree_with_a_model_where_every_chunk_breaks_every_constra
         assert reason in refused[row]
     assert accounts(report) == (90, len(kept), len(refused), 0)
     assert await fetch(engine, "SELECT count(*) FROM t WHERE id < 0") == [(3,)]
+
+
+class Watching:
+    """A view that keeps the state of the load."""
+
+    interval = 3600.0
+
+    def open(self, state: State, _cancel: object) -> None:
+        self.state = state
+
+    def update(self, state: State) -> None: ...
+    def close(self, state: State) -> None: ...
+
+
+async def test_the_first_rejected_row_and_the_pace_are_shown(database: AsyncEngine) -> None:
+    await make(database)
+    view: Any = Watching()
+    options: Any = {"engine": database, "chunk_rows": 2, "on_invalid": "reject", "progress": view}
+    report = await dl.load_dataframe(bad_at(3, 4, of=6), "t", **options)
+    assert view.state.first_rejected.startswith("row 3, column 'v': 'x' does not fit ")
+    assert [rows for _, rows in report.pace] == [0, 2, 4, 6]
+    assert 0 < report.pace[-1][0] <= report.seconds

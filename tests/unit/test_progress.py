@@ -286,3 +286,10 @@ def test_a_widget_ends_as_the_load_did_and_the_latest_twenty_are_kept(monkeypatc
     assert "3.7 is &lt;b&gt;no&lt;/b&gt; integer" in views[-1]._numbers.value
     assert [view._box.comm is None for view in views] == [True] + [False] * 20
     assert views[0]._bar.comm is None
+
+
+def test_the_first_row_that_was_rejected_is_shown_as_text_while_the_load_runs() -> None:
+    state = State("frame", 10)
+    assert "first rejected" not in Picture(state)._repr_html_()
+    state.first_rejected = "row 3, column 'a': <b> does not fit integer"
+    assert "first rejected: row 3, column &#x27;a&#x27;: &lt;b&gt; does not fit" in Picture(state)._repr_html_()

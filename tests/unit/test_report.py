@@ -70,6 +70,13 @@ def test_html_has_the_facts_of_the_text() -> None:
     assert "3.2 MB in 2 chunks" in shown
 
 
+def test_html_draws_how_fast_the_chunks_went() -> None:
+    shown = report(pace=((0.0, 0), (1.0, 1500), (2.0, 2000)))._repr_html_()
+    assert "<svg" in shown
+    assert "1,500 rows/s at most" in shown
+    assert "<svg" not in report()._repr_html_()
+
+
 @pytest.mark.parametrize("fact", ["source", "table", "place", "reason"])
 def test_html_escapes_what_comes_from_outside(fact: str) -> None:
     shown = report(**{fact: "<script>alert(1)</script>"})._repr_html_()
