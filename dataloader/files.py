@@ -20,10 +20,11 @@ import pyarrow.csv
 import pyarrow.fs
 import pyarrow.parquet
 
+from dataloader.cutter import cut_all
 from dataloader.errors import LoadError, PlanError, SchemaMismatch
 from dataloader.infer import one_line
 from dataloader.rows import PEEKED_ROWS, batch_of_rows
-from dataloader.sources import ArrowSource, check_names, cut_all
+from dataloader.sources import ArrowSource, check_names
 
 READ_BYTES = 1 << 20
 _USER = re.compile(r"://[^/\s'\"]*@")

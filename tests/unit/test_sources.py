@@ -22,12 +22,12 @@ from hypothesis import strategies as st
 from dataloader import rows as row_streams
 from dataloader import sources
 from dataloader.convert import Converter
+from dataloader.cutter import cut_all
 from dataloader.errors import DataLoaderError, PlanError, SchemaMismatch, UnsupportedType
 from dataloader.infer import MixedType, mixed_objects, mixed_parts, strangers
 from dataloader.plan import ColumnPlan
 from dataloader.rows import RowSource, open_rows
 from dataloader.sources import (
-    cut_all,
     open_async_batches,
     open_batches,
     open_dataframe,
