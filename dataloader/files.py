@@ -61,6 +61,17 @@ class Format:
     batches: Callable[[File, int], Iterable[pa.RecordBatch]]
 
 
+@dataclass(slots=True)
+class Turn:
+    """Which of several files is being read."""
+
+    of: int
+    number: int = 0
+
+    def __str__(self) -> str:
+        return f"file {self.number} of {self.of}" if self.number and self.of > 1 else ""
+
+
 def are_paths(data: object) -> bool:
     """Whether `data` is what `load_files` takes, rather than a table."""
     paths = data if isinstance(data, (list, tuple)) and data else [data]
@@ -85,13 +96,18 @@ def open_files(paths: Paths) -> ArrowSource:
     rows = None if None in counts else sum(count for count in counts if count is not None)
     name = files[0][0].name if len(files) == 1 else f"{len(files)} files"
 
+    turn = Turn(len(files))
+
+    def parts(chunk_rows: int) -> Iterator[pa.RecordBatch]:
+        for turn.number, (file, kind) in enumerate(files, start=1):
+            yield from _read(file, kind, chunk_rows, schemas[0].names)
+
     def batches(chunk_rows: int) -> Iterator[pa.RecordBatch]:
-        parts = (_read(file, kind, chunk_rows, schemas[0].names) for file, kind in files)
-        return cut_all(itertools.chain.from_iterable(parts), chunk_rows)
+        return cut_all(parts(chunk_rows), chunk_rows)
 
     local = all(isinstance(file.filesystem, pa.fs.LocalFileSystem) for file, _ in files)
     known = tuple(file.path for file, _ in files) if local else ()  # a URL may hold a secret
-    return ArrowSource(name, schemas[0], rows, batches, loader="load_files", paths=known)
+    return ArrowSource(name, schemas[0], rows, batches, loader="load_files", paths=known, part=turn)
 
 
 def _listed(paths: Paths) -> list[File]:

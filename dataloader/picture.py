@@ -46,11 +46,18 @@ class Picture:
 def numbers(state: State) -> str:
     """Rows, rate, size and time of a load so far."""
     of = "" if state.total is None else f" of {state.total:,}"
-    rejected = [f"{state.rejected:,} rejected"] if state.rejected else []
-    left = [] if state.remaining is None or state.has_ended else [f"{state.remaining:.0f} s left"]
-    parts = [f"{quantity(state.rows, 'row', of)}", *rejected, f"{state.rate:,.0f} rows/s"]
-    parts += [quantity(state.chunks, "chunk"), size(state.nbytes), f"{state.seconds:.1f} s", *left]
-    return " · ".join(parts)
+    runs = not state.has_ended
+    parts = [
+        str(state.part) if runs else "",
+        quantity(state.rows, "row", of),
+        f"{state.rejected:,} rejected" if state.rejected else "",
+        f"{state.rate:,.0f} rows/s",
+        quantity(state.chunks, "chunk"),
+        size(state.nbytes),
+        f"{state.seconds:.1f} s",
+        f"{state.remaining:.0f} s left" if runs and state.remaining is not None else "",
+    ]
+    return " · ".join(filter(None, parts))
 
 
 def first_rejected(state: State) -> str:

@@ -71,7 +71,7 @@ async def load(source: Source, table: str | sa.Table, options: LoadOptions) -> L
 async def _load(source: Source, table: str | sa.Table, options: LoadOptions) -> LoadReport:
     engine = engines.resolve(options.engine)
     name = Target.of(table, engine.dialect.name).name
-    async with Progress(f"{source.name} → {name}", source.rows, options.progress) as progress:
+    async with Progress(f"{source.name} → {name}", source.rows, options.progress, source.part) as progress:
         with translated(engines.place_of(engine)):
             plan = await decide(engine, source, table, options)
             if isinstance(source, ArrowSource) and source.in_memory and not plan.rejects:

@@ -30,9 +30,10 @@ VARIABLE = "DATALOADER_PROGRESS"
 class State:
     """What a view may show of a load: numbers and words, no display code."""
 
-    def __init__(self, label: str, total: int | None) -> None:
+    def __init__(self, label: str, total: int | None, part: object = "") -> None:
         self.label = label
         self.total = total
+        self.part = part
         self.is_paused = False
         self.rows = 0
         self.rejected = 0
@@ -208,8 +209,8 @@ def _hears_clicks() -> bool:
 class Progress:
     """Keeps a view up to date while a load runs; a view that fails is dropped, the load goes on."""
 
-    def __init__(self, label: str, total: int | None, asked: str | View) -> None:
-        self.state = State(label, total)
+    def __init__(self, label: str, total: int | None, asked: str | View, part: object = "") -> None:
+        self.state = State(label, total, part)
         self._asked = asked
         self._view: View = NoView()
         self._drawn = 0.0

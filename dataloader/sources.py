@@ -36,6 +36,8 @@ class Source(Protocol):
         The function that the user called.
     paths : tuple of str
         The files that it is read from.
+    part : object
+        Says as a text which part of it is being read; an empty one where it has no parts.
     """
 
     @property
@@ -50,6 +52,8 @@ class Source(Protocol):
     def loader(self) -> str: ...
     @property
     def paths(self) -> tuple[str, ...]: ...
+    @property
+    def part(self) -> object: ...
 
     def label(self, row: int) -> object:
         """The label of the row at a position, None where rows have none."""
@@ -70,6 +74,7 @@ class ArrowSource:
     labels: Sequence[object] | None = None
     loader: str = "load_dataframe"
     paths: tuple[str, ...] = ()
+    part: object = ""
 
     def label(self, row: int) -> object:
         return None if self.labels is None else self.labels[row]
@@ -92,6 +97,7 @@ class AsyncBatchSource:
     in_memory: bool = False
     loader: str = "load_batches"
     paths: tuple[str, ...] = ()
+    part: object = ""
 
     def label(self, _row: int) -> object:
         return None

@@ -409,3 +409,14 @@ def test_parquet_keeps_its_types(tmp_path: Path) -> None:
 )
 def test_paths_are_told_from_tables(data: object, expected: bool) -> None:
     assert are_paths(data) is expected
+
+
+async def test_a_source_of_several_files_says_which_one_is_read(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.csv").write_text("id\n1\n2\n")
+    source = open_files(f"{tmp_path}/*.csv")
+    assert str(source.part) == ""
+    parts = [str(source.part) async for _ in source.chunks(2)]
+    assert parts == ["file 1 of 3", "file 2 of 3", "file 3 of 3"]
+    alone = open_files(tmp_path / "0.csv")
+    assert {str(alone.part) async for _ in alone.chunks(2)} == {""}

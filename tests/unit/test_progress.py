@@ -293,3 +293,10 @@ def test_the_first_row_that_was_rejected_is_shown_as_text_while_the_load_runs() 
     assert "first rejected" not in Picture(state)._repr_html_()
     state.first_rejected = "row 3, column 'a': <b> does not fit integer"
     assert "first rejected: row 3, column &#x27;a&#x27;: &lt;b&gt; does not fit" in Picture(state)._repr_html_()
+
+
+def test_the_file_that_is_read_is_shown_while_the_load_runs() -> None:
+    state = State("3 files", None, "file 2 of 3")
+    assert "file 2 of 3 · 0 rows · " in Picture(state)._repr_html_()
+    state.finish("done")
+    assert "file 2" not in Picture(state)._repr_html_()
