@@ -17,10 +17,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from dataloader.errors import DataLoaderError, LoadError, PlanError
+from dataloader.errors import DataLoaderError, PlanError
 from dataloader.infer import one_line
 from dataloader.tasks import seen_through
-from dataloader.translation import chain
+from dataloader.translation import chain, of_another_loop
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -161,8 +161,7 @@ def _check_loop(engine: AsyncEngine) -> None:
     if first is running or not first.is_running() or engine.dialect.driver != "asyncpg":
         _loops[pool] = running
         return
-    hint = "Call connect() in the loop that loads, or pass engine= the URL instead of the engine."
-    raise LoadError(f"the engine for {place_of(engine)} belongs to another event loop", hint=hint)
+    raise of_another_loop(place_of(engine))
 
 
 _loops: weakref.WeakKeyDictionary[sa.Pool, asyncio.AbstractEventLoop] = weakref.WeakKeyDictionary()

@@ -137,9 +137,14 @@ def _lost(error: Exception, sqlstate: str | None, text: str, place: str, in_doub
         hint = "Remove it from the URL, or pass connect_args= to connect()."
         return PlanError(f"the driver for {place} does not know an option of the URL: {text}", hint=hint)
     if "different loop" in text:
-        hint = "Call connect() in the loop that loads, or pass engine= the URL instead of the engine."
-        return LoadError(f"the engine for {place} belongs to another event loop", hint=hint)
+        return of_another_loop(place)
     return None
+
+
+def of_another_loop(place: str) -> LoadError:
+    """An engine's connections belong to the loop that opened them."""
+    hint = "Pass engine= the URL instead of the engine, or stay in its loop: await, or run(..., nested=True), there."
+    return LoadError(f"the engine for {place} belongs to another event loop", hint=hint)
 
 
 def _refused(  # noqa: PLR0917 - what the server said, and where that is about
