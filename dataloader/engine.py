@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sqlite3
 import weakref
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 DEFAULT_URL = "sqlite+aiosqlite:///dataloader.db"
 URL_VARIABLE = "DATALOADER_URL"
 CONNECT_SECONDS = 10
+WAL_TRIES, WAL_SECONDS = 20, 0.01
 SQLITE_BUSY_SECONDS = 30
 OPENING_SECONDS = 0.3
 """How long a cancelled caller waits for the connection that is being opened for it."""
@@ -295,9 +297,21 @@ def _cut_off_frames(error: BaseException) -> None:
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    _write_ahead(cursor)
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()
+
+
+def _write_ahead(cursor: Any) -> None:
+    """Make the file WAL: SQLite does not wait for another that does so now; what stays locked keeps its own mode."""
+    for _ in range(WAL_TRIES):
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            sa.util.await_only(asyncio.sleep(WAL_SECONDS))
 
 
 def place_of(engine: AsyncEngine) -> str:

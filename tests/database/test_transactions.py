@@ -7,6 +7,7 @@ import contextlib
 import functools
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -451,3 +452,18 @@ async def test_a_savepoint_in_sqlite_rolls_back_with_the_load(sqlite: AsyncEngin
             await connection.execute(sa.text("INSERT INTO t VALUES (1)"))
         await connection.rollback()
     assert not await exists(sqlite)
+
+
+async def test_many_connections_may_make_a_new_file_together(tmp_path: Path) -> None:
+    """SQLite makes it WAL for one of them and tells the others at once that it is locked, whatever they would wait."""
+
+    async def mode_of(url: sa.URL) -> str:
+        engine = open_engine(url)
+        async with engine.connect() as connection:
+            mode = (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar_one()
+        await engine.dispose()
+        return str(mode)
+
+    for number in range(40):
+        url = sa.make_url(f"sqlite+aiosqlite:///{tmp_path}/{number}.db")
+        assert await asyncio.gather(*(mode_of(url) for _ in range(6))) == ["wal"] * 6
