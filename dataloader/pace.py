@@ -58,11 +58,8 @@ def rates(marks: Sequence[Mark]) -> list[float]:
     return [float(rate) for rate in np.diff(np.interp(spans, seconds, rows)) / np.diff(spans)]
 
 
-def drawn(marks: Sequence[Mark]) -> str:
-    """An inline SVG of the rates over time, in the text's own colour; empty for fewer than two chunks."""
-    heights = rates(marks)
-    if not heights:
-        return ""
+def drawn(heights: Sequence[float]) -> str:
+    """An inline SVG of rates over time, in the text's own colour."""
     across, up = _WIDTH / len(heights), _HEIGHT / (max(heights) or 1.0)
     steps = "".join(
         f"V{_HEIGHT - height * up:.1f}H{number * across:.1f}" for number, height in enumerate(heights, start=1)

@@ -175,8 +175,8 @@ class LoadReport:
         )
 
     def _picture_of_pace(self) -> str:
-        picture = drawn(self.pace)
-        return f"<div>{picture}{max(rates(self.pace)):,.0f} rows/s at most</div>" if picture else ""
+        heights = rates(self.pace)
+        return f"<div>{drawn(heights)}{max(heights):,.0f} rows/s at most</div>" if heights else ""
 
 
 @dataclass(frozen=True, slots=True)

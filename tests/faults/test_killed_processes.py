@@ -355,6 +355,9 @@ class HeldCommit:
         self._keeper = psycopg.connect(url, autocommit=True)
         self._keeper.execute("SELECT pg_advisory_lock(1)")
 
+    def close(self) -> None:
+        self._keeper.close()
+
     def is_reached(self) -> bool:
         return self._keeper.execute(COMMITTING).fetchone() is not None
 
@@ -370,8 +373,7 @@ async def held_commit(nursery: Nursery, postgres: AsyncEngine) -> AsyncIterator[
     """An order whose process was killed during a commit: the server carries on with it, and its client is gone."""
     await execute(postgres, *HELD_COMMIT)
     order = replace(order_for(postgres, "orders"), **UNHURRIED)
-    commit = HeldCommit(postgres)
-    with contextlib.closing(commit._keeper):
+    with contextlib.closing(HeldCommit(postgres)) as commit:
         async with nursery.loader(order) as loader:
             await until(commit.is_reached)
             assert await loader.kill()
