@@ -23,13 +23,12 @@ class Picture:
     def __init__(self, state: State) -> None:
         self._text = str(state)
         colour = _COLOURS.get(state.phase, "#1565c0")
-        width = 100 * (state.phase == "done" if state.fraction is None else state.fraction)
         self._html = (
             f'<div class="{NO_MATHEMATICS}" style="{_FONT}">'
             f'<div><b style="color:{colour}">{html.escape(state.phase)}</b> '
             f"<code>{html.escape(state.label)}</code></div>"
             '<div style="background:rgba(127,127,127,.25);height:6px;border-radius:3px;overflow:hidden">'
-            f'<div style="width:{width:.1f}%;height:6px;background:{colour}"></div></div>'
+            f'<div style="width:{filled(state):.1%};height:6px;background:{colour}"></div></div>'
             f"<div>{numbers(state)}</div>"
             + (f"<div>{first_rejected(state)}</div>" if state.first_rejected else "")
             + (f'<div style="color:{colour}">{html.escape(state.error)}</div>' if state.error else "")
@@ -41,6 +40,11 @@ class Picture:
 
     def _repr_html_(self) -> str:
         return self._html
+
+
+def filled(state: State) -> float:
+    """How much of the bar is full; of a load of unknown length nothing is until it is done."""
+    return float(state.phase == "done") if state.fraction is None else state.fraction
 
 
 def numbers(state: State) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import ipywidgets
 from IPython import display as ipython_display
 
-from dataloader.picture import Picture, first_rejected, numbers
+from dataloader.picture import Picture, filled, first_rejected, numbers
 from dataloader.progress import Cancel, State
 
 KEPT = 20
@@ -69,7 +69,7 @@ class WidgetView:
         self.update(state)
         if self._button is not None:
             self._button.layout.display = "none"
-        self._bar.bar_style = _STYLES.get(state.phase, "")
+        self._bar.value, self._bar.bar_style = filled(state), _STYLES.get(state.phase, "")
         if state.error:
             self._numbers.value += f"<br>{html.escape(state.error)}"
         self._handle.update(Picture(state))

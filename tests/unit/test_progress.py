@@ -282,7 +282,7 @@ def test_a_widget_ends_as_the_load_did_and_the_latest_twenty_are_kept(monkeypatc
         view.open(state, None)
         state.finish("failed", "3.7 is <b>no</b> integer")
         view.close(state)
-    assert all(view._bar.bar_style == "danger" for view in views)
+    assert all((view._bar.bar_style, view._bar.value) == ("danger", 0.0) for view in views)
     assert "3.7 is &lt;b&gt;no&lt;/b&gt; integer" in views[-1]._numbers.value
     assert [view._box.comm is None for view in views] == [True] + [False] * 20
     assert views[0]._bar.comm is None
