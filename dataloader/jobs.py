@@ -16,7 +16,7 @@ from dataloader.report import LoadReport
 
 
 class Display:
-    """The view of a load in the background, in as many cells as it is shown in.
+    """The view of a load in the background, in as many cells as it is shown in, whichever thread asks.
 
     Attributes
     ----------
@@ -34,6 +34,8 @@ class Display:
         self._asked = asked
         self._cancel = cancel
         self._views: list[View] = [choose_view(asked)]
+        self._drawing = threading.RLock()
+        self._has_ended = False
 
     def open(self, state: State, _cancel: object) -> None:
         self.state = state
@@ -43,19 +45,30 @@ class Display:
             self.opened.set()
 
     def update(self, state: State) -> None:
-        for view in self._views:
-            view.update(state)
+        self._draw(lambda view: view.update(state))
 
     def close(self, state: State) -> None:
-        for view in self._views:
-            view.close(state)
+        with self._drawing:
+            self._has_ended = True
+            self._draw(lambda view: view.close(state))
 
-    def again(self, state: State) -> View:
+    def again(self, state: State) -> None:
         """Show the load in the current cell as well."""
-        view = choose_view(self._asked)
-        view.open(state, self._cancel)
-        self._views.append(view)
-        return view
+        with self._drawing:
+            view = choose_view(self._asked)
+            view.open(state, self._cancel)
+            self._views.append(view)
+            if self._has_ended:
+                view.close(state)
+
+    def _draw(self, draw: Callable[[View], None]) -> None:
+        """Draw every view; one that fails is left out from then on, and the others go on."""
+        with self._drawing:
+            for view in tuple(self._views):
+                try:
+                    draw(view)
+                except Exception:
+                    self._views.remove(view)
 
 
 class LoadJob:
@@ -142,9 +155,7 @@ class LoadJob:
         """Show the load once more, unless this is the very cell in which it began."""
         if self.progress is None or _current_cell() == self._cell:
             return
-        view = self._display.again(self.progress)
-        if self.done():
-            view.close(self.progress)
+        self._display.again(self.progress)
 
 
 def _current_cell() -> int | None:

@@ -78,7 +78,8 @@ class WidgetView:
 
 def _keep(box: ipywidgets.Widget) -> None:
     """Keep the widget of a load that has ended, and close the oldest."""
-    _ended.append(box)
+    if box not in _ended:
+        _ended.append(box)
     while len(_ended) > KEPT:
         _close(_ended.popleft())
 

@@ -1,0 +1,211 @@
+"""Loads in the background without a kernel: awaited, paused, cancelled, failing, shown twice, several at once."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+import dataloader as dl
+from dataloader import jobs
+from dataloader.jobs import Display
+from dataloader.progress import State
+
+ROWS, CHUNK_ROWS = 20_000, 1_000
+
+
+def slow(pause: float = 0.02) -> pa.RecordBatchReader:
+    """A reader that rests before each of its batches."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for start in range(0, ROWS, CHUNK_ROWS):
+            time.sleep(pause)
+            yield pa.record_batch({"id": range(start, start + CHUNK_ROWS)})
+
+    return pa.RecordBatchReader.from_batches(pa.schema({"id": pa.int64()}), batches())
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[..., dl.LoadJob]:
+    def start(data: object, table: str = "t", **options: Any) -> dl.LoadJob:
+        given: Any = {"progress": "none", "commit": "chunk", "chunk_rows": CHUNK_ROWS, **options}
+        return dl.start_load(data, table, engine=f"sqlite:///{tmp_path / table}.db", **given)
+
+    return start
+
+
+def stored(folder: Path, table: str = "t") -> int:
+    with sqlite3.connect(folder / f"{table}.db") as connection:
+        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not is_so():  # noqa: ASYNC110 - that is what it is for
+            await asyncio.sleep(0.005)
+
+
+def rows_of(job: dl.LoadJob) -> int:
+    return 0 if job.progress is None else job.progress.rows
+
+
+async def test_a_job_has_a_report_when_it_has_ended_and_not_before(start: Callable[..., dl.LoadJob]) -> None:
+    job = start(slow())
+    assert not job.done()
+    assert job.report is None
+    report = await job
+    assert report is job.report is await job
+    assert job.done()
+    assert (report.loaded, rows_of(job)) == (ROWS, ROWS)
+
+
+async def test_a_paused_job_stores_nothing_until_it_is_resumed(
+    start: Callable[..., dl.LoadJob], tmp_path: Path
+) -> None:
+    job = start(slow())
+    await until(lambda: rows_of(job) > 0)
+    job.pause()
+    assert job.progress is not None
+    await asyncio.sleep(0.3)
+    before = stored(tmp_path)
+    await asyncio.sleep(0.3)
+    assert (stored(tmp_path), job.progress.phase, job.done()) == (before, "paused", False)
+    assert before < ROWS
+    job.resume()
+    assert (await job).loaded == stored(tmp_path) == ROWS
+
+
+async def test_a_cancelled_job_says_what_is_committed_and_goes_on_exactly(
+    start: Callable[..., dl.LoadJob], tmp_path: Path
+) -> None:
+    job = start(slow())
+    await until(lambda: rows_of(job) > 0)
+    before = time.perf_counter()
+    job.cancel()
+    with pytest.raises(dl.LoadCancelled) as raised:
+        await job
+    assert time.perf_counter() - before < 1
+    assert f"{stored(tmp_path):,} rows are committed" in str(raised.value)
+    assert job.done()
+    assert job.report is None
+    again = await start(slow(0), resume=True)
+    assert again.loaded + again.earlier == stored(tmp_path) == ROWS
+
+
+async def test_a_paused_job_can_be_cancelled(start: Callable[..., dl.LoadJob]) -> None:
+    job = start(slow())
+    await until(lambda: rows_of(job) > 0)
+    job.pause()
+    job.cancel()
+    with pytest.raises(dl.LoadCancelled):
+        await asyncio.wait_for(job, 2)
+
+
+async def test_a_wait_that_is_given_up_leaves_the_job_alone(start: Callable[..., dl.LoadJob]) -> None:
+    job = start(slow())
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(job, 0.15)
+    assert not job.done()
+    assert (await job).loaded == ROWS
+
+
+async def test_a_job_that_fails_raises_where_it_is_awaited(start: Callable[..., dl.LoadJob]) -> None:
+    def broken() -> Iterator[pa.RecordBatch]:
+        yield pa.record_batch({"id": range(CHUNK_ROWS)})
+        raise ValueError("the disk is gone")
+
+    job = start(pa.RecordBatchReader.from_batches(pa.schema({"id": pa.int64()}), broken()))
+    with pytest.raises(Exception, match="the disk is gone"):
+        await job
+    assert job.done()
+    assert job.report is None
+    assert "failed" in repr(job)
+
+
+async def test_wrong_options_are_refused_where_the_job_is_started(start: Callable[..., dl.LoadJob]) -> None:
+    with pytest.raises(dl.PlanError, match="if_exists"):
+        start({"id": [1]}, if_exists="overwrite")
+
+
+async def test_several_jobs_go_on_side_by_side(start: Callable[..., dl.LoadJob], tmp_path: Path) -> None:
+    started = [start(slow(), f"t{number}") for number in range(3)]
+    await until(lambda: all(rows_of(job) > 0 for job in started))
+    assert not any(job.done() for job in started)
+    reports = await asyncio.gather(*started)
+    assert [report.loaded for report in reports] == [ROWS] * 3
+    assert [stored(tmp_path, f"t{number}") for number in range(3)] == [ROWS] * 3
+
+
+class Recorder:
+    """A view that tells when two threads draw it at once, or when it is drawn after its end."""
+
+    interval = 0.0
+    fails = False
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self._drawing = threading.Lock()
+
+    def _record(self, event: str) -> None:
+        assert self._drawing.acquire(blocking=False), "two threads draw at once"
+        time.sleep(0.002)
+        self.seen.append(event)
+        self._drawing.release()
+        if self.fails:
+            raise RuntimeError("the display is gone")
+
+    def open(self, _state: State, _cancel: object) -> None:
+        time.sleep(0.01)
+        self._record("open")
+
+    def update(self, _state: State) -> None:
+        self._record("update")
+
+    def close(self, _state: State) -> None:
+        self._record("close")
+
+
+@pytest.fixture
+def views(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
+    made: list[Recorder] = []
+
+    def choose(_asked: str) -> Recorder:
+        made.append(Recorder())
+        return made[-1]
+
+    monkeypatch.setattr(jobs, "choose_view", choose)
+    return made
+
+
+def test_a_view_that_is_added_while_the_load_ends_is_closed_once_and_last(views: list[Recorder]) -> None:
+    for updates in (0, 1, 2) * 7:
+        views.clear()
+        state, display = State("frame", 1), Display("auto", lambda: None)
+        display.open(state, None)
+        adding = threading.Thread(target=display.again, args=(state,))
+        adding.start()
+        for _ in range(updates):
+            display.update(state)
+        display.close(state)
+        adding.join()
+        for view in views:
+            assert (view.seen[0], view.seen[-1], view.seen.count("close")) == ("open", "close", 1)
+
+
+def test_a_view_that_fails_does_not_take_the_others_along(views: list[Recorder]) -> None:
+    state, display = State("frame", 1), Display("auto", lambda: None)
+    display.open(state, None)
+    display.again(state)
+    views[0].fails = True
+    display.update(state)
+    display.update(state)
+    display.close(state)
+    assert views[0].seen == ["open", "update"]
+    assert views[1].seen == ["open", "update", "update", "close"]
