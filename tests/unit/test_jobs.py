@@ -87,11 +87,9 @@ async def test_a_cancelled_job_says_what_is_committed_and_goes_on_exactly(
 ) -> None:
     job = start(slow())
     await until(lambda: rows_of(job) > 0)
-    before = time.perf_counter()
     job.cancel()
     with pytest.raises(dl.LoadCancelled) as raised:
-        await job
-    assert time.perf_counter() - before < 1
+        await asyncio.wait_for(job, 10)
     assert f"{stored(tmp_path):,} rows are committed" in str(raised.value)
     assert job.done()
     assert job.report is None
@@ -105,7 +103,7 @@ async def test_a_paused_job_can_be_cancelled(start: Callable[..., dl.LoadJob]) -
     job.pause()
     job.cancel()
     with pytest.raises(dl.LoadCancelled):
-        await asyncio.wait_for(job, 2)
+        await asyncio.wait_for(job, 10)
 
 
 async def test_a_wait_that_is_given_up_leaves_the_job_alone(start: Callable[..., dl.LoadJob]) -> None:
