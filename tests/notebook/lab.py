@@ -60,7 +60,7 @@ def jupyterlab(folder: Path, **environment: str) -> Iterator[str]:
     settings = own / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
     (settings / "notification.jupyterlab-settings").write_text(QUIET)
-    port = _free_port()
+    port = free_port()
     folders = {
         "JUPYTER_CONFIG_DIR": own / "config",
         "JUPYTER_DATA_DIR": own / "data",
@@ -72,24 +72,25 @@ def jupyterlab(folder: Path, **environment: str) -> Iterator[str]:
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--ip={HOST}", f"--port={port}"]
     command += ["--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}", "--allow-root"]
     command += [f"--ServerApp.root_dir={folder}", "--expose-app-in-browser", "--LabApp.extension_manager=readonly"]
-    log = own / "log"
-    with log.open("wb") as written:
-        process = subprocess.Popen(
-            command,
-            env=os.environ | {name: str(path) for name, path in folders.items()} | environment,
-            stdout=written,
-            stderr=written,
-            start_new_session=True,
-        )
-    try:
-        address = f"http://{HOST}:{port}"
-        _until_it_answers(f"{address}/api/status?token={TOKEN}", process, log)
+    variables = {name: str(path) for name, path in folders.items()} | environment
+    address = f"http://{HOST}:{port}"
+    with serving(command, own / "log", f"{address}/api/status?token={TOKEN}", env=os.environ | variables):
         yield address
+
+
+@contextlib.contextmanager
+def serving(command: list[str], log: Path, address: str, **options: Any) -> Iterator[None]:
+    """A server that answers at an address; it is ended with what it started."""
+    with log.open("wb") as written:
+        process = subprocess.Popen(command, stdout=written, stderr=written, start_new_session=True, **options)
+    try:
+        _until_it_answers(address, process, log)
+        yield
     finally:
         _end(process)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
@@ -102,7 +103,7 @@ def _until_it_answers(address: str, process: subprocess.Popen[bytes], log: Path)
             urllib.request.urlopen(address, timeout=2).close()
             return
         time.sleep(0.1)
-    raise RuntimeError(f"JupyterLab did not start: {log.read_text()[-2000:]}")
+    raise RuntimeError(f"it did not start: {log.read_text()[-2000:]}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
