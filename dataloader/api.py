@@ -97,7 +97,7 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     dtype : dict or None
         SQLAlchemy types by column name, for a table that is created.
     progress : {'auto', 'widget', 'html', 'text', 'log', 'none'}
-        What to show meanwhile; ``auto`` fits the surroundings.
+        What to show meanwhile; ``auto`` fits the surroundings: Jupyter, marimo, a terminal or a log.
 
     Returns
     -------

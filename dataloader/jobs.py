@@ -33,7 +33,7 @@ class Display:
         self.opened = threading.Event()
         self._asked = asked
         self._cancel = cancel
-        self._views: list[View] = [choose_view(asked)]
+        self._views: list[View] = [choose_view(asked, apart=True)]
         self._drawing = threading.RLock()
         self._has_ended = False
 
@@ -55,7 +55,7 @@ class Display:
     def again(self, state: State) -> None:
         """Show the load in the current cell as well."""
         with self._drawing:
-            view = choose_view(self._asked)
+            view = choose_view(self._asked, apart=True)
             view.open(state, self._cancel)
             self._views.append(view)
             if self._has_ended:

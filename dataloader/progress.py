@@ -169,16 +169,33 @@ class TextView:
         self._bar.close()
 
 
-def choose_view(asked: str | View) -> View:
-    """The view of ``progress=``; for ``auto`` the one that fits where this process runs."""
+_ELSEWHERE = {
+    "widget": ("dataloader.widgets", "WidgetView"),
+    "html": ("dataloader.notebook", "HtmlView"),
+    "marimo": ("dataloader.marimo_view", "MarimoView"),
+    "marimo thread": ("dataloader.marimo_view", "ThreadView"),
+}
+"""Views that need a library of the front end, which is imported with them."""
+
+
+def choose_view(asked: str | View, *, apart: bool = False) -> View:
+    """The view of ``progress=``; for ``auto`` the one that fits where this process runs.
+
+    Parameters
+    ----------
+    apart : bool
+        Whether another thread than this one will draw it.
+    """
     if not isinstance(asked, str):
         return asked
     name = os.environ.get(VARIABLE, "auto") if asked == "auto" else asked
     if name == "auto":
         name = _surroundings()
-    if name in {"widget", "html"}:
-        module = importlib.import_module("dataloader.widgets" if name == "widget" else "dataloader.notebook")
-        view: View = module.WidgetView() if name == "widget" else module.HtmlView()
+    if name == "marimo" and apart:
+        name = "marimo thread"
+    if name in _ELSEWHERE:
+        module, kind = _ELSEWHERE[name]
+        view: View = getattr(importlib.import_module(module), kind)()
         return view
     views: dict[str, type[View]] = {"text": TextView, "log": LogView}
     return views.get(name, NoView)()
@@ -186,6 +203,8 @@ def choose_view(asked: str | View) -> View:
 
 def _surroundings() -> str:
     """Where this process runs, read from what is imported already."""
+    if getattr(sys.modules.get("marimo"), "running_in_notebook", bool)():
+        return "marimo"
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     if getattr(shell, "kernel", None) is not None:

@@ -14,7 +14,7 @@ from dataloader import __main__, api
 from dataloader.options import LoadOptions
 
 ROOT = Path(__file__).parents[2]
-LAZY = ("asyncpg", "aiosqlite", "psycopg", "pandas", "ipywidgets", "IPython", "pgpq", "tqdm", "nest_asyncio2")
+LAZY = ("asyncpg", "aiosqlite", "psycopg", "pandas", "ipywidgets", "IPython", "marimo", "pgpq", "tqdm", "nest_asyncio2")
 LOADERS = (dl.load_dataframe, dl.load_batches, dl.load_rows, dl.load_files, dl.start_load, dl.plan_load)
 HOOK = "load_ipython_extension"
 """IPython calls it, and nobody else."""

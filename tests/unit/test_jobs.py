@@ -174,7 +174,7 @@ class Recorder:
 def views(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
     made: list[Recorder] = []
 
-    def choose(_asked: str) -> Recorder:
+    def choose(_asked: str, apart: bool) -> Recorder:
         made.append(Recorder())
         return made[-1]
 
