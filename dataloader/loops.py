@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import os
+import signal
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -147,5 +149,32 @@ def _run_nested(coroutine: Coroutine[Any, Any, T]) -> T:
     import nest_asyncio2  # noqa: PLC0415 - it patches the loop, so it is touched only when asked for
 
     nest_asyncio2.apply(loop)
-    result: T = loop.run_until_complete(coroutine)
-    return result
+    outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
+    task = loop.create_task(_settle(coroutine, outcome))
+    with _interrupt_cancels(task) as interrupts:
+        loop.run_until_complete(task)
+    if interrupts:
+        _say_what_was_left(interrupts[0], outcome.exception())
+        raise interrupts[0]
+    return outcome.result()
+
+
+@contextlib.contextmanager
+def _interrupt_cancels(task: asyncio.Task[None]) -> Iterator[list[KeyboardInterrupt]]:
+    """Where signals arrive: the first is kept and cancels the task, as one raised here would leave the task behind."""
+    interrupts: list[KeyboardInterrupt] = []
+
+    def interrupt(_number: int, _frame: object) -> None:
+        if interrupts:
+            raise KeyboardInterrupt
+        interrupts.append(KeyboardInterrupt())
+        task.get_loop().call_soon_threadsafe(task.cancel)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupts
+        return
+    earlier = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield interrupts
+    finally:
+        signal.signal(signal.SIGINT, earlier)
