@@ -87,12 +87,12 @@ class Kernel:
             self._follow()
         return time.perf_counter() - before
 
-    def click(self, name: str) -> None:
-        """Press the button of that name that was made last."""
+    def click(self, name: str, *, in_subshell: bool = True) -> None:
+        """Press the button of that name that was made last; JupyterLab does it in a subshell where there are some."""
         buttons = [comm for comm, state in self.widgets.items() if state.get("description") == name]
         content = {"comm_id": buttons[-1], "data": {"method": "custom", "content": {"event": "click"}}}
         message = self._client.session.msg("comm_msg", content)
-        if self._subshell is not None:
+        if in_subshell and self._subshell is not None:
             message["header"]["subshell_id"] = self._subshell
         self._client.shell_channel.send(message)
 

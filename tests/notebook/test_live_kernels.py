@@ -14,7 +14,8 @@ from dataloader import engine as engines
 from tests.conftest import execute, fetch
 from tests.notebook.kernels import Cell, Kernel, kinds
 
-TIMES = 20 if os.environ.get("DATALOADER_FAULTS") == "full" else 2
+FULL = os.environ.get("DATALOADER_FAULTS") == "full"
+TIMES = 20 if FULL else 1
 FOLDER = os.environ.get("DATALOADER_IPYKERNELS", "")
 KERNELS = ["newest", *sorted(os.listdir(FOLDER) if FOLDER else ())]
 ROOT = Path(__file__).parents[2]
@@ -37,6 +38,17 @@ AT_ONCE = "await dl.load_dataframe(frame, 'orders', engine=engine)"
 BY_CHUNKS = "await dl.load_dataframe(frame, 'orders', engine=engine, commit='chunk', chunk_rows=5_000, resume=True)"
 
 
+def on_every_kernel(**codes: str) -> pytest.MarkDecorator:
+    """Each code on the newest kernel, the first one on older ones too; in full each on each."""
+    cases = [
+        pytest.param(kernel, code, id=f"{name}-{kernel}")
+        for kernel in KERNELS
+        for name, code in codes.items()
+        if FULL or kernel == "newest" or name == next(iter(codes))
+    ]
+    return pytest.mark.parametrize(("ipykernel", "code"), cases, indirect=["ipykernel"])
+
+
 @pytest.fixture
 async def onlooker(postgres_url: sa.URL) -> AsyncIterator[AsyncEngine]:
     """The database, with the slow table in it."""
@@ -46,7 +58,7 @@ async def onlooker(postgres_url: sa.URL) -> AsyncIterator[AsyncEngine]:
     await onlooker.dispose()
 
 
-@pytest.fixture(params=KERNELS)
+@pytest.fixture(params=KERNELS if FULL else ["newest"])
 def ipykernel(request: pytest.FixtureRequest) -> str:
     """The newest, or an older one in the folder of $DATALOADER_IPYKERNELS."""
     return str(request.param)
@@ -89,7 +101,7 @@ async def assert_ended_in_one_line(kernel: Kernel, cell: Cell, error: str, onloo
     assert kernel.run("engine.pool.checkedout()").displays[0]["text/plain"] == "0"
 
 
-@pytest.mark.parametrize("code", [AT_ONCE, BY_CHUNKS], ids=["at once", "by chunks"])
+@on_every_kernel(by_chunks=BY_CHUNKS, at_once=AT_ONCE)
 async def test_the_cancel_button_ends_an_awaiting_cell_in_one_line(
     code: str, ipykernel: str, kernel: Kernel, onlooker: AsyncEngine
 ) -> None:
@@ -107,7 +119,16 @@ async def test_the_cancel_button_ends_an_awaiting_cell_in_one_line(
         await assert_ended_in_one_line(kernel, cell, "LoadCancelled", onlooker)
 
 
-@pytest.mark.parametrize("code", [AT_ONCE, BY_CHUNKS], ids=["at once", "by chunks"])
+async def test_a_click_from_a_front_end_without_subshells_is_heard_as_well(
+    kernel: Kernel, onlooker: AsyncEngine
+) -> None:
+    """That of VS Code, and of Colab."""
+    cell = loading(kernel, AT_ONCE)
+    kernel.click("Cancel", in_subshell=False)
+    await assert_ended_in_one_line(kernel, cell, "LoadCancelled", onlooker)
+
+
+@on_every_kernel(by_chunks=BY_CHUNKS, at_once=AT_ONCE)
 async def test_the_stop_button_ends_an_awaiting_cell_in_one_line(
     code: str, kernel: Kernel, onlooker: AsyncEngine
 ) -> None:
@@ -118,9 +139,10 @@ async def test_the_stop_button_ends_an_awaiting_cell_in_one_line(
 
 
 RUN = "dl.run(dl.load_dataframe(frame, 'orders', engine=os.environ['DATALOADER_URL']))"
+NESTED = f"dl.run({AT_ONCE.removeprefix('await ')}, nested=True)"
 
 
-@pytest.mark.parametrize("code", [RUN, "%dataload frame orders"], ids=["run", "magic"])
+@on_every_kernel(run=RUN, nested=NESTED, magic="%dataload frame orders")
 async def test_the_stop_button_ends_a_cell_that_waits_for_run(code: str, kernel: Kernel, onlooker: AsyncEngine) -> None:
     for _ in range(TIMES):
         cell = loading(kernel, code)
@@ -132,14 +154,51 @@ async def test_the_stop_button_ends_a_cell_that_waits_for_run(code: str, kernel:
         assert_static(cell)
 
 
-async def test_a_cell_that_was_stopped_finishes_the_load_when_it_is_run_again(
+BACKEND = """
+import sqlalchemy as sa
+async def backend(engine):
+    async with engine.connect() as connection:
+        return (await connection.execute(sa.text("SELECT pg_backend_pid()"))).scalar_one()
+own = dl.connect(os.environ["DATALOADER_URL"], pool_size=2)
+"""
+
+
+async def test_run_uses_one_connection_from_cell_to_cell(kernel: Kernel, onlooker: AsyncEngine) -> None:
+    await execute(onlooker, "DROP TRIGGER slow ON orders")
+    kernel.run(BACKEND)
+    first = kernel.run("dl.run(backend(own))")
+    assert kernel.run(RUN.replace("os.environ['DATALOADER_URL']", "own")).error is None
+    assert kernel.run(AT_ONCE).error is None
+    again = kernel.run("dl.run(backend(own))")
+    assert first.displays == again.displays != []
+    assert await rows(onlooker) == 2 * ROWS
+
+
+async def test_an_engine_of_the_kernels_loop_is_refused_by_run_and_taken_by_a_nested_one(
     kernel: Kernel, onlooker: AsyncEngine
 ) -> None:
-    cell = loading(kernel, BY_CHUNKS)
+    await execute(onlooker, "DROP TRIGGER slow ON orders")
+    assert kernel.run(AT_ONCE).error is None
+    refused = kernel.run(NESTED.replace(", nested=True", ""))
+    what, ways_out = refused.traceback
+    assert "belongs to another event loop" in what
+    assert "Pass engine= the URL" in ways_out
+    assert "run(..., nested=True)" in ways_out
+    cell = kernel.run(f"({NESTED}).loaded")
+    assert cell.displays[-1]["text/plain"] == str(ROWS)
+    assert await rows(onlooker) == 2 * ROWS
+    assert kernel.run("(await dl.load_history(engine)).empty").displays[0]["text/plain"] == "True"
+
+
+@on_every_kernel(by_chunks=BY_CHUNKS)
+async def test_a_cell_that_was_stopped_finishes_the_load_when_it_is_run_again(
+    code: str, kernel: Kernel, onlooker: AsyncEngine
+) -> None:
+    cell = loading(kernel, code)
     kernel.stop()
     kernel.until_ended(cell)
     await execute(onlooker, "DROP TRIGGER slow ON orders")
-    again = kernel.run(BY_CHUNKS)
+    again = kernel.run(code)
     assert again.error is None
     found = await fetch(onlooker, "SELECT count(*), count(DISTINCT id) FROM orders")
     assert found == [(ROWS, ROWS)]
@@ -157,9 +216,12 @@ def begun(kernel: Kernel) -> Cell:
     return cell
 
 
-async def test_a_background_load_moves_on_while_another_cell_blocks(kernel: Kernel, onlooker: AsyncEngine) -> None:
+@on_every_kernel(job=JOB.replace("frame", "pd.concat([frame] * 10)"))
+async def test_a_background_load_moves_on_while_another_cell_blocks(
+    code: str, kernel: Kernel, onlooker: AsyncEngine
+) -> None:
     await execute(onlooker, "DROP TRIGGER slow ON orders")
-    cell = kernel.run(JOB.replace("frame", "pd.concat([frame] * 10)"))
+    cell = kernel.run(code)
     kernel.run("import time; time.sleep(3)")
     assert kernel.run("job.done()").displays[0]["text/plain"] == "True"
     assert await rows(onlooker) == 10 * ROWS
