@@ -22,6 +22,7 @@ from dataloader import catalog
 from dataloader.catalog import Fingerprint, Fingerprints
 from dataloader.checkpoint import Checkpoint, Run, expected, rows_of, source_changed
 from dataloader.errors import CheckpointError, UnfinishedLoad
+from dataloader.markup import quantity
 from dataloader.owners import Owner, read_owner, shown_owner
 from dataloader.transactions import Prepared
 
@@ -353,13 +354,12 @@ def _aware(moment: dt.datetime) -> dt.datetime:
 
 
 def _not_asked_to_resume(found: Any, plan: LoadPlan) -> CheckpointError:
-    of = "" if plan.rows is None else f" of {plan.rows:,}"
-    rows = f"{found.loaded:,}{of} rows"
+    rows = quantity(found.loaded, "row", plan.rows)
     if found.state == "finished":
-        what = f"the load {found.load_id!r} into {found.target} is finished: {rows} are there"
+        what = f"the load {found.load_id!r} into {found.target} is finished, with {rows}"
         hint = "Nothing was written. Pass resume=True to have that confirmed, or another load_id to load them again."
         return CheckpointError(what, hint=hint)
-    what = f"a load of the same data into {found.target} did not finish: {rows} are committed"
+    what = f"a load of the same data into {found.target} did not finish, with {rows} committed"
     hint = (
         "Nothing was written. Continue it with resume=True, or load from the beginning with resume=False "
         f"once the table holds none of its rows (its load_id is {found.load_id!r})."

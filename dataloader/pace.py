@@ -65,7 +65,7 @@ def drawn(heights: Sequence[float]) -> str:
         f"V{_HEIGHT - height * up:.1f}H{number * across:.1f}" for number, height in enumerate(heights, start=1)
     )
     return (
-        f'<svg role="img" viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none" '
-        f'style="width:100%;max-width:{_WIDTH}px;height:{_HEIGHT}px;display:block">'
+        f'<svg role="img" aria-label="rows per second over time" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
+        f'preserveAspectRatio="none" style="width:100%;max-width:{_WIDTH}px;height:{_HEIGHT}px;display:block">'
         f'<path d="M0 {_HEIGHT}{steps}V{_HEIGHT}Z" fill="currentColor" opacity="0.35"></path></svg>'
     )

@@ -12,8 +12,8 @@ import pyarrow as pa
 from dataloader import ddl
 from dataloader.errors import PlanError, SchemaMismatch, UnsafeCast, UnsupportedType
 from dataloader.infer import MixedType
+from dataloader.markup import framed, quantity, table
 from dataloader.options import LoadOptions, Target
-from dataloader.picture import NO_MATHEMATICS
 from dataloader.schema import Column, TableSchema, check_identifier
 from dataloader.types import ColumnType, carrier, family, plain
 from dataloader.verdicts import Cell, cell
@@ -129,8 +129,12 @@ class LoadPlan:
     def transactions(self) -> str:
         if self.commit == "load":
             return f"one transaction, because {self.commit_reason}: every row is there, or none"
-        workers = "1 worker" if self.workers == 1 else f"{self.workers} workers"
+        workers = quantity(self.workers, "worker")
         return f"one transaction for each, with a checkpoint, because {self.commit_reason}; {workers}"
+
+    @property
+    def _size(self) -> str:
+        return "an unknown number of rows" if self.rows is None else quantity(self.rows, "row")
 
     @property
     def invalid(self) -> str:
@@ -142,9 +146,8 @@ class LoadPlan:
         return any(column.as_text for column in self.columns)
 
     def __str__(self) -> str:
-        rows = "an unknown number of rows" if self.rows is None else f"{self.rows:,} rows"
         width = max((len(column.name) for column in self.columns), default=0)
-        lines = [f"load {self.source} ({rows}) into {self.table.name} of {self.place}"]
+        lines = [f"load {self.source} ({self._size}) into {self.table.name} of {self.place}"]
         lines += [f"  {c.name:<{width}}  {c.source} → {c.target}  ({_verdict(c)})" for c in self.columns]
         lines += [f"  first: {' '.join(statement.split())}" for statement in self.statements]
         lines.append(f"  method: {self.method}, because {self.reason}")
@@ -155,22 +158,18 @@ class LoadPlan:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        rows = "an unknown number of rows" if self.rows is None else f"{self.rows:,} rows"
-        cells = "".join(
-            "<tr>" + "".join(f"<td style='text-align:left'>{html.escape(str(cell))}</td>" for cell in line) + "</tr>"
-            for line in [(c.name, c.source, c.target, c.verdict, c.how) for c in self.columns]
-        )
-        names = ("column", "source", "table", "verdict", "what is looked at")
-        head = "".join(f"<th style='text-align:left'>{name}</th>" for name in names)
-        first = "".join(f"<pre>{html.escape(statement.strip())}</pre>" for statement in self.statements)
-        return (
-            f'<div class="{NO_MATHEMATICS}">'
-            f"<b>load {html.escape(self.source)}</b> ({rows}) into "
-            f"<code>{html.escape(str(self.table.name))}</code> of {html.escape(self.place)}"
-            f"<table><thead><tr>{head}</tr></thead><tbody>{cells}</tbody></table>{first}"
-            f"<div>method <b>{self.method}</b>, because {html.escape(self.reason)}</div>"
-            f"<div>chunks of {self.chunk_rows:,} rows, in {html.escape(self.transactions)}</div>"
-            f"<div>rows that do not fit: {self.invalid}</div></div>"
+        columns = [(c.name, c.source, c.target, c.verdict, c.how) for c in self.columns]
+        where = f"<code>{html.escape(str(self.table.name))}</code> of {html.escape(self.place)}"
+        facts = [
+            ("method", f"{self.method}, because {self.reason}"),
+            ("chunks", f"{self.chunk_rows:,} rows each, in {self.transactions}"),
+            ("rows that do not fit", self.invalid),
+        ]
+        return framed(
+            f"<div><b>load {html.escape(self.source)}</b> ({self._size}) into {where}</div>",
+            table(columns, head=("column", "source", "table", "verdict", "what is looked at")),
+            *(f"<pre>{html.escape(statement.strip())}</pre>" for statement in self.statements),
+            table(facts),
         )
 
 
@@ -345,7 +344,7 @@ def _method(asked: str, columns: tuple[ColumnPlan, ...], table: TableSchema, dia
 
 def _copy_obstacle(columns: tuple[ColumnPlan, ...], table: TableSchema, dialect: Dialect) -> str | None:
     if dialect.name != "postgresql":
-        return f"{dialect.name} has no COPY"
+        return "only PostgreSQL has COPY"
     if dialect.driver != "asyncpg":
         return f"the driver {dialect.driver} is not asyncpg"
     if table.copy_refused:
@@ -375,15 +374,16 @@ def _commit(options: LoadOptions, rows: int | None, obstacle: str | None) -> tup
         return "chunk", "you asked for a load that can be resumed"
     if rows is None:
         return "chunk", "nobody knows how many rows there are"
-    size = f"{rows:,} rows are {'more' if rows > ONE_TRANSACTION_ROWS else 'no more'} than {ONE_TRANSACTION_ROWS:,}"
-    return ("chunk" if rows > ONE_TRANSACTION_ROWS else "load"), size
+    if rows > ONE_TRANSACTION_ROWS:
+        return "chunk", f"there are more than {ONE_TRANSACTION_ROWS:,} rows"
+    return "load", f"there are no more than {ONE_TRANSACTION_ROWS:,} rows"
 
 
 def _commit_obstacle(options: LoadOptions, table: TableSchema, database: Database) -> str | None:
     if options.if_exists in {"truncate", "replace"}:
         return f"if_exists={options.if_exists!r} shows readers the old rows or the new ones, never a part"
     if database.dialect.name not in {"postgresql", "sqlite"}:
-        return f"{database.dialect.name} has no ledger"
+        return "only PostgreSQL and SQLite can hold the ledger"
     if not table.logged:
         return f"{table.name} is UNLOGGED, so that a crash of the server empties it"
     return database.ledger_refused

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
 from dataloader.errors import left_by
+from dataloader.markup import quantity
 from dataloader.pace import Pace
 
 TICK_SECONDS = 0.1
@@ -102,9 +103,9 @@ class State:
 
     def __str__(self) -> str:
         share = "" if self.fraction is None else f"{self.fraction:.0%} "
-        of = "" if self.total is None else f" of {self.total:,}"
         rejected = f", {self.rejected:,} rejected" if self.rejected else ""
-        text = f"{self.label}: {self.phase} {share}{self.rows:,}{of} rows{rejected} in {self.seconds:.1f} s"
+        rows = quantity(self.rows, "row", self.total)
+        text = f"{self.label}: {self.phase} {share}{rows}{rejected} in {self.seconds:.1f} s"
         return f"{text} ({self.rate:,.0f} rows/s)" + (f" - {self.error}" if self.error else "")
 
 

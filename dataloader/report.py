@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from dataloader.errors import LoadError
+from dataloader.markup import BAD, GOOD, framed, headline, quantity, size, table
 from dataloader.pace import Mark, drawn, rates
-from dataloader.picture import BAD, GOOD, NO_MATHEMATICS, quantity, size
 from dataloader.rejects import Rejects, is_within_python, python_values
 from dataloader.violations import REJECT_COLUMNS, SHOWN_VIOLATIONS, Counts, Violation, counted, cut, summary
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_FONT = "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +122,8 @@ class LoadReport:
         self.rejected_rows.write(path)
 
     def __str__(self) -> str:
-        rows = "1 row" if self.loaded == 1 else f"{self.loaded:,} rows"
         text = (
-            f"{rows} loaded from {self.source} into {self.table} of {self.place} "
+            f"{quantity(self.loaded, 'row')} loaded from {self.source} into {self.table} of {self.place} "
             f"in {self.seconds:.2f} s ({self.rows_per_second:,.0f} rows/s, {self.method})"
         )
         return text + self._more()
@@ -163,16 +160,9 @@ class LoadReport:
         facts += [("note", notice) for notice in self._all_notices]
         if self.load_id is not None:
             facts.append(("load_id", self.load_id))
-        rows = "".join(
-            f'<tr><th style="text-align:left">{name}</th><td style="text-align:left">{html.escape(text)}</td></tr>'
-            for name, text in facts
-        )
         title = f"{self.source} → {self.table}"
-        return (
-            f'<div class="{NO_MATHEMATICS}" style="{_FONT};max-width:640px">'
-            f'<b style="color:{GOOD}">loaded</b> <code>{html.escape(title)}</code> of {html.escape(self.place)}'
-            f"<table>{rows}</table>{self._picture_of_pace()}</div>"
-        )
+        what = f"<code>{html.escape(title)}</code> of {html.escape(self.place)}"
+        return framed(headline(GOOD, "loaded", what), table(facts), self._picture_of_pace())
 
     def _picture_of_pace(self) -> str:
         heights = rates(self.pace)
@@ -229,13 +219,19 @@ class ValidationReport:
 
         return pd.DataFrame(list(self.violations), columns=list(Violation._fields))
 
-    def __str__(self) -> str:
-        where = f"{self.table} of {self.place}"
+    def _outcome(self, source: str, where: str) -> str:
         if self.ok:
-            return f"{self.read:,} rows of {self.source} fit {where}"
+            return f"{quantity(self.read, 'row')} of {source} {'fits' if self.read == 1 else 'fit'} {where}"
+        do = "does" if self.read == 1 else "do"
+        return f"{quantity(self.invalid_rows, 'row', self.read)} of {source} {do} not fit {where}"
+
+    def __str__(self) -> str:
+        what = self._outcome(self.source, f"{self.table} of {self.place}")
+        if self.ok:
+            return what
         more = len(self.violations) - SHOWN_VIOLATIONS
         lines = [
-            f"{self.invalid_rows:,} of {self.read:,} rows of {self.source} do not fit {where}: {summary(self.counts)}",
+            f"{what}: {summary(self.counts)}",
             *(f"  {one}" for one in self.violations[:SHOWN_VIOLATIONS]),
             *([f"  ... and {more:,} more, see .frame"] if more > 0 else []),
         ]
@@ -245,37 +241,25 @@ class ValidationReport:
 
     def _repr_html_(self) -> str:
         where = f"<code>{html.escape(self.table)}</code> of {html.escape(self.place)}"
-        source = html.escape(self.source)
+        what = self._outcome(html.escape(self.source), where)
         if self.ok:
-            fits = f"{self.read:,} rows of {source} fit {where}"
-            return f'<div class="{NO_MATHEMATICS}" style="{_FONT}"><b style="color:{GOOD}">valid</b> {fits}</div>'
-        counts = [(column or "", reason, f"{count:,}") for (column, reason), count in self.counts.items()]
-        first = [
-            (one.row, _label(one), one.column or "", one.value, one.target, one.problem, one.suggestion)
-            for one in self.violations[:SHOWN_VIOLATIONS]
-        ]
+            return framed(headline(GOOD, "valid", what))
+        counts = [(column or "", reason, count) for (column, reason), count in self.counts.items()]
         more = len(self.violations) - SHOWN_VIOLATIONS
-        return (
-            f'<div class="{NO_MATHEMATICS}" style="{_FONT}"><b style="color:{BAD}">invalid</b> '
-            f"{self.invalid_rows:,} of {self.read:,} rows of {source} do not fit {where}"
-            + _html_table(("column", "reason", "count"), counts)
-            + _html_table(("row", "label", "column", "value", "type", "problem", "suggestion"), first)
-            + (f"<div>... and {more:,} more, see <code>.frame</code></div>" if more > 0 else "")
-            + "</div>"
+        return framed(
+            headline(BAD, "invalid", what),
+            table(counts, head=("column", "reason", "count")),
+            table(map(_told, self.violations[:SHOWN_VIOLATIONS]), head=("row", "column", "value", "type", "problem")),
+            f"<div>... and {more:,} more, see <code>.frame</code></div>" if more > 0 else "",
         )
 
 
-def _label(violation: Violation) -> str:
-    return "" if violation.label is None or violation.label == violation.row else cut(str(violation.label))
-
-
-def _html_table(names: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    head = "".join(f'<th style="text-align:left">{name}</th>' for name in names)
-    body = "".join(
-        "<tr>" + "".join(f'<td style="text-align:left">{html.escape(str(cell))}</td>' for cell in row) + "</tr>"
-        for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+def _told(violation: Violation) -> tuple[object, ...]:
+    """A violation as a row of the picture; a label stands beside its row's number."""
+    own = violation.label is None or violation.label == violation.row
+    row = violation.row if own else f"{violation.row:,} ({cut(str(violation.label))})"
+    problem = f"{violation.problem}. {violation.suggestion}"
+    return row, violation.column or "", violation.value, violation.target, problem
 
 
 def _frame(rejects: Rejects) -> pd.DataFrame:

@@ -89,7 +89,7 @@ async def open_rows(rows: object, columns: Sequence[str] | None) -> RowSource:
     check_names(names)
     types = [inferred(name, values).type for name, values in zip(names, _columns_of(first, keys, 0), strict=True)]
     schema = pa.schema(list(zip(names, types, strict=True)))
-    return RowSource("a stream of rows", schema, known, first, blocks, keys)
+    return RowSource("stream of rows", schema, known, first, blocks, keys)
 
 
 async def _blocks(rows: Iterable[Row]) -> AsyncIterator[list[Row]]:

@@ -289,7 +289,7 @@ def open_batches(batches: object) -> ArrowSource:
     schema = first.schema
     check_names(schema.names)
     stream = _all_fitting([first], reading, schema)
-    return ArrowSource("a stream of batches", schema, None, lambda size: cut_all(stream, size), loader="load_batches")
+    return ArrowSource("stream of batches", schema, None, lambda size: cut_all(stream, size), loader="load_batches")
 
 
 def _all_fitting(first: list[pa.RecordBatch], rest: Iterator[object], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -304,7 +304,7 @@ async def open_async_batches(batches: AsyncIterable[pa.RecordBatch]) -> AsyncBat
     reading = aiter(batches)
     first = _first_batch(await anext(reading, None))
     check_names(first.schema.names)
-    return AsyncBatchSource("a stream of batches", first.schema, None, first, reading)
+    return AsyncBatchSource("stream of batches", first.schema, None, first, reading)
 
 
 def _first_batch(batch: object | None) -> pa.RecordBatch:

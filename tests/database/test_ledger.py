@@ -329,8 +329,8 @@ async def test_the_history_shows_the_newest_load_first(database: AsyncEngine) ->
     assert history.columns.tolist() == [*HISTORY, *TIMES]
     assert history["load_id"].tolist() == ["m", "a", "z"]
     assert [one.rpartition(".")[2] for one in history["target"]] == ["third", "second", "first"]
-    whole = ["a stream of batches", "finished", ROWS // CHUNK_ROWS, ROWS, ROWS, 0, CHUNK_ROWS]
-    part = ["a stream of batches", "unfinished", COMMITTED // CHUNK_ROWS, COMMITTED, COMMITTED, 0, CHUNK_ROWS]
+    whole = ["stream of batches", "finished", ROWS // CHUNK_ROWS, ROWS, ROWS, 0, CHUNK_ROWS]
+    part = ["stream of batches", "unfinished", COMMITTED // CHUNK_ROWS, COMMITTED, COMMITTED, 0, CHUNK_ROWS]
     assert history[HISTORY[2:]].to_numpy().tolist() == [part, whole, whole]
     assert history["running"].tolist() == [False] * 3
     assert (history["started_at"] <= history["seen_at"]).all()

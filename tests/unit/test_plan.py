@@ -262,7 +262,7 @@ def test_postgres_and_asyncpg_are_written_by_copy() -> None:
     [
         (table(*ORDERS.columns, copy_refused="it is a view"), POSTGRES, "it is a view"),
         (table(*ORDERS.columns, copy_refused="row-level security"), POSTGRES, "row-level security"),
-        (ORDERS, SQLITE, "sqlite has no COPY"),
+        (ORDERS, SQLITE, "only PostgreSQL has COPY"),
         (ORDERS, PSYCOPG, "psycopg is not asyncpg"),
     ],
     ids=["view", "row-level security", "sqlite", "another driver"],

@@ -1,0 +1,80 @@
+"""What displays have in common: their frame, tables and colours in HTML, and numbers in words."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+
+NO_MATHEMATICS = "mathjax_ignore tex2jax_ignore"
+"""Classes whose text MathJax leaves alone, of version 3 and 2: two prices in dollars are no formula."""
+GOOD, WARNING, BAD, UNDER_WAY = (
+    f"var(--jp-{name}-color1,{colour})"
+    for name, colour in (("success", "#2e7d32"), ("warn", "#b26a00"), ("error", "#c62828"), ("info", "#1565c0"))
+)
+"""The front end's own colours, light or dark, where it has some."""
+_STYLE = "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.5;max-width:640px"
+_CELL = {
+    "th": "padding:2px 8px 2px 0;vertical-align:top;white-space:nowrap;text-align",
+    "td": "padding:2px 8px 2px 0;vertical-align:top;text-align",
+}
+
+
+def framed(*parts: str) -> str:
+    """Parts of HTML as one display."""
+    return f'<div class="{NO_MATHEMATICS}" style="{_STYLE}">{"".join(parts)}</div>'
+
+
+def ink(colour: str) -> str:
+    """A style for text: the colour alone is too pale on white, or too dark on black, so it is mixed with the text's."""
+    return f"color:color-mix(in srgb,{colour} 55%,currentColor)"
+
+
+def headline(colour: str, word: str, rest: str) -> str:
+    """What happened, in colour, and to what, which is HTML."""
+    return f'<div><b style="{ink(colour)}">{html.escape(word)}</b> {rest}</div>'
+
+
+def table(rows: Iterable[Sequence[object]], head: Sequence[str] = ()) -> str:
+    """Rows in a table that is scrolled by itself where it is too wide; numbers are to the right.
+
+    Without a head the first cell of each row is its name.
+    """
+    names = "".join(_cell("th", name, "left") for name in head)
+    first = "td" if head else "th"
+    body = "".join(f"<tr>{_cell(first, row[0])}{''.join(_cell('td', cell) for cell in row[1:])}</tr>" for row in rows)
+    return (
+        '<div style="overflow-x:auto"><table style="font-size:inherit;border-collapse:collapse;margin:4px 0">'
+        + (f"<thead><tr>{names}</tr></thead>" if head else "")
+        + f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _cell(kind: str, cell: object, side: str | None = None) -> str:
+    number = isinstance(cell, int)
+    text = f"{cell:,}" if number else html.escape(str(cell))
+    return f'<{kind} style="{_CELL[kind]}:{side or ("right" if number else "left")}">{text}</{kind}>'
+
+
+def quantity(number: int, noun: str, total: int | None = None) -> str:
+    """A number of things in words.
+
+    >>> quantity(1, "chunk")
+    '1 chunk'
+    >>> quantity(1, "row", total=2_000)
+    '1 of 2,000 rows'
+    """
+    of = "" if total is None else f" of {total:,}"
+    return f"{number:,}{of} {noun}{'' if 1 == (number if total is None else total) else 's'}"
+
+
+def size(nbytes: float) -> str:
+    """A number of bytes as people read it.
+
+    >>> size(999), size(304_000), size(12_345_678)
+    ('999 B', '304.0 kB', '12.3 MB')
+    """
+    for unit in ("B", "kB", "MB"):
+        if nbytes < 1000:
+            return f"{nbytes:.0f} B" if unit == "B" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:,.1f} GB"
