@@ -131,7 +131,7 @@ def test_a_report_takes_the_place_of_the_bar(name: str, shown: dict[str, Any]) -
 
 def test_a_plan_and_a_validation_are_shown_as_html(shown: dict[str, Any]) -> None:
     assert "<table" in output(shown["plan"])
-    assert ">invalid</b> 1 of 1 rows" in output(shown["valid"])
+    assert ">invalid</b> 1 of 1 row of" in output(shown["valid"])
 
 
 def test_a_load_that_fails_leaves_its_error_in_the_cell(shown: dict[str, Any]) -> None:
