@@ -719,7 +719,7 @@ def is_free(database: AsyncEngine) -> bool:
     """Whether the database can be written to: no connection of an ended load holds SQLite's lock."""
     if database.dialect.name == "postgresql":
         return True
-    connection = sqlite3.connect(str(database.url.database), timeout=1)
+    connection = sqlite3.connect(str(database.url.database), timeout=10)
     try:
         connection.execute("BEGIN IMMEDIATE")
         return True
