@@ -13,10 +13,8 @@ GOOD, WARNING, BAD, UNDER_WAY = (
 )
 """The front end's own colours, light or dark, where it has some."""
 _STYLE = "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.5;max-width:640px"
-_CELL = {
-    "th": "padding:2px 8px 2px 0;vertical-align:top;white-space:nowrap;text-align",
-    "td": "padding:2px 8px 2px 0;vertical-align:top;text-align",
-}
+_CELL = "padding:2px 8px 2px 0;vertical-align:top"
+_WHOLE, _BROKEN = "white-space:nowrap", "min-width:4em;overflow-wrap:anywhere"
 
 
 def framed(*parts: str) -> str:
@@ -39,7 +37,7 @@ def table(rows: Iterable[Sequence[object]], head: Sequence[str] = ()) -> str:
 
     Without a head the first cell of each row is its name.
     """
-    names = "".join(_cell("th", name, "left") for name in head)
+    names = "".join(_cell("th", name) for name in head)
     first = "td" if head else "th"
     body = "".join(f"<tr>{_cell(first, row[0])}{''.join(_cell('td', cell) for cell in row[1:])}</tr>" for row in rows)
     return (
@@ -49,10 +47,11 @@ def table(rows: Iterable[Sequence[object]], head: Sequence[str] = ()) -> str:
     )
 
 
-def _cell(kind: str, cell: object, side: str | None = None) -> str:
-    number = isinstance(cell, int)
-    text = f"{cell:,}" if number else html.escape(str(cell))
-    return f'<{kind} style="{_CELL[kind]}:{side or ("right" if number else "left")}">{text}</{kind}>'
+def _cell(kind: str, cell: object) -> str:
+    if isinstance(cell, int):
+        return f'<{kind} style="{_CELL};text-align:right">{cell:,}</{kind}>'
+    lines = _WHOLE if kind == "th" else _BROKEN
+    return f'<{kind} style="{_CELL};text-align:left;{lines}">{html.escape(str(cell))}</{kind}>'
 
 
 def quantity(number: int, noun: str, total: int | None = None) -> str:

@@ -28,6 +28,7 @@ from dataloader.errors import (
 from dataloader.guard import Lifeline, guarded
 from dataloader.ledger import Ledger, Request
 from dataloader.look import refuse_invalid
+from dataloader.markup import quantity
 from dataloader.options import Target
 from dataloader.planning import decide
 from dataloader.progress import Progress
@@ -195,7 +196,8 @@ class Loading:
         has_written_nothing = isinstance(error, CheckpointError) and not self._tally.chunks
         if run is None or not (rows or in_doubt) or has_written_nothing:
             return
-        words = f"{'at least ' if in_doubt else ''}{rows:,} rows are committed; go on with {self._continuation(run)}"
+        there = f"{'at least ' if in_doubt else ''}{quantity(rows, 'row')} {'is' if rows == 1 else 'are'} committed"
+        words = f"{there}; go on with {self._continuation(run)}"
         if isinstance(error, DataLoaderError):
             error.hint = error.hint.replace(NOTHING_WRITTEN, words)
         else:

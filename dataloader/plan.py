@@ -74,6 +74,11 @@ class ColumnPlan:
         """Whether there are values that it does not take."""
         return self.verdict != "exact" or not self.nullable
 
+    @property
+    def looks(self) -> str:
+        """What is looked at in every value."""
+        return "; ".join(filter(None, (self.how, "" if self.nullable else "not null")))
+
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
@@ -145,38 +150,44 @@ class LoadPlan:
         """Whether some column needs the server to read text, so that COPY carries all of them as text."""
         return any(column.as_text for column in self.columns)
 
+    @property
+    def _chunks(self) -> str:
+        return f"{quantity(self.chunk_rows, 'row')} each, in {self.transactions}"
+
     def __str__(self) -> str:
         width = max((len(column.name) for column in self.columns), default=0)
         lines = [f"load {self.source} ({self._size}) into {self.table.name} of {self.place}"]
         lines += [f"  {c.name:<{width}}  {c.source} → {c.target}  ({_verdict(c)})" for c in self.columns]
         lines += [f"  first: {' '.join(statement.split())}" for statement in self.statements]
         lines.append(f"  method: {self.method}, because {self.reason}")
-        lines.append(f"  chunks: {self.chunk_rows:,} rows each, in {self.transactions}")
+        lines.append(f"  chunks: {self._chunks}")
         lines += [f"  rows that do not fit: {self.invalid}"]
         return "\n".join(lines)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        columns = [(c.name, c.source, c.target, c.verdict, c.how) for c in self.columns]
+        columns = [(c.name, c.source, c.target, c.verdict, c.looks) for c in self.columns]
         where = f"<code>{html.escape(str(self.table.name))}</code> of {html.escape(self.place)}"
         facts = [
             ("method", f"{self.method}, because {self.reason}"),
-            ("chunks", f"{self.chunk_rows:,} rows each, in {self.transactions}"),
+            ("chunks", self._chunks),
             ("rows that do not fit", self.invalid),
         ]
         return framed(
             f"<div><b>load {html.escape(self.source)}</b> ({self._size}) into {where}</div>",
             table(columns, head=("column", "source", "table", "verdict", "what is looked at")),
-            *(f"<pre>{html.escape(statement.strip())}</pre>" for statement in self.statements),
+            *map(_statement, self.statements),
             table(facts),
         )
 
 
 def _verdict(column: ColumnPlan) -> str:
-    nulls = "" if column.nullable else "not null"
-    looks = "; ".join(part for part in (column.how, nulls) if part)
-    return f"{column.verdict}: {looks}" if looks else column.verdict
+    return f"{column.verdict}: {column.looks}" if column.looks else column.verdict
+
+
+def _statement(sql: str) -> str:
+    return f'<pre style="white-space:pre-wrap;margin:4px 0">{html.escape(sql.strip())}</pre>'
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import pyarrow.parquet
 
 from dataloader.errors import PlanError, ValidationError
 from dataloader.infer import MixedType, mixed_objects, to_json
+from dataloader.markup import quantity
 from dataloader.steps import taken, unwrapped
 from dataloader.texts import to_text
 from dataloader.violations import (
@@ -130,7 +131,7 @@ class Rejects:
             return
         most = self.limit * (read or 0) if isinstance(self.limit, float) else self.limit
         if len(self) > most:
-            headline = f"{len(self):,} rows do not fit, and max_rejects={self.limit} allows fewer: "
+            headline = f"{quantity(len(self), 'row')} cannot be loaded, and max_rejects={self.limit} allows fewer: "
             hint = "Nothing was written. Correct the source, or allow more rejects."
             raise self.findings.error(headline + summary(self.findings.counts), hint)
 

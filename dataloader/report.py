@@ -136,7 +136,7 @@ class LoadReport:
 
     @property
     def _all_notices(self) -> list[str]:
-        earlier = [f"{self.earlier:,} rows were committed by an earlier run"] if self.earlier else []
+        earlier = [f"an earlier run committed {quantity(self.earlier, 'row')}"] if self.earlier else []
         return [*earlier, *self.notices]
 
     @property

@@ -470,7 +470,7 @@ async def test_files_are_resumed_by_the_command_line_alone(database: AsyncEngine
     done = await another_process("resume", load_id, "--to", url_of(database), cwd=elsewhere)
     assert done.returncode == 0, done.stderr
     assert "25 rows" in done.stdout
-    assert "35 rows were committed by an earlier run" in done.stdout
+    assert "an earlier run committed 35 rows" in done.stdout
     stored = await fetch(database, "SELECT id, amount FROM orders ORDER BY id")
     assert stored == [(number, number + 0.5) for number in range(ROWS)]
     if database.dialect.name == "postgresql":

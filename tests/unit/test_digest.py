@@ -20,7 +20,7 @@ from dataloader.digest import chunk_digest
 from dataloader.violations import Violation
 
 FULL = os.environ.get("DATALOADER_FAULTS") == "full"
-EXAMPLES = 600 if FULL else 15
+EXAMPLES = 600 if FULL else 8
 SETTINGS = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 

@@ -475,6 +475,11 @@ def test_a_plan_shows_the_same_facts_as_html() -> None:
     assert all(
         fact in shown for fact in ("DataFrame", "int64", "BIGINT", "exact", "CREATE TABLE &quot;orders&quot;", "copy")
     )
+    assert "not null</td>" in planned()._repr_html_()
+
+
+def test_mathjax_leaves_a_plan_alone() -> None:
+    assert planned()._repr_html_().startswith('<div class="mathjax_ignore tex2jax_ignore"')
 
 
 def test_html_of_a_plan_escapes_what_comes_from_outside() -> None:

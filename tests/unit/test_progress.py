@@ -262,6 +262,10 @@ async def test_a_view_is_updated_no_more_often_than_its_interval(recorder: Recor
     assert recorder.seen == ["open", "close done"]
 
 
+def test_mathjax_leaves_a_picture_alone() -> None:
+    assert Picture(State("$5 and $6", 10))._repr_html_().startswith('<div class="mathjax_ignore tex2jax_ignore"')
+
+
 def test_a_load_of_unknown_length_that_was_cancelled_does_not_look_complete() -> None:
     state = State("stream", None)
     state.advance(50, 304_000)

@@ -36,7 +36,9 @@ def test_a_report_says_what_was_loaded_where_and_how_fast() -> None:
 
 
 def test_one_row_is_no_plural() -> None:
-    assert str(report(read=1, loaded=1)).startswith("1 row loaded from DataFrame")
+    text = str(report(read=1, loaded=1, earlier=1))
+    assert text.startswith("1 row loaded from DataFrame")
+    assert text.endswith("\nan earlier run committed 1 row")
 
 
 def test_rows_that_were_not_stored_are_accounted_for_with_their_reasons() -> None:
@@ -60,6 +62,11 @@ def test_numbers_that_do_not_add_up_are_an_error(facts: dict[str, int]) -> None:
 
 def test_a_load_that_took_no_time_has_no_rate() -> None:
     assert report(seconds=0.0).rows_per_second == 0.0
+
+
+def test_mathjax_leaves_reports_alone() -> None:
+    shown = [one._repr_html_() for one in (report(), validated(), validated(violation(1)))]
+    assert all(one.startswith('<div class="mathjax_ignore tex2jax_ignore"') for one in shown)
 
 
 def test_html_has_the_facts_of_the_text() -> None:

@@ -278,7 +278,7 @@ def holds_more(kind: pa.DataType) -> bool:
     return pa.types.is_duration(kind) or getattr(kind, "unit", "") == "ns"
 
 
-EXAMPLES = settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+EXAMPLES = settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow])
 
 
 @EXAMPLES
