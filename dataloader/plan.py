@@ -138,10 +138,6 @@ class LoadPlan:
         return f"one transaction for each, with a checkpoint, because {self.commit_reason}; {workers}"
 
     @property
-    def _size(self) -> str:
-        return "an unknown number of rows" if self.rows is None else quantity(self.rows, "row")
-
-    @property
     def invalid(self) -> str:
         return "kept in report.rejects, the others are loaded" if self.rejects else "nothing is loaded"
 
@@ -151,17 +147,23 @@ class LoadPlan:
         return any(column.as_text for column in self.columns)
 
     @property
-    def _chunks(self) -> str:
-        return f"{quantity(self.chunk_rows, 'row')} each, in {self.transactions}"
+    def _size(self) -> str:
+        return "an unknown number of rows" if self.rows is None else quantity(self.rows, "row")
+
+    @property
+    def _facts(self) -> list[tuple[str, str]]:
+        return [
+            ("method", f"{self.method}, because {self.reason}"),
+            ("chunks", f"{quantity(self.chunk_rows, 'row')} each, in {self.transactions}"),
+            ("rows that do not fit", self.invalid),
+        ]
 
     def __str__(self) -> str:
         width = max((len(column.name) for column in self.columns), default=0)
         lines = [f"load {self.source} ({self._size}) into {self.table.name} of {self.place}"]
         lines += [f"  {c.name:<{width}}  {c.source} → {c.target}  ({_verdict(c)})" for c in self.columns]
         lines += [f"  first: {' '.join(statement.split())}" for statement in self.statements]
-        lines.append(f"  method: {self.method}, because {self.reason}")
-        lines.append(f"  chunks: {self._chunks}")
-        lines += [f"  rows that do not fit: {self.invalid}"]
+        lines += [f"  {name}: {fact}" for name, fact in self._facts]
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -169,16 +171,11 @@ class LoadPlan:
     def _repr_html_(self) -> str:
         columns = [(c.name, c.source, c.target, c.verdict, c.looks) for c in self.columns]
         where = f"<code>{html.escape(str(self.table.name))}</code> of {html.escape(self.place)}"
-        facts = [
-            ("method", f"{self.method}, because {self.reason}"),
-            ("chunks", self._chunks),
-            ("rows that do not fit", self.invalid),
-        ]
         return framed(
             f"<div><b>load {html.escape(self.source)}</b> ({self._size}) into {where}</div>",
             table(columns, head=("column", "source", "table", "verdict", "what is looked at")),
             *map(_statement, self.statements),
-            table(facts),
+            table(self._facts),
         )
 
 
