@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.schema import CreateTable
 
 from dataloader import engine as engines
@@ -139,7 +139,8 @@ def grants(table: TableName, role: str) -> str:
     """
     if table.schema is None:
         raise PlanError(f"the table {table} has no schema", hint="Name it like sales.orders, or public.orders.")
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    # A driver's own dialect would double every % for its parameters.
+    dialect = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
     quote = dialect.identifier_preparer.quote
     ledger = ledger_tables(table.schema)
     creating = [str(CreateTable(one, if_not_exists=True).compile(dialect=dialect)).strip() for one in ledger]

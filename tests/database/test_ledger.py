@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -191,6 +192,24 @@ async def test_the_grants_are_enough_for_rejects(postgres: AsyncEngine, clerk: A
 async def test_the_grants_may_be_given_twice(postgres: AsyncEngine, clerk: AsyncEngine) -> None:
     assert await grant(postgres) == await grant(postgres)
     assert (await load(clerk, "sales.orders")).load_id is not None
+
+
+async def test_the_grants_run_as_they_are_printed_whatever_the_names_contain(postgres: AsyncEngine) -> None:
+    schema, role = 'sch%(a)s:"b;', "ro%%le 'x':y"
+    quoted_schema, quoted_role = (postgres.dialect.identifier_preparer.quote(name) for name in (schema, role))
+    table = f'{quoted_schema}."100%"'
+    done = await command("grants", table, role)
+    assert done.returncode == 0, done.stderr
+    driver = await asyncpg.connect(host=postgres.url.query["host"], user="postgres", database=postgres.url.database)
+    await driver.execute(f"CREATE ROLE {quoted_role}; CREATE SCHEMA {quoted_schema}; CREATE TABLE {table} (id bigint)")
+    try:
+        await driver.execute(done.stdout)
+        asked = "SELECT table_name FROM information_schema.role_table_grants WHERE grantee = $1 GROUP BY 1 ORDER BY 1"
+        granted = [row[0] for row in await driver.fetch(asked, role)]
+    finally:
+        await driver.execute(f"DROP SCHEMA {quoted_schema} CASCADE; DROP ROLE {quoted_role}")
+        await driver.close()
+    assert granted == ["100%", "dataloader_chunks", "dataloader_loads"]
 
 
 async def test_the_grants_give_nothing_but_what_a_load_needs(postgres: AsyncEngine, clerk: AsyncEngine) -> None:
