@@ -21,13 +21,15 @@ import pyarrow.fs
 import pyarrow.parquet
 
 from dataloader.cutter import cut_all
-from dataloader.errors import LoadError, PlanError, SchemaMismatch
+from dataloader.errors import DataLoaderError, LoadError, PlanError, SchemaMismatch
 from dataloader.infer import one_line
 from dataloader.rows import PEEKED_ROWS, batch_of_rows
 from dataloader.sources import ArrowSource, check_names
 
 READ_BYTES = 1 << 20
 _USER = re.compile(r"://[^/\s'\"]*@")
+_QUERY = re.compile(r"(://[^?#\s]*[?#]).*", re.DOTALL)
+"""Signed URLs have their token in it; where one ends that is not encoded, nobody knows."""
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
@@ -43,13 +45,28 @@ class File:
 
     @property
     def name(self) -> str:
-        return PurePosixPath(self.path).name
+        name = PurePosixPath(_without_query(self.path)).name
+        return os.fsencode(name).decode(errors="backslashreplace")  # whatever the locale takes its bytes for
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self.filesystem, pa.fs.LocalFileSystem)
 
     def stream(self) -> Any:
-        return self.filesystem.open_input_stream(self.path, compression="detect")
+        compression = "gzip" if self.name.lower().endswith(".gz") else None
+        return self.filesystem.open_input_stream(self._spelled, compression=compression)
+
+    def fails_by(self, error: Exception) -> bool:
+        """Whether the file or its filesystem is to blame; a filesystem that is not Arrow's raises what it likes."""
+        return not isinstance(error, DataLoaderError) and (isinstance(error, _UNREADABLE) or not self.is_local)
 
     def random_access(self) -> Any:
-        return self.filesystem.open_input_file(self.path)
+        return self.filesystem.open_input_file(self._spelled)
+
+    @property
+    def _spelled(self) -> str | bytes:
+        """Arrow encodes a text as UTF-8, which the name of a file need not be, nor the locale."""
+        return os.fsencode(self.path) if self.is_local else self.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +106,10 @@ def open_files(paths: Paths) -> ArrowSource:
         When a file does not have the columns of the first one.
     """
     files = [(file, _format(file)) for file in _listed(paths)]
-    schemas = [_described(file, kind) for file, kind in files]
+    described = [_described(file, kind) for file, kind in files]
+    schemas, counts = [schema for schema, _ in described], [rows for _, rows in described]
     for (file, _), schema in zip(files, schemas, strict=True):
         _check_columns(file, schema, files[0][0], schemas[0])
-    counts = [kind.rows(file) for file, kind in files]
     rows = None if None in counts else sum(count for count in counts if count is not None)
     name = files[0][0].name if len(files) == 1 else f"{len(files)} files"
 
@@ -105,14 +122,15 @@ def open_files(paths: Paths) -> ArrowSource:
     def batches(chunk_rows: int) -> Iterator[pa.RecordBatch]:
         return cut_all(parts(chunk_rows), chunk_rows)
 
-    local = all(isinstance(file.filesystem, pa.fs.LocalFileSystem) for file, _ in files)
-    known = tuple(file.path for file, _ in files) if local else ()  # a URL may hold a secret
+    are_local = all(file.is_local for file, _ in files)
+    known = tuple(file.path for file, _ in files) if are_local else ()  # a URL may hold a secret
     return ArrowSource(name, schemas[0], rows, batches, loader="load_files", paths=known, part=turn)
 
 
 def _listed(paths: Paths) -> list[File]:
     if isinstance(paths, bytes) or not isinstance(paths, (str, os.PathLike, Iterable)):
-        raise PlanError(f"{paths!r} is not a path", hint="Pass a path, a glob or a URL as text, or a list of them.")
+        what = f"{_hidden(repr(paths))} is not a path"
+        raise PlanError(what, hint="Pass a path, a glob or a URL as text, or a list of them.")
     given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     if not given:
         raise PlanError("the list of files is empty", hint="Pass at least one path.")
@@ -122,7 +140,7 @@ def _listed(paths: Paths) -> list[File]:
 def _expanded(path: str | os.PathLike[str]) -> list[File]:
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
     if not isinstance(text, str) or not text:
-        raise PlanError(f"{path!r} is not a path", hint="Pass a path, a glob or a URL as text.")
+        raise PlanError(f"{_hidden(repr(path))} is not a path", hint="Pass a path, a glob or a URL as text.")
     if "://" in text:
         return _remote(text)
     if os.path.exists(text):
@@ -147,28 +165,37 @@ def _remote(url: str) -> list[File]:
     with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):  # which quote the URL
         filesystem, path = pa.fs.FileSystem.from_uri(url)
         return [File(filesystem, path)]
-    filesystem, path = _fsspec(url)
-    matches = sorted(filesystem.glob(path)) if glob.has_magic(path) else [path]
+    filesystem, matches = _fsspec(url)
     if not matches:
         raise PlanError(f"no file matches {_hidden(url)!r}", hint="Check the URL.")
     return [File(pa.fs.PyFileSystem(pa.fs.FSSpecHandler(filesystem)), match) for match in matches]
 
 
-def _fsspec(url: str) -> tuple[Any, str]:
+def _fsspec(url: str) -> tuple[Any, list[str]]:
     try:
         from fsspec.core import url_to_fs  # noqa: PLC0415 - an optional library, only for URLs Arrow cannot read
 
         filesystem, path = url_to_fs(url)
-    except (ImportError, ValueError) as error:
+        return filesystem, sorted(filesystem.glob(path)) if glob.has_magic(_without_query(path)) else [path]
+    except Exception as error:  # of any library: each has errors of its own
         hint = "Install fsspec and the package of that filesystem, or copy the file here."
-        what = f"no filesystem is known for {_hidden(url)!r}: {_hidden(str(error))}"
-        raise PlanError(what, hint=hint) from error
-    return filesystem, path
+        what = f"no filesystem is known for {_hidden(url)!r}: {_hidden(one_line(error))}"
+        raise PlanError(what, hint=hint) from _cause(error)
+
+
+def _without_query(path: str) -> str:
+    """A path as its file is called: over HTTP the whole URL is the path."""
+    return path.partition("?")[0].partition("#")[0] if "://" in path else path
 
 
 def _hidden(text: str) -> str:
-    """A text in which no URL shows its user and password."""
-    return _USER.sub("://***@", text)
+    """A text in which no URL shows its user, its password or its query."""
+    return _QUERY.sub(r"\1***", _USER.sub("://***@", text))
+
+
+def _cause(error: Exception) -> Exception | None:
+    """The error, if its text may be shown."""
+    return error if _hidden(str(error)) == str(error) else None
 
 
 def _format(file: File) -> Format:
@@ -180,14 +207,18 @@ def _format(file: File) -> Format:
     raise PlanError(f"the kind of {file.name!r} is unknown", hint=hint)
 
 
-def _described(file: File, kind: Format) -> pa.Schema:
+def _described(file: File, kind: Format) -> tuple[pa.Schema, int | None]:
+    """Its columns, and its rows if it knows them."""
     try:
-        schema = kind.schema(file)
-    except _UNREADABLE as error:
+        schema, rows = kind.schema(file), kind.rows(file)
+    except Exception as error:
+        if not file.fails_by(error):
+            raise
         hint = "Check that the file is complete, may be read, and is what its name says."
-        raise PlanError(_hidden(f"{file.path} cannot be read: {one_line(error)}"), hint=hint) from error
+        what = f"{_hidden(file.path)} cannot be read: {_hidden(one_line(error))}"
+        raise PlanError(what, hint=hint) from _cause(error)
     check_names(schema.names)
-    return schema
+    return schema, rows
 
 
 def _check_columns(file: File, schema: pa.Schema, first: File, expected: pa.Schema) -> None:
@@ -202,9 +233,12 @@ def _read(file: File, kind: Format, chunk_rows: int, names: list[str]) -> Iterat
     try:
         for batch in kind.batches(file, chunk_rows):
             yield batch.select(names)
-    except _UNREADABLE as error:
+    except Exception as error:
+        if not file.fails_by(error):
+            raise
         hint = "Nothing was written. Correct or replace the file and load again."
-        raise LoadError(_hidden(f"{file.path} cannot be read further: {one_line(error)}"), hint=hint) from error
+        what = f"{_hidden(file.path)} cannot be read further: {_hidden(one_line(error))}"
+        raise LoadError(what, hint=hint) from _cause(error)
 
 
 def _no_rows(_file: File) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import io
 import logging
 import os
 import socket
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import fsspec
 import pandas as pd
 import pytest
 import sqlalchemy as sa
@@ -289,6 +292,87 @@ async def test_no_password_is_in_the_error_of_a_file_by_its_url(url: str) -> Non
     with pytest.raises(dl.PlanError, match=r"no filesystem is known for '.*://\*\*\*@host") as caught:
         await dl.load_files(url.format(word=ENCODED), "t")
     assert leaks(str(caught.value), *caught.value._render_traceback_(), *traceback.format_exception(caught.value)) == []
+
+
+class SignedUrls(fsspec.AbstractFileSystem):  # type: ignore[misc]
+    """A filesystem like fsspec's for HTTP: its paths are whole URLs, and its errors quote them."""
+
+    protocol = "signed"
+    broken = ""
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return path
+
+    def glob(self, path: str, **_options: Any) -> list[str]:
+        return [path]
+
+    def isfile(self, _path: str) -> bool:
+        return True
+
+    def info(self, path: str, **_options: Any) -> dict[str, Any]:
+        return {"name": path, "size": len(self.content(path)), "type": "file"}
+
+    def open(self, path: str, *_arguments: Any, **_options: Any) -> Any:
+        return io.BytesIO(self.content(path))
+
+    def content(self, path: str) -> bytes:
+        if self.broken == "forbidden":
+            raise RuntimeError(f"403, message='Forbidden', url={path!r}")
+        if self.broken == "gone":
+            raise FileNotFoundError(path)
+        return {"": b"id\n1\ntwo\n", "no text": b"id\n\xff\n", "gzip": gzip.compress(b"id\n1\n3\n")}[self.broken]
+
+
+fsspec.register_implementation("signed", SignedUrls)
+SIGNED = {
+    "a token": "signed://host/ids.csv?X-Amz-Expires=9&X-Amz-Signature=pl4nted",
+    "a token with odd characters": "signed://host/ids.csv?sv=2026&sig=pl4n's3cret' pl4nted\"s3cret%2F",
+    "a fragment": "signed://host/ids.csv#token=pl4nted",
+    "a user": "signed://kim:pl4nted@host/ids.csv?sig=s3cret",
+}
+
+
+@pytest.fixture
+def a_table(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/shop.db"
+
+
+@pytest.mark.parametrize("broken", ["", "forbidden", "gone", "no text"])
+@pytest.mark.parametrize("url", SIGNED.values(), ids=SIGNED)
+async def test_no_token_of_a_signed_url_is_in_what_becomes_of_its_load(  # noqa: PLR0917
+    monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture, a_table: str, url: str, broken: str, capsys: Any
+) -> None:
+    monkeypatch.setattr(SignedUrls, "broken", broken)
+    loading = dl.load_files(url, "t", engine=a_table, on_invalid="reject", commit="chunk", progress="log")
+    (found,) = await asyncio.gather(loading, return_exceptions=True)
+    printed = capsys.readouterr()
+    if broken:
+        assert isinstance(found, dl.DataLoaderError), repr(found)
+        assert "signed://" in str(found)
+        shown = [str(found), repr(found), *found._render_traceback_(), *traceback.format_exception(found)]
+    else:
+        plan = await dl.plan_load(url, "t", engine=a_table)
+        history = (await dl.load_history(a_table)).to_string()
+        ledger = await fetch(engine := dl.connect(a_table), "SELECT * FROM dataloader_loads")
+        await engine.dispose()
+        shown = [*everything_shown_of(found), *everything_shown_of(plan), history, *map(str, ledger)]
+        assert "ids.csv" in str(found)
+    assert leaks(*shown, printed.out, printed.err, logged.text) == []
+
+
+async def test_a_compressed_file_behind_a_signed_url_is_read(monkeypatch: pytest.MonkeyPatch, a_table: str) -> None:
+    monkeypatch.setattr(SignedUrls, "broken", "gzip")
+    assert (await dl.load_files("signed://host/ids.csv.gz?sig=1", "t", engine=a_table)).loaded == 2
+
+
+@pytest.mark.parametrize("url", SIGNED.values(), ids=SIGNED)
+async def test_no_token_is_in_the_error_of_a_url_whose_filesystem_is_unknown(url: str, a_table: str) -> None:
+    for paths in (url.replace("signed:", "nosuch:"), url.encode()):
+        with pytest.raises(dl.PlanError) as caught:
+            await dl.load_files(paths, "t", engine=a_table)  # type: ignore[arg-type]
+        shown = (str(caught.value), *caught.value._render_traceback_(), *traceback.format_exception(caught.value))
+        assert leaks(*shown) == []
 
 
 @pytest.fixture

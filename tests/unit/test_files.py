@@ -7,6 +7,7 @@ import datetime
 import gzip
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -132,6 +133,19 @@ def test_a_url_that_only_fsspec_knows_is_read(tmp_path: Path, name: str) -> None
     fsspec.filesystem("memory").pipe(f"{folder}/{name}", (tmp_path / name).read_bytes())
     assert texts(rows_of(f"{folder}/{name}")) == texts(TABLE.to_pylist())
     assert len(rows_of(f"{folder}/*{name[4:]}")) == 3
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", "\N{LATIN SMALL LETTER U WITH DIAERESIS}".encode()])
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet", ".jsonl"])
+def test_a_file_is_read_whatever_the_bytes_of_its_name_are(tmp_path: Path, name: bytes, suffix: str) -> None:
+    """In the locale C Python takes every byte beyond ASCII for a lone surrogate, as it does here with latin 1."""
+    WRITERS[f"rows{suffix}"](tmp_path / f"rows{suffix}")
+    path = tmp_path / os.fsdecode(name + suffix.encode())
+    (tmp_path / f"rows{suffix}").rename(path)
+    assert texts(rows_of(path)) == texts(TABLE.to_pylist())
+    source = open_files(path)
+    assert source.name == name.decode(errors="backslashreplace") + suffix
+    assert source.paths == (str(path),)
 
 
 def test_an_empty_csv_field_is_null_and_a_quoted_one_is_an_empty_text(tmp_path: Path) -> None:
