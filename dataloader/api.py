@@ -84,7 +84,7 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
         Names a load that can be resumed; else it is recognised by its first 1,000 rows.
     on_invalid : {'raise', 'reject'}
         What to do with rows that do not fit. ``raise`` looks at the whole source, if it is in
-        memory, before the first row is sent, and shows the first ten values and all counts.
+        memory, before the first row is committed, and shows the first ten values and all counts.
         ``reject`` keeps the rows in ``report.rejects`` and loads the others.
     max_rejects : int, float or None
         The most rows that may be rejected: a count, or a share between 0 and 1. With more the load ends, and

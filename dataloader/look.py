@@ -1,4 +1,4 @@
-"""A look at a whole source in memory, before its first row is sent: only there reading twice costs nothing."""
+"""A look at a whole source in memory: before the first commit, or after what ended a load that is rolled back."""
 
 from __future__ import annotations
 

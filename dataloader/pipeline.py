@@ -21,6 +21,7 @@ from dataloader.errors import (
     DataLoaderError,
     LoadCancelled,
     SourceFailed,
+    ValidationError,
     WriteError,
     left_by,
     shown_as,
@@ -75,12 +76,12 @@ async def _load(source: Source, table: str | sa.Table, options: LoadOptions) -> 
     async with Progress(f"{source.name} → {name}", source.rows, options.progress, source.part) as progress:
         with translated(engines.place_of(engine)):
             plan = await decide(engine, source, table, options)
-            if isinstance(source, ArrowSource) and source.in_memory and not plan.rejects:
-                progress.phase("checking")
-                await refuse_invalid(source, plan)
-            progress.phase("loading")
             loading = Loading(engine, source, plan, options, progress)
-            await (loading.at_once() if plan.commit == "load" else loading.by_chunks())
+            if plan.commit == "load":
+                await loading.at_once()
+            else:
+                await loading.look()
+                await loading.by_chunks()
     return loading.report()
 
 
@@ -107,13 +108,32 @@ class Loading:
             why = "one transaction has one connection" if self._plan.commit == "load" else "SQLite has one writer"
             self._tally.notices.append(f"{planned} worker instead of {asked}: {why}")
 
+    async def look(self) -> None:
+        """Refuse what does not fit of a source in memory, all of it at once."""
+        source = self._source
+        if isinstance(source, ArrowSource) and source.in_memory and not self._plan.rejects:
+            self._progress.phase("checking")
+            await refuse_invalid(source, self._plan)
+
     async def at_once(self) -> None:
-        """One transaction for all of it: every row is there, or none."""
-        async with contextlib.aclosing(ahead(self._making(digests=False).made())) as chunks:
-            await guarded(lambda line: self._in_one_transaction(chunks, line))
+        """One transaction for all of it: every row is there, or none.
+
+        The first chunk with a value that does not fit has ended it, and it is rolled back when the rest is looked at:
+        a source whose values fit is read once.
+        """
+        self._progress.phase("loading")
+        try:
+            async with contextlib.aclosing(ahead(self._making(digests=False).made())) as chunks:
+                await guarded(lambda line: self._in_one_transaction(chunks, line))
+                return
+        except ValidationError as error:
+            first = error
+        await self.look()
+        raise first
 
     async def by_chunks(self) -> None:
         """A transaction for each chunk, with its checkpoint, by several workers."""
+        self._progress.phase("loading")
         making = self._making(digests=True)
         async with contextlib.aclosing(ahead(making.made())) as made:
             first, is_all = await beginning(made, self._plan.chunk_rows)

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dataloader as dl
 from dataloader import catalog
+from dataloader.convert import Converter
 from dataloader.engine import open_engine
 from dataloader.transactions import transaction
 from tests.conftest import execute, fetch
@@ -467,3 +468,35 @@ async def test_many_connections_may_make_a_new_file_together(tmp_path: Path) -> 
     for number in range(40):
         url = sa.make_url(f"sqlite+aiosqlite:///{tmp_path}/{number}.db")
         assert await asyncio.gather(*(mode_of(url) for _ in range(6))) == ["wal"] * 6
+
+
+@pytest.mark.parametrize(("mode", "commit"), [("append", "load"), ("truncate", "load"), ("append", "chunk")])
+async def test_all_values_of_a_source_in_memory_that_do_not_fit_are_counted(
+    database: AsyncEngine, mode: Any, commit: Any
+) -> None:
+    """The first chunk has one of them, and a later one the others."""
+    await execute(database, "CREATE TABLE t (id int NOT NULL)", "INSERT INTO t VALUES (7)")
+    data = pa.table({"id": [0, None, *range(2, 1_000), *[None] * 30]})
+    with pytest.raises(dl.ValidationError, match="31") as caught:
+        await dl.load_dataframe(data, "t", engine=database, if_exists=mode, commit=commit, chunk_rows=100)
+    assert len(caught.value.violations) == 10
+    assert await fetch(database, "SELECT id FROM t") == [(7,)]
+
+
+async def test_a_source_in_memory_that_fits_is_read_once(
+    database: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converted = 0
+    convert = Converter.__call__
+
+    def counting(self: Converter, batch: pa.RecordBatch, first_row: int) -> Any:
+        nonlocal converted
+        converted += batch.num_rows
+        return convert(self, batch, first_row)
+
+    monkeypatch.setattr(Converter, "__call__", counting)
+    await execute(database, "CREATE TABLE t (id int NOT NULL)")
+    await dl.load_dataframe(
+        pa.table({"id": [str(number) for number in range(1_000)]}), "t", engine=database, chunk_rows=100
+    )
+    assert converted == 1_000
