@@ -11,12 +11,14 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
+import psutil
 import sqlalchemy as sa
 
 from dataloader.engine import open_engine
@@ -33,6 +35,10 @@ ROOT_FOLDER = Path("/var/lib/dataloader")
 """Where root keeps the data: the server runs as another user, who cannot enter /root."""
 SOCKET_BYTES = 107 - len("/.s.PGSQL.5432")
 """A Unix socket's whole path has at most 107 bytes on Linux."""
+START_SECONDS = 60.0
+"""How long a server is waited for that another process is starting or stopping: pg_ctl's own limit."""
+NO_PID = 2**31 - 1
+"""A pid that no process has: the most that Linux gives is 2**22."""
 FAST_AND_LOOSE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 """Settings for a server whose data may be lost: tests."""
 
@@ -135,7 +141,15 @@ def _candidates() -> Iterator[Path]:
 def start(folder: Path, binaries: Path, settings: dict[str, str] | None = None) -> Server:
     """Start a server whose data lies in `folder`, or find the one that runs there already."""
     account = _account()
-    _make_private(folder, account)
+    try:
+        return _started(_make_private(folder, account), binaries, account, settings or {})
+    except OSError as error:
+        hint = "Pass embedded_postgres(path) a folder of your own that you may write to."
+        where = "" if error.filename in {None, str(folder)} else f" ({error.filename})"
+        raise PlanError(f"the folder {folder} cannot be used: {error.strerror}{where}", hint=hint) from error
+
+
+def _started(folder: Path, binaries: Path, account: dict[str, Any], settings: dict[str, str]) -> Server:
     with _locked(folder / "start.lock"):
         usable = _reachable(binaries, folder, account)
         data = folder / "data"
@@ -143,7 +157,8 @@ def start(folder: Path, binaries: Path, settings: dict[str, str] | None = None) 
         server = Server(usable, data, running or _socket_folder(folder, account), account)
         if running is None:
             _initialise(server)
-            _launch(server, settings or {})
+            _disown(server)
+            _launch(server, settings)
         _stop_after_last_user(server, folder / "users.lock")
     return server
 
@@ -167,26 +182,55 @@ def _account() -> dict[str, Any]:
     raise PlanError("root may not run PostgreSQL, and there is no user postgres", hint="Run as another user.")
 
 
-def _make_private(folder: Path, account: dict[str, Any]) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o755)
-        folder.chmod(0o700)
+def _make_private(folder: Path, account: dict[str, Any]) -> Path:
+    """Make the folder the server's own, and return it without links in its path."""
+    folder = _without_links(folder)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+    with _opened(folder, os.O_DIRECTORY) as opened:
+        if os.fstat(opened).st_uid not in {os.geteuid(), account.get("user")}:
+            hint = "Pass embedded_postgres(path) a folder of your own."
+            raise PlanError(f"the folder {folder} belongs to another user", hint=hint)
+        os.fchmod(opened, 0o700)
         if account:
-            os.chown(folder, account["user"], account["group"])
+            os.fchown(opened, account["user"], account["group"])
+    try:
         subprocess.run(["/bin/ls", folder], check=True, capture_output=True, cwd="/", **account)
-    except OSError as error:
-        hint = "Pass embedded_postgres(path) a folder that you may write to."
-        raise PlanError(f"the folder {folder} cannot be made: {error.strerror}", hint=hint) from error
     except subprocess.CalledProcessError as error:
         hint = "Pass embedded_postgres(path) a folder outside of private ones, such as /root."
         raise PlanError(f"the user who runs the server cannot enter {folder}", hint=hint) from error
+    return folder
+
+
+def _without_links(path: Path) -> Path:
+    """The path behind links of root's and of this user; who made another would choose what the server gets."""
+    with contextlib.suppress(FileNotFoundError):
+        path.stat()  # an endless chain of links is an OSError
+    found = Path(path.root)
+    for part in path.parts[1:]:
+        found = found.parent if part == ".." else found / part
+        if found.is_symlink():
+            if found.lstat().st_uid not in {0, os.geteuid()}:
+                hint = "Pass embedded_postgres(path) a folder of your own."
+                raise PlanError(f"the folder {path} lies behind {found}, a link of another user", hint=hint)
+            found = _without_links(found.parent / found.readlink())
+    return found
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path, flags: int, **options: Any) -> Iterator[int]:
+    """A file or folder that is no link: the server's user, as whom this process may not run, can write beside it."""
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, **options)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     import fcntl  # noqa: PLC0415 - exists on POSIX only
 
-    with path.open("w") as lock:
+    with _opened(path, os.O_RDWR | os.O_CREAT) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -205,25 +249,58 @@ def _copied(binaries: Path, folder: Path, account: dict[str, Any]) -> Path:
     package = install.parent
     target = folder / package.name / install.name
     if not (target / "bin" / "postgres").exists():
-        shutil.copytree(install, target, symlinks=True, dirs_exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(dir=folder.parent))  # nobody else can enter it while it is filled
+        shutil.copytree(install, fresh / package.name / install.name, symlinks=True)
         libraries = package.parent / f"{package.name}.libs"  # found by the binaries beside their package
         if libraries.is_dir():
-            shutil.copytree(libraries, folder / libraries.name, symlinks=True, dirs_exist_ok=True)
-        for parent, _, files in os.walk(folder):
-            for name in (parent, *(os.path.join(parent, file) for file in files)):
+            shutil.copytree(libraries, fresh / libraries.name, symlinks=True)
+        for parent, _, files in os.walk(fresh, topdown=False):
+            for name in (*(os.path.join(parent, file) for file in files), parent):
                 os.chown(name, account["user"], account["group"], follow_symlinks=False)
+        shutil.rmtree(folder, ignore_errors=True)
+        fresh.rename(folder)
     return target / "bin"
 
 
 def _running(data: Path) -> Path | None:
-    """The socket folder of the server that runs on `data`, read from its pid file."""
+    """The socket folder of the server that runs on `data`, read from its pid file when the server is ready."""
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        try:
+            lines = (data / "postmaster.pid").read_text().splitlines()
+            lives = _serves(int(lines[0]), data)
+        except (OSError, ValueError, IndexError):
+            return None
+        if not lives:
+            return None
+        if len(lines) >= 8 and lines[7].strip() == "ready":
+            return Path(lines[4])
+        time.sleep(0.05)
+    return None
+
+
+def _serves(pid: int, data: Path) -> bool:
+    """Whether a process is PostgreSQL on `data`, in which it works: a killed one's pid is another's after a reboot."""
     try:
-        lines = (data / "postmaster.pid").read_text().splitlines()
-        os.kill(int(lines[0]), 0)
-    except (OSError, ValueError, IndexError):
-        return None
-    is_ready = len(lines) >= 8 and lines[7].strip() == "ready"
-    return Path(lines[4]) if is_ready else None
+        process = psutil.Process(pid)
+        return process.name().startswith("postgres") and os.path.samefile(process.cwd(), data)
+    except (psutil.Error, OSError):
+        return False
+
+
+def _disown(server: Server) -> None:
+    """Tell PostgreSQL that whoever has the pid in the files of a killed server is not that server.
+
+    It would refuse to start beside a living process of its user, or beside a zombie. The pid file stays: by its other
+    lines PostgreSQL knows whether backends of the killed server still write.
+    """
+    with contextlib.suppress(FileNotFoundError), _opened(server.data, os.O_DIRECTORY) as data:
+        with _opened("postmaster.pid", os.O_RDWR, dir_fd=data) as file:
+            _, _, rest = os.read(file, 10_000).partition(b"\n")
+            os.ftruncate(file, 0)
+            os.pwrite(file, b"%d\n" % NO_PID + rest, 0)
+    for lock in server.sockets.glob(".s.PGSQL.*.lock"):
+        lock.unlink(missing_ok=True)
 
 
 def _socket_folder(folder: Path, account: dict[str, Any]) -> Path:
@@ -279,12 +356,13 @@ def _stop_after_last_user(server: Server, path: Path) -> None:
 
     if path in _users:
         return
-    lock = path.open("w")
+    using = contextlib.ExitStack()
+    lock = using.enter_context(_opened(path, os.O_RDWR | os.O_CREAT))
     fcntl.flock(lock, fcntl.LOCK_SH)
     _users.add(path)
 
     def leave() -> None:
-        with lock, contextlib.suppress(OSError, LoadError):
+        with using, contextlib.suppress(OSError, LoadError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             server.stop()
 
