@@ -33,6 +33,8 @@ WAL_TRIES, WAL_SECONDS = 20, 0.01
 SQLITE_BUSY_SECONDS = 30
 OPENING_SECONDS = 0.3
 """How long a cancelled caller waits for the connection that is being opened for it."""
+CUT_SECONDS = 0.05
+"""And how long it is then waited for after each cancel."""
 
 _ASYNC_DRIVERS = {
     "postgresql": "asyncpg",
@@ -330,27 +332,49 @@ def place_of(engine: AsyncEngine) -> str:
 async def open_connection(engine: AsyncEngine) -> AsyncConnection:
     """A connection of the engine's pool; if the caller is cancelled meanwhile, it goes back when it is there.
 
-    SQLAlchemy loses a connection that is being opened by a task that is cancelled: its place in the pool stays taken.
+    A moment is waited for that: some versions of SQLAlchemy lose the connection that a cancelled task is opening.
     """
     opening = asyncio.ensure_future(_started(engine))
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:
-        await seen_through(_give_back(opening), OPENING_SECONDS)
+        await seen_through(_given_up(opening), 2 * OPENING_SECONDS)
         raise
 
 
 async def _started(engine: AsyncEngine) -> AsyncConnection:
     try:
-        return await engine.connect()
+        while await is_lost(connection := await engine.connect()):  # a pool that does not test what it gives out
+            await close(connection)
+        return connection
     except Exception as error:  # the caller's own engine connects without our connector
         _cut_off_frames(error)
         raise
 
 
-async def _give_back(opening: asyncio.Future[AsyncConnection]) -> None:
-    with contextlib.suppress(Exception):  # of a connection that nobody waits for any more
-        await (await opening).close()
+async def _given_up(opening: asyncio.Future[AsyncConnection]) -> None:
+    """Close a connection when it is there; one that is not there in time is cut.
+
+    The first cancel ends the wait for the server; SQLAlchemy then says goodbye to it, until another cancel.
+    """
+    await asyncio.wait({opening}, timeout=OPENING_SECONDS)
+    while not opening.done():
+        opening.cancel()
+        await asyncio.wait({opening}, timeout=CUT_SECONDS)
+    if not opening.cancelled() and opening.exception() is None:
+        await close(opening.result())
+
+
+async def close(connection: AsyncConnection) -> bool:
+    """Give a connection back to its pool, which forgets one that is lost, and tell whether it was."""
+    lost = True
+    try:
+        lost = await is_lost(connection)
+        if lost:
+            await connection.invalidate()
+    finally:
+        await connection.close()
+    return lost
 
 
 async def is_lost(connection: AsyncConnection) -> bool:
@@ -368,7 +392,7 @@ async def connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     try:
         yield connection
     finally:
-        await connection.close()
+        await close(connection)
 
 
 async def driver_of(connection: AsyncConnection) -> Any:

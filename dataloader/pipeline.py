@@ -18,6 +18,7 @@ from dataloader.entry import Entry
 from dataloader.errors import (
     NOTHING_WRITTEN,
     CheckpointError,
+    ConnectionLost,
     DataLoaderError,
     LoadCancelled,
     SourceFailed,
@@ -194,7 +195,7 @@ class Loading:
                 await entry.finish(run)
         except BaseException as error:
             self._say_what_is_committed(error, in_doubt=crew.in_doubt)
-            if not crew.has_lost:
+            if not (crew.has_lost or isinstance(error, ConnectionLost)):
                 await entry.release(run)
             raise
 

@@ -149,8 +149,7 @@ class Worker:
     async def _closed(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            self.has_lost = await engines.is_lost(connection)
-            await connection.close()
+            self.has_lost = await engines.close(connection)
 
 
 async def retried(work: Callable[[Lifeline], Coroutine[Any, Any, T]]) -> T:

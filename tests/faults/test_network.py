@@ -158,6 +158,28 @@ async def test_a_cancel_during_the_freeze_settles_within_a_second(place: str, wo
         await assert_goes_on(net, workers)
 
 
+OPENING = {
+    "a new connection": lambda message: message.kind == "Startup",
+    "a pooled one is tested": lambda message: message.kind == "P" and message.sql == ";",
+}
+
+
+@pytest.mark.parametrize("place", list(OPENING))
+async def test_a_connection_that_is_being_opened_when_the_network_freezes_leaves_the_pool(
+    place: str, net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new one is the second worker's: the rows of the first one end the load meanwhile."""
+    trap = net.proxy.at(OPENING[place], "freeze", nth=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(guard, "STALL_SECONDS", 1)
+        patch.setattr(worker, "RETRY_SECONDS", 0)
+        loading = asyncio.create_task(load(net.engine, 2))
+        await sprung(trap)
+        await settled(loading)
+    assert isinstance(loading.exception(), dl.ConnectionLost)
+    await assert_goes_on(net, 2)
+
+
 def said_at_least(loading: asyncio.Task[object]) -> bool:
     """Whether a cancelled load says that one chunk more than it counts may be committed."""
     with pytest.raises(asyncio.CancelledError) as raised:
