@@ -41,7 +41,8 @@ WITH RECURSIVE base (attnum, type, typmod, required) AS (
            b.required OR t.typnotnull
     FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type WHERE t.typtype = 'd'
 )
-SELECT a.attname, pg_catalog.format_type(b.type, b.typmod) AS type,
+SELECT pg_catalog.set_config('quote_all_identifiers', 'off', true), a.attname,
+       pg_catalog.format_type(b.type, b.typmod) AS type,
        b.required AND NOT EXISTS (
            SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = a.attrelid AND NOT g.tgisinternal AND g.tgtype & 7 = 7
        ) AS required,
@@ -56,10 +57,15 @@ JOIN pg_catalog.pg_type t ON t.oid = b.type AND t.typtype <> 'd'
 ORDER BY b.attnum
 """)
 """Domains are followed down to the type that is stored; any NOT NULL on the way counts, unless a trigger before
-INSERT may fill the column."""
+INSERT may fill the column. With quote_all_identifiers on the type text would be called "text"."""
 
-_READING = ("SET LOCAL array_nulls = on", "SET LOCAL intervalstyle = postgres")
-"""With array_nulls off NULL is a word, and sql_standard lets one sign count for what follows."""
+_READING = (
+    "SET LOCAL array_nulls = on",
+    "SET LOCAL intervalstyle = postgres",
+    "SET LOCAL quote_all_identifiers = off",
+)
+"""With array_nulls off NULL is a word, and sql_standard lets one sign count for what follows; the fingerprint's types
+are spelled alike whatever the role's settings are."""
 
 _POSTGRES_FINGERPRINT = sa.text("""
 SELECT ARRAY[

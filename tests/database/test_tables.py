@@ -471,6 +471,27 @@ async def test_the_search_path_decides_where_an_unqualified_table_is(postgres_ur
     assert await fetch(engine, "SELECT a FROM late.t") == [(3,)]
 
 
+@pytest.mark.parametrize("commit", ["load", "chunk"])
+@pytest.mark.parametrize("if_exists", ["append", "replace"])
+async def test_names_that_the_server_quotes_all_change_nothing(
+    postgres: AsyncEngine, commit: Any, if_exists: Any
+) -> None:
+    await execute(postgres, f'ALTER DATABASE "{postgres.url.database}" SET quote_all_identifiers = on')
+    await postgres.dispose()
+    rows = pa.table({"i": [1], "t": ["x"], "b": [b"y"], "a": [None]})
+    if if_exists == "append":
+        await execute(postgres, "CREATE TABLE t (i integer, t text, b bytea, a text[])")
+    elif commit == "chunk":
+        if_exists = "append"
+    report = await dl.load_dataframe(rows, "t", engine=postgres, commit=commit, if_exists=if_exists)
+    assert report.loaded == 1
+    await execute(postgres, f'ALTER DATABASE "{postgres.url.database}" RESET quote_all_identifiers')
+    await postgres.dispose()
+    if commit == "chunk":
+        again = await dl.load_dataframe(rows, "t", engine=postgres, load_id=report.load_id, resume=True)
+        assert (again.loaded, again.earlier) == (0, 1)
+
+
 @pytest.mark.parametrize("method", ["copy", "insert"])
 async def test_1600_columns_arrive_on_postgresql(postgres: AsyncEngine, method: Any) -> None:
     data = {f"c{number}": pa.array([number % 2 == 0, None], pa.bool_()) for number in range(1_600)}
