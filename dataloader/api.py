@@ -75,6 +75,7 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
         Rows that are converted and sent at once; never more than `workers` + 1 chunks are in memory.
     workers : int or None
         How many connections commit chunks at once; None: 2 on PostgreSQL. SQLite and ``commit='load'`` have one.
+        With more than one, generated ids follow the source's order inside of a chunk only.
     resume : bool or None
         ``True`` continues an unfinished load of the same data into the same table, reports 0 new rows for a
         finished one, and starts one that is not known. ``None`` refuses to start beside an unfinished load.

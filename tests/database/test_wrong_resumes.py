@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import datetime as dt
 import os
 import signal
 import sys
@@ -16,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
+from dataloader import owners
 from tests.conftest import execute, fetch
 
 ROWS, CHUNK_ROWS, COMMITTED = 100, 10, 5
@@ -523,6 +526,26 @@ async def test_a_load_of_a_living_process_is_left_to_it(database: AsyncEngine, l
     report = await load(database, orders(), resume=True, load_id=load_id or None)
     assert (report.earlier, report.loaded) == (50, 50)
     assert await fetch(database, "SELECT id, name, amount FROM orders ORDER BY id") == orders()
+
+
+@pytest.mark.parametrize("seconds", [0, 3600, -3600], ids=["just now", "an hour ago", "in an hour"])
+@pytest.mark.parametrize("pid", ["here", "nowhere"])
+async def test_a_load_of_a_container_of_the_same_host_name_is_left_to_it_while_it_commits(
+    database: AsyncEngine, pid: str, seconds: int
+) -> None:
+    """Its pids are its own: the number says nothing here. A commit in the future is of a clock that was set back."""
+    await interrupted(database)
+    with owners.owning() as here:
+        pass
+    there = dataclasses.replace(here, pids="another container", pid=here.pid if pid == "here" else 2**22)
+    seen = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=seconds)
+    shown = seen.isoformat(" ") if database.dialect.name == "postgresql" else f"{seen:%Y-%m-%d %H:%M:%S.%f}"
+    async with database.begin() as connection:
+        await connection.exec_driver_sql(f"UPDATE dataloader_loads SET owner = '{there}', seen_at = '{shown}'")
+    if seconds == 0:
+        await assert_refused(database, orders(), f"process {there.pid} on .* now")
+    else:
+        await assert_goes_on(database)
 
 
 async def test_a_load_that_was_taken_over_writes_nothing_more(database: AsyncEngine) -> None:
