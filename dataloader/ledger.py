@@ -25,7 +25,6 @@ from dataloader.errors import CheckpointError, UnfinishedLoad
 from dataloader.markup import quantity
 from dataloader.owners import Owner, read_owner, shown_owner
 from dataloader.transactions import Prepared
-from dataloader.trust import found_tables, refusal
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
@@ -40,7 +39,7 @@ _TOTALS = ("chunks", "rows", "loaded", "rejected")
 _LEDGER_LOCK = 0x64_6C_6F_61_64
 """PostgreSQL's advisory lock under which a load is entered: two processes must not enter the same one at once."""
 _NOW: dict[str, Any] = {
-    "postgresql": sa.func.pg_catalog.clock_timestamp(),
+    "postgresql": sa.func.clock_timestamp(),
     "sqlite": sa.func.strftime("%Y-%m-%d %H:%M:%f000", "now"),
 }
 """The moment, finer than the second that SQLite's CURRENT_TIMESTAMP knows."""
@@ -63,10 +62,7 @@ def ledger_tables(schema: str | None) -> tuple[sa.Table, sa.Table]:
         sa.Column("owner", sa.Text),
         sa.Column("state", sa.Text, nullable=False),
         *(sa.Column(name, sa.BigInteger, nullable=False) for name in _TOTALS),
-        *(
-            sa.Column(name, moment, nullable=False, server_default=sa.func.current_timestamp())
-            for name in ("started_at", "seen_at")
-        ),
+        *(sa.Column(name, moment, nullable=False, server_default=sa.func.now()) for name in ("started_at", "seen_at")),
         schema=schema,
     )
     chunks = sa.Table(
@@ -79,9 +75,6 @@ def ledger_tables(schema: str | None) -> tuple[sa.Table, sa.Table]:
         schema=schema,
     )
     return loads, chunks
-
-
-TABLES = tuple(table.name for table in ledger_tables(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +95,43 @@ class Request:
     resume: bool | None
     recognised_by: str
     call: Mapping[str, Any]
+
+
+async def refusal(connection: AsyncConnection, schema: str | None) -> str | None:
+    """Why there cannot be a ledger in a schema, None if there can."""
+    if connection.dialect.name != "postgresql":
+        return None
+    parameters = {"schema": schema, "loads": LOADS, "chunks": CHUNKS}
+    found = (await connection.execute(_PRIVILEGES, parameters)).one_or_none()
+    if found is None:  # no such schema: the DDL says so better
+        return None
+    if found.tables == 2 and found.usable:
+        return None
+    if found.tables == 0 and found.may_create:
+        return None
+    what = "may not use the ledger's tables" if found.tables else "may not create the ledger's tables"
+    return (
+        f"the role {found.role} {what} in schema {schema} "
+        f"(an administrator runs what `python -m dataloader grants {schema}.TABLE {found.role}` prints)"
+    )
+
+
+_PRIVILEGES = sa.text("""
+SELECT current_user AS role, pg_catalog.has_schema_privilege(n.oid, 'CREATE') AS may_create, count(c.oid) AS tables,
+       bool_and(pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'INSERT')
+                AND pg_catalog.has_table_privilege(c.oid, 'UPDATE')) AS usable
+FROM pg_catalog.pg_namespace n
+LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname IN (:loads, :chunks) AND c.relkind = 'r'
+WHERE n.nspname = :schema GROUP BY n.oid
+""")
+
+
+async def _is_there(connection: AsyncConnection, schema: str | None) -> bool:
+    """Whether PostgreSQL's ledger is: IF NOT EXISTS wants the right to create it even where it exists."""
+    if connection.dialect.name != "postgresql":
+        return False
+    parameters = {"schema": schema, "loads": LOADS, "chunks": CHUNKS}
+    return bool((await connection.execute(_PRIVILEGES, parameters)).one().tables == 2)
 
 
 class Ledger:
@@ -159,27 +189,17 @@ class Ledger:
         return run
 
     async def _prepare(self, connection: AsyncConnection) -> None:
-        """Make the tables that are missing; one process at a time gets past this.
-
-        On PostgreSQL they are looked for first: IF NOT EXISTS would want the right to create them even where they
-        exist, and would take whatever somebody else has put there since.
-        """
-        there: set[str] = set()
-        is_postgres = connection.dialect.name == "postgresql"
-        if is_postgres:
-            await connection.execute(sa.text("SELECT pg_catalog.pg_advisory_xact_lock(:key)"), {"key": _LEDGER_LOCK})
-            why = await refusal(connection, TABLES, self._plan.table.name)
-            if why is not None:
-                raise CheckpointError(f"the load cannot use its ledger: {why}", hint="Nothing was written.")
-            there = {one.name for one in await found_tables(connection, TABLES, self._loads.schema)}
-        for table in ledger_tables(self._loads.schema):
-            if table.name not in there:
-                await connection.execute(CreateTable(table, if_not_exists=not is_postgres))
+        """Make the two tables where they are missing; one process at a time gets past this."""
+        if connection.dialect.name == "postgresql":
+            await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LEDGER_LOCK})
+        if not await _is_there(connection, self._loads.schema):
+            for table in (self._loads, self._chunks):
+                await connection.execute(CreateTable(table, if_not_exists=True))
 
     async def _find(self, connection: AsyncConnection, request: Request) -> Any:
         """The row of the load that the request means, None if it is a new one."""
         loads = self._loads.c
-        query = sa.select(self._loads, sa.func.current_timestamp().label("now")).order_by(loads.started_at.desc())
+        query = sa.select(self._loads, sa.func.now().label("now")).order_by(loads.started_at.desc())
         if request.load_id is not None:
             return (await connection.execute(query.where(loads.load_id == request.load_id))).one_or_none()
         here = (await connection.execute(query.where(loads.target == self._target))).all()

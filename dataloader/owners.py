@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import platform
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import psutil
 
@@ -23,24 +25,28 @@ _running: set[str] = set()
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The process that runs a load: `token` tells its loads apart, `born` a process from a later one of its pid."""
+    """The process that runs a load: `token` tells its loads apart, `born` a process from a later one of its pid.
+
+    Containers may have one host name, and each has pids of its own: `pids` tells them apart, and a host's reboots.
+    """
 
     host: str
     pid: int
     born: float
     token: str
+    pids: str = ""
 
     def __str__(self) -> str:
         return json.dumps(asdict(self))
 
     @property
     def _is_this_process(self) -> bool:
-        return self.host == platform.node() and self.pid == os.getpid() and self._is_born_then()
+        return self.pid == os.getpid() and self._is_born_then()
 
     def is_alive(self, seconds_since: float) -> bool:
         """Whether it still runs, as far as this host can tell."""
-        if self.host != platform.node():
-            return seconds_since < LIVING_SECONDS
+        if (self.host, self.pids) != (platform.node(), _pids()):
+            return abs(seconds_since) < LIVING_SECONDS  # a server's clock may have been set back
         if self._is_this_process:
             return self.token in _running
         return self._is_born_then()
@@ -48,6 +54,15 @@ class Owner:
     def _is_born_then(self) -> bool:
         born = _born(self.pid)
         return born is not None and abs(born - self.born) < CLOCK_SECONDS
+
+
+@functools.cache
+def _pids() -> str:
+    """Where this process has its pid: the kernel's start, and the namespace in it; nothing where there are none."""
+    try:
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
 
 
 def _born(pid: int) -> float | None:
@@ -62,7 +77,7 @@ def _born(pid: int) -> float | None:
 @contextlib.contextmanager
 def owning() -> Iterator[Owner]:
     """Own a load while the block runs."""
-    owner = Owner(platform.node(), os.getpid(), _born(os.getpid()) or 0.0, uuid.uuid4().hex)
+    owner = Owner(platform.node(), os.getpid(), _born(os.getpid()) or 0.0, uuid.uuid4().hex, _pids())
     _running.add(owner.token)
     try:
         yield owner

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import tenacity
 
-from dataloader import catalog, ledger, trust
+from dataloader import catalog, ledger
 from dataloader import engine as engines
 from dataloader.guard import Lifeline, guarded
 from dataloader.options import LoadOptions, Target
@@ -58,6 +58,6 @@ async def _plan_on(
         if found is None:
             target = replace(target, name=await catalog.qualified(connection, target.name))
         name = target.name if found is None else found.name
-        refused = await trust.refusal(connection, ledger.TABLES, name)
+        refused = await ledger.refusal(connection, name.schema)
     offer = Offer(source.name, source.schema, source.rows)
     return make_plan(offer, target, found, options, Database(engine.dialect, engines.place_of(engine), refused))
