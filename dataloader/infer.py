@@ -12,7 +12,7 @@ import json
 import math
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 import pyarrow as pa
@@ -37,11 +37,12 @@ _GROUPS = {
     **dict.fromkeys(("bytes", "bytearray", "memoryview", "bytes_"), "bytes"),
     **dict.fromkeys(("datetime", "Timestamp", "datetime64"), "time"),
     **dict.fromkeys(("timedelta", "Timedelta", "timedelta64"), "duration"),
-    **dict.fromkeys(("dict", "list", "tuple", "ndarray", "set", "frozenset"), "nested"),
+    **dict.fromkeys(("dict", "list", "tuple", "ndarray"), "nested"),
 }
 """Kinds that one Arrow type holds. Arrow turns others into each other: an int among dates becomes a day of 1970, a
 date and time among dates loses its time, a text among bytes is encoded, a bool among floats is 1."""
 _MISSING = {"NoneType", "NAType", "NaTType"}
+_FLOATS = {"float", "float64"}
 
 
 class MixedType(pa.ExtensionType):  # type: ignore[misc]  # pyarrow carries no types
@@ -123,7 +124,8 @@ def mixed_array(values: Any) -> pa.Array:
         if not parts:
             raise
     texts = [
-        str(value).encode(errors="surrogatepass") if kind in lost else None for value, kind in _pairs(values, kinds)
+        _lost_text(value, kind).encode(errors="surrogatepass") if kind in lost else None
+        for value, kind in _pairs(values, kinds)
     ]
     reasons = [_STRANGE.get(kind or "", "type") if kind in lost else None for kind in kinds]
     mixed = MixedType(tuple(part.type for part in parts))
@@ -178,6 +180,12 @@ def _kind(value: Any) -> str | None:
     return name
 
 
+def _lost_text(value: object, kind: str | None) -> str:
+    """The same in every process: an order of a set, or an object's address, would make every chunk a new one."""
+    has_text = type(value).__repr__ is not object.__repr__ and "set" not in str(kind)
+    return str(value) if has_text else f"a {kind}"
+
+
 def _is_unicode(text: str) -> bool:
     try:
         text.encode()
@@ -199,6 +207,8 @@ def array_of(values: Any) -> pa.Array:
     if isinstance(values, (pa.Array, pa.ChunkedArray)) or str(getattr(values, "dtype", "object")) != "object":
         return pa.array(values, from_pandas=True)
     kinds = {kind.__name__ for kind in set(map(type, values))}
+    if kinds & _FLOATS and all(map(_is_missing, filter(_is_float, values))):
+        kinds -= _FLOATS
     _check_together(kinds, values)
     if kinds & {"Timestamp", "Timedelta"} and any(map(_nanoseconds, values)):
         return pa.array(values, type=_with_nanoseconds(pa.array(values, from_pandas=True).type), from_pandas=True)
@@ -209,17 +219,26 @@ def array_of(values: Any) -> pa.Array:
 
 
 def _check_together(kinds: set[str], values: Any) -> None:
-    groups = {_GROUPS.get(kind, kind): kind for kind in kinds - _MISSING}
-    if len(groups) > 1 and kinds & {"float", "float64"} and all(map(_is_missing, filter(_is_float, values))):
-        groups.pop("number") if groups["number"].startswith("float") else None
+    groups = {_GROUPS.get(kind, kind): kind for kind in sorted(kinds - _MISSING)}  # a set's own order is of no account
     if len(groups) > 1:
         raise TypeError(f"there are both {' and '.join(sorted(groups.values())[:2])}")
+    if (kinds | _kinds_inside(values, kinds)) & {"set", "frozenset"}:
+        raise TypeError("a set has no order: make it a list, for example with sorted()")
     if "time" in kinds and any(isinstance(one, datetime.time) and one.tzinfo is not None for one in values):
         raise TypeError("a time of day with a zone depends on the date")
     if kinds & _TIMES:
         zones = {one.tzinfo is None for one in values if isinstance(one, datetime.datetime) and not _is_nat(one)}
         if len(zones) > 1:
             raise TypeError("some times have a zone and some have none")
+
+
+def _kinds_inside(values: Any, kinds: Set[str]) -> set[str]:
+    """The kinds of the elements of lists, at every depth."""
+    if not kinds & {"list", "tuple"}:
+        return set()
+    elements = [one for value in values if isinstance(value, (list, tuple)) for one in value]
+    inside = {kind.__name__ for kind in set(map(type, elements))}
+    return inside | _kinds_inside(elements, inside)
 
 
 def _is_float(value: object) -> bool:
@@ -273,9 +292,9 @@ def _own_numbers(values: Sequence[Any], kinds: set[str]) -> Sequence[Any]:
 
 def _wide_integers(values: Sequence[Any], kinds: set[str]) -> Sequence[Any]:
     """Integers of more than 64 bits travel as decimals."""
-    if not kinds <= {"int", "NoneType"} or all(one is None or -(2**63) <= one < 2**63 for one in values):
+    if not kinds <= {"int", "NoneType"} or all(-(2**63) <= one < 2**63 for one in values if isinstance(one, int)):
         return values
-    return [None if one is None else decimal.Decimal(one) for one in values]
+    return [decimal.Decimal(one) if isinstance(one, int) else None for one in values]
 
 
 def _with_room(array: pa.Array) -> pa.Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, KeysView, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,7 +127,7 @@ def _columns_of(rows: list[Row], keys: tuple[Any, ...], first_row: int) -> list[
     if not rows:
         return [[] for _ in keys]
     if isinstance(rows[0], Mapping):
-        known = frozenset(keys)
+        known = dict.fromkeys(keys).keys()  # in their order, for the error
         for offset, row in enumerate(rows):
             _check_dict(row, known, first_row + offset)
         return [[row.get(key) for row in rows] for key in keys]  # type: ignore[union-attr]
@@ -136,7 +136,7 @@ def _columns_of(rows: list[Row], keys: tuple[Any, ...], first_row: int) -> list[
     return [list(values) for values in zip(*rows, strict=True)]
 
 
-def _check_dict(row: Row, known: frozenset[Any], position: int) -> None:
+def _check_dict(row: Row, known: KeysView[Any], position: int) -> None:
     if not isinstance(row, Mapping):
         raise PlanError(f"row {position} is a {type(row).__name__} among dicts", hint="Yield dicts only.")
     if not row.keys() <= known:
