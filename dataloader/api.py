@@ -172,7 +172,7 @@ async def load_rows(
     columns: Sequence[str] | None = None,
     **options: Unpack[Options],
 ) -> LoadReport:
-    """Load dicts, or tuples with their column names, from an iterable or async iterable.
+    """Load dicts, objects with fields, or tuples with their column names, from an iterable or async iterable.
 
     The first 10,000 rows decide the columns and, for a table that is created, their types. A key
     that a dict lacks is NULL; a key that appears only later is an error.

@@ -1,8 +1,9 @@
-"""Rows that come one by one: dicts or tuples, from a blocking or an async iterable, become a Source."""
+"""Rows that come one by one: dicts, tuples or objects with fields, from any iterable, become a Source."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, KeysView, Mapping, Sequence
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ async def open_rows(rows: object, columns: Sequence[str] | None) -> RowSource:
         When `rows` is not a stream of dicts or tuples, or tuples come without `columns`.
     """
     if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, (Iterable, AsyncIterable)):
-        hint = "Pass an iterable or async iterable of dicts or tuples; load frames with load_dataframe."
+        hint = "Pass an iterable or async iterable of dicts, tuples or objects; load frames with load_dataframe."
         raise PlanError(f"a {type(rows).__name__} is not a stream of rows", hint=hint)
     known = len(rows) if isinstance(rows, Sequence) else None
     blocks = _async_blocks(rows) if isinstance(rows, AsyncIterable) else _blocks(rows)
@@ -94,7 +95,7 @@ async def open_rows(rows: object, columns: Sequence[str] | None) -> RowSource:
 
 async def _blocks(rows: Iterable[Row]) -> AsyncIterator[list[Row]]:
     reading = iter(rows)
-    while block := await asyncio.to_thread(lambda: list(itertools.islice(reading, PEEKED_ROWS))):
+    while block := await asyncio.to_thread(lambda: by_name(list(itertools.islice(reading, PEEKED_ROWS)))):
         yield block
 
 
@@ -103,10 +104,43 @@ async def _async_blocks(rows: AsyncIterable[Row]) -> AsyncIterator[list[Row]]:
     async for row in rows:
         block.append(row)
         if len(block) == PEEKED_ROWS:
-            yield block
+            yield by_name(block)
             block = []
     if block:
-        yield block
+        yield by_name(block)
+
+
+def by_name(rows: list[Any]) -> list[Row]:
+    """Rows that name their fields become dicts: namedtuples, drivers' rows, dataclasses, attrs, pydantic objects."""
+    kinds = set(map(type, rows))
+    if kinds <= {dict, tuple, list}:
+        return rows
+    attributes = {kind: _attributes(kind) for kind in kinds}
+    return [_named(row, attributes[type(row)]) for row in rows]
+
+
+def _attributes(kind: type) -> tuple[str, ...]:
+    """The names of the fields of a dataclass, an attrs, pydantic or msgspec class; none for any other."""
+    if dataclasses.is_dataclass(kind) or hasattr(kind, "__attrs_attrs__"):
+        fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else kind.__attrs_attrs__
+        return tuple(field.name for field in fields)
+    return tuple(getattr(kind, "model_fields", ()) or getattr(kind, "__struct_fields__", ()))
+
+
+def _named(row: Any, attributes: tuple[str, ...]) -> Row:
+    if attributes:
+        return {name: getattr(row, name) for name in attributes}
+    if hasattr(row, "_fields"):  # a namedtuple, SQLAlchemy's row
+        names, values = row._fields, row
+    elif hasattr(row, "keys") and not isinstance(row, Mapping):  # asyncpg's and sqlite3's rows
+        names = tuple(row.keys())
+        values = [row[name] for name in names]
+    else:
+        return row  # type: ignore[no-any-return]  # what is no row is refused with its position
+    named = dict(zip(names, values, strict=True))
+    if len(named) < len(names):
+        check_names(names)
+    return named
 
 
 def _keys(rows: list[Row]) -> tuple[Any, ...]:
@@ -114,9 +148,6 @@ def _keys(rows: list[Row]) -> tuple[Any, ...]:
     if not rows:
         hint = "Pass columns=[...] so that an empty stream has columns."
         raise PlanError("there are no rows, so the columns are unknown", hint=hint)
-    fields = getattr(rows[0], "_fields", None)
-    if fields is not None:
-        return tuple(fields)
     if not isinstance(rows[0], Mapping):
         hint = "Pass columns=[...] with the tuples' column names."
         raise PlanError(f"the rows are {type(rows[0]).__name__}s without column names", hint=hint)

@@ -146,6 +146,17 @@ async def test_a_stream_of_rows_arrives(
     assert await stored(database) == ROWS
 
 
+async def test_the_records_of_asyncpg_go_by_name(postgres: AsyncEngine) -> None:
+    async with postgres.connect() as connection:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        records = await driver.fetch("SELECT 'a' AS name, 1 AS id") + await driver.fetch("SELECT 2 AS id, 'b' AS name")
+        twice = await driver.fetch("SELECT 1 AS id, 2 AS id")
+    await dl.load_rows(records, "t", engine=postgres)
+    assert await fetch(postgres, "SELECT id, name FROM t ORDER BY id") == [(1, "a"), (2, "b")]
+    with pytest.raises(dl.PlanError, match="same name: id"):
+        await dl.load_rows(twice, "t", engine=postgres)
+
+
 async def test_more_rows_than_are_read_for_the_types_arrive_in_order(database: AsyncEngine) -> None:
     rows = ({"id": number, "half": number / 2} for number in range(25_001))
     assert (await dl.load_rows(rows, "numbers", engine=database, chunk_rows=7_000)).loaded == 25_001

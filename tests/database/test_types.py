@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pandas as pd
+import numpy as np
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
@@ -373,7 +374,7 @@ CREATED: dict[str, tuple[pa.Array, str, list[str]]] = {
     "uint32": (array([2**32 - 1], pa.uint32()), "bigint", ["4294967295"]),
     "int64": (array([-(2**63), 2**63 - 1], pa.int64()), "bigint", [str(-(2**63)), str(2**63 - 1)]),
     "uint64": (array([2**64 - 1], pa.uint64()), "numeric(20,0)", [str(2**64 - 1)]),
-    "float16": (array([0.5], pa.float16()), "real", ["0.5"]),
+    "float16": (array([np.float16(0.5)], pa.float16()), "real", ["0.5"]),
     "float32": (array([0.5, math.nan], pa.float32()), "real", ["0.5", "NaN"]),
     "float64": (array(FLOATS, pa.float64()), "double precision", FLOAT_TEXTS),
     "decimal32": (array([Decimal("1.25")], pa.decimal32(5, 2)), "numeric(5,2)", ["1.25"]),

@@ -9,6 +9,7 @@ import math
 import uuid
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
@@ -89,7 +90,7 @@ FITTING: dict[str, tuple[pa.Array, str, list[Any]]] = {
     "no integers into bool": (pa.array([], pa.int64()), "boolean", []),
     "text into bool": (pa.array(["true", "false", None]), "boolean", [True, False, None]),
     "float64 into real": (pa.array([0.5, None, -0.0]), "real", [0.5, None, 0.0]),
-    "float16 into double": (pa.array([1.5, None], pa.float16()), "double precision", [1.5, None]),
+    "float16 into double": (pa.array([np.float16(1.5), None], pa.float16()), "double precision", [1.5, None]),
     "infinity into real": (pa.array([math.inf, -math.inf]), "real", [math.inf, -math.inf]),
     "int64 into double": (pa.array([2**53, None]), "double precision", [2.0**53, None]),
     "decimal into double": (pa.array([Decimal("0.10"), None]), "double precision", [0.1, None]),
@@ -273,7 +274,7 @@ SAMPLES: dict[str, list[pa.Array]] = {
     "null": [pa.nulls(2)],
     "bool": [pa.array([True, None])],
     "int": [pa.array([1, None], kind) for kind in (pa.int8(), pa.uint8(), pa.int32(), pa.int64(), pa.uint64())],
-    "float": [pa.array([1.0, None], kind) for kind in (pa.float16(), pa.float32(), pa.float64())],
+    "float": [pa.array([np.float16(1), None], kind) for kind in (pa.float16(), pa.float32(), pa.float64())],
     "decimal": [
         pa.array([Decimal(1), None], kind)
         for kind in (pa.decimal32(3, 1), pa.decimal64(3, 1), pa.decimal128(3, 1), pa.decimal256(3, 1))

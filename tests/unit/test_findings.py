@@ -60,7 +60,7 @@ CASES: dict[str, Case] = {
     "date out of range": Case("range", 0, -(2**31), pa.date32(), "date"),
     "duration out of range": Case("range", 0, 2**62, pa.duration("s"), "interval"),
     "fraction of a float": Case("fraction", 3.0, 3.7, pa.float64(), "integer"),
-    "fraction of a half float": Case("fraction", 3.0, 3.5, pa.float16(), "integer"),
+    "fraction of a half float": Case("fraction", np.float16(3), np.float16(3.5), pa.float16(), "integer"),
     "fraction of a decimal": Case("fraction", Decimal("3.0"), Decimal("3.7"), pa.decimal128(5, 1), "integer"),
     "fraction in text": Case("fraction", "3", "3.7", pa.large_string(), "integer"),
     "digits of a float": Case("digits", 0.1234, 0.12345, pa.float64(), "numeric(12,4)"),

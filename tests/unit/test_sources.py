@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import dataclasses
 import datetime
 import decimal
 import gc
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import attrs
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -584,9 +589,65 @@ async def test_tuples_with_columns_give_rows() -> None:
     ]
 
 
-async def test_namedtuples_bring_their_names() -> None:
-    point = collections.namedtuple("point", "x y")
-    assert await rows_of(await opened([point(1, 2)])) == [{"x": 1, "y": 2}]
+class Pydantic:
+    """As much of a pydantic model as is read."""
+
+    model_fields: ClassVar = {"id": None, "v": None}
+
+    def __init__(self, id: int, v: str) -> None:
+        self.id, self.v = id, v
+
+
+def sqlite_row(id: int, v: str) -> object:
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.row_factory = sqlite3.Row
+        return connection.execute("SELECT ? AS v, ? AS id", (v, id)).fetchone()
+
+
+def sqlalchemy_row(id: int, v: str) -> object:
+    with sa.create_engine("sqlite://").connect() as connection:
+        return connection.execute(sa.select(sa.literal(v).label("v"), sa.literal(id).label("id"))).one()
+
+
+NAMED: dict[str, Callable[..., object]] = {
+    "namedtuple": collections.namedtuple("Pair", "id v"),
+    "namedtuple of another order": collections.namedtuple("Other", "v id"),
+    "dataclass": dataclasses.make_dataclass("Data", [("v", str), ("id", int)]),
+    "dataclass with slots": dataclasses.make_dataclass("Slotted", [("v", str), ("id", int)], slots=True),
+    "attrs": attrs.make_class("Attrs", ["v", "id"]),
+    "pydantic": Pydantic,
+    "sqlite3.Row": sqlite_row,
+    "SQLAlchemy's Row": sqlalchemy_row,
+}
+
+
+@pytest.mark.parametrize("columns", [None, ["id", "v"], ["v", "id"]], ids=["none", "in order", "in another order"])
+@pytest.mark.parametrize("named", NAMED.values(), ids=NAMED)
+async def test_objects_with_fields_go_by_name_whatever_the_order_and_whatever_else_comes(
+    named: Callable[..., object], columns: list[str] | None
+) -> None:
+    pairs = [named(id=1, v="a"), {"v": "b", "id": 2}, NAMED["namedtuple of another order"](id=3, v="c")]
+    found = await rows_of(await opened(pairs, columns))
+    assert sorted((row["id"], row["v"]) for row in found) == [(1, "a"), (2, "b"), (3, "c")]
+    assert await rows_of(await opened(agen(*pairs), columns)) == found
+
+
+async def test_a_field_that_is_no_column_is_refused_and_not_put_in_the_place_of_another() -> None:
+    with pytest.raises(SchemaMismatch, match="row 0 has the unknown key 'id'"):
+        await opened([NAMED["namedtuple"](id=1, v="a")], ["key", "v"])
+
+
+async def test_namedtuples_after_tuples_are_refused_or_go_by_name() -> None:
+    with pytest.raises(PlanError, match="row 1"):
+        await opened([(1, "a"), NAMED["namedtuple of another order"](id=2, v="b")], ["id", "v"])
+
+
+async def test_a_row_with_two_fields_of_one_name_is_refused() -> None:
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.row_factory = sqlite3.Row
+        rows = connection.execute("SELECT 1 AS id, 2 AS id").fetchall()
+    with pytest.raises(PlanError, match="same name: id"):
+        await opened(rows)
 
 
 async def test_columns_choose_the_order_of_dicts() -> None:
