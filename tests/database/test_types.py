@@ -8,8 +8,8 @@ import uuid
 from decimal import Decimal
 from typing import Any
 
-import pandas as pd
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
