@@ -86,10 +86,11 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     on_invalid : {'raise', 'reject'}
         What to do with rows that do not fit. ``raise`` looks at the whole source, if it is in
         memory, before the first row is committed, and shows the first ten values and all counts.
-        ``reject`` keeps the rows in ``report.rejects`` and loads the others.
+        ``reject`` keeps the rows in ``report.rejects`` and loads the others. A load that is committed chunk by
+        chunk keeps them in the table ``dataloader_rejects`` too, so that a resumed one reports those of all runs.
     max_rejects : int, float or None
-        The most rows that may be rejected: a count, or a share between 0 and 1. With more the load ends, and
-        one in one transaction has then loaded nothing.
+        The most rows that may be rejected, by all runs of a load: a count, or a share between 0 and 1. With more
+        the load ends, and one in one transaction has then loaded nothing.
     casts : {'exact', 'lossy'}
         ``exact`` changes no value. ``lossy`` rounds or cuts what the plan lists as lossy, such as the
         fraction of a float in an integer column; what is out of range is refused all the same.

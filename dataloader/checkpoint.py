@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -65,16 +65,28 @@ class Run:
         return sum(one.rows for one in self.committed.values())
 
     @property
+    def rejected(self) -> int:
+        """How many of them were refused."""
+        return sum(one.rejected for one in self.committed.values())
+
+    @property
     def loaded(self) -> int:
         """How many of them are in the table."""
         return sum(one.loaded for one in self.committed.values())
 
 
-async def resumed(chunks: AsyncGenerator[Chunk], run: Run) -> AsyncGenerator[Chunk]:
+async def resumed(
+    chunks: AsyncGenerator[Chunk], run: Run, compared: Callable[[Chunk, Checkpoint], Awaitable[None]]
+) -> AsyncGenerator[Chunk]:
     """Yield the chunks that are not committed yet, once those that are have proved to be the same.
 
     Chunks between committed ones, as many as there were workers, wait for the last of them: a source that has
     changed is refused before anything is written.
+
+    Parameters
+    ----------
+    compared : callable
+        Is given each committed chunk that is the same.
 
     Raises
     ------
@@ -87,6 +99,7 @@ async def resumed(chunks: AsyncGenerator[Chunk], run: Run) -> AsyncGenerator[Chu
         seen = chunk.number + 1
         if chunk.number in run.committed:
             run.committed[chunk.number].check(chunk)
+            await compared(chunk, run.committed[chunk.number])
         elif run.finished:
             raise source_changed(chunk.number, f"{chunk.rows:,} rows after the last one of the finished load")
         else:

@@ -140,6 +140,12 @@ async def beginning(chunks: AsyncGenerator[Chunk], chunk_rows: int) -> tuple[lis
     return ([first], True) if second is None else ([first, second], False)
 
 
+async def first_of(items: AsyncGenerator[T]) -> list[T]:
+    """The first item, if there is one."""
+    first = await anext(items, None)
+    return [] if first is None else [first]
+
+
 async def chained(first: list[T], rest: AsyncGenerator[T]) -> AsyncGenerator[T]:
     """What was taken already, and then the rest."""
     while first:

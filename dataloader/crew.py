@@ -14,18 +14,11 @@ if TYPE_CHECKING:
 
 
 class Crew:
-    """Commits chunks by several workers; the load needs the first one, the others if there is room for them.
+    """Commits chunks by several workers; the load needs the first one, the others if there is room for them."""
 
-    Parameters
-    ----------
-    rows : int or None
-        How many rows the source has, where it is known: of them a share may be rejected.
-    """
-
-    def __init__(self, job: Job, tally: Tally, rows: int | None) -> None:
+    def __init__(self, job: Job, tally: Tally) -> None:
         self._workers = [Worker(job) for _ in range(job.plan.workers)]
         self._tally = tally
-        self._rows = rows
         self._is_under_way = asyncio.Event()
         self._connecting = asyncio.Lock()
 
@@ -81,4 +74,4 @@ class Crew:
         finally:
             if worker.committed is not None:
                 self._tally.add(chunk, worker.committed)
-        self._tally.rejects.check(self._rows)
+        self._tally.rejects.check()

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dataloader import catalog
+from dataloader.checkpoint import rows_of
 from dataloader.guard import Lifeline, guarded
+from dataloader.storing import refused
 from dataloader.tasks import seen_through
+from dataloader.translation import Refusal
 from dataloader.worker import committing, retried
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from dataloader.checkpoint import Run
+    from dataloader.chunks import Chunk
     from dataloader.ledger import Ledger, Request
     from dataloader.owners import Owner
     from dataloader.plan import LoadPlan
+    from dataloader.violations import Violation
 
 RELEASE_SECONDS = 5.0
 PATIENCE_SECONDS = 0.4
@@ -28,14 +35,19 @@ class Entry:
 
     Parameters
     ----------
+    label : callable
+        Gives a row's label by its position.
     may_exist : bool
         Whether the load goes on where another process has made the planned table meanwhile.
     """
 
-    def __init__(self, engine: AsyncEngine, plan: LoadPlan, ledger: Ledger, *, may_exist: bool) -> None:
+    def __init__(
+        self, engine: AsyncEngine, plan: LoadPlan, ledger: Ledger, label: Callable[[int], object], *, may_exist: bool
+    ) -> None:
         self._engine = engine
         self._plan = plan
         self._ledger = ledger
+        self._label = label
         self._may_exist = may_exist
 
     async def begin(self, request: Request, owner: Owner) -> Run:
@@ -56,6 +68,20 @@ class Entry:
         plan = self._plan
         is_there = plan.creates and await catalog.describe(connection, plan.table.name) is not None
         return replace(plan, statements=()) if is_there and self._may_exist else plan
+
+    async def rejects(self, run: Run, chunk: Chunk) -> list[Violation]:
+        """What earlier runs have found wrong with a chunk: with its values, as now, and with what the database said."""
+
+        async def reading(line: Lifeline) -> Sequence[Any]:
+            async with committing(self._engine, line) as connection:
+                return await self._ledger.kept(connection, run, chunk.number)
+
+        found = chunk.converted.violations
+        if run.committed[chunk.number].rejected == rows_of(found):
+            return found
+        wrong = {one.row for one in found}
+        said = [(one[0], Refusal(one[2], one[1], "the table", one[3], None)) for one in await retried(reading)]
+        return [*found, *(refused(chunk, row, why, self._label(row)) for row, why in said if row not in wrong)]
 
     async def finish(self, run: Run) -> None:
         """Every chunk is committed."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import heapq
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,13 @@ from dataloader import keys
 from dataloader.convert import Converted
 from dataloader.errors import PlanError
 from dataloader.plan import ColumnPlan, LoadPlan
-from dataloader.violations import REASONS, Violation, cut
+from dataloader.violations import REASONS, Violation, Violations, cut
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+REPEATED_ROWS = 10_000
+"""So many repeated keys are Python's objects at once."""
 Unique = bool | Sequence[str]
 Columns = tuple[ColumnPlan, ...]
 
@@ -32,14 +35,15 @@ class Seen:
     joined: list[pa.Array] = field(default_factory=list)
     rows: list[np.ndarray] = field(default_factory=list)
 
-    def repeated(self) -> list[tuple[int, str]]:
+    def repeated(self) -> Iterator[tuple[int, str]]:
         """The rows whose key an earlier row has, with the key."""
         if not self.rows:
-            return []
+            return
         every = pa.table({"key": pa.chunked_array(self.joined), "row": np.concatenate(self.rows)}).drop_null()
         first = every.group_by("key").aggregate([("row", "min")])["row_min"]
         later = every.filter(pc.invert(pc.is_in(every["row"], value_set=first)))
-        return list(zip(later["row"].to_pylist(), later["key"].to_pylist(), strict=True))
+        for part in later.to_batches(REPEATED_ROWS):
+            yield from zip(part["row"].to_pylist(), part["key"].to_pylist(), strict=True)
 
 
 class Inspection:
@@ -57,7 +61,7 @@ class Inspection:
         self.plan = plan
         self.read = 0
         self._label = label
-        self._found: list[Violation] = []
+        self._found = Violations()
         self._unique: list[Seen] = []
         self._foreign: list[tuple[Columns, keys.ForeignKey]] = []
 
@@ -78,7 +82,7 @@ class Inspection:
     async def add(self, connection: AsyncConnection, converted: Converted, read: int) -> None:
         """Take in a chunk's violations, and ask the database about its keys."""
         self.read += read
-        self._found += converted.violations
+        found = [*converted.violations]
         for seen in self._unique:
             asked = await asyncio.to_thread(keys.Keys, converted.batch, seen.columns)
             seen.joined.append(asked.joined)
@@ -87,25 +91,31 @@ class Inspection:
                 names = [column.name for column in seen.columns]
                 there = await keys.present(connection, asked, self.plan.table.name, names)
                 there &= asked.joined.is_valid().to_numpy(zero_copy_only=False)
-                self._note("exists", seen.columns, asked, converted, there)
+                found += self._note("exists", seen.columns, asked, converted, there)
         for columns, key in self._foreign:
             asked = await asyncio.to_thread(keys.Keys, converted.batch, columns)
             there = await keys.present(connection, asked, key.parent, key.parent_columns)
-            self._note("foreign_key", columns, asked, converted, ~there)
+            found += self._note("foreign_key", columns, asked, converted, ~there)
+        self._found.extend(sorted(found, key=_row_of))
 
-    def _note(self, reason: str, columns: Columns, asked: keys.Keys, converted: Converted, bad: np.ndarray) -> None:
+    def _note(
+        self, reason: str, columns: Columns, asked: keys.Keys, converted: Converted, bad: np.ndarray
+    ) -> Iterator[Violation]:
         for offset in np.flatnonzero(bad).tolist():
             row, key = int(converted.rows[offset]), asked.joined[offset].as_py()
-            self._found.append(key_violation(row, self._label(row), columns, key, reason))
+            yield key_violation(row, self._label(row), columns, key, reason)
 
-    def violations(self) -> tuple[Violation, ...]:
+    def violations(self) -> Violations:
         """All of them, by row; a row that is both in the table and repeated is told as both."""
-        repeated = [
-            key_violation(row, self._label(row), seen.columns, key, "duplicate")
-            for seen in self._unique
-            for row, key in seen.repeated()
-        ]
-        return tuple(sorted([*self._found, *repeated], key=lambda one: one.row))
+        return Violations(heapq.merge(self._found, *map(self._repeated, self._unique), key=_row_of))
+
+    def _repeated(self, seen: Seen) -> Iterator[Violation]:
+        for row, key in seen.repeated():
+            yield key_violation(row, self._label(row), seen.columns, key, "duplicate")
+
+
+def _row_of(violation: Violation) -> int:
+    return violation.row
 
 
 def _named(names: Sequence[str], known: dict[str, ColumnPlan]) -> Columns:

@@ -1,4 +1,4 @@
-"""The ledger: what has been committed of each load, in two tables beside the target, in the rows' own transactions.
+"""The ledger: what has been committed of each load, in tables beside the target, in the rows' own transactions.
 
 Before its rows a chunk is claimed: the chunk's row is inserted, or it is there already. So a chunk is
 stored once whatever happens: after a lost reply to a commit, the claim waits for the transaction in doubt and
@@ -8,6 +8,7 @@ row, if that still names the same owner.
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
@@ -24,17 +25,23 @@ from dataloader.checkpoint import Checkpoint, Run, expected, rows_of, source_cha
 from dataloader.errors import CheckpointError, UnfinishedLoad
 from dataloader.markup import quantity
 from dataloader.owners import Owner, read_owner, shown_owner
+from dataloader.rejects import json_rows, refused_rows
 from dataloader.transactions import Prepared
+from dataloader.violations import REJECT_COLUMNS, Violation
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from dataloader.chunks import Chunk
+    from dataloader.guard import Lifeline
     from dataloader.plan import LoadPlan
     from dataloader.storing import Stored
 
-LOADS, CHUNKS = "dataloader_loads", "dataloader_chunks"
+LOADS, CHUNKS, REJECTS = TABLES = ("dataloader_loads", "dataloader_chunks", "dataloader_rejects")
+"""The last one is there for loads that keep rejects."""
+KEPT_ROWS = 1_000
+"""So many rejects are sent at once."""
 _TOTALS = ("chunks", "rows", "loaded", "rejected")
 _LEDGER_LOCK = 0x64_6C_6F_61_64
 """PostgreSQL's advisory lock under which a load is entered: two processes must not enter the same one at once."""
@@ -46,8 +53,8 @@ _NOW: dict[str, Any] = {
 _UPSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
-def ledger_tables(schema: str | None) -> tuple[sa.Table, sa.Table]:
-    """The two tables of the ledger in a schema."""
+def ledger_tables(schema: str | None) -> tuple[sa.Table, sa.Table, sa.Table]:
+    """The tables of the ledger in a schema."""
     moment = sa.DateTime(timezone=True)
     loads = sa.Table(
         LOADS,
@@ -74,7 +81,17 @@ def ledger_tables(schema: str | None) -> tuple[sa.Table, sa.Table]:
         sa.Column("digest", sa.Text, nullable=False),
         schema=schema,
     )
-    return loads, chunks
+    rejects = sa.Table(
+        REJECTS,
+        metadata,
+        sa.Column("load_id", sa.Text, primary_key=True),
+        sa.Column("reject_row", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("chunk", sa.BigInteger, nullable=False),
+        *(sa.Column(name, sa.Text) for name in REJECT_COLUMNS[1:]),
+        sa.Column("reject_values", sa.Text, nullable=False),
+        schema=schema,
+    )
+    return loads, chunks, rejects
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +114,19 @@ class Request:
     call: Mapping[str, Any]
 
 
-async def refusal(connection: AsyncConnection, schema: str | None) -> str | None:
+def _needed(keeps_rejects: bool) -> tuple[str, ...]:
+    return TABLES if keeps_rejects else TABLES[:2]
+
+
+async def refusal(connection: AsyncConnection, schema: str | None, *, keeps_rejects: bool) -> str | None:
     """Why there cannot be a ledger in a schema, None if there can."""
     if connection.dialect.name != "postgresql":
         return None
-    parameters = {"schema": schema, "loads": LOADS, "chunks": CHUNKS}
-    found = (await connection.execute(_PRIVILEGES, parameters)).one_or_none()
+    names = _needed(keeps_rejects)
+    found = (await connection.execute(_PRIVILEGES, {"schema": schema, "names": names})).one_or_none()
     if found is None:  # no such schema: the DDL says so better
         return None
-    if found.tables == 2 and found.usable:
-        return None
-    if found.tables == 0 and found.may_create:
+    if found.usable is not False and (found.tables == len(names) or found.may_create):
         return None
     what = "may not use the ledger's tables" if found.tables else "may not create the ledger's tables"
     return (
@@ -121,17 +140,17 @@ SELECT current_user AS role, pg_catalog.has_schema_privilege(n.oid, 'CREATE') AS
        bool_and(pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'INSERT')
                 AND pg_catalog.has_table_privilege(c.oid, 'UPDATE')) AS usable
 FROM pg_catalog.pg_namespace n
-LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname IN (:loads, :chunks) AND c.relkind = 'r'
+LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname IN :names AND c.relkind = 'r'
 WHERE n.nspname = :schema GROUP BY n.oid
-""")
+""").bindparams(sa.bindparam("names", expanding=True))
 
 
-async def _is_there(connection: AsyncConnection, schema: str | None) -> bool:
+async def _is_there(connection: AsyncConnection, schema: str | None, names: tuple[str, ...]) -> bool:
     """Whether PostgreSQL's ledger is: IF NOT EXISTS wants the right to create it even where it exists."""
     if connection.dialect.name != "postgresql":
         return False
-    parameters = {"schema": schema, "loads": LOADS, "chunks": CHUNKS}
-    return bool((await connection.execute(_PRIVILEGES, parameters)).one().tables == 2)
+    found = (await connection.execute(_PRIVILEGES, {"schema": schema, "names": names})).one()
+    return bool(found.tables == len(names))
 
 
 class Ledger:
@@ -145,7 +164,7 @@ class Ledger:
         self._source = plan.source
         self._target = plan.table.name.spelled
         self._now = _NOW[dialect.name]
-        self._loads, self._chunks = loads, chunks = ledger_tables(plan.table.name.schema)
+        self._loads, self._chunks, self._rejects = loads, chunks, _ = ledger_tables(plan.table.name.schema)
         self._fingerprints = Fingerprints(plan, dialect)
         entered = _UPSERTS[dialect.name](chunks).values({name: sa.bindparam(name) for name in chunks.c.keys()})
         self._claim = Prepared(entered.on_conflict_do_nothing().returning(self._fingerprints.column), dialect)
@@ -189,11 +208,12 @@ class Ledger:
         return run
 
     async def _prepare(self, connection: AsyncConnection) -> None:
-        """Make the two tables where they are missing; one process at a time gets past this."""
+        """Make the tables that are missing; one process at a time gets past this."""
         if connection.dialect.name == "postgresql":
             await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LEDGER_LOCK})
-        if not await _is_there(connection, self._loads.schema):
-            for table in (self._loads, self._chunks):
+        names = _needed(self._plan.rejects)
+        if not await _is_there(connection, self._loads.schema, names):
+            for table in (self._loads, self._chunks, self._rejects)[: len(names)]:
                 await connection.execute(CreateTable(table, if_not_exists=True))
 
     async def _find(self, connection: AsyncConnection, request: Request) -> Any:
@@ -298,6 +318,29 @@ class Ledger:
         if change is not None:
             raise _table_changed(self._target, change, run.load_id)
 
+    async def keep(
+        self, connection: AsyncConnection, run: Run, chunk: Chunk, violations: Sequence[Violation], line: Lifeline
+    ) -> None:
+        """Keep the rows of a chunk that were refused: as the source has them, and why."""
+        if not violations:
+            return
+        rows, reasons, _ = await asyncio.to_thread(refused_rows, chunk.batch, chunk.first_row, violations)
+        fixed = {"load_id": run.load_id, "chunk": chunk.number}
+        for start in range(0, rows.num_rows, KEPT_ROWS):
+            values = await asyncio.to_thread(json_rows, rows.slice(start, KEPT_ROWS))
+            told = zip(*(part.slice(start, KEPT_ROWS).to_pylist() for part in reasons), values, strict=True)
+            named = [dict(zip((*REJECT_COLUMNS, "reject_values"), map(_storable, one), strict=True)) for one in told]
+            await connection.execute(sa.insert(self._rejects), [fixed | one for one in named])
+            line.progress()
+
+    async def kept(self, connection: AsyncConnection, run: Run, chunk: int) -> Sequence[Any]:
+        """Which rows of a committed chunk were refused, and why, as far as the ledger knows."""
+        if not await _exists(connection, self._rejects):
+            return []
+        columns, mine = self._rejects.c, sa.and_(self._rejects.c.load_id == run.load_id, self._rejects.c.chunk == chunk)
+        query = sa.select(*(columns[name] for name in REJECT_COLUMNS)).where(mine).order_by(columns.reject_row)
+        return (await connection.execute(query)).all()
+
     async def count(self, connection: AsyncConnection, run: Run, chunk: Chunk, stored: Stored) -> None:
         """Count a chunk that was claimed and written in the load's row: the last statement before the commit.
 
@@ -328,7 +371,17 @@ class Ledger:
 async def forget_load(connection: AsyncConnection, schema: str | None, load_id: str) -> None:
     """Take a load out of a schema's ledger; its rows stay in the table."""
     for table in ledger_tables(schema):
-        await connection.execute(sa.delete(table).where(table.c.load_id == load_id))
+        if table.name != REJECTS or await _exists(connection, table):
+            await connection.execute(sa.delete(table).where(table.c.load_id == load_id))
+
+
+async def _exists(connection: AsyncConnection, table: sa.Table) -> bool:
+    return await connection.run_sync(lambda sync: sa.inspect(sync).has_table(table.name, table.schema))
+
+
+def _storable(value: Any) -> Any:
+    """PostgreSQL's text has no NUL."""
+    return value.replace("\0", "\\0") if isinstance(value, str) else value
 
 
 def _check_owned(run: Run, updated: Sequence[Any]) -> None:

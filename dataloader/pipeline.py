@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from dataloader import catalog, owners
 from dataloader import engine as engines
-from dataloader.checkpoint import Run, resumed
-from dataloader.chunks import Chunk, Chunks, Shared, ahead, beginning, chained
+from dataloader.checkpoint import Checkpoint, Run, resumed
+from dataloader.chunks import Chunk, Chunks, Shared, ahead, beginning, chained, first_of
 from dataloader.crew import Crew
 from dataloader.digest import chunk_digest
 from dataloader.entry import Entry
@@ -99,7 +99,7 @@ class Loading:
         self._progress = progress
         self._place = engines.place_of(engine)
         self._writer: Writer = writer_for(plan, engine.dialect)
-        self._tally = Tally(Rejects(options.max_rejects), progress)
+        self._tally = Tally(Rejects(options.max_rejects, source.rows), progress)
         self._run: Run | None = None
         self._notice_fewer_workers()
 
@@ -172,7 +172,6 @@ class Loading:
                         stored = await storing.store(chunk, line)
                     line.rest()
                     self._tally.add(chunk, stored)
-                    self._tally.rejects.check(self._source.rows)
                 self._tally.rejects.check(self._tally.read)
                 self._progress.phase("committing")
                 line.commit()
@@ -180,19 +179,28 @@ class Loading:
     async def _resumably(self, making: Chunks, chunks: AsyncGenerator[Chunk], request: Request, owner: Owner) -> None:
         engine, plan, tally = self._engine, self._plan, self._tally
         ledger = Ledger(plan, engine.dialect)
-        entry = Entry(engine, plan, ledger, may_exist=self._options.if_exists == "append")
+        entry = Entry(engine, plan, ledger, self._source.label, may_exist=self._options.if_exists == "append")
         run = await entry.begin(request, owner)
         self._run, making.committed = run, run.committed
         self._progress.state.go_on(run.rows)
         job = Job(engine, plan, ledger, run, self._writer, self._source.label, tally.rejects)
-        crew = Crew(job, tally, self._source.rows)
+        crew = Crew(job, tally)
+
+        async def compared(chunk: Chunk, committed: Checkpoint) -> None:
+            if committed.rejected:
+                tally.recall(chunk, await entry.rejects(run, chunk))
+
         try:
-            async with contextlib.aclosing(resumed(chunks, run)) as rest:
-                await crew.commit(Shared(rest))
-            tally.rejects.check(tally.read)
+            async with contextlib.aclosing(resumed(chunks, run, compared)) as rest:
+                first = await first_of(rest)  # compare what is committed while no worker has a connection
+                tally.rejects.check()
+                await crew.commit(Shared(chained(first, rest)))
+            tally.rejects.check(run.rows + tally.read)
             self._progress.phase("finishing")
             if not run.finished:
                 await entry.finish(run)
+            if unknown := run.rejected - tally.earlier_rejected:
+                tally.notices.append(f"the ledger does not hold {quantity(unknown, 'row')} that earlier runs rejected")
         except BaseException as error:
             self._say_what_is_committed(error, in_doubt=crew.in_doubt)
             if not (crew.has_lost or isinstance(error, ConnectionLost)):
@@ -235,14 +243,15 @@ class Loading:
     def report(self) -> LoadReport:
         """What was done."""
         plan, tally, run = self._plan, self._tally, self._run
+        rejected = len(tally.rejects) - tally.earlier_rejected
         return LoadReport(
             source=plan.source,
             table=str(plan.table.name),
             place=plan.place,
             read=tally.read,
             loaded=tally.loaded,
-            rejected=len(tally.rejects),
-            skipped=tally.read - tally.loaded - len(tally.rejects),
+            rejected=rejected,
+            skipped=tally.read - tally.loaded - rejected,
             chunks=tally.chunks,
             nbytes=tally.nbytes,
             seconds=self._progress.state.seconds,
@@ -253,4 +262,5 @@ class Loading:
             load_id=None if run is None else run.load_id,
             notices=tuple(tally.notices),
             pace=self._progress.state.pace.marks,
+            earlier_rejected=0 if run is None else run.rejected,
         )

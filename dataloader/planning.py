@@ -58,6 +58,6 @@ async def _plan_on(
         if found is None:
             target = replace(target, name=await catalog.qualified(connection, target.name))
         name = target.name if found is None else found.name
-        refused = await ledger.refusal(connection, name.schema)
+        refused = await ledger.refusal(connection, name.schema, keeps_rejects=options.on_invalid == "reject")
     offer = Offer(source.name, source.schema, source.rows)
     return make_plan(offer, target, found, options, Database(engine.dialect, engines.place_of(engine), refused))

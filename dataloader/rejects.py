@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import json
+import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
 from dataloader.errors import PlanError, ValidationError
-from dataloader.infer import MixedType, mixed_objects, to_json
+from dataloader.infer import MixedType, mixed_objects
 from dataloader.markup import quantity
+from dataloader.spool import Spool
 from dataloader.steps import taken, unwrapped
 from dataloader.texts import to_text
 from dataloader.violations import (
@@ -87,66 +89,96 @@ class Rejects:
     ----------
     limit : int, float or None
         How many are allowed: a count, or a share of the rows.
+    rows : int or None
+        How many rows the source has, where it is known.
     """
 
     limit: int | float | None = None
-    parts: list[Part] = field(default_factory=list)
+    rows: int | None = None
     findings: Findings = field(default_factory=Findings)
+    kinds: dict[str, dict[pa.DataType, None]] = field(default_factory=dict)
+    _parts: Spool = field(default_factory=Spool)
+    _order: list[tuple[int, int]] = field(default_factory=list)
+    _count: int = 0
 
     def __len__(self) -> int:
-        return sum(part.rows.num_rows for part in self.parts)
+        return self._count
 
-    @property
-    def labels(self) -> list[object]:
-        """The labels of all rows."""
-        return [label for part in self.parts for label in part.labels]
+    def parts(self) -> Iterator[Part]:
+        """The rows of each chunk, in the order of the source."""
+        return (self._parts.read(number) for _, number in self._order)
 
     def add(self, batch: pa.RecordBatch, first_row: int, violations: Sequence[Violation]) -> int:
         """Keep the rows of `batch` that have violations; returns how many."""
         if not violations:
             return 0
         self.findings.add(violations)
-        by_row = {row: list(group) for row, group in itertools.groupby(sorted(violations, key=_row_of), key=_row_of)}
-        kept = _taken(batch, [row - first_row for row in by_row])
-        reasons = [_joined(group) for group in by_row.values()]
-        columns = [
-            pa.array(list(by_row), pa.int64()),
-            *(pa.array(part, pa.string()) for part in zip(*reasons, strict=True)),
-        ]
-        for name, values in zip(REJECT_COLUMNS, columns, strict=True):
-            kept = _with(kept, name, values)
-        part = Part(first_row, kept, [group[0].label for group in by_row.values()])
-        bisect.insort(self.parts, part, key=lambda one: one.first_row)
-        return len(by_row)
+        rows, reasons, labels = refused_rows(batch, first_row, violations)
+        for name, values in zip(REJECT_COLUMNS, reasons, strict=True):
+            rows = _with(rows, name, values)
+        for one in rows.schema:
+            self.kinds.setdefault(one.name, {})[one.type] = None
+        bisect.insort(self._order, (first_row, self._parts.add(Part(first_row, rows, labels))))
+        self._count += rows.num_rows
+        return int(rows.num_rows)
 
-    def check(self, read: int | None) -> None:
-        """Refuse to go on with more rejects than allowed, of `read` rows if their number is known.
+    def check(self, read: int | None = None, more: Sequence[Violation] = ()) -> None:
+        """Refuse to go on with more rejects than allowed.
+
+        Parameters
+        ----------
+        read : int or None
+            How many rows the source turned out to have.
+        more : sequence of Violation
+            Of a chunk that is not among the rejects yet.
 
         Raises
         ------
         ValidationError
             Showing the first violations and all counts.
         """
-        if self.limit is None or (isinstance(self.limit, float) and read is None):
+        count = len(self) + len({one.row for one in more})
+        if count <= self._most(self.rows if read is None else read):
             return
-        most = self.limit * (read or 0) if isinstance(self.limit, float) else self.limit
-        if len(self) > most:
-            headline = f"{quantity(len(self), 'row')} cannot be loaded, and max_rejects={self.limit} allows fewer: "
-            hint = "Nothing was written. Correct the source, or allow more rejects."
-            raise self.findings.error(headline + summary(self.findings.counts), hint)
+        findings = Findings([*self.findings.first], {**self.findings.counts})
+        findings.add(more)
+        headline = f"{quantity(count, 'row')} cannot be loaded, and max_rejects={self.limit} allows fewer: "
+        hint = "Nothing was written. Correct the source, or allow more rejects."
+        raise findings.error(headline + summary(findings.counts), hint)
 
     def most(self) -> float:
         """How many more may come, as far as that can be said now."""
-        return self.limit - len(self) if isinstance(self.limit, int) else float("inf")
+        return self._most(self.rows) - len(self)
 
-    def columns(self) -> dict[str, pa.ChunkedArray | list[Any]]:
-        """Every column by name; as Python values where its parts differ in type."""
-        names = dict.fromkeys(name for part in self.parts for name in part.rows.schema.names)
-        return {name: _whole([part.rows.column(name) for part in self.parts]) for name in names}
+    def _most(self, rows: int | None) -> float:
+        if self.limit is None or (isinstance(self.limit, float) and rows is None):
+            return math.inf
+        return self.limit * (rows or 0) if isinstance(self.limit, float) else self.limit
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write them to a file whose suffix says how."""
-        _WRITERS[check_suffix(path)](self.columns(), Path(path))
+        """Write them, chunk by chunk, to a file whose suffix says how."""
+        _WRITERS[check_suffix(path)](self, Path(path))
+
+
+Reasons = tuple[pa.Array, pa.Array, pa.Array, pa.Array]
+"""The values of `REJECT_COLUMNS`."""
+
+
+def refused_rows(
+    batch: pa.RecordBatch, first_row: int, violations: Sequence[Violation]
+) -> tuple[pa.RecordBatch, Reasons, list[object]]:
+    """The rows of a batch that have violations, with what is wrong with each, and their labels."""
+    by_row = {row: list(group) for row, group in itertools.groupby(sorted(violations, key=_row_of), key=_row_of)}
+    rows = _taken(batch, [row - first_row for row in by_row])
+    columns, reasons, problems = zip(*map(_joined, by_row.values()), strict=True)
+    texts = (pa.array(part, pa.string()) for part in (columns, reasons, problems))
+    return rows, (pa.array(list(by_row), pa.int64()), *texts), [group[0].label for group in by_row.values()]
+
+
+def columns_of(parts: Sequence[Part]) -> dict[str, pa.ChunkedArray | list[Any]]:
+    """Every column by name; as Python values where its parts differ in type."""
+    names = dict.fromkeys(name for part in parts for name in part.rows.schema.names)
+    return {name: _whole([part.rows.column(name) for part in parts]) for name in names}
 
 
 def check_suffix(path: str | os.PathLike[str]) -> str:
@@ -203,39 +235,90 @@ def is_within_python(values: pa.ChunkedArray) -> bool:
 
 def python_values(values: pa.ChunkedArray) -> list[Any]:
     """Python's own objects, or texts where Python does not have them."""
-    return values.to_pylist() if is_within_python(values) else _texts(values).to_pylist()  # type: ignore[no-any-return]
+    whole = values.combine_chunks()
+    return values.to_pylist() if is_within_python(values) else _texts(whole).to_pylist()  # type: ignore[no-any-return]
 
 
 def _objects(values: pa.Array) -> list[Any]:
     return mixed_objects(values) if isinstance(values.type, MixedType) else values.to_pylist()
 
 
-def _texts(values: pa.ChunkedArray | list[Any]) -> pa.Array:
+def _texts(values: pa.Array) -> pa.Array:
     """A column as text."""
-    if isinstance(values, list):
-        return pa.array([None if one is None else str(one) for one in values], pa.string())
-    whole = values.combine_chunks()
-    if pa.types.is_nested(whole.type) or isinstance(whole.type, pa.BaseExtensionType):
-        return pa.array([_nested_text(one) if one.is_valid else None for one in whole], pa.string())
-    return to_text(whole)
+    values = values if isinstance(values.type, MixedType) else unwrapped(values)
+    if isinstance(values.type, (pa.BaseExtensionType, MixedType)):
+        return pa.array([None if one is None else _text_of(one) for one in _objects(values)], pa.string())
+    if pa.types.is_nested(values.type):
+        return pa.array([_nested_text(one) if one.is_valid else None for one in values], pa.string())
+    return to_text(values)
 
 
 def _nested_text(value: pa.Scalar) -> str:
     try:
-        return _json_text(value.as_py())
+        return _text_of(value.as_py())
     except (OverflowError, ValueError):  # a list of moments that Python does not have
         return f"[{', '.join(map(str, to_text(unwrapped(value.values)).to_pylist()))}]"
 
 
-def _json_text(value: Any) -> str:
-    return value if isinstance(value, str) else str(value) if not isinstance(value, (dict, list)) else to_json(value)
+def _text_of(value: Any) -> str:
+    """A value as the databases read it; half a character by its number, as no file can hold it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, bytes):
+        return f"\\x{value.hex()}"
+    if isinstance(value, (dict, list)):
+        return _json(value)
+    return str(value).encode(errors="backslashreplace").decode()
 
 
-def _write_csv(columns: dict[str, pa.ChunkedArray | list[Any]], path: Path) -> None:
+def _json(value: Any) -> str:
+    """JSON, of whatever there is; half a character escaped."""
+    text = json.dumps(_plain(value), ensure_ascii=False, default=_text_of)
+    return text if text.isprintable() or _is_unicode(text) else json.dumps(_plain(value), default=_text_of)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _plain(value: Any) -> Any:
+    """A value whose numbers JSON has; NaN and infinity as text."""
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else _text_of(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def json_rows(rows: pa.RecordBatch) -> list[str]:
+    """Each row as a JSON object: numbers and texts as they are, what JSON has no word for as text."""
+    names = [f"{_json(name)}: " for name in rows.schema.names]
+    columns = [map(name.__add__, _in_json(values)) for name, values in zip(names, rows.columns, strict=True)]
+    return [f"{{{', '.join(row)}}}" for row in zip(*columns, strict=True)]
+
+
+def _in_json(values: pa.Array) -> list[str]:
+    kind = values.type
+    is_known = pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_boolean(kind)
+    if is_known or pa.types.is_float64(kind) or isinstance(kind, MixedType):
+        return [_json(one) for one in _objects(values)]
+    if pa.types.is_nested(kind) and is_within_python(pa.chunked_array([values])):
+        return [_json(one) for one in values.to_pylist()]
+    return [_json(one) for one in _texts(values).to_pylist()]
+
+
+def _write_csv(rejects: Rejects, path: Path) -> None:
     """A text that a spreadsheet would run as a formula gets an apostrophe; a number does not."""
-    arrays = [_without_formulas(_texts(values)) for values in columns.values()]
-    options = pa.csv.WriteOptions(quoting_style="all_valid")
-    pa.csv.write_csv(pa.Table.from_arrays(arrays, names=list(columns)), path, options)
+    names = list(rejects.kinds) or list(REJECT_COLUMNS)
+    schema = pa.schema([pa.field(name, pa.string()) for name in names])
+    with pa.csv.CSVWriter(path, schema, write_options=pa.csv.WriteOptions(quoting_style="all_valid")) as file:
+        for part in rejects.parts():
+            arrays = [_without_formulas(_texts(part.rows.column(name))) for name in names]
+            file.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
 
 
 def _without_formulas(texts: pa.Array) -> pa.Array:
@@ -245,30 +328,26 @@ def _without_formulas(texts: pa.Array) -> pa.Array:
     return pc.if_else(pc.and_not(formula, number), harmless, texts)
 
 
-def _write_jsonl(columns: dict[str, pa.ChunkedArray | list[Any]], path: Path) -> None:
-    rows = zip(*map(_json_values, columns.values()), strict=True)
-    lines = [to_json(dict(zip(columns, row, strict=True))) + "\n" for row in rows]
-    path.write_text("".join(lines), encoding="utf-8")
+def _write_jsonl(rejects: Rejects, path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for part in rejects.parts():
+            file.writelines(f"{row}\n" for row in json_rows(part.rows))
 
 
-def _json_values(values: pa.ChunkedArray | list[Any]) -> list[Any]:
-    """Numbers and texts as they are; what JSON has no word for as text."""
-    if isinstance(values, list):
-        return [one if isinstance(one, (str, int, dict, list, type(None))) else str(one) for one in values]
-    kind = values.type
-    if pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_boolean(kind) or pa.types.is_nested(kind):
-        return values.to_pylist()  # type: ignore[no-any-return]  # of Arrow
-    if pa.types.is_float64(kind):
-        return [one if one is None or np.isfinite(one) else str(one) for one in values.to_pylist()]
-    return _texts(values).to_pylist()  # type: ignore[no-any-return]  # of Arrow
+def _write_parquet(rejects: Rejects, path: Path) -> None:
+    """A column whose chunks differ in type is text."""
+    kinds = rejects.kinds or {name: {pa.string(): None} for name in REJECT_COLUMNS}
+    plain = {name: next(iter(types)) if len(types) == 1 else pa.string() for name, types in kinds.items()}
+    plain = {name: pa.string() if isinstance(kind, MixedType) else kind for name, kind in plain.items()}
+    schema = pa.schema([pa.field(name, kind) for name, kind in plain.items()])
+    with pa.parquet.ParquetWriter(path, schema) as file:
+        for part in rejects.parts():
+            columns = [(part.rows.column(one.name), one.type) for one in schema]
+            arrays = [values if values.type == kind else _texts(values) for values, kind in columns]
+            file.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
 
 
-def _write_parquet(columns: dict[str, pa.ChunkedArray | list[Any]], path: Path) -> None:
-    arrays = [_texts(values) if isinstance(values, list) else values for values in columns.values()]
-    pa.parquet.write_table(pa.Table.from_arrays(arrays, names=list(columns)), path)
-
-
-_WRITERS: dict[str, Callable[[dict[str, pa.ChunkedArray | list[Any]], Path], None]] = {
+_WRITERS: dict[str, Callable[[Rejects, Path], None]] = {
     ".csv": _write_csv,
     ".jsonl": _write_jsonl,
     ".parquet": _write_parquet,

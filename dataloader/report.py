@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import pyarrow as pa
 from dataloader.errors import LoadError
 from dataloader.markup import BAD, GOOD, framed, headline, quantity, size, table
 from dataloader.pace import Mark, drawn, rates
-from dataloader.rejects import Rejects, is_within_python, python_values
+from dataloader.rejects import Rejects, columns_of, is_within_python, python_values
 from dataloader.violations import REJECT_COLUMNS, SHOWN_VIOLATIONS, Counts, Violation, counted, cut, summary
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class LoadReport:
     method, reason : str
         How the rows were written, and why so.
     earlier : int
-        Rows that an earlier run of a resumed load had committed; they are not in `read`.
+        Rows that earlier runs of a resumed load had committed; they are not in `read`.
     load_id : str or None
         The load's name in the ledger, None for one that was committed in one transaction.
     notices : tuple of str
@@ -53,6 +54,8 @@ class LoadReport:
     pace : tuple of (float, int)
         Seconds since the call, and rows written by then: after each chunk, or at about a hundred moments of a load
         of more.
+    earlier_rejected : int
+        How many of the `earlier` rows were refused; they are in `rejects`, and not in `rejected`.
 
     Raises
     ------
@@ -83,6 +86,7 @@ class LoadReport:
     load_id: str | None = None
     notices: tuple[str, ...] = ()
     pace: tuple[Mark, ...] = field(default=(), repr=False)
+    earlier_rejected: int = 0
 
     def __post_init__(self) -> None:
         if self.read != self.loaded + self.rejected + self.skipped:
@@ -136,7 +140,8 @@ class LoadReport:
 
     @property
     def _all_notices(self) -> list[str]:
-        earlier = [f"an earlier run committed {quantity(self.earlier, 'row')}"] if self.earlier else []
+        refused = f", {self.earlier_rejected:,} of them as rejects" if self.earlier_rejected else ""
+        earlier = [f"an earlier run committed {quantity(self.earlier, 'row')}{refused}"] if self.earlier else []
         return [*earlier, *self.notices]
 
     @property
@@ -146,7 +151,7 @@ class LoadReport:
     def _more(self) -> str:
         accounts = f"\n{self._accounts}" if self.rejected or self.skipped else ""
         accounts += "".join(f"\n{notice}" for notice in self._all_notices)
-        return accounts + (f"\nrejected: {self._reasons}; see report.rejects" if self.rejected else "")
+        return accounts + (f"\nrejected: {self._reasons}; see report.rejects" if self._reasons else "")
 
     def _repr_html_(self) -> str:
         facts = [
@@ -155,7 +160,7 @@ class LoadReport:
             ("method", f"{self.method}, because {self.reason}"),
             ("sent", f"{size(self.nbytes)} in {quantity(self.chunks, 'chunk')}"),
         ]
-        if self.rejected:
+        if self._reasons:
             facts.insert(1, ("rejected", f"{self._reasons}; see report.rejects"))
         facts += [("note", notice) for notice in self._all_notices]
         if self.load_id is not None:
@@ -179,8 +184,8 @@ class ValidationReport:
         What was looked at, and for which table of which database.
     read : int
         Rows that the source gave.
-    violations : tuple of Violation
-        Every value that does not fit, by row.
+    violations : sequence of Violation
+        Every value that does not fit, by row; many of them wait on disk, and go with the report.
 
     Examples
     --------
@@ -195,7 +200,7 @@ class ValidationReport:
     table: str
     place: str
     read: int
-    violations: tuple[Violation, ...]
+    violations: Sequence[Violation]
 
     @property
     def ok(self) -> bool:
@@ -210,7 +215,7 @@ class ValidationReport:
     @property
     def invalid_rows(self) -> int:
         """How many rows have at least one violation."""
-        return len({one.row for one in self.violations})
+        return sum(1 for _ in itertools.groupby(one.row for one in self.violations))
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -266,12 +271,14 @@ def _frame(rejects: Rejects) -> pd.DataFrame:
     """Arrow's types keep what NumPy's would change: a large integer beside a NULL, a decimal, nanoseconds."""
     import pandas as pd  # noqa: PLC0415 - only who asks for a frame needs pandas
 
-    columns = {name: _series(pd, values) for name, values in rejects.columns().items()}
+    parts = list(rejects.parts())
+    columns = {name: _series(pd, values) for name, values in columns_of(parts).items()}
     if not columns:
         return pd.DataFrame(columns=list(REJECT_COLUMNS))
     frame = pd.DataFrame(columns)
-    if any(label is not None for label in rejects.labels):
-        frame.index = pd.Index(rejects.labels)
+    labels = [label for part in parts for label in part.labels]
+    if any(label is not None for label in labels):
+        frame.index = pd.Index(labels)
     else:
         frame.index = pd.Index(frame["reject_row"].to_numpy())
     return frame

@@ -88,6 +88,8 @@ class Storing:
         ------
         WriteError
             Where the plan does not keep rejects: naming the first row that the database refuses.
+        ValidationError
+            Where more rows are refused than may be.
         """
         return await (self._store_some(chunk, line) if self._plan.rejects else self._store_all(chunk, line))
 
@@ -120,7 +122,9 @@ class Storing:
                 stored += sifted.stored
                 refused |= {at if rows is None else int(rows[at]): why for at, why in sifted.refused.items()}
         violations = [self._refused(chunk, int(converted.rows[at]), why) for at, why in refused.items()]
-        return Stored(stored, [*converted.violations, *violations])
+        violations = [*converted.violations, *violations]
+        self._rejects.check(more=violations)  # what is left out of a chunk must not be committed with it
+        return Stored(stored, violations)
 
     async def _some(self, chunk: Chunk, rows: np.ndarray | None) -> tuple[pa.RecordBatch, Any]:
         """Some rows of a chunk, encoded; None: all."""
@@ -140,9 +144,14 @@ class Storing:
         return orphans
 
     def _refused(self, chunk: Chunk, row: int, why: Refusal) -> Violation:
-        named = [name for name in (why.column or "").split(", ") if name in chunk.batch.schema.names]
-        offset = row - chunk.first_row
-        value = ", ".join(shown_of(chunk.batch.column(name), offset) for name in named) or "it"
-        column = ", ".join(named) or None
-        suggestion = REASONS[why.reason][1]
-        return Violation(row, self._label(row), column, value, why.constraint, why.reason, why.problem, suggestion)
+        return refused(chunk, row, why, self._label(row))
+
+
+def refused(chunk: Chunk, row: int, why: Refusal, label: object) -> Violation:
+    """A row that the database refuses, in the shape of a wrong value."""
+    named = [name for name in (why.column or "").split(", ") if name in chunk.batch.schema.names]
+    offset = row - chunk.first_row
+    value = ", ".join(shown_of(chunk.batch.column(name), offset) for name in named) or "it"
+    column = ", ".join(named) or None
+    suggestion = REASONS[why.reason][1]
+    return Violation(row, label, column, value, why.constraint, why.reason, why.problem, suggestion)

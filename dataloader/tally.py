@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dataloader.chunks import Chunk
     from dataloader.progress import Progress
     from dataloader.rejects import Rejects
     from dataloader.storing import Stored
+    from dataloader.violations import Violation
 
 
 @dataclass(slots=True)
@@ -22,6 +25,7 @@ class Tally:
     loaded: int = 0
     chunks: int = 0
     nbytes: int = 0
+    earlier_rejected: int = 0
     notices: list[str] = field(default_factory=list)
 
     def add(self, chunk: Chunk, stored: Stored) -> None:
@@ -29,8 +33,16 @@ class Tally:
         self.loaded += stored.rows
         self.chunks += 1
         self.nbytes += chunk.nbytes
-        state, before = self.progress.state, len(self.rejects)
-        self.rejects.add(chunk.batch, chunk.first_row, stored.violations)
-        state.advance(chunk.rows, chunk.nbytes, len(self.rejects) - before)
-        if stored.violations and state.first_rejected is None:
-            state.first_rejected = str(stored.violations[0])
+        self.progress.state.advance(chunk.rows, chunk.nbytes, self._reject(chunk, stored.violations))
+
+    def recall(self, chunk: Chunk, violations: Sequence[Violation]) -> None:
+        """Take in what an earlier run has refused."""
+        rejected = self._reject(chunk, violations)
+        self.earlier_rejected += rejected
+        self.progress.state.rejected += rejected
+
+    def _reject(self, chunk: Chunk, violations: Sequence[Violation]) -> int:
+        state = self.progress.state
+        if violations and state.first_rejected is None:
+            state.first_rejected = str(violations[0])
+        return self.rejects.add(chunk.batch, chunk.first_row, violations)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections import Counter
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, overload
 
 import pyarrow as pa
 
+from dataloader.spool import Spool
+
 SHOWN_CHARACTERS = 40
 SHOWN_VIOLATIONS = 10
+BLOCK = 1_000
+"""So many violations are read from disk at once."""
 REJECT_COLUMNS = ("reject_row", "reject_column", "reject_reason", "reject_problem")
 """What a rejected row has beside its own values."""
 
@@ -100,6 +106,50 @@ class Violation(NamedTuple):
         label = "" if self.label is None or self.label == self.row else f" ({cut(repr(self.label))})"
         where = f"row {self.row}{label}" + ("" if self.column is None else f", column {self.column!r}")
         return f"{where}: {self.value} does not fit {self.target}: {self.problem}"
+
+
+class Violations(Sequence[Violation]):
+    """Any number of violations: what does not fit into memory waits on disk."""
+
+    def __init__(self, violations: Iterable[Violation] = ()) -> None:
+        self._blocks = Spool()
+        self._ends: list[int] = []
+        self.extend(violations)
+
+    def extend(self, violations: Iterable[Violation]) -> None:
+        rest = iter(violations)
+        while block := list(itertools.islice(rest, BLOCK)):
+            self._blocks.add(block)
+            self._ends.append(len(self) + len(block))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __iter__(self) -> Iterator[Violation]:
+        return itertools.chain.from_iterable(self._blocks)
+
+    @overload
+    def __getitem__(self, index: int) -> Violation: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Violation]: ...
+    def __getitem__(self, index: int | slice) -> Violation | list[Violation]:
+        positions = range(len(self))[index]
+        if isinstance(positions, range):
+            return [self[position] for position in positions] if positions.step < 0 else self._between(positions)
+        number = bisect.bisect_right(self._ends, positions)
+        block: list[Violation] = self._blocks.read(number)
+        return block[positions - self._ends[number]]
+
+    def _between(self, positions: range) -> list[Violation]:
+        return list(itertools.islice(self, positions.start, positions.stop, positions.step))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(tuple.__eq__, self, other))
+
+    __hash__ = None  # type: ignore[assignment]  # as of a list
+
+    def __repr__(self) -> str:
+        return f"<{len(self):,} violations>"
 
 
 Counts = dict[tuple[str | None, str], int]

@@ -131,6 +131,7 @@ class Worker:
             storing = Storing(connection, job.writer, job.plan, job.label, job.rejects, names_rows=names_rows)
             await storing.prepare()
             self._stored = await storing.store(chunk, line)
+            await job.ledger.keep(connection, job.run, chunk, self._stored.violations, line)
             await job.ledger.count(connection, job.run, chunk, self._stored)
             line.commit(last=False)
         return self._stored

@@ -231,7 +231,12 @@ async def test_the_grants_give_nothing_but_what_a_load_needs(postgres: AsyncEngi
     query = """SELECT table_name, string_agg(privilege_type, ' ' ORDER BY privilege_type)
         FROM information_schema.role_table_grants WHERE grantee = 'loader_role' GROUP BY 1 ORDER BY 1"""
     ledger_rights = "DELETE INSERT SELECT UPDATE"
-    expected = [("dataloader_chunks", ledger_rights), ("dataloader_loads", ledger_rights), ("orders", "INSERT")]
+    expected = [
+        ("dataloader_chunks", ledger_rights),
+        ("dataloader_loads", ledger_rights),
+        ("dataloader_rejects", ledger_rights),
+        ("orders", "INSERT"),
+    ]
     assert await fetch(postgres, query) == expected
     query = "SELECT has_schema_privilege('loader_role', 'sales', 'CREATE')"
     assert await fetch(postgres, query) == [(False,)]

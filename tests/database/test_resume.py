@@ -351,14 +351,15 @@ async def test_rejects_are_counted_once_over_both_runs_in_the_order_of_the_sourc
     report = await dl.load_batches(messy(), "orders", resume=True, **options)
     committed = {chunk for chunk, *_ in in_chunks}
     left = [row for row in BAD if row // CHUNK_ROWS not in committed]
-    assert report.rejects["reject_row"].tolist() == left
-    assert report.rejected == len(left) == len(BAD) - rejected
+    assert report.rejects["reject_row"].tolist() == list(BAD)
+    assert (report.rejected, report.earlier_rejected) == (len(left), rejected) == (len(BAD) - rejected, rejected)
     assert report.read == report.loaded + report.rejected == ROWS - rows
     assert await stored(database) == [row for row in expected() if row[0] not in BAD]
     total = [(ROWS // CHUNK_ROWS, ROWS, ROWS - len(BAD), len(BAD), "finished")]
     assert await totals(database) == total
     again = await dl.load_batches(messy(), "orders", resume=True, **options)
-    assert (again.loaded, again.read, again.rejected) == (0, 0, 0)
+    assert (again.loaded, again.read, again.rejected, again.earlier_rejected) == (0, 0, 0, len(BAD))
+    assert again.rejects["reject_row"].tolist() == list(BAD)
     assert await totals(database) == total
 
 

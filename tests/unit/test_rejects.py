@@ -18,7 +18,7 @@ import pytest
 
 from dataloader.errors import PlanError, ValidationError
 from dataloader.infer import mixed_array
-from dataloader.rejects import Findings, Rejects
+from dataloader.rejects import Findings, Rejects, columns_of
 from dataloader.report import LoadReport
 from dataloader.violations import REASONS, REJECT_COLUMNS, Violation
 
@@ -94,7 +94,7 @@ def test_rows_that_are_refused_are_kept_with_their_values_and_reasons() -> None:
     rejects = Rejects()
     batch = pa.record_batch({"id": [10, 11, 12, 13], "v": ["a", "b", None, "d"]})
     assert rejects.add(batch, 100, [violation(101), violation(103, "null", "id")]) == 2
-    assert {name: values.to_pylist() for name, values in rejects.columns().items()} == {  # type: ignore[union-attr]
+    assert {name: values.to_pylist() for name, values in columns_of(list(rejects.parts())).items()} == {  # type: ignore[union-attr]
         "id": [11, 13],
         "v": ["b", "d"],
         "reject_row": [101, 103],
@@ -110,7 +110,7 @@ def test_a_row_with_several_violations_is_kept_once_with_all_its_reasons() -> No
     batch = pa.record_batch({"id": [1, 2], "v": [3, 4]})
     several = [violation(1, "null", "id"), violation(1), violation(1, "refused", None)]
     assert rejects.add(batch, 0, several) == 1
-    row = {name: values[0].as_py() for name, values in rejects.columns().items()}  # type: ignore[union-attr]
+    row = {name: values[0].as_py() for name, values in columns_of(list(rejects.parts())).items()}  # type: ignore[union-attr]
     assert (row["reject_column"], row["reject_reason"]) == ("id; v", "null; digits; refused")
     assert row["reject_problem"] == "; ".join(one.problem for one in several)
     assert rejects.findings.total == 3
@@ -120,21 +120,21 @@ def test_violations_in_any_order_are_kept_by_row() -> None:
     rejects = Rejects()
     batch = pa.record_batch({"v": list(range(5))})
     rejects.add(batch, 0, [violation(4), violation(0, "null"), violation(4, "range"), violation(2)])
-    assert rejects.columns()["v"].to_pylist() == [0, 2, 4]  # type: ignore[union-attr]
-    assert rejects.columns()["reject_reason"].to_pylist() == ["null", "digits", "digits; range"]  # type: ignore[union-attr]
+    assert columns_of(list(rejects.parts()))["v"].to_pylist() == [0, 2, 4]  # type: ignore[union-attr]
+    assert columns_of(list(rejects.parts()))["reject_reason"].to_pylist() == ["null", "digits", "digits; range"]  # type: ignore[union-attr]
 
 
 def test_no_violations_keep_nothing() -> None:
     rejects = Rejects()
     assert rejects.add(pa.record_batch({"v": [1]}), 0, []) == 0
-    assert (len(rejects), rejects.columns(), rejects.findings.total) == (0, {}, 0)
+    assert (len(rejects), columns_of(list(rejects.parts())), rejects.findings.total) == (0, {}, 0)
 
 
 def test_the_rejects_of_rejects_have_the_new_reasons() -> None:
     rejects = Rejects()
     old = {"v": [1], "reject_row": [70], "reject_column": ["x"], "reject_reason": ["old"], "reject_problem": ["old"]}
     rejects.add(pa.record_batch(old), 0, [violation(0)])
-    columns = {name: values.to_pylist() for name, values in rejects.columns().items()}  # type: ignore[union-attr]
+    columns = {name: values.to_pylist() for name, values in columns_of(list(rejects.parts())).items()}  # type: ignore[union-attr]
     assert list(columns) == ["v", *REJECT_COLUMNS]
     assert columns["reject_row"] == [0]
     assert columns["reject_reason"] == ["digits"]
@@ -184,8 +184,8 @@ def test_rejects_of_chunks_that_differ_in_type_are_python_values() -> None:
     rejects.add(pa.record_batch({"v": [1, 2]}), 0, [violation(1)])
     rejects.add(pa.record_batch({"v": ["x", None]}), 2, [violation(2), violation(3)])
     rejects.add(pa.record_batch({"v": mixed_array([0.5, "y"])}), 4, [violation(4), violation(5)])
-    assert rejects.columns()["v"] == [2, "x", None, 0.5, "y"]
-    assert rejects.columns()["reject_row"].to_pylist() == [1, 2, 3, 4, 5]  # type: ignore[union-attr]
+    assert columns_of(list(rejects.parts()))["v"] == [2, "x", None, 0.5, "y"]
+    assert columns_of(list(rejects.parts()))["reject_row"].to_pylist() == [1, 2, 3, 4, 5]  # type: ignore[union-attr]
 
 
 def test_the_frame_has_the_labels_of_the_source_as_its_index() -> None:
@@ -340,7 +340,7 @@ def test_many_rejects_of_many_chunks_stay_in_the_order_of_the_source() -> None:
     for start in range(0, 10_000, 1000):
         part = numbers[start : start + 1000]
         rejects.add(pa.record_batch({"v": part}), start, [violation(int(row)) for row in part[::7]])
-    columns = rejects.columns()
+    columns = columns_of(list(rejects.parts()))
     assert columns["v"].to_pylist() == columns["reject_row"].to_pylist()  # type: ignore[union-attr]
     assert columns["v"].to_pylist() == sorted(columns["v"].to_pylist())  # type: ignore[union-attr]
     assert len(rejects) == sum(len(range(0, 1000, 7)) for _ in range(10))
