@@ -63,8 +63,9 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
         Where to; None: what `connect` set, else ``$DATALOADER_URL``, else the SQLite file
         ``dataloader.db`` in the current folder.
     if_exists : {'append', 'fail', 'truncate', 'replace'}
-        What to do with a table that exists. ``truncate`` empties it, ``replace`` drops it and
-        creates it anew, both in the load's own transaction.
+        What to do with a table that exists. ``truncate`` empties it with its partitions, and leaves
+        tables that inherit from it alone; ``replace`` drops it and creates it anew, and the plan and
+        the report list what it loses. Both in the load's own transaction.
     method : {'auto', 'copy', 'insert'}
         How to write. ``auto`` takes binary COPY wherever it can, and says why not.
     commit : {'auto', 'load', 'chunk'}

@@ -19,8 +19,33 @@ if TYPE_CHECKING:
 
     from dataloader.plan import LoadPlan
 
-_POSTGRES_TABLE = sa.text("""
-SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, pg_catalog.row_security_active(c.oid) AS row_security
+_PARTS = """
+WITH RECURSIVE parts (oid) AS (
+    SELECT c.oid
+  UNION
+    SELECT i.inhrelid FROM parts JOIN pg_catalog.pg_inherits i ON i.inhparent = parts.oid
+    WHERE c.relkind = 'p' OR EXISTS (
+        SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgtype & 7 = 7
+    )
+)
+"""
+"""The table `c` and what its rows may be in: its partitions, and its heirs where a trigger may send rows there."""
+
+_POSTGRES_TABLE = sa.text(f"""
+SELECT c.oid, n.nspname, c.relname, c.relkind, pg_catalog.row_security_active(c.oid) AS row_security,
+       pg_catalog.pg_relation_is_updatable(c.oid, true) & 8 = 8 AS insertable,
+       (SELECT bool_or(r.is_instead) FROM pg_catalog.pg_rewrite r
+        WHERE r.ev_class = c.oid AND r.ev_type = '3' AND r.ev_enabled IN ('O', 'A')) AS has_instead_rule,
+       ({_PARTS} SELECT pg_catalog.format('%s%s', p.relkind, p.relname)
+        FROM parts JOIN pg_catalog.pg_class p ON p.oid = parts.oid
+        WHERE p.relkind NOT IN ('r', 'p') OR p.relpersistence <> 'p' ORDER BY p.oid LIMIT 1) AS unwatched,
+       (SELECT pg_catalog.format('%s.%s', m.nspname, p.relname) FROM pg_catalog.pg_inherits i
+        JOIN pg_catalog.pg_class p ON p.oid = i.inhparent JOIN pg_catalog.pg_namespace m ON m.oid = p.relnamespace
+        WHERE i.inhrelid = c.oid LIMIT 1) AS parent,
+       (SELECT pg_catalog.string_agg(DISTINCT pg_catalog.format('%s.%s', m.nspname, r.relname), ', ')
+        FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class r ON r.oid = k.conrelid
+        JOIN pg_catalog.pg_namespace m ON m.oid = r.relnamespace
+        WHERE k.confrelid = c.oid AND k.contype = 'f' AND r.oid <> c.oid AND NOT r.relispartition) AS referrers
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relname = :name AND c.relkind IN ('r', 'p', 'v', 'f', 'm')
@@ -67,13 +92,13 @@ _READING = (
 """With array_nulls off NULL is a word, and sql_standard lets one sign count for what follows; the fingerprint's types
 are spelled alike whatever the role's settings are."""
 
-_POSTGRES_FINGERPRINT = sa.text("""
+_POSTGRES_FINGERPRINT = sa.text(f"""
 SELECT ARRAY[
     CAST(c.oid AS text),
-    COALESCE((SELECT pg_catalog.string_agg(p.relid || ':' || f.relfilenode, ' ' ORDER BY p.relid)
-              FROM pg_catalog.pg_partition_tree(c.oid) p JOIN pg_catalog.pg_class f ON f.oid = p.relid),
-             c.oid || ':' || c.relfilenode),
-    CAST(c.relpersistence AS text),
+    ({_PARTS} SELECT pg_catalog.string_agg(pg_catalog.format('%s:%s', p.oid, p.relfilenode), ' ' ORDER BY p.oid)
+     FROM parts JOIN pg_catalog.pg_class p ON p.oid = parts.oid),
+    ({_PARTS} SELECT max(CASE WHEN p.relkind IN ('r', 'p') THEN CAST(p.relpersistence AS text) ELSE 'x' END)
+     FROM parts JOIN pg_catalog.pg_class p ON p.oid = parts.oid),
     (SELECT pg_catalog.string_agg(a.attname || ' ' || pg_catalog.format_type(a.atttypid, a.atttypmod), ', '
                                   ORDER BY a.attnum)
      FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = ANY (:columns))]
@@ -81,7 +106,7 @@ FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamesp
 WHERE n.nspname = :schema AND c.relname = :name
 """)
 
-_NOT_FOR_COPY = {"v": "it is a view", "m": "it is a materialized view", "f": "it is a foreign table"}
+_KINDS = {"v": "view", "m": "materialized view", "f": "foreign table", "p": "partitioned table"}
 
 
 async def describe(connection: AsyncConnection, name: TableName) -> TableSchema | None:
@@ -110,10 +135,31 @@ async def _describe_postgres(connection: AsyncConnection, name: TableName) -> Ta
     columns = tuple(
         Column(row.attname, _postgres_type(row), not row.required, row.has_default, row.generated) for row in rows
     )
-    refused = "row-level security is active for this role" if found.row_security else None
-    kind = _text(found.relkind)
-    logged = _text(found.relpersistence) == "p"
-    return TableSchema(TableName(found.nspname, found.relname), columns, _NOT_FOR_COPY.get(kind, refused), logged)
+    return TableSchema(
+        TableName(found.nspname, found.relname),
+        columns,
+        kind=_KINDS.get(_text(found.relkind), "table"),
+        insertable=found.insertable,
+        copy_refused=_copy_refused(found),
+        unwatched=_unwatched(found),
+        parent=found.parent,
+        referrers=found.referrers,
+    )
+
+
+def _copy_refused(found: Any) -> str | None:
+    if _text(found.relkind) == "v":
+        return "it is a view"
+    if found.has_instead_rule is not None:
+        return "it has an INSERT rule, which COPY does not apply"
+    return "row-level security is active for this role" if found.row_security else None
+
+
+def _unwatched(found: Any) -> str | None:
+    if found.unwatched is not None:
+        kind, name = found.unwatched[0], found.unwatched[1:]
+        return f"{name} is {f'a {_KINDS[kind]}' if kind in _KINDS else 'UNLOGGED'}"
+    return "an INSERT rule may store its rows elsewhere" if found.has_instead_rule else None
 
 
 def _text(value: Any) -> str:
@@ -132,7 +178,11 @@ async def _describe_sqlite(connection: AsyncConnection, name: TableName) -> Tabl
     rows = (await connection.exec_driver_sql(statement)).all()
     keys = [row for row in rows if row.pk]
     columns = tuple(_sqlite_column(row, len(keys) == 1) for row in rows if row.hidden != 1)
-    return TableSchema(name, columns) if columns else None
+    if not columns:
+        return None
+    query = f"SELECT type FROM {quoted(connection, name.schema)}.sqlite_master WHERE lower(name) = lower(?)"
+    is_view = (await connection.exec_driver_sql(query, (name.name,))).scalars().first() == "view"
+    return TableSchema(name, columns, "view", unwatched=f"{name} is a view") if is_view else TableSchema(name, columns)
 
 
 def _sqlite_column(row: Any, only_key: bool) -> Column:
@@ -203,9 +253,9 @@ class Fingerprint:
     table : str
         PostgreSQL's oid; SQLite's root page.
     files : str
-        ``oid:file`` for the table or each of its partitions; a TRUNCATE gives it a new file.
+        ``oid:file`` for the table and each of its parts; a TRUNCATE gives it a new file.
     persistence : str
-        PostgreSQL's relpersistence: ``p`` permanent, ``u`` unlogged.
+        ``p`` permanent, ``u`` where it or a part is unlogged, ``x`` where one is foreign.
     columns : str
         The loaded columns with their types.
     """
@@ -220,12 +270,19 @@ class Fingerprint:
         if now.table != self.table:
             return "was dropped and created again"
         if now.persistence != self.persistence:
-            return "was made unlogged" if now.persistence == "u" else "was made logged"
+            return _PERSISTENCE[now.persistence]
         if now.columns != self.columns:
             return f"has other columns: {now.columns} instead of {self.columns}"
         if not set(self.files.split()) <= set(now.files.split()):
             return "was truncated, or written anew as a whole (VACUUM FULL, CLUSTER)"
         return None
+
+
+_PERSISTENCE = {
+    "p": "was made logged",
+    "u": "was made unlogged, or got a part that is",
+    "x": "got a part that is a foreign table",
+}
 
 
 class Fingerprints:
@@ -290,9 +347,14 @@ def opening(dialect: Dialect, lock_seconds: float, *locked: TableName) -> list[s
 
 
 def _differences(planned: TableSchema, found: TableSchema) -> list[str]:
-    """Columns that are gone or whose type or duties changed; a new column that needs no value is welcome."""
+    """What is new in the way of COPY or the ledger, and columns that are gone or whose type or duties changed.
+
+    A new column that needs no value is welcome.
+    """
     names = [column.name for column in itertools.chain(planned.columns, found.columns)]
-    return [
+    before = {planned.copy_refused, planned.unwatched}
+    news = [new for new in (found.copy_refused, found.unwatched) if new is not None and new not in before]
+    return news + [
         f"{name} was {_shown(planned, name)}, is {_shown(found, name)}"
         for name in dict.fromkeys(names)
         if _shown(planned, name) != _shown(found, name) and not _may_be_new(planned, found, name)

@@ -72,6 +72,62 @@ def schema_of(table: sa.Table, name: TableName, dialect: Dialect) -> TableSchema
     return TableSchema(name, columns)
 
 
+_INSTEAD = {
+    "materialized view": "Load the tables that it is made from, then REFRESH it.",
+    "view": "Give it an INSTEAD OF INSERT trigger, or load the table behind it.",
+}
+
+
+def check(found: TableSchema, if_exists: str) -> None:
+    """Refuse what cannot be done to a target of its kind.
+
+    Raises
+    ------
+    PlanError
+        Naming what it is, and a way out.
+    """
+    verb = {"truncate": "emptied", "replace": "replaced"}.get(if_exists)
+    droppable = found.kind in {"table", "partitioned table"}
+    if verb and not (droppable or (found.kind == "foreign table" and verb == "emptied")):
+        hint = "Choose if_exists='append', or name the table that holds its rows."
+        raise PlanError(f"{found.name} is a {found.kind}, not a table: it cannot be {verb}", hint=hint)
+    if verb and found.referrers:
+        what = f"{found.name} cannot be {verb}: {found.referrers} refers to it by a foreign key"
+        raise PlanError(what, hint=f"Empty it yourself, by DELETE FROM {found.name}, and load with if_exists='append'.")
+    if verb == "replaced" and found.parent:
+        hint = f"Choose if_exists='truncate', which keeps it in its place, or load into {found.parent}."
+        raise PlanError(f"{found.name} cannot be replaced: it is a part of {found.parent}", hint=hint)
+    if not found.insertable:
+        hint = _INSTEAD.get(found.kind, "Its foreign data wrapper only reads: load another table.")
+        raise PlanError(f"rows cannot be inserted into {found.name}: it is a {found.kind}", hint=hint)
+
+
+_SHAPE = frozenset(
+    "primary key,not null of,default of,identity of,generated column,unique,foreign key,check,exclusion,index".split(
+        ","
+    )
+)
+"""What a SQLAlchemy Table says of its columns: the caller has decided that."""
+_SHOWN_NAMES = 5
+
+
+def notices(found: TableSchema, table: TableSchema, given: sa.Table | None) -> tuple[str, ...]:
+    """What the table that was found has, and the one that replaces it has not."""
+    gone = [column.name for column in found.columns if column.name not in [one.name for one in table.columns]]
+    every = {**found.losses, "columns": gone}
+    lost = [
+        f"{what} {_some(names)}".strip()
+        for what, names in every.items()
+        if names and not (given is not None and what in _SHAPE)
+    ]
+    return (f"replacing {found.name} loses its {'; '.join(lost)}",) if lost else ()
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+    return f"{', '.join(names[:_SHOWN_NAMES])}{more}"
+
+
 def statements(
     definition: sa.Table | None, name: TableName, found: TableSchema | None, options: LoadOptions, dialect: Dialect
 ) -> tuple[str, ...]:
@@ -86,5 +142,10 @@ def statements(
     quote = dialect.identifier_preparer.quote_identifier
     quoted = ".".join(quote(part) for part in (name.schema, name.name) if part is not None)
     if options.if_exists == "truncate":
-        return (f"TRUNCATE TABLE {quoted}" if dialect.name == "postgresql" else f"DELETE FROM {quoted}",)
+        if dialect.name != "postgresql":
+            return (f"DELETE FROM {quoted}",)
+        parts = found is not None and found.kind == "partitioned table"  # else they would be tables that inherit
+        return (f"TRUNCATE TABLE {quoted}" if parts else f"TRUNCATE TABLE ONLY {quoted}",)
+    if found is not None and found.kind == "foreign table":  # of which LOCK TABLE is refused: EXPLAIN locks it as well
+        return (f"EXPLAIN INSERT INTO {quoted} DEFAULT VALUES",)
     return (f"LOCK TABLE {quoted} IN ROW EXCLUSIVE MODE",) if dialect.name == "postgresql" else ()

@@ -99,7 +99,7 @@ class Loading:
         self._progress = progress
         self._place = engines.place_of(engine)
         self._writer: Writer = writer_for(plan, engine.dialect)
-        self._tally = Tally(Rejects(options.max_rejects, source.rows), progress)
+        self._tally = Tally(Rejects(options.max_rejects, source.rows), progress, notices=[*plan.notices])
         self._run: Run | None = None
         self._notice_fewer_workers()
 

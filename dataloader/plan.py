@@ -112,6 +112,8 @@ class LoadPlan:
         ``load``: one transaction. ``chunk``: one for each chunk, with a checkpoint. And why.
     workers : int
         How many connections write at once.
+    notices : tuple of str
+        What the table would lose.
     """
 
     source: str
@@ -129,6 +131,7 @@ class LoadPlan:
     commit: str = "load"
     commit_reason: str = "it is small"
     workers: int = 1
+    notices: tuple[str, ...] = ()
 
     @property
     def transactions(self) -> str:
@@ -156,6 +159,7 @@ class LoadPlan:
             ("method", f"{self.method}, because {self.reason}"),
             ("chunks", f"{quantity(self.chunk_rows, 'row')} each, in {self.transactions}"),
             ("rows that do not fit", self.invalid),
+            *(("notice", notice) for notice in self.notices),
         ]
 
     def __str__(self) -> str:
@@ -222,6 +226,8 @@ def make_plan(
     if found is not None and options.if_exists == "fail":
         hint = "Choose if_exists='append', 'truncate' or 'replace', or another table."
         raise PlanError(f"the table {found.name} exists already", hint=hint)
+    if found is not None:
+        ddl.check(found, options.if_exists)
     if not offered.names:
         raise PlanError(f"{offer.name} is without columns", hint="Pass a source with at least one column.")
     name = target.name if found is None else found.name
@@ -249,6 +255,7 @@ def make_plan(
         commit,
         commit_reason,
         (options.workers or WORKERS) if commit == "chunk" and dialect.name == "postgresql" else 1,
+        ddl.notices(found, table, target.definition) if found is not None and creates else (),
     )
 
 
@@ -392,6 +399,6 @@ def _commit_obstacle(options: LoadOptions, table: TableSchema, database: Databas
         return f"if_exists={options.if_exists!r} shows readers the old rows or the new ones, never a part"
     if database.dialect.name not in {"postgresql", "sqlite"}:
         return "only PostgreSQL and SQLite can hold the ledger"
-    if not table.logged:
-        return f"{table.name} is UNLOGGED, so that a crash of the server empties it"
+    if table.unwatched:
+        return f"{table.unwatched}, where rows could vanish without the ledger's noticing"
     return database.ledger_refused

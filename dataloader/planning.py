@@ -10,6 +10,7 @@ import tenacity
 from dataloader import catalog, ledger
 from dataloader import engine as engines
 from dataloader.guard import Lifeline, guarded
+from dataloader.losses import losses
 from dataloader.options import LoadOptions, Target
 from dataloader.plan import Database, LoadPlan, Offer, make_plan
 from dataloader.translation import translated
@@ -57,6 +58,8 @@ async def _plan_on(
         found = await catalog.describe(connection, target.name)
         if found is None:
             target = replace(target, name=await catalog.qualified(connection, target.name))
+        elif options.if_exists == "replace":
+            found = replace(found, losses=await losses(connection, found.name))
         name = target.name if found is None else found.name
         refused = await ledger.refusal(connection, name.schema, keeps_rejects=options.on_invalid == "reject")
     offer = Offer(source.name, source.schema, source.rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -14,6 +14,8 @@ from dataloader.errors import PlanError, UnsupportedType
 from dataloader.types import SQLITE_EXACT_DIGITS, ColumnType, family, plain
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy.engine import Dialect
     from sqlalchemy.types import TypeEngine
 
@@ -62,16 +64,32 @@ class TableSchema:
 
     Attributes
     ----------
+    kind : str
+        ``table``, ``partitioned table``, ``view``, ``materialized view`` or ``foreign table``.
+    insertable : bool
+        Whether it takes rows at all.
     copy_refused : str or None
         Why COPY cannot write to it, though INSERT can.
-    logged : bool
-        Whether its rows survive a crash of the server; PostgreSQL empties an UNLOGGED table.
+    unwatched : str or None
+        Where its rows, or some, are stored so that the ledger would not notice their loss: in an UNLOGGED table,
+        which a crash of the server empties, on another server, behind a view or a rule.
+    parent : str or None
+        The table of which it is a partition, or from which it inherits.
+    referrers : str or None
+        The other tables whose foreign keys refer to it.
+    losses : mapping of str to list of str
+        What it has that it would lose by being replaced, where that was asked.
     """
 
     name: TableName
     columns: tuple[Column, ...]
+    kind: str = "table"
+    insertable: bool = True
     copy_refused: str | None = None
-    logged: bool = True
+    unwatched: str | None = None
+    parent: str | None = None
+    referrers: str | None = None
+    losses: Mapping[str, list[str]] = field(default_factory=dict, compare=False)
 
     def column(self, name: str) -> Column:
         return next(column for column in self.columns if column.name == name)

@@ -44,7 +44,7 @@ _DRIVERS_WORDS = ("different loop", "connect() got an unexpected keyword argumen
 _HINTS = {
     "22": "Correct the value in the source and load again.",
     "23": "Correct the rows in the source, or the constraint, and load again.",
-    "2BP01": "Other objects depend on the table: use if_exists='truncate', which keeps it.",
+    "2BP01": "Other objects depend on the table: use if_exists='truncate', which keeps it, or drop them first.",
     "42501": "Ask for the missing privilege on the table or its schema.",
     "42P01": "Create the table or its schema first.",
     "3F000": "Create the schema first: CREATE SCHEMA ...",

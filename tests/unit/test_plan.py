@@ -177,7 +177,7 @@ def test_replace_drops_the_table_under_its_qualified_name_and_creates_it() -> No
     ("dialect", "mode", "expected"),
     [
         (POSTGRES, "append", ('LOCK TABLE "sales"."odd ""name" IN ROW EXCLUSIVE MODE',)),
-        (POSTGRES, "truncate", ('TRUNCATE TABLE "sales"."odd ""name"',)),
+        (POSTGRES, "truncate", ('TRUNCATE TABLE ONLY "sales"."odd ""name"',)),
         (SQLITE, "append", ()),
         (SQLITE, "truncate", ('DELETE FROM "sales"."odd ""name"',)),
     ],
