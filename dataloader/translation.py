@@ -50,6 +50,7 @@ _HINTS = {
     "3F000": "Create the schema first: CREATE SCHEMA ...",
     "42P07": "Another session created the table meanwhile: run the load again.",
     "53100": "The server's disk is full: make room and load again.",
+    "54": "Shorten the row's values, or split the row, and load again.",
     "55P03": "Another session holds the table: wait for it, or end it, and load again.",
     "57014": "A time limit of the server ended the statement: raise statement_timeout and load again.",
     "25006": "The server or the session is read-only: connect to one that may write.",
@@ -182,9 +183,14 @@ def _where(row: int | None, column: str | None) -> str:
 
 
 def _position(error: Exception, first_row: int) -> tuple[int | None, str | None]:
-    """Read the row and the column out of PostgreSQL's 'COPY orders, line 6, column amount'."""
-    context = _first(error, "context") or ""
-    line = re.search(r"^COPY .*, line (\d+)", context, re.MULTILINE)
+    """Read the row and the column out of PostgreSQL's 'COPY orders, line 6, column amount'.
+
+    It says so too of what is not about that row; and rows are stored many at a time, so that one that exceeds a limit
+    is not the one that was read last.
+    """
+    sqlstate = _first(error, "sqlstate") or ""
+    context = (_first(error, "context") or "") if _is_about_a_row(sqlstate, _message(error)) else ""
+    line = None if sqlstate.startswith(_TOO_LARGE) else re.search(r"^COPY .*, line (\d+)", context, re.MULTILINE)
     column = re.search(r", column ([^:\n]+)", context)
     name = column.group(1).strip('"') if column else _first(error, "column_name")
     return (first_row + int(line.group(1)) - 1 if line else None), name
@@ -215,8 +221,13 @@ class Refusal:
     at: int | None
 
 
-_NOT_ABOUT_A_ROW = ("08", "0A", "25", "28", "2D", "3D", "3F", "40", "42", "53", "55", "57", "58", "F0", "HV", "XX")
-"""Classes of SQLSTATE: the connection, rights, names, resources. Triggers may raise any other."""
+_NOT_ABOUT_A_ROW = (
+    *("08", "0A", "24", "25", "26", "28", "2D", "34", "3B", "3D", "3F", "40", "42", "53", "55", "57", "58"),
+    *("F0", "HV", "XX"),
+)
+"""Classes of SQLSTATE: the connection, its statements and cursors, rights, names, resources. Triggers may raise any
+other."""
+_TOO_LARGE = "54"
 _REASONS = {"23505": "unique", "23503": "foreign_key", "23514": "check", "23502": "null"}
 _SQLITE_REASONS = {"UNIQUE": "unique", "FOREIGN KEY": "foreign_key", "CHECK": "check", "NOT NULL": "null"}
 _SQLITE_FAILED = re.compile(r"^(UNIQUE|FOREIGN KEY|CHECK|NOT NULL) constraint failed(?:: (.*))?$")
@@ -228,8 +239,7 @@ def refusal_of(error: Exception) -> Refusal | None:
     text = _message(error)
     if sqlstate is None:
         return _sqlite_refusal(error, text)
-    reads_text = sqlstate == "42601"  # tsquery and others call what they cannot read a syntax error
-    if sqlstate.startswith(_NOT_ABOUT_A_ROW) and not reads_text and "violates row-level security" not in text:
+    if not _is_about_a_row(sqlstate, text):
         return None
     at, column = _position(error, 0)
     detail = _one_line(_first(error, "detail") or "")
@@ -237,6 +247,11 @@ def refusal_of(error: Exception) -> Refusal | None:
     problem = f"{text} ({detail.rstrip('.')})" if detail else text
     constraint = _first(error, "constraint_name") or "the table"
     return Refusal(_REASONS.get(sqlstate, "refused"), column or (key and key[1]) or None, constraint, problem, at)
+
+
+def _is_about_a_row(sqlstate: str, text: str) -> bool:
+    reads_text = sqlstate == "42601"  # tsquery and others call what they cannot read a syntax error
+    return reads_text or "violates row-level security" in text or not sqlstate.startswith(_NOT_ABOUT_A_ROW)
 
 
 def _sqlite_refusal(error: Exception, text: str) -> Refusal | None:

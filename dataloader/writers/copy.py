@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
@@ -89,6 +90,27 @@ class CsvCopyWriter(CopyWriter):
         pa.csv.write_csv(pa.RecordBatch.from_arrays(arrays, names=self._columns), buffer, options)
         encoded = buffer.getvalue().to_pybytes()
         return [encoded], len(encoded)
+
+    async def write(self, connection: AsyncConnection, encoded: list[bytes], line: Lifeline) -> int | None:
+        try:
+            return await super().write(connection, encoded, line)
+        except Exception as error:
+            driver_error: Any = error
+            if isinstance(context := getattr(error, "context", None), str):
+                driver_error.context = _LINE.sub(
+                    lambda found: found[1] + str(_row_at(encoded[0], int(found[2]))), context
+                )
+            raise
+
+
+_LINE = re.compile(r"^(COPY .*, line )(\d+)", re.MULTILINE)
+
+
+def _row_at(encoded: bytes, line: int) -> int:
+    """Which row ends with a line, both counted from 1: the server counts the lines inside texts as well."""
+    content = np.frombuffer(encoded, np.uint8)
+    ends = np.flatnonzero(content == ord("\n"))[:line]
+    return int(np.count_nonzero(np.cumsum(content == ord('"'))[ends] % 2 == 0))
 
 
 async def _pieces(parts: list[bytes], line: Lifeline) -> AsyncIterator[memoryview]:
