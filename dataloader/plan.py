@@ -220,7 +220,7 @@ def make_plan(
         When the options, the source's columns and the table do not go together.
     """
     dialect = database.dialect
-    offered = _without_reasons(offer.schema)
+    offered = _without_reasons(offer.schema, target, found)
     for name in offered.names:
         check_identifier(name, "column name", dialect.name)
     if found is not None and options.if_exists == "fail":
@@ -259,11 +259,13 @@ def make_plan(
     )
 
 
-def _without_reasons(schema: pa.Schema) -> pa.Schema:
-    """Rejects that come again bring the reasons of their refusal; those are not data."""
+def _without_reasons(schema: pa.Schema, target: Target, found: TableSchema | None) -> pa.Schema:
+    """Rejects that come again bring the reasons of their refusal; those are not data, or the table has them."""
     if not set(REJECT_COLUMNS) <= set(schema.names):
         return schema
-    return pa.schema([field for field in schema if field.name not in REJECT_COLUMNS])
+    table = found if target.definition is None else target.definition
+    left_out = set(REJECT_COLUMNS) - {column.name for column in (() if table is None else table.columns)}
+    return pa.schema([field for field in schema if field.name not in left_out])
 
 
 def _check_columns(offered: list[str], table: TableSchema) -> None:

@@ -104,7 +104,8 @@ class LoadReport:
 
         Four columns are added: ``reject_row`` (position in the source, from 0), ``reject_column``,
         ``reject_reason`` and ``reject_problem``. The index is that of the source's DataFrame, else
-        the row's position. Correct the values and load the frame again: the four columns are left out.
+        the row's position. Correct the values and load the frame again: a table that lacks the four columns
+        gets the others.
         """
         return _frame(self.rejected_rows)
 

@@ -636,6 +636,49 @@ async def test_columns_that_are_named_like_those_of_rejects_are_data_of_their_ow
     ]
 
 
+REJECTED = "reject_row bigint, reject_column text, reject_reason text, reject_problem text"
+
+
+async def some_rejects(database: AsyncEngine) -> pd.DataFrame:
+    await make(database)
+    rejects: pd.DataFrame = (await dl.load_dataframe(bad_at(1, 4), "t", engine=database, on_invalid="reject")).rejects
+    return rejects
+
+
+@pytest.mark.parametrize("suffix", ["", ".csv", ".jsonl", ".parquet"])
+async def test_a_table_of_rejects_gets_the_reasons(database: AsyncEngine, tmp_path: Path, suffix: str) -> None:
+    rejects = await some_rejects(database)
+    await execute(database, f"CREATE TABLE kept (id integer, v text, {REJECTED})")
+    if suffix:
+        report = await dl.load_dataframe(bad_at(1, 4), "t", engine=database, on_invalid="reject")
+        report.rejects_to(tmp_path / f"rejects{suffix}")
+        await dl.load_files(tmp_path / f"rejects{suffix}", "kept", engine=database)
+    else:
+        await dl.load_dataframe(rejects, "kept", engine=database)
+    kept = await fetch(database, "SELECT id, v, reject_row, reject_column, reject_reason FROM kept ORDER BY id")
+    assert kept == [(10, "x", 1, "v", "syntax"), (40, "x", 4, "v", "syntax")]
+    assert await fetch(database, "SELECT count(*) FROM kept WHERE reject_problem LIKE '%cannot be read%'") == [(2,)]
+
+
+async def test_a_table_with_some_of_the_reasons_gets_those(database: AsyncEngine) -> None:
+    rejects = await some_rejects(database)
+    await execute(database, "CREATE TABLE kept (id integer, v text, reject_reason text)")
+    await dl.load_dataframe(rejects, "kept", engine=database)
+    assert await fetch(database, "SELECT v, reject_reason FROM kept") == [("x", "syntax")] * 2
+
+
+async def test_a_table_that_is_made_gets_the_reasons_that_its_definition_has(database: AsyncEngine) -> None:
+    rejects = await some_rejects(database)
+    columns = (sa.Column(name, sa.Text) for name in ("id", "v", "reject_column", "reject_reason"))
+    await dl.load_dataframe(rejects, sa.Table("kept", sa.MetaData(), *columns), engine=database)
+    assert await fetch(database, "SELECT reject_column, reject_reason FROM kept") == [("v", "syntax")] * 2
+    await dl.load_dataframe(rejects, "kept", engine=database, if_exists="replace")
+    assert await fetch(database, "SELECT reject_column, reject_reason FROM kept") == [("v", "syntax")] * 2
+    await dl.load_dataframe(rejects, "made", engine=database)
+    assert (await dl.plan_load(rejects, "made", engine=database)).table.column("v").name == "v"
+    assert [column.name for column in (await dl.plan_load(rejects, "made", engine=database)).columns] == ["id", "v"]
+
+
 # ---- files of rejects
 
 FILES: dict[str, tuple[str, pa.Array]] = {
