@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from dataloader import ddl, locks
 from dataloader.errors import SchemaMismatch
 from dataloader.schema import SQLITE_SCHEMA, Column, TableName, TableSchema
 from dataloader.transactions import Prepared
+from dataloader.translation import is_name_taken
 from dataloader.types import ColumnType, parse_type
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy.engine import Dialect
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -33,7 +38,8 @@ WITH RECURSIVE parts (oid) AS (
 
 _POSTGRES_TABLE = sa.text(f"""
 SELECT c.oid, n.nspname, c.relname, c.relkind, pg_catalog.row_security_active(c.oid) AS row_security,
-       pg_catalog.pg_relation_is_updatable(c.oid, true) & 8 = 8 AS insertable,
+       CASE WHEN c.relkind IN ('v', 'f')  -- of a table it would wait for whoever has that locked
+           THEN pg_catalog.pg_relation_is_updatable(c.oid, true) & 8 = 8 ELSE c.relkind <> 'm' END AS insertable,
        (SELECT bool_or(r.is_instead) FROM pg_catalog.pg_rewrite r
         WHERE r.ev_class = c.oid AND r.ev_type = '3' AND r.ev_enabled IN ('O', 'A')) AS has_instead_rule,
        ({_PARTS} SELECT pg_catalog.format('%s%s', p.relkind, p.relname)
@@ -220,8 +226,25 @@ def quoted(connection: AsyncConnection, name: str | None) -> str:
     return connection.dialect.identifier_preparer.quote_identifier(name or "")
 
 
-async def prepare(connection: AsyncConnection, plan: LoadPlan) -> TableSchema:
+async def prepare(
+    connection: AsyncConnection,
+    plan: LoadPlan,
+    *,
+    may_exist: bool = False,
+    lock_seconds: float = locks.LIMIT_SECONDS,
+    progress: Callable[[], None] = lambda: None,
+) -> TableSchema:
     """Carry out the plan's DDL in the open transaction, and make sure that the table is as planned.
+
+    Parameters
+    ----------
+    may_exist : bool
+        Whether the load goes on where another process has made the planned table meanwhile.
+    lock_seconds : float
+        How long a lock is waited for: by the DDL in short tries, between which nothing is locked, then by each
+        statement of the transaction.
+    progress : callable
+        Is called before each try.
 
     Raises
     ------
@@ -229,10 +252,17 @@ async def prepare(connection: AsyncConnection, plan: LoadPlan) -> TableSchema:
         When the table was altered since the plan was made.
     """
     if connection.dialect.name == "postgresql":
-        for setting in _READING:
+        for setting in (*_READING, locks.limited(lock_seconds)):
             await connection.exec_driver_sql(setting)
-    for statement in plan.statements:
-        await connection.exec_driver_sql(statement)
+
+    async def carry_out() -> None:
+        progress()
+        await _carry_out(connection, plan, may_exist=may_exist)
+
+    await locks.trying(lock_seconds)(carry_out)
+    if connection.dialect.name == "postgresql":
+        longest = locks.HOLDING_SECONDS if plan.empties else math.inf
+        await connection.exec_driver_sql(locks.limited(min(lock_seconds, longest)))
     found = await describe(connection, plan.table.name)
     if found is None:
         hint = "Nothing was written. Run the load again: it makes a new plan."
@@ -242,6 +272,25 @@ async def prepare(connection: AsyncConnection, plan: LoadPlan) -> TableSchema:
         hint = "Nothing was written. Run the load again: it makes a new plan."
         raise SchemaMismatch(f"the table {plan.table.name} is not as planned: {'; '.join(changed)}", hint=hint)
     return found
+
+
+async def _carry_out(connection: AsyncConnection, plan: LoadPlan, *, may_exist: bool) -> None:
+    is_there = may_exist and plan.creates and await describe(connection, plan.table.name) is not None
+    statements = ddl.locking(plan.table.name, connection.dialect) if is_there else plan.statements
+    if connection.dialect.name != "postgresql":
+        for statement in statements:
+            await connection.exec_driver_sql(statement)
+        return
+    try:
+        async with connection.begin_nested():
+            for statement in (locks.limited(locks.TRY_SECONDS), *statements):
+                await connection.exec_driver_sql(statement)
+    except sa.exc.DBAPIError as error:
+        if is_there or not (may_exist and is_name_taken(error)):
+            raise
+        if await describe(connection, plan.table.name) is None:  # another thing of that name
+            raise
+        await _carry_out(connection, plan, may_exist=may_exist)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,13 +385,11 @@ def opening(dialect: Dialect, lock_seconds: float, *locked: TableName) -> list[s
     """
     if dialect.name != "postgresql":
         return []
-    quote = dialect.identifier_preparer.quote_identifier
-    tables = [f"{quote(name.schema or '')}.{quote(name.name)}" for name in locked]
     return [
         *_READING,
         "SET LOCAL synchronous_commit = on",
-        f"SET LOCAL lock_timeout = {lock_seconds * 1000:.0f}",
-        *(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE" for table in tables),
+        locks.limited(lock_seconds),
+        *(statement for name in locked for statement in ddl.locking(name, dialect)),
     ]
 
 

@@ -139,13 +139,21 @@ def statements(
         moved: Any = {"schema_translate_map": {definition.schema: name.schema}, "render_schema_translate": True}
         where = moved if definition.schema != name.schema else {}
         return tuple(str(element.compile(dialect=dialect, **where)).strip() for element in elements)
-    quote = dialect.identifier_preparer.quote_identifier
-    quoted = ".".join(quote(part) for part in (name.schema, name.name) if part is not None)
     if options.if_exists == "truncate":
         if dialect.name != "postgresql":
-            return (f"DELETE FROM {quoted}",)
+            return (f"DELETE FROM {_quoted(name, dialect)}",)
         parts = found is not None and found.kind == "partitioned table"  # else they would be tables that inherit
-        return (f"TRUNCATE TABLE {quoted}" if parts else f"TRUNCATE TABLE ONLY {quoted}",)
+        return (f"TRUNCATE TABLE {'' if parts else 'ONLY '}{_quoted(name, dialect)}",)
     if found is not None and found.kind == "foreign table":  # of which LOCK TABLE is refused: EXPLAIN locks it as well
-        return (f"EXPLAIN INSERT INTO {quoted} DEFAULT VALUES",)
-    return (f"LOCK TABLE {quoted} IN ROW EXCLUSIVE MODE",) if dialect.name == "postgresql" else ()
+        return (f"EXPLAIN INSERT INTO {_quoted(name, dialect)} DEFAULT VALUES",)
+    return locking(name, dialect)
+
+
+def locking(name: TableName, dialect: Dialect) -> tuple[str, ...]:
+    """What keeps others from altering a table until the transaction ends."""
+    return (f"LOCK TABLE {_quoted(name, dialect)} IN ROW EXCLUSIVE MODE",) if dialect.name == "postgresql" else ()
+
+
+def _quoted(name: TableName, dialect: Dialect) -> str:
+    quote = dialect.identifier_preparer.quote_identifier
+    return ".".join(quote(part) for part in (name.schema, name.name) if part is not None)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from dataloader import catalog
+from dataloader import catalog, worker
 from dataloader.checkpoint import rows_of
 from dataloader.guard import Lifeline, guarded
 from dataloader.storing import refused
@@ -54,26 +53,24 @@ class Entry:
         """The load in the ledger and the table as planned, in one transaction."""
 
         async def beginning(line: Lifeline) -> Run:
-            async with committing(self._engine, line) as connection:
+            async with committing(self._engine, line, self._plan.table.name) as connection:
                 run = await self._ledger.owned(connection, owner)
                 if run is None:
-                    await catalog.prepare(connection, await self._without_what_is_done(connection))
+                    await self._prepare(connection, line)
                     run = await self._ledger.begin(connection, request, owner)
             return run
 
         return await retried(beginning)
 
-    async def _without_what_is_done(self, connection: AsyncConnection) -> LoadPlan:
-        """The plan, without its DDL where another process has made the table meanwhile."""
-        plan = self._plan
-        is_there = plan.creates and await catalog.describe(connection, plan.table.name) is not None
-        return replace(plan, statements=()) if is_there and self._may_exist else plan
+    async def _prepare(self, connection: AsyncConnection, line: Lifeline) -> None:
+        options: Any = {"may_exist": self._may_exist, "lock_seconds": worker.LOCK_SECONDS, "progress": line.progress}
+        await catalog.prepare(connection, self._plan, **options)
 
     async def rejects(self, run: Run, chunk: Chunk) -> list[Violation]:
         """What earlier runs have found wrong with a chunk: with its values, as now, and with what the database said."""
 
         async def reading(line: Lifeline) -> Sequence[Any]:
-            async with committing(self._engine, line) as connection:
+            async with committing(self._engine, line, self._plan.table.name) as connection:
                 return await self._ledger.kept(connection, run, chunk.number)
 
         found = chunk.converted.violations
@@ -87,7 +84,7 @@ class Entry:
         """Every chunk is committed."""
 
         async def finishing(line: Lifeline) -> None:
-            async with committing(self._engine, line) as connection:
+            async with committing(self._engine, line, self._plan.table.name) as connection:
                 await self._ledger.finish(connection, run)
 
         await retried(finishing)
@@ -96,7 +93,7 @@ class Entry:
         """Let other processes go on with the load though this one lives on; who is cancelled hardly waits for that."""
 
         async def releasing(line: Lifeline) -> None:
-            async with committing(self._engine, line) as connection:
+            async with committing(self._engine, line, self._plan.table.name) as connection:
                 await self._ledger.release(connection, run)
 
         await seen_through(guarded(releasing, limit=RELEASE_SECONDS), PATIENCE_SECONDS)

@@ -13,7 +13,8 @@ from sqlalchemy.schema import CreateTable
 from dataloader import engine as engines
 from dataloader.errors import CheckpointError, PlanError
 from dataloader.guard import Lifeline, guarded
-from dataloader.ledger import LOADS, forget_load, is_running, ledger_tables
+from dataloader.ledger import LOADS, TABLES, forget_load, is_running, ledger_tables
+from dataloader.locks import limit, naming_holders
 from dataloader.schema import SQLITE_SCHEMA, TableName
 from dataloader.transactions import transaction
 from dataloader.translation import translated
@@ -97,8 +98,13 @@ async def forget(engine: AsyncEngine, load_id: str) -> Entry:
 async def _under_guard(engine: AsyncEngine, work: Callable[[AsyncConnection], Coroutine[Any, Any, Any]]) -> Any:
     async def connected(line: Lifeline) -> Any:
         line.progress()
-        async with engines.connected(engine) as connection, transaction(connection):
+        async with (
+            engines.connected(engine) as connection,
+            naming_holders(connection, TableName(None, LOADS), *TABLES),
+            transaction(connection),
+        ):
             line.hold(await engines.driver_of(connection))
+            await limit(connection)
             return await work(connection)
 
     with translated(engines.place_of(engine)):

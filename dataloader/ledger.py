@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
-from dataloader import catalog
+from dataloader import catalog, locks
 from dataloader.catalog import Fingerprint, Fingerprints
 from dataloader.checkpoint import Checkpoint, Run, expected, rows_of, source_changed
 from dataloader.errors import CheckpointError, UnfinishedLoad
@@ -43,8 +43,6 @@ LOADS, CHUNKS, REJECTS = TABLES = ("dataloader_loads", "dataloader_chunks", "dat
 KEPT_ROWS = 1_000
 """So many rejects are sent at once."""
 _TOTALS = ("chunks", "rows", "loaded", "rejected")
-_LEDGER_LOCK = 0x64_6C_6F_61_64
-"""PostgreSQL's advisory lock under which a load is entered: two processes must not enter the same one at once."""
 _NOW: dict[str, Any] = {
     "postgresql": sa.func.clock_timestamp(),
     "sqlite": sa.func.strftime("%Y-%m-%d %H:%M:%f000", "now"),
@@ -210,7 +208,7 @@ class Ledger:
     async def _prepare(self, connection: AsyncConnection) -> None:
         """Make the tables that are missing; one process at a time gets past this."""
         if connection.dialect.name == "postgresql":
-            await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LEDGER_LOCK})
+            await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": locks.ENTERING})
         names = _needed(self._plan.rejects)
         if not await _is_there(connection, self._loads.schema, names):
             for table in (self._loads, self._chunks, self._rejects)[: len(names)]:

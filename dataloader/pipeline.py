@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shlex
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING
 
-from dataloader import catalog, owners
+from dataloader import catalog, locks, owners
 from dataloader import engine as engines
 from dataloader.checkpoint import Checkpoint, Run, resumed
 from dataloader.chunks import Chunk, Chunks, Shared, ahead, beginning, chained, first_of
@@ -23,12 +23,12 @@ from dataloader.errors import (
     LoadCancelled,
     SourceFailed,
     ValidationError,
-    WriteError,
     left_by,
     shown_as,
 )
 from dataloader.guard import Lifeline, guarded
 from dataloader.ledger import Ledger, Request
+from dataloader.locks import naming_holders
 from dataloader.look import refuse_invalid
 from dataloader.markup import quantity
 from dataloader.options import Target
@@ -40,14 +40,14 @@ from dataloader.sources import ArrowSource
 from dataloader.storing import Storing
 from dataloader.tally import Tally
 from dataloader.tasks import followed
-from dataloader.transactions import transaction
+from dataloader.transactions import check_deferred, transaction
 from dataloader.translation import translated
 from dataloader.worker import Job
 from dataloader.writers import Writer, writer_for
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from dataloader.options import LoadOptions
     from dataloader.owners import Owner
@@ -142,26 +142,22 @@ class Loading:
             if is_all and self._options.commit == "auto" and not self._options.is_named:
                 await guarded(lambda line: self._in_one_transaction(chunks, line))
                 return
-            with owners.owning() as owner, self._naming_the_locked_table():
+            with owners.owning() as owner:
                 await self._resumably(making, chunks, self._request(first), owner)
-
-    @contextlib.contextmanager
-    def _naming_the_locked_table(self) -> Iterator[None]:
-        """The server says that it waited for a lock, and not for which."""
-        try:
-            yield
-        except WriteError as error:
-            if error.sqlstate == "55P03":
-                error.what += f": {self._plan.table.name} is held by another session"
-            raise
 
     async def _in_one_transaction(self, chunks: AsyncGenerator[Chunk], line: Lifeline) -> None:
         """The table as planned, every chunk, the commit."""
         line.progress()
         with translated(self._place, in_doubt=lambda: line.is_last):
-            async with engines.connected(self._engine) as connection, transaction(connection):
+            async with self._opened() as connection:
                 line.hold(await engines.driver_of(connection))
-                await catalog.prepare(connection, self._plan)
+                await catalog.prepare(
+                    connection,
+                    self._plan,
+                    may_exist=self._options.if_exists == "append",
+                    lock_seconds=locks.LIMIT_SECONDS,
+                    progress=line.progress,
+                )
                 storing = Storing(connection, self._writer, self._plan, self._source.label, self._tally.rejects)
                 await storing.prepare()
                 line.rest()
@@ -174,7 +170,19 @@ class Loading:
                     self._tally.add(chunk, stored)
                 self._tally.rejects.check(self._tally.read)
                 self._progress.phase("committing")
+                line.progress()
+                await check_deferred(connection)
                 line.commit()
+
+    @contextlib.asynccontextmanager
+    async def _opened(self) -> AsyncIterator[AsyncConnection]:
+        plan = self._plan
+        async with (
+            engines.connected(self._engine) as connection,
+            naming_holders(connection, plan.table.name, exclusive=plan.empties),
+            transaction(connection),
+        ):
+            yield connection
 
     async def _resumably(self, making: Chunks, chunks: AsyncGenerator[Chunk], request: Request, owner: Owner) -> None:
         engine, plan, tally = self._engine, self._plan, self._tally

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import tenacity
 
-from dataloader import catalog, ledger
+from dataloader import catalog, ledger, locks
 from dataloader import engine as engines
 from dataloader.guard import Lifeline, guarded
 from dataloader.losses import losses
@@ -53,8 +53,9 @@ async def _plan_on(
 ) -> LoadPlan:
     target = Target.of(table, engine.dialect.name)
     line.progress()
-    async with engines.connected(engine) as connection:
+    async with engines.connected(engine) as connection, locks.naming_holders(connection, target.name):
         line.hold(await engines.driver_of(connection))
+        await locks.limit(connection)
         found = await catalog.describe(connection, target.name)
         if found is None:
             target = replace(target, name=await catalog.qualified(connection, target.name))

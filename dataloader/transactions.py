@@ -121,6 +121,12 @@ async def _begin_when_free(connection: AsyncConnection) -> None:
     await connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
+async def check_deferred(connection: AsyncConnection) -> None:
+    """Have PostgreSQL check now what it would check at the commit, whose waits for locks no cancel would reach."""
+    if connection.dialect.name == "postgresql":
+        await connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+
+
 async def has_ended(connection: AsyncConnection) -> bool:
     """Whether the database itself has ended the transaction, as SQLite's RAISE(ROLLBACK) does."""
     return getattr(await driver_of(connection), "in_transaction", True) is False

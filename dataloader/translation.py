@@ -51,7 +51,7 @@ _HINTS = {
     "42P07": "Another session created the table meanwhile: run the load again.",
     "53100": "The server's disk is full: make room and load again.",
     "54": "Shorten the row's values, or split the row, and load again.",
-    "55P03": "Another session holds the table: wait for it, or end it, and load again.",
+    "55P03": "Another session holds the table: wait for it, or end it by pg_terminate_backend(pid), and load again.",
     "57014": "A time limit of the server ended the statement: raise statement_timeout and load again.",
     "25006": "The server or the session is read-only: connect to one that may write.",
 }
@@ -106,7 +106,7 @@ def translate(
     in_doubt : bool
         Whether the commit was under way: a lost connection then leaves its outcome unknown.
     """
-    sqlstate = _first(error, "sqlstate")
+    sqlstate = sqlstate_of(error)
     text = _message(error)
     if login := _login_hint(sqlstate, text):
         return _hopeless(ConnectionLost(f"cannot log in to {place}: {text}", hint=login))
@@ -153,8 +153,10 @@ def _refused(  # noqa: PLR0917 - what the server said, and where that is about
 ) -> WriteError:
     named, column = _position(error, first_row)
     row = named if row is None else row
-    detail = _one_line(_first(error, "detail") or "")
+    detail = shown_text(_first(error, "detail") or "")
     facts = f"{text} ({detail.rstrip('.')})" if detail else text
+    if is_taken := sqlstate == "23505" and is_name_taken(error):  # at the same moment: an index tells first
+        facts, sqlstate = "something of the same name is being created", "42P07"
     hint = _HINTS.get(sqlstate) or _HINTS.get(sqlstate[:2]) or "See the cause for the server's own message."
     refused = WriteError(
         f"{_where(row, column)}{place} refused it: {facts}",
@@ -163,7 +165,7 @@ def _refused(  # noqa: PLR0917 - what the server said, and where that is about
         row=row,
         column=column,
     )
-    refused.passing = sqlstate in _PASSING_STATES
+    refused.passing = is_taken or sqlstate in _PASSING_STATES
     return refused
 
 
@@ -235,14 +237,14 @@ _SQLITE_FAILED = re.compile(r"^(UNIQUE|FOREIGN KEY|CHECK|NOT NULL) constraint fa
 
 def refusal_of(error: Exception) -> Refusal | None:
     """What a driver's error says about a single row, None if it is not about one."""
-    sqlstate = _first(error, "sqlstate")
+    sqlstate = sqlstate_of(error)
     text = _message(error)
     if sqlstate is None:
         return _sqlite_refusal(error, text)
     if not _is_about_a_row(sqlstate, text):
         return None
     at, column = _position(error, 0)
-    detail = _one_line(_first(error, "detail") or "")
+    detail = shown_text(_first(error, "detail") or "")
     key = re.match(r"Key \(([^)]*)\)=", detail)
     problem = f"{text} ({detail.rstrip('.')})" if detail else text
     constraint = _first(error, "constraint_name") or "the table"
@@ -278,9 +280,20 @@ def chain(error: BaseException) -> Iterator[BaseException]:
             waiting += [getattr(one, "orig", None), one.__cause__, one.__context__]
 
 
-def _first(error: Exception, attribute: str) -> str | None:
+def _first(error: BaseException, attribute: str) -> str | None:
     values = (getattr(one, attribute, None) for one in chain(error))
     return next((value for value in values if isinstance(value, str) and value), None)
+
+
+def sqlstate_of(error: BaseException) -> str | None:
+    """PostgreSQL's code of an error, whoever has wrapped it."""
+    return _first(error, "sqlstate")
+
+
+def is_name_taken(error: Exception) -> bool:
+    """Whether another session has created what DDL was to create, or is about to: then a catalog's index says so."""
+    sqlstate = sqlstate_of(error)
+    return sqlstate == "42P07" or (sqlstate == "23505" and 'constraint "pg_' in _message(error))
 
 
 def _is_closed(error: Exception) -> bool:
@@ -295,11 +308,11 @@ def _is_closed(error: Exception) -> bool:
 def _message(error: Exception) -> str:
     """The innermost message in one line: the driver's own words, without SQLAlchemy's wrapping."""
     innermost = getattr(error, "orig", None) or error
-    text = _one_line(_DETAIL.sub("", str(innermost))) or type(innermost).__name__
+    text = shown_text(_DETAIL.sub("", str(innermost))) or type(innermost).__name__
     return re.sub(r"^<class '[^']+'>: ", "", text).rstrip(".")
 
 
-def _one_line(text: str) -> str:
-    """Without what a terminal obeys: a trigger may quote the data in its message."""
+def shown_text(text: str) -> str:
+    """In one line, without what a terminal obeys: a trigger may quote the data in its message."""
     line = _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], " ".join(text.split()))
     return line if len(line) <= _MESSAGE_CHARACTERS else f"{line[: _MESSAGE_CHARACTERS - 1]}…"

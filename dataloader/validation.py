@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from dataloader import engine as engines
+from dataloader import locks
 from dataloader.chunks import ahead, in_threads
 from dataloader.convert import Converter
 from dataloader.guard import Lifeline, guarded
@@ -51,8 +52,13 @@ async def _inspect(  # noqa: PLR0917 - the source, the questions, and who watche
     line: Lifeline,
 ) -> None:
     line.progress()
-    async with engines.connected(engine) as connection:
+    async with (
+        engines.connected(engine) as connection,
+        locks.naming_holders(connection, inspection.plan.table.name),
+        connection.begin(),
+    ):
         line.hold(await engines.driver_of(connection))
+        await locks.limit(connection)
         await inspection.prepare(connection, unique, foreign_keys)
         line.rest()
         convert = Converter(inspection.plan.columns, source.label)

@@ -15,6 +15,8 @@ from dataloader import catalog
 from dataloader import engine as engines
 from dataloader.errors import LoadError, WriteError
 from dataloader.guard import Lifeline, guarded
+from dataloader.ledger import TABLES
+from dataloader.locks import naming_holders
 from dataloader.storing import Stored, Storing
 from dataloader.transactions import transaction
 from dataloader.translation import refusal_of, translated
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from dataloader.ledger import Ledger
     from dataloader.plan import LoadPlan
     from dataloader.rejects import Rejects
+    from dataloader.schema import TableName
     from dataloader.writers import Writer
 
 T = TypeVar("T")
@@ -123,7 +126,7 @@ class Worker:
     async def _transaction(self, chunk: Chunk, names_rows: bool, connection: AsyncConnection, line: Lifeline) -> Stored:
         job = self._job
         opening = catalog.opening(job.engine.dialect, LOCK_SECONDS, job.plan.table.name)
-        async with transaction(connection, *opening):
+        async with naming_holders(connection, job.plan.table.name, *TABLES), transaction(connection, *opening):
             known = await job.ledger.claim(connection, job.run, chunk)
             if known is not None:
                 known.check(chunk)
@@ -169,13 +172,13 @@ def retrying() -> tenacity.AsyncRetrying:
 
 
 @contextlib.asynccontextmanager
-async def committing(engine: AsyncEngine, line: Lifeline) -> AsyncIterator[AsyncConnection]:
+async def committing(engine: AsyncEngine, line: Lifeline, table: TableName) -> AsyncIterator[AsyncConnection]:
     """A transaction on a connection of its own, whose outcome the ledger tells."""
     opening = catalog.opening(engine.dialect, LOCK_SECONDS)
     line.progress()
     with translated(engines.place_of(engine)):
         async with engines.connected(engine) as connection:
             line.hold(await engines.driver_of(connection))
-            async with transaction(connection, *opening):
+            async with naming_holders(connection, table, *TABLES), transaction(connection, *opening):
                 yield connection
                 line.commit(last=False)
