@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast
 
 from dataloader import engine as engines
-from dataloader import files, history, pipeline, planning, sources, validation
+from dataloader import files, history, pipeline, planning, sources, streams, validation
 from dataloader.jobs import LoadJob
 from dataloader.options import LoadOptions
 from dataloader.plan import LoadPlan
@@ -56,7 +57,8 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     data : DataFrame, Arrow table or dict of columns
         pandas, polars, pyarrow Table / RecordBatch / RecordBatchReader, a dict of equally long
         columns, or any object with ``__arrow_c_stream__`` or ``__arrow_c_array__`` (DuckDB, ibis, ...).
-        An unnamed pandas index is not written; a named one is, as columns.
+        An unnamed pandas index is not written; a named one is, as columns. A reader is read once, and
+        closed; a second load of it is an error.
     table : str or sqlalchemy.Table
         ``"orders"``, ``"sales.orders"``, or a Table, from which a missing table is created.
     engine : AsyncEngine, URL or None
@@ -65,7 +67,8 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     if_exists : {'append', 'fail', 'truncate', 'replace'}
         What to do with a table that exists. ``truncate`` empties it with its partitions, and leaves
         tables that inherit from it alone; ``replace`` drops it and creates it anew, and the plan and
-        the report list what it loses. Both in the load's own transaction.
+        the report list what it loses. Both in the load's own transaction, and neither for a stream or file
+        that yields no row, or for rows that are all rejected: only an empty frame, table or list empties it.
     method : {'auto', 'copy', 'insert'}
         How to write. ``auto`` takes binary COPY wherever it can, and says why not.
     commit : {'auto', 'load', 'chunk'}
@@ -110,7 +113,8 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     Raises
     ------
     PlanError
-        When the data, the options and the table do not go together; nothing was written.
+        When the data, the options and the table do not go together, or a stream was read already; nothing
+        was written.
     ValidationError
         When values do not fit their columns, or more rows are rejected than `max_rejects` allows: the
         first ten are shown by row, column, value and reason, and all are counted; nothing was written.
@@ -136,8 +140,7 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     >>> report.loaded
     2
     """
-    chosen = LoadOptions.of(cast(dict[str, Any], options))
-    return await pipeline.load(await asyncio.to_thread(sources.open_dataframe, data), table, chosen)
+    return await _load(data, lambda: asyncio.to_thread(sources.open_dataframe, data), table, options)
 
 
 async def load_batches(
@@ -150,7 +153,7 @@ async def load_batches(
     Parameters
     ----------
     batches : RecordBatchReader, or iterable or async iterable of RecordBatch
-        All of one schema. A blocking iterable is read in a thread.
+        All of one schema. A blocking iterable is read in a thread; a generator is closed at the end.
     table, **options
         As in `load_dataframe`, and so are the result and the exceptions.
 
@@ -161,10 +164,13 @@ async def load_batches(
     >>> asyncio.run(dl.load_batches(batches, "ids", engine="sqlite:///:memory:", progress="none")).loaded
     3
     """
-    chosen = LoadOptions.of(cast(dict[str, Any], options))
-    if isinstance(batches, AsyncIterable):
-        return await pipeline.load(await sources.open_async_batches(batches), table, chosen)
-    return await pipeline.load(await asyncio.to_thread(sources.open_batches, batches), table, chosen)
+
+    def opening() -> Awaitable[sources.Source]:
+        if isinstance(batches, AsyncIterable):
+            return sources.open_async_batches(batches)
+        return asyncio.to_thread(sources.open_batches, batches)
+
+    return await _load(batches, opening, table, options)
 
 
 async def load_rows(
@@ -182,7 +188,7 @@ async def load_rows(
     Parameters
     ----------
     rows : iterable or async iterable of dict or tuple
-        Read once, a block at a time; a blocking iterable is read in a thread.
+        Read once, a block at a time; a blocking iterable is read in a thread; a generator is closed at the end.
     columns : list of str, optional
         The columns' names: needed for plain tuples, and for a stream that may be empty.
     table, **options
@@ -195,8 +201,7 @@ async def load_rows(
     >>> asyncio.run(dl.load_rows(rows, "names", engine="sqlite:///:memory:", progress="none")).loaded
     5
     """
-    chosen = LoadOptions.of(cast(dict[str, Any], options))
-    return await pipeline.load(await open_rows(rows, columns), table, chosen)
+    return await _load(rows, lambda: open_rows(rows, columns), table, options)
 
 
 async def load_files(paths: files.Paths, table: str | sa.Table, **options: Unpack[Options]) -> LoadReport:
@@ -222,8 +227,15 @@ async def load_files(paths: files.Paths, table: str | sa.Table, **options: Unpac
     >>> report.loaded
     1000
     """
+    return await _load(paths, lambda: asyncio.to_thread(files.open_files, paths), table, options)
+
+
+async def _load(
+    data: object, opening: Callable[[], Awaitable[sources.Source]], table: str | sa.Table, options: Options
+) -> LoadReport:
     chosen = LoadOptions.of(cast(dict[str, Any], options))
-    return await pipeline.load(await asyncio.to_thread(files.open_files, paths), table, chosen)
+    async with streams.taken(data), contextlib.aclosing(await opening()) as source:
+        return await pipeline.load(source, table, chosen)
 
 
 def start_load(data: object, table: str | sa.Table, **options: Unpack[Options]) -> LoadJob:
@@ -291,7 +303,12 @@ async def plan_load(data: object, table: str | sa.Table, **options: Unpack[Optio
     ['BIGINT', 'TEXT']
     """
     chosen = LoadOptions.of(cast(dict[str, Any], options))
-    return await planning.plan(await asyncio.to_thread(_opened, data), table, chosen)
+    source = await asyncio.to_thread(_opened, data)
+    try:
+        return await planning.plan(source, table, chosen)
+    finally:
+        if not streams.is_stream(data):  # a reader of the caller's own is still to be loaded
+            await source.aclose()
 
 
 async def validate(
@@ -333,8 +350,8 @@ async def validate(
       row 2, column 'id': 'x' does not fit INTEGER: it cannot be read as the column's type
     """
     chosen = LoadOptions.of(cast(dict[str, Any], options))
-    source = await asyncio.to_thread(_opened, data)
-    return await validation.validate(source, table, chosen, unique, foreign_keys)
+    async with streams.taken(data), contextlib.aclosing(await asyncio.to_thread(_opened, data)) as source:
+        return await validation.validate(source, table, chosen, unique, foreign_keys)
 
 
 async def load_history(engine: AsyncEngine | str | URL | None = None) -> Any:

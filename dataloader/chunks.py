@@ -89,11 +89,12 @@ async def in_threads(source: Source, chunk_rows: int, work: Callable[[pa.RecordB
     """Read the source, and yield what `work` makes of each batch and the position of its first row, in a thread."""
     first_row = 0
     try:
-        async for batch in source.chunks(chunk_rows):
-            rows = batch.num_rows
-            yield await asyncio.to_thread(work, batch, first_row)
-            first_row += rows
-            del batch
+        async with contextlib.aclosing(source.chunks(chunk_rows)) as batches:
+            async for batch in batches:
+                rows = batch.num_rows
+                yield await asyncio.to_thread(work, batch, first_row)
+                first_row += rows
+                del batch
     except Exception as error:
         raise SourceFailed(error) from error
 

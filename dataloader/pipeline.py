@@ -21,6 +21,7 @@ from dataloader.errors import (
     ConnectionLost,
     DataLoaderError,
     LoadCancelled,
+    PlanError,
     SourceFailed,
     ValidationError,
     left_by,
@@ -42,6 +43,7 @@ from dataloader.tally import Tally
 from dataloader.tasks import followed
 from dataloader.transactions import check_deferred, transaction
 from dataloader.translation import translated
+from dataloader.violations import summary
 from dataloader.worker import Job
 from dataloader.writers import Writer, writer_for
 
@@ -169,6 +171,7 @@ class Loading:
                     line.rest()
                     self._tally.add(chunk, stored)
                 self._tally.rejects.check(self._tally.read)
+                self._refuse_emptying()
                 self._progress.phase("committing")
                 line.progress()
                 await check_deferred(connection)
@@ -183,6 +186,18 @@ class Loading:
             transaction(connection),
         ):
             yield connection
+
+    def _refuse_emptying(self) -> None:
+        """An empty frame or list empties a table; a stream or file without rows may have lost them on its way."""
+        tally, name = self._tally, self._plan.table.name
+        is_meant = self._source.rows == 0 and self._source.loader != "load_files"
+        if not self._plan.discards or is_meant or len(tally.rejects) < tally.read:
+            return
+        if not tally.read:
+            hint = f"{NOTHING_WRITTEN}. Load rows, or pass an empty frame or list to have the table emptied."
+            raise PlanError(f"{self._source.name} yielded no row, so {name} keeps its rows", hint=hint)
+        headline = f"every row was rejected, so {name} keeps its rows: {summary(tally.rejects.findings.counts)}"
+        raise tally.rejects.findings.error(headline, f"{NOTHING_WRITTEN}. Correct the source.")
 
     async def _resumably(self, making: Chunks, chunks: AsyncGenerator[Chunk], request: Request, owner: Owner) -> None:
         engine, plan, tally = self._engine, self._plan, self._tally
@@ -252,6 +267,8 @@ class Loading:
         """What was done."""
         plan, tally, run = self._plan, self._tally, self._run
         rejected = len(tally.rejects) - tally.earlier_rejected
+        if not (tally.read or self._source.rows == 0 or (run is not None and run.rows)):
+            tally.notices.append(f"{self._source.name} yielded no row")
         return LoadReport(
             source=plan.source,
             table=str(plan.table.name),

@@ -114,6 +114,8 @@ class LoadPlan:
         How many connections write at once.
     notices : tuple of str
         What the table would lose.
+    exists : bool
+        Whether the table is there already.
     """
 
     source: str
@@ -132,6 +134,12 @@ class LoadPlan:
     commit_reason: str = "it is small"
     workers: int = 1
     notices: tuple[str, ...] = ()
+    exists: bool = False
+
+    @property
+    def discards(self) -> bool:
+        """Whether there are rows that the load takes the place of."""
+        return self.empties and self.exists
 
     @property
     def transactions(self) -> str:
@@ -256,6 +264,7 @@ def make_plan(
         commit_reason,
         (options.workers or WORKERS) if commit == "chunk" and dialect.name == "postgresql" else 1,
         ddl.notices(found, table, target.definition) if found is not None and creates else (),
+        found is not None,
     )
 
 

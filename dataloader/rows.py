@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, KeysView, Mapping, Sequence
+import threading
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, KeysView, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
+from dataloader import streams
 from dataloader.errors import PlanError, SchemaMismatch
 from dataloader.infer import inferred
 from dataloader.sources import check_names, label
@@ -19,6 +21,8 @@ Row = Mapping[Any, Any] | Sequence[Any]
 
 PEEKED_ROWS = 10_000
 """How many rows are read to learn the columns of a stream of rows."""
+STEP_ROWS = 20
+"""How many more are read after a load has ended: a generator cannot be closed while it makes a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class RowSource:
     schema: pa.Schema
     rows: int | None
     first: list[Row]
-    rest: AsyncIterator[list[Row]]
+    rest: AsyncGenerator[list[Row]]
     keys: tuple[Any, ...]
     in_memory: bool = False
     loader: str = "load_rows"
@@ -39,7 +43,10 @@ class RowSource:
     def label(self, _row: int) -> object:
         return None
 
-    async def chunks(self, chunk_rows: int) -> AsyncIterator[pa.RecordBatch]:
+    async def aclose(self) -> None:
+        await self.rest.aclose()
+
+    async def chunks(self, chunk_rows: int) -> AsyncGenerator[pa.RecordBatch]:
         waiting, first_row = self.first, 0
         async for block in self.rest:
             waiting = waiting + block
@@ -85,6 +92,7 @@ async def open_rows(rows: object, columns: Sequence[str] | None) -> RowSource:
     known = len(rows) if isinstance(rows, Sequence) else None
     blocks = _async_blocks(rows) if isinstance(rows, AsyncIterable) else _blocks(rows)
     first: list[Row] = await anext(blocks, [])
+    streams.check(rows, has_rows=bool(first))
     keys = tuple(columns) if columns is not None else _keys(first)
     names = [label(key) for key in keys]
     check_names(names)
@@ -93,13 +101,26 @@ async def open_rows(rows: object, columns: Sequence[str] | None) -> RowSource:
     return RowSource("stream of rows", schema, known, first, blocks, keys)
 
 
-async def _blocks(rows: Iterable[Row]) -> AsyncIterator[list[Row]]:
-    reading = iter(rows)
-    while block := await asyncio.to_thread(lambda: by_name(list(itertools.islice(reading, PEEKED_ROWS)))):
-        yield block
+async def _blocks(rows: Iterable[Row]) -> AsyncGenerator[list[Row]]:
+    reading, has_ended = iter(rows), threading.Event()
+
+    def read() -> list[Row]:
+        block: list[Row] = []
+        while len(block) < PEEKED_ROWS and not has_ended.is_set():
+            step = list(itertools.islice(reading, min(STEP_ROWS, PEEKED_ROWS - len(block))))
+            if not step:
+                break
+            block += step
+        return by_name(block)
+
+    try:
+        while block := await asyncio.to_thread(read):
+            yield block
+    finally:
+        has_ended.set()
 
 
-async def _async_blocks(rows: AsyncIterable[Row]) -> AsyncIterator[list[Row]]:
+async def _async_blocks(rows: AsyncIterable[Row]) -> AsyncGenerator[list[Row]]:
     block: list[Row] = []
     async for row in rows:
         block.append(row)

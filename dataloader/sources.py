@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
+from dataloader import streams
 from dataloader.cutter import Cutter, cut_all, joined
 from dataloader.errors import PlanError, SchemaMismatch
 from dataloader.infer import MixedType, inferred, mixed_objects
@@ -58,8 +68,11 @@ class Source(Protocol):
     def label(self, row: int) -> object:
         """The label of the row at a position, None where rows have none."""
 
-    def chunks(self, chunk_rows: int) -> AsyncIterator[pa.RecordBatch]:
+    def chunks(self, chunk_rows: int) -> AsyncGenerator[pa.RecordBatch]:
         """Yield batches of exactly `chunk_rows` rows; the last one, and one before a change of types, of fewer."""
+
+    async def aclose(self) -> None:
+        """Close what is read, wherever the reading stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +88,23 @@ class ArrowSource:
     loader: str = "load_dataframe"
     paths: tuple[str, ...] = ()
     part: object = ""
+    opened: tuple[Any, ...] = ()
 
     def label(self, row: int) -> object:
         return None if self.labels is None else self.labels[row]
 
-    async def chunks(self, chunk_rows: int) -> AsyncIterator[pa.RecordBatch]:
+    async def chunks(self, chunk_rows: int) -> AsyncGenerator[pa.RecordBatch]:
         reading = self.batches(chunk_rows)
-        while (batch := await asyncio.to_thread(next, reading, None)) is not None:
-            yield batch
+        try:
+            while (batch := await asyncio.to_thread(next, reading, None)) is not None:
+                yield batch
+                del batch
+        except BaseException:
+            await streams.closed(reading)
+            raise
+
+    async def aclose(self) -> None:
+        await streams.closed(*self.opened)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +124,10 @@ class AsyncBatchSource:
     def label(self, _row: int) -> object:
         return None
 
-    async def chunks(self, chunk_rows: int) -> AsyncIterator[pa.RecordBatch]:
+    async def aclose(self) -> None:
+        """What is read is the caller's own generator."""
+
+    async def chunks(self, chunk_rows: int) -> AsyncGenerator[pa.RecordBatch]:
         cutter = Cutter(chunk_rows)
         for chunk in cutter.cut(self.first):
             yield chunk
@@ -124,7 +149,11 @@ def open_dataframe(data: object) -> ArrowSource:
         When a column mixes types that Arrow cannot hold together.
     """
     source = _open(data)
-    check_names(source.schema.names)
+    try:
+        check_names(source.schema.names)
+    except PlanError:
+        streams.close(*source.opened)
+        raise
     return source
 
 
@@ -141,10 +170,12 @@ def _open(data: object) -> ArrowSource:
         return _open_table(_table_of_columns(data), "dict of columns")
     try:
         if hasattr(data, "__arrow_c_stream__"):
-            return open_reader(pa.RecordBatchReader.from_stream(data), _known_rows(data), type(data).__name__)
+            reader = pa.RecordBatchReader.from_stream(data)
+            return open_reader(reader, _known_rows(data), type(data).__name__, data)
         if hasattr(data, "__arrow_c_array__"):
             return _open_table(pa.Table.from_batches([pa.record_batch(data)]), type(data).__name__)
-    except pa.ArrowInvalid as error:  # the capsule holds one column, not a table
+    except pa.ArrowInvalid as error:  # the capsule holds one column, not a table, or was read
+        streams.check(data, has_rows=False)
         raise PlanError(f"a {type(data).__name__} is not a table", hint=_better_loader(data)) from error
     raise PlanError(f"a {type(data).__name__} is not a table", hint=_better_loader(data))
 
@@ -201,9 +232,23 @@ def _table_of_columns(columns: Mapping[Any, Any]) -> pa.Table:
     return pa.Table.from_arrays(arrays, names=names)
 
 
-def open_reader(reader: pa.RecordBatchReader, rows: int | None, name: str = "Arrow stream") -> ArrowSource:
-    """Open a stream of batches that can be read once."""
-    return ArrowSource(name, reader.schema, rows, lambda chunk_rows: cut_all(reader, chunk_rows))
+def open_reader(
+    reader: pa.RecordBatchReader, rows: int | None, name: str = "Arrow stream", given: object = None
+) -> ArrowSource:
+    """Open a stream of batches; `given` is what the caller has passed, of which the reader was made."""
+    reading = _checked(reader, given)  # closed before the reader, which must not be closed while it is read
+    return ArrowSource(name, reader.schema, rows, lambda size: cut_all(reading, size), opened=(reading, reader))
+
+
+def _checked(reader: pa.RecordBatchReader, given: object) -> Iterator[pa.RecordBatch]:
+    """The reader's batches, and an error where there is none because they were read before."""
+    rows = 0
+    for batch in reader:
+        if batch.num_rows and not rows:
+            streams.check(given, has_rows=True)
+        rows += batch.num_rows
+        yield batch
+    streams.check(given, rows > 0)
 
 
 def _is_pandas(data: object) -> bool:
@@ -358,6 +403,7 @@ def to_row_dicts(data: object, *, chunk_rows: int = 2_000) -> Iterator[list[dict
     >>> list(to_row_dicts({"id": [1, 2, 3]}, chunk_rows=2))
     [[{'id': 1}, {'id': 2}], [{'id': 3}]]
     """
+    streams.take(data)
     for batch in open_dataframe(data).batches(chunk_rows):
         columns = [_objects(column) for column in batch.columns]
         yield [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
