@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast
 
 from dataloader import engine as engines
 from dataloader import files, history, pipeline, planning, sources, streams, validation
+from dataloader.batches import open_async_batches, open_batches
 from dataloader.jobs import LoadJob
 from dataloader.options import LoadOptions
 from dataloader.plan import LoadPlan
@@ -58,7 +59,9 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
         pandas, polars, pyarrow Table / RecordBatch / RecordBatchReader, a dict of equally long
         columns, or any object with ``__arrow_c_stream__`` or ``__arrow_c_array__`` (DuckDB, ibis, ...).
         An unnamed pandas index is not written; a named one is, as columns. A reader is read once, and
-        closed; a second load of it is an error.
+        closed; a second load of it is an error. Later changes in place do not reach the load: a dict's columns
+        are copied first, a frame shares its values (values assigned in place reach it before pandas 3, and so
+        does what is written into arrays that were made a frame or an Arrow table without a copy).
     table : str or sqlalchemy.Table
         ``"orders"``, ``"sales.orders"``, or a Table, from which a missing table is created.
     engine : AsyncEngine, URL or None
@@ -167,8 +170,8 @@ async def load_batches(
 
     def opening() -> Awaitable[sources.Source]:
         if isinstance(batches, AsyncIterable):
-            return sources.open_async_batches(batches)
-        return asyncio.to_thread(sources.open_batches, batches)
+            return open_async_batches(batches)
+        return asyncio.to_thread(open_batches, batches)
 
     return await _load(batches, opening, table, options)
 
@@ -241,6 +244,9 @@ async def _load(
 def start_load(data: object, table: str | sa.Table, **options: Unpack[Options]) -> LoadJob:
     """Load in the background, on a loop of its own: the cell returns at once, and the load goes on.
 
+    What is loaded is what was given: later changes of a frame in place do not reach it (before pandas 3 it is
+    copied for that, as a dict's columns always are). The source is opened in the background too.
+
     Parameters
     ----------
     data : DataFrame, Table, dict of columns, or paths
@@ -257,7 +263,8 @@ def start_load(data: object, table: str | sa.Table, **options: Unpack[Options]) 
     Raises
     ------
     PlanError
-        When the options are wrong or the data cannot be read; what comes later is raised when it is awaited.
+        When the options are wrong. What comes later, or an error of a source that takes long to open, is raised
+        when it is awaited.
 
     Examples
     --------
@@ -268,9 +275,12 @@ def start_load(data: object, table: str | sa.Table, **options: Unpack[Options]) 
     >>> dl.run(report_of(job)).loaded
     1000
     """
+    checked = cast(dict[str, Any], options)
+    checked["engine"] = LoadOptions.of(checked).engine
     loader: Any = load_files if _are_paths(data) else load_dataframe
-    asked = options.pop("progress", "auto")
-    return LoadJob(lambda view: loader(data, table, **options, progress=view), asked)
+    given, asked = sources.snapshot(data), options.pop("progress", "auto")
+    what = "files" if loader is load_files else type(data).__name__
+    return LoadJob(lambda view: loader(given, table, **options, progress=view), asked, what)
 
 
 def _are_paths(data: object) -> bool:

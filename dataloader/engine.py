@@ -127,7 +127,7 @@ def open_engine(url: URL) -> AsyncEngine:
 
 def hidden(engine: object) -> AsyncEngine | Address | PlanError:
     """What ``engine=`` means, with nothing left of a URL's password; an error is returned, not raised."""
-    if isinstance(engine, AsyncEngine):
+    if isinstance(engine, (AsyncEngine, Address)):
         return engine
     if engine is None:
         return Default.address or _parsed(os.environ.get(URL_VARIABLE) or DEFAULT_URL, {})
@@ -149,7 +149,7 @@ def resolve(engine: object) -> AsyncEngine:
     LoadError
         When the engine's connections are in use in another event loop.
     """
-    known = engine if isinstance(engine, Address) else hidden(engine)
+    known = hidden(engine)
     if isinstance(known, PlanError):
         raise known
     if isinstance(known, AsyncEngine):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
@@ -14,22 +15,26 @@ from dataloader.picture import Picture
 from dataloader.progress import TICK_SECONDS, State, View, choose_view
 from dataloader.report import LoadReport
 
+SHOWN_SECONDS = 0.05
+"""How long `start_load` waits for its source: one that takes longer to open is shown as being opened."""
+
 
 class Display:
     """The view of a load in the background, in as many cells as it is shown in, whichever thread asks.
 
     Attributes
     ----------
-    state : State or None
-        None until the source is open.
+    state : State
+        Of the load from its beginning on, when its source is not open yet.
     opened : threading.Event
         Set when the load is shown, well or not.
     """
 
     interval = TICK_SECONDS
 
-    def __init__(self, asked: str, cancel: Callable[[], None]) -> None:
-        self.state: State | None = None
+    def __init__(self, asked: str, cancel: Callable[[], None], what: str = "") -> None:
+        self.state = State(what, None)
+        self.state.phase = "opening"
         self.opened = threading.Event()
         self._asked = asked
         self._cancel = cancel
@@ -38,14 +43,25 @@ class Display:
         self._has_ended = False
 
     def open(self, state: State, _cancel: object) -> None:
-        self.state = state
-        try:
-            self._views[0].open(state, self._cancel)
-        finally:
-            self.opened.set()
+        """Show the load, if that was not done: its cell may have returned before the source was open."""
+        with self._drawing:
+            if self.opened.is_set() or self._has_ended:
+                return
+            try:
+                self._views[0].open(state, self._cancel)
+            finally:
+                self.opened.set()
 
     def update(self, state: State) -> None:
         self._draw(lambda view: view.update(state))
+
+    def end(self, error: BaseException) -> None:
+        """Show that the load has ended before its source was open."""
+        with self._drawing:
+            if not self.state.has_ended:
+                self.state.end(error)
+                self.close(self.state) if self.opened.is_set() else None
+                self._has_ended = True
 
     def close(self, state: State) -> None:
         with self._drawing:
@@ -89,17 +105,27 @@ class LoadJob:
     True
     """
 
-    def __init__(self, begin: Callable[[View], Coroutine[Any, Any, LoadReport]], asked: str) -> None:
+    def __init__(self, begin: Callable[[View], Coroutine[Any, Any, LoadReport]], asked: str, what: str) -> None:
         self._cell = _current_cell()
-        self._display = Display(asked, self.cancel)
-        self._running = Running(begin(self._display))
+        self._display = Display(asked, self.cancel, what)
+        self._running = Running(self._shown(begin))
         self._until_shown()
+
+    async def _shown(self, begin: Callable[[View], Coroutine[Any, Any, LoadReport]]) -> LoadReport:
+        try:
+            return await begin(self._display)
+        except BaseException as error:
+            self._display.end(error)
+            raise
 
     def _until_shown(self) -> None:
         """A display belongs to the cell only until that returns; what fails before it is shown fails here."""
         outcome, opened = self._running.outcome, self._display.opened
-        while not (is_background() or outcome.done() or opened.wait(TICK_SECONDS)):
-            pass
+        end = time.monotonic() + SHOWN_SECONDS
+        while not (is_background() or outcome.done() or opened.wait(SHOWN_SECONDS / 10)):
+            if time.monotonic() > end:
+                with contextlib.suppress(Exception):  # as everywhere, a view that fails leaves the load alone
+                    self._display.open(self._display.state, None)
         if outcome.done() and not opened.is_set():
             outcome.result()
 
@@ -113,17 +139,15 @@ class LoadJob:
 
     def pause(self) -> None:
         """Store no further chunk until `resume` is called. One transaction stays open meanwhile, with its locks."""
-        if self.progress is not None:
-            self.progress.is_paused = True
+        self.progress.is_paused = True
 
     def resume(self) -> None:
         """Go on after `pause`."""
-        if self.progress is not None:
-            self.progress.is_paused = False
+        self.progress.is_paused = False
 
     @property
-    def progress(self) -> State | None:
-        """Its phase, rows, total, rows per second, seconds; None until the source is open."""
+    def progress(self) -> State:
+        """Its phase, rows, total, rows per second, seconds."""
         return self._display.state
 
     @property
@@ -138,24 +162,22 @@ class LoadJob:
     async def _ended(self) -> LoadReport:
         while not self.done():  # noqa: ASYNC110 - in slices, or a kernel's stop button would not get through
             await asyncio.sleep(TICK_SECONDS)
-        if self.progress is not None:
-            self._display.close(self.progress)  # nbclient keeps only what the current cell shows
+        self._display.close(self.progress)  # nbclient keeps only what the current cell shows
         try:
             return self._running.outcome.result()
         except asyncio.CancelledError as error:
             raise LoadCancelled("the load was cancelled", hint=f"{left_by(error)}.") from None
 
     def __repr__(self) -> str:
-        return "a load that has not begun" if self.progress is None else str(self.progress)
+        return str(self.progress)
 
-    def _repr_html_(self) -> str | None:
-        return None if self.progress is None else Picture(self.progress)._repr_html_()
+    def _repr_html_(self) -> str:
+        return Picture(self.progress)._repr_html_()
 
     def _ipython_display_(self) -> None:
         """Show the load once more, unless this is the very cell in which it began."""
-        if self.progress is None or _current_cell() == self._cell:
-            return
-        self._display.again(self.progress)
+        if _current_cell() != self._cell:
+            self._display.again(self.progress)
 
 
 def _current_cell() -> int | None:

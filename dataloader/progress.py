@@ -49,6 +49,11 @@ class State:
         self._seconds: float | None = None
         self.pace = Pace(0.0, 0)
 
+    def begin(self, label: str, total: int | None, part: object) -> None:
+        """The source is open."""
+        self.label, self.total, self.part = label, total, part
+        self._phase = "planning"
+
     def go_on(self, rows: int) -> None:
         """Begin after rows that an earlier run has committed: they are there, and took no time."""
         self.rows = self._earlier = rows
@@ -76,6 +81,15 @@ class State:
     def finish(self, phase: str, error: str | None = None) -> None:
         self.phase, self.error = phase, error
         self._seconds = self.seconds
+
+    def end(self, error: BaseException | None) -> None:
+        """Finish as the load did."""
+        if error is None:
+            self.finish("done")
+        elif isinstance(error, asyncio.CancelledError):
+            self.finish("cancelled", left_by(error))
+        else:
+            self.finish("failed", str(error).partition("\n")[0])
 
     @property
     def has_ended(self) -> bool:
@@ -162,6 +176,7 @@ class TextView:
         self._bar: Any = tqdm(total=state.total, desc=state.label, unit=" rows", unit_scale=True)
 
     def update(self, state: State) -> None:
+        self._bar.desc, self._bar.total = state.label, state.total
         self._bar.set_postfix_str(state.phase, refresh=False)
         self._bar.update(state.rows - self._bar.n)
 
@@ -230,7 +245,8 @@ class Progress:
     """Keeps a view up to date while a load runs; a view that fails is dropped, the load goes on."""
 
     def __init__(self, label: str, total: int | None, asked: str | View, part: object = "") -> None:
-        self.state = State(label, total, part)
+        self.state: State = getattr(asked, "state", None) or State(label, total, part)  # of a load in the background
+        self.state.begin(label, total, part)
         self._asked = asked
         self._view: View = NoView()
         self._drawn = 0.0
@@ -244,16 +260,11 @@ class Progress:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         if self._beating is not None:
             self._beating.cancel()
-        if kind is None:
-            self.state.finish("done")
-        elif error is not None and issubclass(kind, asyncio.CancelledError):
-            self.state.finish("cancelled", left_by(error))
-        else:
-            self.state.finish("failed", str(error).partition("\n")[0])
+        self.state.end(error)
         with self._safely():
             self._view.close(self.state)
 

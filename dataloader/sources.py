@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import sys
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
     Callable,
-    Iterable,
     Iterator,
     Mapping,
     Sequence,
@@ -20,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pyarrow as pa
 
 from dataloader import streams
-from dataloader.cutter import Cutter, cut_all, joined
-from dataloader.errors import PlanError, SchemaMismatch
+from dataloader.cutter import cut_all, joined
+from dataloader.errors import PlanError
 from dataloader.infer import MixedType, inferred, mixed_objects
 
 if TYPE_CHECKING:
@@ -107,35 +105,34 @@ class ArrowSource:
         await streams.closed(*self.opened)
 
 
-@dataclass(frozen=True, slots=True)
-class AsyncBatchSource:
-    """An asynchronous stream of batches; `first` is the one that was read for its schema."""
+class Snapshot(dict[Any, Any]):
+    """A dict of columns that nobody else can change."""
 
-    name: str
-    schema: pa.Schema
-    rows: int | None
-    first: pa.RecordBatch
-    rest: AsyncIterator[pa.RecordBatch]
-    in_memory: bool = False
-    loader: str = "load_batches"
-    paths: tuple[str, ...] = ()
-    part: object = ""
 
-    def label(self, _row: int) -> object:
-        return None
+def snapshot(data: Any) -> Any:
+    """The data as it is now: later changes in place do not reach it.
 
-    async def aclose(self) -> None:
-        """What is read is the caller's own generator."""
+    A pandas frame shares its values until one of the two is changed, from pandas 3 on; a dict's columns are copied.
+    """
+    if _is_pandas(data):
+        return data.copy(deep=_changes_in_place())
+    if isinstance(data, Mapping):
+        return data if isinstance(data, Snapshot) else Snapshot({name: _copied(one) for name, one in data.items()})
+    if hasattr(type(data), "__copy__") and hasattr(data, "__arrow_c_stream__"):  # polars: only its columns' list
+        return copy.copy(data)
+    return list(data) if isinstance(data, list) else data
 
-    async def chunks(self, chunk_rows: int) -> AsyncGenerator[pa.RecordBatch]:
-        cutter = Cutter(chunk_rows)
-        for chunk in cutter.cut(self.first):
-            yield chunk
-        async for batch in self.rest:
-            for chunk in cutter.cut(_fitting(batch, self.schema)):
-                yield chunk
-        for chunk in cutter.rest():
-            yield chunk
+
+def _changes_in_place() -> bool:
+    """Whether pandas writes into values that another frame shares, as it did before version 3."""
+    pandas = sys.modules["pandas"]
+    return int(pandas.__version__.partition(".")[0]) < 3
+
+
+def _copied(values: Any) -> Any:
+    """A column that is not read from a file in place, as a copy where it can be changed."""
+    copying = getattr(values, "copy", None) or getattr(values, "__copy__", None)
+    return copying() if callable(copying) and type(values).__name__ != "memmap" else values
 
 
 def open_dataframe(data: object) -> ArrowSource:
@@ -167,7 +164,7 @@ def _open(data: object) -> ArrowSource:
     if isinstance(data, pa.RecordBatchReader):
         return open_reader(data, None)
     if isinstance(data, Mapping):
-        return _open_table(_table_of_columns(data), "dict of columns")
+        return _open_table(_table_of_columns(snapshot(data)), "dict of columns")
     try:
         if hasattr(data, "__arrow_c_stream__"):
             reader = pa.RecordBatchReader.from_stream(data)
@@ -258,6 +255,7 @@ def _is_pandas(data: object) -> bool:
 
 
 def _open_pandas(frame: Any) -> ArrowSource:
+    frame = frame.copy(deep=False)  # the caller may drop rows and columns meanwhile
     columns = [(name, _pandas_values(name, series)) for name, series in _pandas_columns(frame)]
     check_names([name for name, _ in columns])
     schema = pa.schema([pa.field(name, values.type) for name, values in columns])
@@ -320,59 +318,6 @@ def _pandas_values(name: str, series: pd.Series[Any]) -> _PandasValues | _ArrowV
     array = inferred(name, series)
     is_ours = isinstance(array.type, pa.BaseExtensionType)
     return _ArrowValues(array) if is_ours else _PandasValues(series, array.type)
-
-
-def open_batches(batches: object) -> ArrowSource:
-    """Open record batches that come from a blocking iterable or reader."""
-    if isinstance(batches, pa.RecordBatchReader) or hasattr(batches, "__arrow_c_stream__"):
-        return open_dataframe(batches)
-    if not isinstance(batches, Iterable) or isinstance(batches, (str, bytes, Mapping)):
-        hint = "Pass a RecordBatchReader, or an iterable or async iterable of RecordBatch."
-        raise PlanError(f"a {type(batches).__name__} is not a stream of record batches", hint=hint)
-    reading = iter(batches)
-    first = _first_batch(next(reading, None))
-    schema = first.schema
-    check_names(schema.names)
-    stream = _all_fitting([first], reading, schema)
-    return ArrowSource("stream of batches", schema, None, lambda size: cut_all(stream, size), loader="load_batches")
-
-
-def _all_fitting(first: list[pa.RecordBatch], rest: Iterator[object], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The batches of a stream; `first` is let go of like the others."""
-    yield first.pop()
-    for batch in rest:
-        yield _fitting(batch, schema)
-
-
-async def open_async_batches(batches: AsyncIterable[pa.RecordBatch]) -> AsyncBatchSource:
-    """Open record batches that come from an async iterable; its first batch is read for the schema."""
-    reading = aiter(batches)
-    first = _first_batch(await anext(reading, None))
-    check_names(first.schema.names)
-    return AsyncBatchSource("stream of batches", first.schema, None, first, reading)
-
-
-def _first_batch(batch: object | None) -> pa.RecordBatch:
-    if batch is None:
-        hint = "Pass at least one batch, which may have no rows, or a RecordBatchReader, which has a schema."
-        raise PlanError("the stream has no batch, so its columns are unknown", hint=hint)
-    return _as_batch(batch)
-
-
-def _fitting(batch: object, schema: pa.Schema) -> pa.RecordBatch:
-    """A later batch, its columns in the order of the first one's."""
-    checked = _as_batch(batch)
-    if sorted(checked.schema.names) != sorted(schema.names):
-        facts = f"{', '.join(checked.schema.names)} after {', '.join(schema.names)}"
-        raise SchemaMismatch(f"a batch has other columns than the first: {facts}", hint="Load them apart.")
-    return checked.select(schema.names)
-
-
-def _as_batch(batch: object) -> pa.RecordBatch:
-    if not isinstance(batch, pa.RecordBatch):
-        hint = "Yield pyarrow.RecordBatch objects: table.to_batches() gives them."
-        raise PlanError(f"the stream yields a {type(batch).__name__}", hint=hint)
-    return batch
 
 
 def to_row_dicts(data: object, *, chunk_rows: int = 2_000) -> Iterator[list[dict[str, Any]]]:

@@ -63,7 +63,7 @@ class WidgetView:
         self._title.value = f"<b>{html.escape(state.phase)}</b> <code>{html.escape(state.label)}</code>"
         self._numbers.value = "<br>".join(filter(None, (numbers(state), first_rejected(state))))
         if state.fraction is not None:
-            self._bar.value = state.fraction
+            self._bar.value, self._bar.bar_style = state.fraction, ""
 
     def close(self, state: State) -> None:
         self.update(state)

@@ -56,6 +56,47 @@ def rows_of(job: dl.LoadJob) -> int:
     return 0 if job.progress is None else job.progress.rows
 
 
+class Recorder:
+    """A view that tells when two threads draw it at once, or when it is drawn after its end."""
+
+    interval = 0.0
+    fails = False
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self._drawing = threading.Lock()
+
+    def _record(self, event: str) -> None:
+        assert self._drawing.acquire(blocking=False), "two threads draw at once"
+        time.sleep(0.002)
+        self.seen.append(event)
+        self._drawing.release()
+        if self.fails:
+            raise RuntimeError("the display is gone")
+
+    def open(self, _state: State, _cancel: object) -> None:
+        time.sleep(0.01)
+        self._record("open")
+
+    def update(self, _state: State) -> None:
+        self._record("update")
+
+    def close(self, _state: State) -> None:
+        self._record("close")
+
+
+@pytest.fixture
+def views(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
+    made: list[Recorder] = []
+
+    def choose(_asked: str, apart: bool) -> Recorder:
+        made.append(Recorder())
+        return made[-1]
+
+    monkeypatch.setattr(jobs, "choose_view", choose)
+    return made
+
+
 async def test_a_job_has_a_report_when_it_has_ended_and_not_before(start: Callable[..., dl.LoadJob]) -> None:
     job = start(slow())
     assert not job.done()
@@ -132,6 +173,50 @@ async def test_wrong_options_are_refused_where_the_job_is_started(start: Callabl
         start({"id": [1]}, if_exists="overwrite")
 
 
+async def test_an_unknown_option_is_refused_before_a_slow_source_is_opened() -> None:
+    with pytest.raises(dl.PlanError, match="if_exist"):
+        dl.start_load(Slow(threading.Event()), "t", if_exist="append")  # type: ignore[call-arg]
+
+
+class Slow:
+    """A query that takes as long as one likes to begin."""
+
+    def __init__(self, ready: threading.Event, error: Exception | None = None) -> None:
+        self._ready, self._error = ready, error
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> Any:
+        self._ready.wait(20)
+        if self._error is not None:
+            raise self._error
+        return pa.table({"id": [1, 2]}).__arrow_c_stream__(requested_schema)
+
+
+async def test_a_slow_source_is_opened_after_the_cell_has_returned(
+    start: Callable[..., dl.LoadJob], views: list[Recorder]
+) -> None:
+    ready = threading.Event()
+    job = start(Slow(ready))
+    assert (job.progress.phase, job.done(), views[0].seen) == ("opening", False, ["open"])
+    assert "Slow: opening" in repr(job)
+    ready.set()
+    assert (await job).loaded == 2
+    assert (views[0].seen[0], views[0].seen.count("open"), views[0].seen[-1]) == ("open", 1, "close")
+    assert "Slow → t: done" in repr(job)
+
+
+@pytest.mark.parametrize("how", ["fails", "is cancelled"])
+async def test_a_source_that_does_not_open_ends_its_display_and_is_told_where_the_job_is_awaited(
+    start: Callable[..., dl.LoadJob], views: list[Recorder], how: str
+) -> None:
+    ready = threading.Event()
+    job = start(Slow(ready, ValueError("the query is wrong")))
+    job.cancel() if how == "is cancelled" else ready.set()
+    with pytest.raises((ValueError, dl.LoadCancelled), match=r"wrong|cancelled"):
+        await job
+    ready.set()
+    assert (job.progress.phase, views[0].seen[-1]) == ("failed" if how == "fails" else "cancelled", "close")
+
+
 async def test_several_jobs_go_on_side_by_side(start: Callable[..., dl.LoadJob], tmp_path: Path) -> None:
     started = [start(slow(), f"t{number}") for number in range(3)]
     await until(lambda: all(rows_of(job) > 0 for job in started))
@@ -139,47 +224,6 @@ async def test_several_jobs_go_on_side_by_side(start: Callable[..., dl.LoadJob],
     reports = await asyncio.gather(*started)
     assert [report.loaded for report in reports] == [ROWS] * 3
     assert [stored(tmp_path, f"t{number}") for number in range(3)] == [ROWS] * 3
-
-
-class Recorder:
-    """A view that tells when two threads draw it at once, or when it is drawn after its end."""
-
-    interval = 0.0
-    fails = False
-
-    def __init__(self) -> None:
-        self.seen: list[str] = []
-        self._drawing = threading.Lock()
-
-    def _record(self, event: str) -> None:
-        assert self._drawing.acquire(blocking=False), "two threads draw at once"
-        time.sleep(0.002)
-        self.seen.append(event)
-        self._drawing.release()
-        if self.fails:
-            raise RuntimeError("the display is gone")
-
-    def open(self, _state: State, _cancel: object) -> None:
-        time.sleep(0.01)
-        self._record("open")
-
-    def update(self, _state: State) -> None:
-        self._record("update")
-
-    def close(self, _state: State) -> None:
-        self._record("close")
-
-
-@pytest.fixture
-def views(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
-    made: list[Recorder] = []
-
-    def choose(_asked: str, apart: bool) -> Recorder:
-        made.append(Recorder())
-        return made[-1]
-
-    monkeypatch.setattr(jobs, "choose_view", choose)
-    return made
 
 
 def test_a_view_that_is_added_while_the_load_ends_is_closed_once_and_last(views: list[Recorder]) -> None:

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 
 from dataloader import rows as row_streams
 from dataloader import sources
+from dataloader.batches import open_async_batches, open_batches
 from dataloader.convert import Converter
 from dataloader.cutter import cut_all
 from dataloader.errors import DataLoaderError, PlanError, SchemaMismatch, UnsupportedType
@@ -33,8 +34,6 @@ from dataloader.infer import MixedType, mixed_objects, mixed_parts, strangers
 from dataloader.plan import ColumnPlan
 from dataloader.rows import RowSource, open_rows
 from dataloader.sources import (
-    open_async_batches,
-    open_batches,
     open_dataframe,
     open_reader,
     to_row_dicts,
