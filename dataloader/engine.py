@@ -12,6 +12,7 @@ import sqlite3
 import weakref
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -83,9 +84,9 @@ def connect(url: str | URL | None = None, **engine_options: Any) -> AsyncEngine:
     """Make an engine with settings that are safe for loading, and make it the default of later calls.
 
     Nothing is sent to the server yet. The pool tests a connection before it gives it out; PostgreSQL
-    gets TCP keepalives and a connect timeout of 10 s; SQLite gets WAL, ``synchronous=FULL`` and waits
-    30 s for another writer. A password in the URL is never shown, neither by ``repr`` nor by a
-    traceback that prints variables.
+    gets TCP keepalives and a connect timeout of 10 s; SQLite gets ``synchronous=FULL``, waits 30 s for
+    another program's transaction, and becomes WAL by its first load. A password in the URL is never
+    shown, neither by ``repr`` nor by a traceback that prints variables.
 
     Parameters
     ----------
@@ -297,23 +298,32 @@ def _cut_off_frames(error: BaseException) -> None:
         one.__traceback__ = None
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:
+_OURS = "dataloader"
+"""The mark of a connection that has our settings, until the first transaction that writes."""
+
+
+def _prepare_sqlite(connection: Any, record: Any) -> None:
     cursor = connection.cursor()
-    _write_ahead(cursor)
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()
+    record.info[_OURS] = True
 
 
-def _write_ahead(cursor: Any) -> None:
-    """Make the file WAL: SQLite does not wait for another that does so now; what stays locked keeps its own mode."""
-    for _ in range(WAL_TRIES):
+async def write_ahead(connection: AsyncConnection) -> None:
+    """Make the file of one of our SQLite engines WAL, before something is written; a busy one keeps its own mode.
+
+    The busy timeout must be 0: SQLite would wait for a reader at every try.
+    """
+    assert connection.sync_connection is not None
+    tries = WAL_TRIES if connection.sync_connection.info.pop(_OURS, False) else 0
+    for _ in range(tries):
         try:
-            cursor.execute("PRAGMA journal_mode=WAL")
+            await connection.exec_driver_sql("PRAGMA journal_mode=WAL")
             return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+        except sa.exc.OperationalError as error:
+            if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY:
                 raise
-            sa.util.await_only(asyncio.sleep(WAL_SECONDS))
+            await asyncio.sleep(WAL_SECONDS)
 
 
 def place_of(engine: AsyncEngine) -> str:
@@ -393,6 +403,29 @@ async def connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         yield connection
     finally:
         await close(connection)
+
+
+@contextlib.asynccontextmanager
+async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection for questions only: SQLite would make a file that is not there, so an empty database answers."""
+    if not _is_missing_file(engine.url):
+        async with connected(engine) as connection:
+            yield connection
+        return
+    nothing = create_async_engine("sqlite+aiosqlite://")
+    try:
+        async with connected(nothing) as connection:
+            yield connection
+    finally:
+        await nothing.dispose()
+
+
+def _is_missing_file(url: URL) -> bool:
+    """Whether SQLite would make it: without its folder it says so itself."""
+    if url.get_backend_name() != "sqlite" or not url.database or ":memory:" in url.database:
+        return False
+    path = Path(url.database.removeprefix("file:").partition("?")[0])
+    return not path.exists() and path.parent.exists()
 
 
 async def driver_of(connection: AsyncConnection) -> Any:

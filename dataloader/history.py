@@ -91,17 +91,20 @@ async def forget(engine: AsyncEngine, load_id: str) -> Entry:
     if entry.shown["running"]:
         raise CheckpointError(f"the load {load_id!r} is running", hint="Nothing was changed. End it first.")
 
-    await _under_guard(engine, lambda connection: forget_load(connection, entry.schema, load_id))
+    await _under_guard(engine, lambda connection: forget_load(connection, entry.schema, load_id), writes=True)
     return entry
 
 
-async def _under_guard(engine: AsyncEngine, work: Callable[[AsyncConnection], Coroutine[Any, Any, Any]]) -> Any:
+async def _under_guard(
+    engine: AsyncEngine, work: Callable[[AsyncConnection], Coroutine[Any, Any, Any]], *, writes: bool = False
+) -> Any:
     async def connected(line: Lifeline) -> Any:
         line.progress()
+        opened = engines.connected(engine) if writes else engines.reading(engine)
         async with (
-            engines.connected(engine) as connection,
+            opened as connection,
             naming_holders(connection, TableName(None, LOADS), *TABLES),
-            transaction(connection),
+            transaction(connection) if writes else connection.begin(),
         ):
             line.hold(await engines.driver_of(connection))
             await limit(connection)

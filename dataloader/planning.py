@@ -53,7 +53,7 @@ async def _plan_on(
 ) -> LoadPlan:
     target = Target.of(table, engine.dialect.name)
     line.progress()
-    async with engines.connected(engine) as connection, locks.naming_holders(connection, target.name):
+    async with engines.reading(engine) as connection, locks.naming_holders(connection, target.name):
         line.hold(await engines.driver_of(connection))
         await locks.limit(connection)
         found = await catalog.describe(connection, target.name)

@@ -11,7 +11,7 @@ import tenacity
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dataloader.engine import SQLITE_BUSY_SECONDS, driver_of
+from dataloader.engine import SQLITE_BUSY_SECONDS, driver_of, write_ahead
 from dataloader.errors import LoadError
 
 
@@ -102,6 +102,7 @@ async def _begin_immediate(connection: AsyncConnection, driver: Any) -> None:
     patience = (await connection.exec_driver_sql("PRAGMA busy_timeout")).scalar_one()
     await connection.exec_driver_sql("PRAGMA busy_timeout = 0")
     try:
+        await write_ahead(connection)
         await _begin_when_free(connection)
     finally:
         await connection.exec_driver_sql(f"PRAGMA busy_timeout = {patience}")

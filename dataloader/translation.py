@@ -58,7 +58,7 @@ _HINTS = {
 _PASSING_TEXTS = ("database is locked", "database table is locked", "QueuePool limit")
 _TEXT_HINTS = {
     "QueuePool limit": "Every connection of the engine's pool is in use: let one go, or make a larger pool.",
-    "database is locked": "Another process is writing to the file: let it finish and load again.",
+    "database is locked": "Another program has the file open, in a transaction: end it there, and load again.",
     "unable to open database file": "Create the folder that the URL names, or correct the path.",
     "readonly database": "Make the file and its folder writable.",
     "file is not a database": "The URL names a file that is not a SQLite database: correct the path.",

@@ -53,7 +53,7 @@ async def _inspect(  # noqa: PLR0917 - the source, the questions, and who watche
 ) -> None:
     line.progress()
     async with (
-        engines.connected(engine) as connection,
+        engines.reading(engine) as connection,
         locks.naming_holders(connection, inspection.plan.table.name),
         connection.begin(),
     ):

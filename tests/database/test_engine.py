@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -324,8 +327,73 @@ async def test_a_password_is_not_in_a_plan_or_report(guarded_port: int) -> None:
 
 async def test_sqlite_is_opened_with_safe_settings(tmp_path: Path) -> None:
     engine = resolve(f"sqlite:///{tmp_path / 'safe.db'}")
+    await dl.load_dataframe(FRAME, "t", engine=engine)
     assert await fetch(engine, "PRAGMA journal_mode") == [("wal",)]
     assert await fetch(engine, "PRAGMA synchronous") == [(2,)]
+
+
+READINGS: dict[str, Any] = {
+    "a plan": lambda url: dl.plan_load(FRAME, "t", engine=url),
+    "a validation": lambda url: dl.validate(FRAME, "t", engine=url),
+    "the history": dl.load_history,
+}
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS)
+@pytest.mark.parametrize("kind", ["no file", "no such table", "a table"])
+async def test_questions_neither_make_nor_change_a_sqlite_file(tmp_path: Path, kind: str, reading: Any) -> None:
+    if kind != "no file":
+        with contextlib.closing(sqlite3.connect(tmp_path / "shop.db")) as other:
+            other.execute("CREATE TABLE t (id integer)" if kind == "a table" else "CREATE TABLE u (id integer)")
+    before = files_in(tmp_path)
+    engine = dl.connect(f"sqlite:///{tmp_path}/shop.db")
+    await reading(engine)
+    assert files_in(tmp_path) == before
+    await engine.dispose()
+    assert files_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS)
+async def test_a_question_to_a_file_in_a_missing_folder_is_an_error(tmp_path: Path, reading: Any) -> None:
+    with pytest.raises(dl.DataLoaderError, match=r"unable to open database file.*Create the folder"):
+        await reading(f"sqlite:///{tmp_path}/no/such.db")
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    """Another program in the middle of a query."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "shop.db")) as other:
+        other.executescript("CREATE TABLE t (id integer); INSERT INTO t VALUES (7), (8)")
+        other.execute("BEGIN")
+        assert other.execute("SELECT * FROM t").fetchone() == (7,)
+        yield other
+
+
+@pytest.mark.parametrize("question", READINGS.values(), ids=READINGS)
+async def test_no_question_waits_for_another_programs_query(
+    reader: sqlite3.Connection, tmp_path: Path, question: Any
+) -> None:
+    engine = dl.connect(f"sqlite:///{tmp_path}/shop.db")
+    async with asyncio.timeout(20):
+        await question(engine)
+    await engine.dispose()
+
+
+async def test_a_load_waits_so_long_for_another_programs_query_and_says_what_it_waited_for(
+    reader: sqlite3.Connection, tmp_path: Path
+) -> None:
+    engine = dl.connect(f"sqlite:///{tmp_path}/shop.db", connect_args={"timeout": 0.1})
+    async with asyncio.timeout(20):
+        with pytest.raises(dl.LoadError, match=r"database is locked.*Another program has the file open"):
+            await dl.load_dataframe(FRAME, "t", engine=engine)
+    assert reader.execute("SELECT count(*) FROM t").fetchone() == (2,)
+    reader.rollback()
+    assert (await dl.load_dataframe(FRAME, "t", engine=engine)).loaded == len(FRAME)
+    await engine.dispose()
 
 
 async def test_postgresql_is_opened_with_safe_settings(postgres: AsyncEngine) -> None:

@@ -460,7 +460,7 @@ async def test_many_connections_may_make_a_new_file_together(tmp_path: Path) -> 
 
     async def mode_of(url: sa.URL) -> str:
         engine = open_engine(url)
-        async with engine.connect() as connection:
+        async with engine.connect() as connection, transaction(connection):
             mode = (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar_one()
         await engine.dispose()
         return str(mode)
