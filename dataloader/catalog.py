@@ -77,6 +77,7 @@ SELECT pg_catalog.set_config('quote_all_identifiers', 'off', true), a.attname,
        b.required AND NOT EXISTS (
            SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = a.attrelid AND NOT g.tgisinternal AND g.tgtype & 7 = 7
        ) AS required,
+       k.typreceive <> 0 AS binary,
        a.atthasdef OR a.attidentity <> '' AS has_default, a.attgenerated <> '' OR a.attidentity = 'a' AS generated,
        CASE WHEN t.typtype = 'e' THEN ARRAY(
            SELECT CAST(e.enumlabel AS text) FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder
@@ -84,6 +85,7 @@ SELECT pg_catalog.set_config('quote_all_identifiers', 'off', true), a.attname,
        CASE WHEN t.typname = 'money' THEN pg_catalog.scale(CAST(CAST(0 AS money) AS numeric)) END AS money_digits
 FROM base b
 JOIN pg_catalog.pg_attribute a ON a.attrelid = CAST(:oid AS oid) AND a.attnum = b.attnum
+JOIN pg_catalog.pg_type k ON k.oid = a.atttypid
 JOIN pg_catalog.pg_type t ON t.oid = b.type AND t.typtype <> 'd'
 ORDER BY b.attnum
 """)
@@ -139,7 +141,8 @@ async def _describe_postgres(connection: AsyncConnection, name: TableName) -> Ta
         return None
     rows = await connection.execute(_POSTGRES_COLUMNS, {"oid": found.oid})
     columns = tuple(
-        Column(row.attname, _postgres_type(row), not row.required, row.has_default, row.generated) for row in rows
+        Column(row.attname, _postgres_type(row), not row.required, row.has_default, row.generated, row.binary)
+        for row in rows
     )
     return TableSchema(
         TableName(found.nspname, found.relname),

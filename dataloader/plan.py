@@ -155,7 +155,7 @@ class LoadPlan:
     @property
     def travels_as_text(self) -> bool:
         """Whether some column needs the server to read text, so that COPY carries all of them as text."""
-        return any(column.as_text for column in self.columns)
+        return bool(_as_text(self.columns, self.table))
 
     @property
     def _size(self) -> str:
@@ -362,10 +362,17 @@ def _method(asked: str, columns: tuple[ColumnPlan, ...], table: TableSchema, dia
         return "insert", "you asked for it"
     if obstacle:
         return "insert", obstacle
-    text = [f"{column.name} ({column.target})" for column in columns if column.as_text]
+    text = _as_text(columns, table)
     if text:
         return "copy", f"PostgreSQL takes rows fastest by COPY, here as text, in which it reads {', '.join(text)}"
     return "copy", "PostgreSQL takes rows fastest by binary COPY"
+
+
+def _as_text(columns: tuple[ColumnPlan, ...], table: TableSchema) -> list[str]:
+    """The columns that binary COPY does not take, among them some that are not loaded."""
+    text = {column.name: column.target for column in columns if column.as_text}
+    text |= {column.name: column.type for column in table.columns if not column.binary}
+    return [f"{name} ({kind})" for name, kind in text.items()]
 
 
 def _copy_obstacle(columns: tuple[ColumnPlan, ...], table: TableSchema, dialect: Dialect) -> str | None:
@@ -376,7 +383,7 @@ def _copy_obstacle(columns: tuple[ColumnPlan, ...], table: TableSchema, dialect:
     if table.copy_refused:
         return table.copy_refused
     money = [column.name for column in columns if column.target.kind == "money"]
-    if money and any(column.as_text for column in columns):
+    if money and _as_text(columns, table):
         return f"the server's locale decides how it reads {money[0]} (money) from text"
     return None
 

@@ -27,13 +27,20 @@ _PLAIN = re.compile(r"\w+")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table as its catalog describes it."""
+    """A column of a table as its catalog describes it.
+
+    Attributes
+    ----------
+    binary : bool
+        Whether PostgreSQL reads its type's binary form; a binary COPY asks that of every column, loaded or not.
+    """
 
     name: str
     type: ColumnType
     nullable: bool = True
     has_default: bool = False
     generated: bool = False
+    binary: bool = True
 
     @property
     def required(self) -> bool:
