@@ -36,7 +36,7 @@ class LoadReport:
     rejected : int
         Rows that were refused and kept aside, see `rejects`.
     skipped : int
-        Rows that the database took and did not store, because a trigger or rule dropped them.
+        Rows that the database took and did not count as stored: a trigger or rule dropped them, or put them elsewhere.
     chunks : int
         Chunks that were written.
     nbytes : int

@@ -20,8 +20,8 @@ def writer_for(plan: LoadPlan, dialect: Dialect) -> Writer:
         from dataloader.writers.copy import CopyWriter, CsvCopyWriter  # noqa: PLC0415 - pgpq is loaded only for COPY
 
         return CsvCopyWriter(plan) if plan.travels_as_text else CopyWriter(plan)
-    from dataloader.writers.insert import InsertWriter, SqliteWriter  # noqa: PLC0415 - as above
+    from dataloader.writers.insert import ArrayWriter, InsertWriter, SqliteWriter  # noqa: PLC0415 - as above
 
     if dialect.driver == "aiosqlite":
         return SqliteWriter(plan, dialect)
-    return InsertWriter(plan, dialect)
+    return (ArrayWriter if dialect.name == "postgresql" else InsertWriter)(plan, dialect)

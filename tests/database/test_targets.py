@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -11,10 +12,18 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
-from dataloader import embedded
+from dataloader import embedded, pipeline
+from dataloader.engine import open_engine
 from tests.conftest import execute, fetch
 
 ROWS, CHUNK_ROWS = 40, 10
+
+
+@contextlib.asynccontextmanager
+async def engine_of(url: sa.URL) -> AsyncIterator[AsyncEngine]:
+    engine = open_engine(url)
+    yield engine
+    await engine.dispose()
 
 
 @pytest.fixture
@@ -385,3 +394,169 @@ async def test_what_a_replace_loses_on_sqlite_is_said(sqlite: AsyncEngine) -> No
     assert [one for one in lost if one not in notice] == []
     again = await dl.load_dataframe({"id": [1], "code": ["a"]}, "t", engine=sqlite, if_exists="replace")
     assert again.notices == ()
+
+
+@pytest.mark.parametrize("what", ["ALSO", "INSTEAD"])
+async def test_insert_rules_are_applied_and_copy_is_refused(postgres: AsyncEngine, what: str) -> None:
+    await execute(
+        postgres,
+        "CREATE TABLE t (id bigint)",
+        "CREATE TABLE other (id bigint)",
+        f"CREATE RULE r AS ON INSERT TO t DO {what} INSERT INTO other VALUES (NEW.id)",
+    )
+    report = await dl.load_dataframe({"id": [1, 2]}, "t", engine=postgres)
+    assert (report.method, report.loaded) == ("insert", 2)
+    assert "INSERT rule" in report.reason
+    assert await fetch(postgres, "SELECT count(*) FROM other") == [(2,)]
+    assert await fetch(postgres, "SELECT count(*) FROM t") == [(2 if what == "ALSO" else 0,)]
+    with pytest.raises(dl.PlanError, match=r"COPY cannot write to public\.t: it has an INSERT rule"):
+        await dl.load_dataframe({"id": [3]}, "t", engine=postgres, method="copy")
+
+
+@pytest.mark.parametrize("statement", ["CREATE RULE r AS ON UPDATE TO t DO NOTHING", "ALTER TABLE t DISABLE RULE i"])
+async def test_rules_that_no_insert_meets_are_no_obstacle_to_copy(postgres: AsyncEngine, statement: str) -> None:
+    await execute(postgres, "CREATE TABLE t (id bigint)", "CREATE RULE i AS ON INSERT TO t DO ALSO NOTHING")
+    await execute(postgres, "ALTER TABLE t DISABLE RULE i", statement)
+    assert (await dl.load_dataframe({"id": [1]}, "t", engine=postgres)).method == "copy"
+
+
+async def test_a_rule_that_comes_between_the_plan_and_the_first_row_is_noticed(
+    postgres: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await execute(postgres, "CREATE TABLE t (id bigint)")
+    decided = pipeline.decide
+
+    async def decided_and_altered(*arguments: Any) -> Any:
+        plan = await decided(*arguments)
+        await execute(postgres, "CREATE RULE r AS ON INSERT TO t DO INSTEAD NOTHING")
+        return plan
+
+    monkeypatch.setattr("dataloader.pipeline.decide", decided_and_altered)
+    with pytest.raises(dl.SchemaMismatch, match="INSERT rule"):
+        await dl.load_dataframe({"id": [1]}, "t", engine=postgres)
+    assert await fetch(postgres, "SELECT * FROM t") == []
+
+
+UNREADABLE = {
+    "isbn": "isbn",
+    "aclitem": "aclitem",
+    "generated": "isbn GENERATED ALWAYS AS (CAST('0-393-04002-X' AS isbn)) STORED",
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE.values(), ids=UNREADABLE)
+async def test_a_column_of_a_type_without_a_binary_form_is_no_obstacle_though_it_is_not_loaded(
+    postgres: AsyncEngine, kind: str
+) -> None:
+    """PostgreSQL asks every column of a table for the function that reads its binary form, loaded or not."""
+    await execute(postgres, "CREATE EXTENSION isn", f"CREATE TABLE t (id bigint, day date, other {kind})")
+    report = await dl.load_dataframe({"id": [1], "day": ["2024-02-29"]}, "t", engine=postgres)
+    assert (report.method, report.loaded) == ("copy", 1)
+    assert "as text" in report.reason
+    assert "other" in report.reason
+    assert await fetch(postgres, "SELECT id, CAST(day AS text) FROM t") == [(1, "2024-02-29")]
+
+
+@pytest.mark.parametrize("kind", ["isbn[]", "book"])
+async def test_a_type_that_is_made_of_such_leaves_copy_binary_where_it_is_not_loaded(
+    postgres: AsyncEngine, kind: str
+) -> None:
+    await execute(
+        postgres,
+        "CREATE EXTENSION isn",
+        "CREATE DOMAIN book AS isbn",
+        f"CREATE TABLE t (id bigint, other {kind}, gone isbn)",
+    )
+    await execute(postgres, "ALTER TABLE t DROP COLUMN gone")
+    report = await dl.load_dataframe({"id": [1]}, "t", engine=postgres)
+    assert report.reason.endswith("by binary COPY")
+
+
+ODD = (
+    "CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql AS "
+    "'BEGIN IF NEW.id % 2 = 0 THEN RETURN NULL; END IF; RETURN NEW; END'"
+)
+STORE_ODD = (
+    "CREATE FUNCTION store() RETURNS trigger LANGUAGE plpgsql AS "
+    "'BEGIN IF NEW.id % 2 = 0 THEN RETURN NULL; END IF; INSERT INTO base VALUES (NEW.id); RETURN NEW; END'"
+)
+DROPPING = {
+    "a trigger": (
+        "CREATE TABLE t (id bigint)",
+        ODD,
+        "CREATE TRIGGER odd BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION odd()",
+    ),
+    "a trigger of a partition": (
+        "CREATE TABLE t (id bigint) PARTITION BY RANGE (id)",
+        "CREATE TABLE part PARTITION OF t DEFAULT",
+        ODD,
+        "CREATE TRIGGER odd BEFORE INSERT ON part FOR EACH ROW EXECUTE FUNCTION odd()",
+    ),
+    "a trigger behind a view": (
+        "CREATE TABLE base (id bigint)",
+        "CREATE VIEW t AS SELECT * FROM base",
+        ODD,
+        "CREATE TRIGGER odd BEFORE INSERT ON base FOR EACH ROW EXECUTE FUNCTION odd()",
+    ),
+    "a trigger of a view": (
+        "CREATE TABLE base (id bigint)",
+        "CREATE VIEW t AS SELECT * FROM base",
+        STORE_ODD,
+        "CREATE TRIGGER store INSTEAD OF INSERT ON t FOR EACH ROW EXECUTE FUNCTION store()",
+    ),
+    "a rule": (
+        "CREATE TABLE t (id bigint)",
+        "CREATE RULE odd AS ON INSERT TO t WHERE NEW.id % 2 = 0 DO INSTEAD NOTHING",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", ["auto", "insert", "psycopg", "reject"])
+@pytest.mark.parametrize("statements", DROPPING.values(), ids=DROPPING)
+async def test_rows_that_the_target_drops_are_counted_as_skipped(
+    postgres: AsyncEngine, statements: tuple[str, ...], way: str
+) -> None:
+    await execute(postgres, *statements)
+    driver = {"psycopg": "postgresql+psycopg"}.get(way, "postgresql+asyncpg")
+    options: dict[str, Any] = {"insert": {"method": "insert"}, "reject": {"on_invalid": "reject"}}.get(way, {})
+    async with engine_of(postgres.url.set(drivername=driver)) as engine:
+        report = await dl.load_dataframe({"id": range(5)}, "t", engine=engine, chunk_rows=2, **options)
+    assert (report.read, report.loaded, report.skipped) == (5, 2, 3)
+    assert await fetch(postgres, "SELECT id FROM t ORDER BY id") == [(1,), (3,)]
+
+
+async def test_rows_that_a_trigger_drops_are_counted_in_the_ledger(database: AsyncEngine) -> None:
+    await execute(
+        database, *(DROPPING["a trigger"] if database.dialect.name == "postgresql" else SQLITE_DROPPING["a trigger"])
+    )
+    report = await dl.load_batches(
+        batches(ROWS), "t", engine=database, method="insert", load_id="mine", chunk_rows=CHUNK_ROWS
+    )
+    assert (report.loaded, report.skipped) == (ROWS // 2, ROWS // 2)
+    assert await fetch(database, "SELECT loaded, rows FROM dataloader_loads") == [(ROWS // 2, ROWS)]
+
+
+SQLITE_DROPPING = {
+    "a trigger": (
+        "CREATE TABLE t (id integer)",
+        "CREATE TRIGGER odd BEFORE INSERT ON t WHEN NEW.id % 2 = 0 BEGIN SELECT RAISE(IGNORE); END",
+    ),
+    "a trigger of a view": (
+        "CREATE TABLE base (id integer)",
+        "CREATE TABLE audit (id integer)",
+        "CREATE VIEW t AS SELECT id FROM base",
+        "CREATE TRIGGER watch INSTEAD OF INSERT ON t BEGIN INSERT INTO audit VALUES (NEW.id); END",
+        "CREATE TRIGGER store INSTEAD OF INSERT ON t WHEN NEW.id % 2 BEGIN INSERT INTO base VALUES (NEW.id); END",
+    ),
+}
+
+
+@pytest.mark.parametrize("on_invalid", ["raise", "reject"])
+@pytest.mark.parametrize("statements", SQLITE_DROPPING.values(), ids=SQLITE_DROPPING)
+async def test_rows_that_a_target_of_sqlite_drops_are_counted_as_skipped(
+    sqlite: AsyncEngine, statements: tuple[str, ...], on_invalid: Any
+) -> None:
+    await execute(sqlite, *statements)
+    report = await dl.load_dataframe({"id": range(5)}, "t", engine=sqlite, chunk_rows=2, on_invalid=on_invalid)
+    assert (report.read, report.loaded, report.skipped) == (5, 2, 3)
+    assert await fetch(sqlite, "SELECT id FROM t ORDER BY id") == [(1,), (3,)]
