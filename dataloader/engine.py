@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
+import math
 import os
 import sqlite3
 import weakref
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from dataloader.addresses import Address, Secret, parsed, without_secrets
 from dataloader.errors import DataLoaderError, PlanError
 from dataloader.infer import one_line
-from dataloader.tasks import seen_through
+from dataloader.tasks import begun, seen_through
 from dataloader.translation import chain, of_another_loop
 
 if TYPE_CHECKING:
@@ -37,47 +39,11 @@ OPENING_SECONDS = 0.3
 CUT_SECONDS = 0.05
 """And how long it is then waited for after each cancel."""
 
-_ASYNC_DRIVERS = {
-    "postgresql": "asyncpg",
-    "postgres": "asyncpg",
-    "sqlite": "aiosqlite",
-    "mysql": "asyncmy",
-    "mariadb": "asyncmy",
-    "oracle": "oracledb_async",
-    "mssql": "aioodbc",
-}
-_CHOSEN_DRIVERS = ("postgresql", "postgres", "sqlite")
-"""Databases whose bare URL, without a driver, means the driver in the table above."""
-_SECRET_OPTIONS = ("password", "sslpassword", "passfile")
-
-
-class Secret(str):
-    """A password that repr() does not show: tracebacks that print local variables call repr()."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'***'"
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """A database's URL without its secrets, and the secrets apart."""
-
-    url: URL
-    secrets: dict[str, Secret]
-    options: dict[str, Any]
-
 
 class Default:
     """What `connect` last set."""
 
     address: Address | None = None
-    engine: AsyncEngine | None = None
-
-
-_opened: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, AsyncEngine]] = weakref.WeakKeyDictionary()
-"""The engines that were opened for URLs: one per event loop, kept for their pools."""
 
 
 def connect(url: str | URL | None = None, **engine_options: Any) -> AsyncEngine:
@@ -112,18 +78,18 @@ def connect(url: str | URL | None = None, **engine_options: Any) -> AsyncEngine:
     >>> dl.connect("sqlite:///:memory:").url.drivername
     'sqlite+aiosqlite'
     """
-    address = _parsed(url or os.environ.get(URL_VARIABLE) or DEFAULT_URL, engine_options)
+    address = parsed(url or os.environ.get(URL_VARIABLE) or DEFAULT_URL, engine_options)
     del url, engine_options
     if isinstance(address, DataLoaderError):
         raise address
     engine = _open(address)
-    Default.address, Default.engine = address, engine
+    Default.address = replace(address, engine=engine)
     return engine
 
 
 def open_engine(url: URL) -> AsyncEngine:
     """An engine with the settings of `connect` that does not become the default."""
-    return _open(_without_secrets(url, {}))
+    return _open(without_secrets(url, {}))
 
 
 def hidden(engine: object) -> AsyncEngine | Address | PlanError:
@@ -131,9 +97,9 @@ def hidden(engine: object) -> AsyncEngine | Address | PlanError:
     if isinstance(engine, (AsyncEngine, Address)):
         return engine
     if engine is None:
-        return Default.address or _parsed(os.environ.get(URL_VARIABLE) or DEFAULT_URL, {})
+        return Default.address or parsed(os.environ.get(URL_VARIABLE) or DEFAULT_URL, {})
     if isinstance(engine, (str, sa.URL)):
-        return _parsed(engine, {})
+        return parsed(engine, {})
     hint = "Pass an AsyncEngine (connect(url) makes one) or a URL."
     if isinstance(engine, sa.Engine):
         hint = "It is a synchronous engine: pass its URL to connect(), which makes an async one."
@@ -173,81 +139,86 @@ _loops: weakref.WeakKeyDictionary[sa.Pool, asyncio.AbstractEventLoop] = weakref.
 """The loop in which each pool is used; an engine that is disposed of gets a new pool."""
 
 
+class _Opened:
+    """The engines that are kept for one event loop, by the URL or the engine of `connect` that they stand for.
+
+    They are closed when it ends: asyncio.run() and its like close the asynchronous generators that are left.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.engines: dict[object, AsyncEngine] = {}
+        self._ending = self._until_the_end(loop)
+        with contextlib.suppress(StopIteration):
+            self._ending.__anext__().send(None)
+
+    async def _until_the_end(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            _opened.pop(loop, None)
+            for engine in filter(_can_end, [*self.engines.values()]):
+                await engine.dispose()
+
+    async def close(self) -> None:
+        await self._ending.aclose()
+
+    async def dispose_of(self, key: object) -> None:
+        """Close an engine that a later connect() has replaced."""
+        await self.engines[key].dispose()
+        self.engines.pop(key, None)
+
+
+_opened: dict[asyncio.AbstractEventLoop, _Opened] = {}
+
+
 def _for_this_loop(address: Address) -> AsyncEngine:
-    """An engine belongs to the loop that first uses it: `connect`'s own to the first, others get their own."""
-    engines = _opened.setdefault(asyncio.get_running_loop(), {})
-    key = _key(address)
-    if key not in engines and address is Default.address and Default.engine is not None:
-        engines[key], Default.engine = Default.engine, None
-    return engines.get(key) or engines.setdefault(key, _open(address))
+    """The engine that `connect` returned, unless another loop is using it: then, as for a URL, one of its own."""
+    for ended in [loop for loop in [*_opened] if loop.is_closed()]:
+        for engine in _opened.pop(ended).engines.values():
+            _forget(engine)
+    loop = asyncio.get_running_loop()
+    opened = _opened.get(loop) or _opened.setdefault(loop, _Opened(loop))
+    key = address.engine or f"{address.url}{sorted(map(hash, address.secrets.items()))}"
+    if key not in opened.engines:
+        opened.engines[key] = _open(address) if address.engine is None else _usable(address.engine)
+    if address is Default.address:
+        for former in [*opened.engines]:
+            if former is not key and isinstance(former, AsyncEngine) and _is_idle(opened.engines[former]):
+                begun(opened.dispose_of(former))
+    return opened.engines[key]
 
 
-def _key(address: Address) -> str:
-    return f"{address.url}{sorted(map(hash, address.secrets.items()))}{sorted(address.options)}"
+def _usable(engine: AsyncEngine) -> AsyncEngine:
+    """The engine, or one like it, with its listeners, whose pool belongs to the running loop."""
+    pool, running = engine.sync_engine.pool, asyncio.get_running_loop()
+    first = _loops.setdefault(pool, running)
+    if first is running or first.is_closed():
+        return engine
+    twin = copy.copy(engine.sync_engine)
+    twin.pool = pool.recreate()
+    return AsyncEngine(twin)
+
+
+def _is_idle(engine: AsyncEngine) -> bool:
+    pool = engine.sync_engine.pool
+    return isinstance(pool, sa.QueuePool) and pool.checkedout() == 0
+
+
+def _can_end(engine: AsyncEngine) -> bool:
+    """A database in memory ends with its connection, which works in any loop."""
+    return not (engine.dialect.name == "sqlite" and isinstance(engine.sync_engine.pool, sa.StaticPool))
+
+
+def _forget(engine: AsyncEngine) -> None:
+    """Leave connections alone whose loop is closed: in it nothing can be sent any more."""
+    if _can_end(engine):
+        engine.sync_engine.dispose(close=False)
 
 
 async def dispose_all() -> None:
     """Close the pools of the engines that were opened for this event loop."""
-    for engine in _opened.pop(asyncio.get_running_loop(), {}).values():
-        await engine.dispose()
-
-
-def _parsed(url: str | URL, options: dict[str, Any]) -> Address | PlanError:
-    """Read a URL. An error is returned, not raised: no frame that holds the password is in its traceback."""
-    try:
-        parsed = make_url(url)
-    except (sa.exc.ArgumentError, ValueError):
-        hint = "Write postgresql://user:password@host:5432/database or sqlite:///file.db."
-        return PlanError("the database URL cannot be read", hint=hint)
-    if "@" in (parsed.host or ""):
-        hint = "Write %40 for an @ in the password: urllib.parse.quote(password, safe='') does."
-        return PlanError("the database URL has more than one @", hint=hint)
-    backend, _, driver = parsed.drivername.partition("+")
-    if not driver and backend in _CHOSEN_DRIVERS:
-        driver = _ASYNC_DRIVERS[backend]
-        parsed = parsed.set(drivername=f"{'sqlite' if backend == 'sqlite' else 'postgresql'}+{driver}")
-    problem = _driver_problem(parsed)
-    return problem or _without_secrets(parsed, options)
-
-
-def _driver_problem(url: URL) -> PlanError | None:
-    backend = url.drivername.partition("+")[0]
-    known = _ASYNC_DRIVERS.get(backend)
-    advice = f"Write {backend}+{known}://..." if known else "Use postgresql+asyncpg:// or sqlite+aiosqlite://."
-    try:
-        dialect = url.get_dialect(_is_async=True)
-    except sa.exc.NoSuchModuleError:
-        return PlanError(f"SQLAlchemy knows no database driver {url.drivername!r}", hint=advice)
-    if not dialect.is_async:
-        return PlanError(f"the driver {url.drivername!r} is not async", hint=advice)
-    return None
-
-
-def _without_secrets(url: URL, options: dict[str, Any]) -> Address:
-    query = dict(url.query)
-    secrets = {name: Secret(query.pop(name)) for name in _SECRET_OPTIONS if name in query}
-    if url.password is not None:
-        secrets["password"] = Secret(url.password)
-    if "connect_args" in options:
-        arguments = dict(options["connect_args"])
-        secrets |= {name: Secret(arguments.pop(name)) for name in _SECRET_OPTIONS if _is_text(arguments.get(name))}
-        options = options | {"connect_args": arguments}
-    if "sslmode" in query and url.drivername.endswith("+asyncpg"):
-        query["ssl"] = query.pop("sslmode")
-    bare = sa.URL.create(
-        url.drivername,
-        username=url.username,
-        host=url.host,
-        port=url.port,
-        database=url.database,
-        query=query,
-    )
-    return Address(bare, secrets, options)
-
-
-def _is_text(value: object) -> bool:
-    """asyncpg takes a function as well, which makes the password."""
-    return isinstance(value, str)
+    if opened := _opened.get(asyncio.get_running_loop()):
+        await opened.close()
 
 
 def _open(address: Address) -> AsyncEngine:
@@ -337,6 +308,14 @@ def place_of(engine: AsyncEngine) -> str:
     port = url.port or next(iter(url.normalized_query.get("port", ["5432" if backend == "postgresql" else ""])))
     host = "local" if host.startswith("/") else host
     return f"{name} {host}:{port}/{url.database or ''}".rstrip(":/")
+
+
+def connections_of(engine: AsyncEngine) -> float:
+    """How many connections the engine's pool gives out at once; a pool that shares a single one has but that one."""
+    pool = engine.sync_engine.pool
+    if isinstance(pool, sa.QueuePool):
+        return math.inf if pool.size() == 0 or pool._max_overflow < 0 else pool.size() + pool._max_overflow
+    return math.inf if isinstance(pool, sa.NullPool) else 1
 
 
 async def open_connection(engine: AsyncEngine) -> AsyncConnection:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from dataloader.engine import Address
+    from dataloader.addresses import Address
 
 IF_EXISTS = ("append", "fail", "truncate", "replace")
 METHODS = ("auto", "copy", "insert")

@@ -108,8 +108,9 @@ class Loading:
     def _notice_fewer_workers(self) -> None:
         asked, planned = self._options.workers or 1, self._plan.workers
         if asked > planned:
-            why = "one transaction has one connection" if self._plan.commit == "load" else "SQLite has one writer"
-            self._tally.notices.append(f"{planned} worker instead of {asked}: {why}")
+            why = "SQLite has one writer" if self._engine.dialect.name == "sqlite" else "the pool has no more"
+            why = "one transaction has one connection" if self._plan.commit == "load" else why
+            self._tally.notices.append(f"{quantity(planned, 'worker')} instead of {asked}: {why}")
 
     async def look(self) -> None:
         """Refuse what does not fit of a source in memory, all of it at once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import html
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -210,11 +211,18 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """What is known of the database: SQLAlchemy's dialect, how it is shown, and why it cannot keep a ledger."""
+    """What is known of the database: SQLAlchemy's dialect, how it is shown, and why it cannot keep a ledger.
+
+    Attributes
+    ----------
+    connections : float
+        How many connections the engine's pool gives out at once.
+    """
 
     dialect: Dialect
     place: str
     ledger_refused: str | None = None
+    connections: float = math.inf
 
 
 def make_plan(
@@ -262,10 +270,15 @@ def make_plan(
         options.if_exists in {"truncate", "replace"},
         commit,
         commit_reason,
-        (options.workers or WORKERS) if commit == "chunk" and dialect.name == "postgresql" else 1,
+        _workers(options, database) if commit == "chunk" else 1,
         ddl.notices(found, table, target.definition) if found is not None and creates else (),
         found is not None,
     )
+
+
+def _workers(options: LoadOptions, database: Database) -> int:
+    connections = database.connections if database.dialect.name == "postgresql" else 1
+    return int(min(options.workers or WORKERS, connections))
 
 
 def _without_reasons(schema: pa.Schema, target: Target, found: TableSchema | None) -> pa.Schema:

@@ -64,4 +64,5 @@ async def _plan_on(
         name = target.name if found is None else found.name
         refused = await ledger.refusal(connection, name.schema, keeps_rejects=options.on_invalid == "reject")
     offer = Offer(source.name, source.schema, source.rows)
-    return make_plan(offer, target, found, options, Database(engine.dialect, engines.place_of(engine), refused))
+    database = Database(engine.dialect, engines.place_of(engine), refused, engines.connections_of(engine))
+    return make_plan(offer, target, found, options, database)

@@ -20,14 +20,20 @@ async def seen_through(work: Coroutine[Any, Any, T], seconds: float = math.inf) 
     Cancels are forgotten meanwhile: the caller raises its own error afterwards. What the work raises is in the
     task, and nobody need look at it.
     """
-    task = asyncio.create_task(work)
-    _under_way.add(task)
-    task.add_done_callback(_ended)
+    task = begun(work)
     clock = asyncio.get_running_loop().time
     end = clock() + seconds
     while not task.done() and clock() < end:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait({task}, timeout=None if math.isinf(end) else end - clock())
+    return task
+
+
+def begun(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Begin `work` as a task that goes on by itself; what it raises is in the task, and nobody need look at it."""
+    task = asyncio.create_task(work)
+    _under_way.add(task)
+    task.add_done_callback(_ended)
     return task
 
 

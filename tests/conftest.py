@@ -97,7 +97,6 @@ async def no_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIt
     monkeypatch.delenv("DATALOADER_URL", raising=False)
     monkeypatch.setenv("DATALOADER_PROGRESS", "none")
     monkeypatch.setattr(Default, "address", None)
-    monkeypatch.setattr(Default, "engine", None)
     yield
     await dispose_all()
 

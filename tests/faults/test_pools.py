@@ -103,3 +103,41 @@ async def test_a_load_begins_though_every_pooled_connection_was_lost_since(
     report = await dl.load_dataframe({"id": [1, 2]}, "orders", engine=engine)
     assert report.loaded == 2
     await assert_pool_is_sound(engine)
+
+
+POOLS: dict[str, tuple[dict[str, Any], int]] = {
+    "the default": ({}, 2),
+    "none": ({"poolclass": sa.NullPool}, 2),
+    "of one": ({"pool_size": 1, "max_overflow": 0}, 1),
+    "of one, and one more": ({"pool_size": 1, "max_overflow": 1}, 2),
+    "without a limit": ({"pool_size": 0}, 2),
+    "static": ({"poolclass": sa.StaticPool}, 1),
+    "one at a time": ({"poolclass": sa.AssertionPool}, 1),
+}
+
+
+@pytest.mark.parametrize("rows", ["kept", "refused"])
+@pytest.mark.parametrize(("options", "workers"), POOLS.values(), ids=POOLS)
+async def test_a_load_has_as_many_workers_as_the_pool_gives_connections(
+    options: dict[str, Any], workers: int, rows: str, made: Callable[..., AsyncEngine], postgres: AsyncEngine
+) -> None:
+    if rows == "refused":
+        await execute(postgres, "ALTER TABLE orders ADD CHECK (id <> 150)")
+    engine, asked = made(**options), {"commit": "chunk", "chunk_rows": CHUNK_ROWS, "workers": 2}
+    plan = await dl.plan_load({"id": range(ROWS)}, "orders", engine=engine, **asked)
+    assert plan.workers == workers
+    report = await dl.load_dataframe({"id": range(ROWS)}, "orders", engine=engine, on_invalid="reject", **asked)
+    missing = rows == "refused"
+    assert (report.loaded, report.rejected, len(report.notices)) == (ROWS - missing, missing, 2 - workers)
+    assert await fetch(postgres, "SELECT count(*), count(DISTINCT id) FROM orders") == [(ROWS - missing,) * 2]
+    async with engine.connect() as connection:
+        assert not (await connection.get_raw_connection()).driver_connection.is_in_transaction()
+
+
+async def test_one_connection_for_everybody_survives_its_end(
+    made: Callable[..., AsyncEngine], postgres: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "RETRY_SECONDS", 5)
+    engine = made(poolclass=sa.StaticPool)
+    assert (await terminated_while_resting(engine, postgres)).loaded == ROWS
+    assert await fetch(engine, "SELECT count(*), count(DISTINCT id) FROM orders") == [(ROWS, ROWS)]

@@ -225,7 +225,7 @@ async def loader(postgres_url: sa.URL, watcher: AsyncEngine) -> AsyncIterator[st
 @contextlib.asynccontextmanager
 async def engine_of(url: sa.URL, **options: object) -> AsyncIterator[AsyncEngine]:
     engine = engines.connect(url, **options)
-    engines.Default.address = engines.Default.engine = None
+    engines.Default.address = None
     try:
         yield engine
     finally:

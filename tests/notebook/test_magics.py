@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -23,7 +24,6 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Interacti
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("DATALOADER_URL", f"sqlite:///{tmp_path}/shop.db")
     monkeypatch.setattr(dl.engine.Default, "address", None)
-    monkeypatch.setattr(dl.engine.Default, "engine", None)
     for number in range(2):
         Path(f"part{number}.csv").write_text(f"id,name\n{number},a\n{number + 10},\n")
     shell = InteractiveShell()
@@ -94,7 +94,7 @@ def test_rejects_are_kept_in_a_file(shell: InteractiveShell) -> None:
 
 
 def test_an_engine_is_named_by_its_variable(shell: InteractiveShell) -> None:
-    shell.push({"mine": dl.engine.open_engine(dl.engine.make_url("sqlite+aiosqlite:///mine.db"))})
+    shell.push({"mine": dl.engine.open_engine(sa.make_url("sqlite+aiosqlite:///mine.db"))})
     result_of(shell, "%dataload df orders --to mine")
     assert len(stored(file="mine.db")) == 3
     dl.run(shell.user_ns["mine"].dispose())

@@ -1,0 +1,150 @@
+"""Engines that nobody holds: those of loops that have ended, and those that a later connect() has replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import warnings
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+import dataloader as dl
+from dataloader.engine import dispose_all, resolve
+from tests.conftest import execute, fetch
+
+BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dataloader' AND pid <> pg_backend_pid()"
+ROUNDS = 8
+
+
+def loading(engine: object = None) -> Coroutine[Any, Any, dl.LoadReport]:
+    return dl.load_dataframe({"id": [1]}, "t", engine=engine)  # type: ignore[typeddict-item]
+
+
+def by_hand(work: Coroutine[Any, Any, Any]) -> None:
+    """As code from before asyncio.run() does."""
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(work)
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+
+
+async def backends(url: sa.URL) -> int:
+    engine = sa.ext.asyncio.create_async_engine(
+        url, connect_args={"server_settings": {"application_name": "dataloader"}}
+    )
+    found = await fetch(engine, BACKENDS)
+    await engine.dispose()
+    return int(found[0][0])
+
+
+@pytest.mark.parametrize("given", ["url", "default"])
+@pytest.mark.parametrize("run", [asyncio.run, by_hand])
+def test_loops_that_have_ended_leave_no_backend_behind(
+    given: str, run: Callable[[Any], Any], postgres_url: sa.URL, recwarn: pytest.WarningsRecorder
+) -> None:
+    engine = postgres_url if given == "url" else dl.connect(postgres_url) and None
+    for _ in range(ROUNDS):
+        run(loading(engine))
+    assert asyncio.run(backends(postgres_url)) == 0
+    gc.collect()
+    assert [str(one.message) for one in recwarn] == []
+
+
+def test_loops_that_have_ended_leave_no_thread_of_sqlite_behind(tmp_path: Path) -> None:
+    before = threading.active_count()
+    for _ in range(ROUNDS):
+        asyncio.run(loading(f"sqlite:///{tmp_path / 'loops.db'}"))
+    assert threading.active_count() == before
+
+
+def test_a_database_in_memory_outlives_the_loop_that_filled_it() -> None:
+    engine = dl.connect("sqlite:///:memory:")
+    for _ in range(2):
+        asyncio.run(loading())
+    assert asyncio.run(fetch(engine, "SELECT count(*) FROM t")) == [(2,)]
+    asyncio.run(engine.dispose())
+
+
+def test_an_engine_is_used_again_once_its_loop_has_ended(postgres_url: sa.URL) -> None:
+    """Also by a call that is given the engine, and for a loop that was closed without a word."""
+    engine = dl.connect(postgres_url)
+
+    async def used() -> AsyncEngine:
+        await loading()
+        await loading(engine)
+        return resolve(None)
+
+    for _ in range(2):
+        assert asyncio.run(used()) is engine
+    loop = asyncio.new_event_loop()
+    assert loop.run_until_complete(used()) is engine
+    loop.close()
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        assert asyncio.run(used()) is engine
+        gc.collect()
+    assert asyncio.run(backends(postgres_url)) == 0
+
+
+OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "server settings": (
+        {"connect_args": {"server_settings": {"application_name": "one"}}},
+        {"connect_args": {"server_settings": {"application_name": "two"}}},
+    ),
+    "a limit of time": ({"connect_args": {"command_timeout": 60}}, {"connect_args": {"command_timeout": 0.01}}),
+    "the pool's size": ({"pool_size": 3}, {"pool_size": 4}),
+    "nothing": ({}, {}),
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+async def test_the_last_connect_counts_with_its_options(
+    options: tuple[dict[str, Any], dict[str, Any]], postgres_url: sa.URL
+) -> None:
+    for chosen in options:
+        engine = dl.connect(postgres_url, **chosen)
+        assert resolve(None) is engine
+
+
+async def test_a_second_connect_with_another_search_path_loads_there(
+    postgres_url: sa.URL, postgres: AsyncEngine
+) -> None:
+    await execute(postgres, "CREATE SCHEMA one", "CREATE SCHEMA two")
+    for schema in ("one", "two"):
+        dl.connect(postgres_url, connect_args={"server_settings": {"search_path": schema}})
+        assert (await loading()).loaded == 1
+        assert await fetch(postgres, f"SELECT count(*) FROM {schema}.t") == [(1,)]
+
+
+async def test_the_callers_listeners_are_heard_in_every_loop(postgres_url: sa.URL) -> None:
+    """In the one that uses the engine first, and in those beside it, which get a pool of their own."""
+    engine, heard = dl.connect(postgres_url), list[str]()
+    sa.event.listen(engine.sync_engine, "connect", lambda *_: heard.append("connect"))
+    sa.event.listen(engine.sync_engine, "begin", lambda *_: heard.append("begin"))
+    await loading()
+    assert {"connect", "begin"} == set(heard)
+    heard.clear()
+    assert (await asyncio.to_thread(dl.run, loading())).loaded == 1
+    assert {"connect", "begin"} == set(heard)
+    await asyncio.to_thread(dl.run, dispose_all())
+
+
+async def test_an_engine_that_was_replaced_is_disposed_of_when_it_is_not_in_use(postgres_url: sa.URL) -> None:
+    former = dl.connect(postgres_url)
+    await loading()
+    async with former.connect() as connection:
+        for _ in range(3):
+            dl.connect(postgres_url)
+            await loading()
+        assert (await connection.execute(sa.text("SELECT 1"))).scalar_one() == 1
+    assert (former.pool.checkedin(), await backends(postgres_url)) == (1, 2)  # type: ignore[attr-defined]
+    await loading()
+    await asyncio.sleep(0.2)
+    assert await backends(postgres_url) == 1
+    assert await fetch(former, "SELECT count(*) FROM t") == [(5,)]
+    await former.dispose()
