@@ -40,7 +40,7 @@ _POSTGRES_TABLE = sa.text(f"""
 SELECT c.oid, n.nspname, c.relname, c.relkind, pg_catalog.row_security_active(c.oid) AS row_security,
        CASE WHEN c.relkind IN ('v', 'f')  -- of a table it would wait for whoever has that locked
            THEN pg_catalog.pg_relation_is_updatable(c.oid, true) & 8 = 8 ELSE c.relkind <> 'm' END AS insertable,
-       (SELECT bool_or(r.is_instead) FROM pg_catalog.pg_rewrite r
+       (SELECT pg_catalog.bool_or(r.is_instead) FROM pg_catalog.pg_rewrite r
         WHERE r.ev_class = c.oid AND r.ev_type = '3' AND r.ev_enabled IN ('O', 'A')) AS has_instead_rule,
        ({_PARTS} SELECT pg_catalog.format('%s%s', p.relkind, p.relname)
         FROM parts JOIN pg_catalog.pg_class p ON p.oid = parts.oid
@@ -55,7 +55,7 @@ SELECT c.oid, n.nspname, c.relname, c.relkind, pg_catalog.row_security_active(c.
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relname = :name AND c.relkind IN ('r', 'p', 'v', 'f', 'm')
-  AND CASE WHEN CAST(:schema AS text) IS NULL
+  AND CASE WHEN CAST(:schema AS pg_catalog.text) IS NULL
       THEN n.nspname = ANY (pg_catalog.current_schemas(false)) ELSE n.nspname = :schema END
 ORDER BY pg_catalog.array_position(pg_catalog.current_schemas(false), n.nspname)
 LIMIT 1
@@ -66,7 +66,7 @@ _POSTGRES_COLUMNS = sa.text("""
 WITH RECURSIVE base (attnum, type, typmod, required) AS (
     SELECT a.attnum, a.atttypid, a.atttypmod, a.attnotnull
     FROM pg_catalog.pg_attribute a
-    WHERE a.attrelid = CAST(:oid AS oid) AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE a.attrelid = CAST(:oid AS pg_catalog.oid) AND a.attnum > 0 AND NOT a.attisdropped
   UNION ALL
     SELECT b.attnum, t.typbasetype, CASE WHEN b.typmod < 0 THEN t.typtypmod ELSE b.typmod END,
            b.required OR t.typnotnull
@@ -80,11 +80,13 @@ SELECT pg_catalog.set_config('quote_all_identifiers', 'off', true), a.attname,
        k.typreceive <> 0 AS binary,
        a.atthasdef OR a.attidentity <> '' AS has_default, a.attgenerated <> '' OR a.attidentity = 'a' AS generated,
        CASE WHEN t.typtype = 'e' THEN ARRAY(
-           SELECT CAST(e.enumlabel AS text) FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder
+           SELECT CAST(e.enumlabel AS pg_catalog.text) FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid
+           ORDER BY e.enumsortorder
        ) END AS labels,
-       CASE WHEN t.typname = 'money' THEN pg_catalog.scale(CAST(CAST(0 AS money) AS numeric)) END AS money_digits
+       CASE WHEN t.typname = 'money'
+            THEN pg_catalog.scale(CAST(CAST(0 AS pg_catalog.money) AS numeric)) END AS money_digits
 FROM base b
-JOIN pg_catalog.pg_attribute a ON a.attrelid = CAST(:oid AS oid) AND a.attnum = b.attnum
+JOIN pg_catalog.pg_attribute a ON a.attrelid = CAST(:oid AS pg_catalog.oid) AND a.attnum = b.attnum
 JOIN pg_catalog.pg_type k ON k.oid = a.atttypid
 JOIN pg_catalog.pg_type t ON t.oid = b.type AND t.typtype <> 'd'
 ORDER BY b.attnum
@@ -102,14 +104,15 @@ are spelled alike whatever the role's settings are."""
 
 _POSTGRES_FINGERPRINT = sa.text(f"""
 SELECT ARRAY[
-    CAST(c.oid AS text),
+    CAST(c.oid AS pg_catalog.text),
     ({_PARTS} SELECT pg_catalog.string_agg(pg_catalog.format('%s:%s', p.oid, p.relfilenode), ' ' ORDER BY p.oid)
      FROM parts JOIN pg_catalog.pg_class p ON p.oid = parts.oid),
-    ({_PARTS} SELECT max(CASE WHEN p.relkind IN ('r', 'p') THEN CAST(p.relpersistence AS text) ELSE 'x' END)
+    ({_PARTS} SELECT pg_catalog.max(
+         CASE WHEN p.relkind IN ('r', 'p') THEN CAST(p.relpersistence AS pg_catalog.text) ELSE 'x' END)
      FROM parts JOIN pg_catalog.pg_class p ON p.oid = parts.oid),
     (SELECT pg_catalog.string_agg(a.attname || ' ' || pg_catalog.format_type(a.atttypid, a.atttypmod), ', '
                                   ORDER BY a.attnum)
-     FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = ANY (:columns))]
+     FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = ANY (CAST(:columns AS pg_catalog.text[])))]
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = :schema AND c.relname = :name
 """)
@@ -131,7 +134,7 @@ async def qualified(connection: AsyncConnection, name: TableName) -> TableName:
     if name.schema is not None:
         return name
     if connection.dialect.name == "postgresql":
-        return TableName((await connection.execute(sa.text("SELECT current_schema()"))).scalar_one(), name.name)
+        return TableName((await connection.execute(sa.text("SELECT current_schema"))).scalar_one(), name.name)
     return TableName(SQLITE_SCHEMA if connection.dialect.name == "sqlite" else None, name.name)
 
 

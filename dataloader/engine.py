@@ -10,6 +10,7 @@ import contextlib
 import copy
 import math
 import os
+import re
 import sqlite3
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -335,10 +336,48 @@ async def _started(engine: AsyncEngine) -> AsyncConnection:
     try:
         while await is_lost(connection := await engine.connect()):  # a pool that does not test what it gives out
             await close(connection)
-        return connection
     except Exception as error:  # the caller's own engine connects without our connector
         _cut_off_frames(error)
         raise
+    if engine.dialect.name == "postgresql":
+        sa.event.listen(connection.sync_connection, "before_cursor_execute", _pin, retval=True)
+    return connection
+
+
+_QUERIES = ("SELECT", "WITH", "INSERT", "UPDATE", "DELETE")
+_BARE = re.compile(
+    r"""("[^"]*"|'[^']*')|(?<= )(=|<>|!=|<=|>=|<|>|\+|-|&|\|\|)(?= )|\b(NOT )?IN \(((?:"[^"]*"|'[^']*'|[^()'"])*)\)"""
+)
+OWN_OPERATORS = "dataloader_own_operators"
+"""The execution option of a statement that means the operators of the caller's types."""
+
+
+def pinned(sql: str) -> str:
+    """A statement of ours, whose operators are those of pg_catalog.
+
+    PostgreSQL looks for a bare operator, as for a function, in the whole search_path: whoever may create one there
+    that fits the operands better would have it carried out with our role's rights. The search_path itself stays as
+    it is, because the caller's triggers and defaults run under it. LIKE, BETWEEN, NULLIF, CASE with an operand and IN
+    with a query hide operators, and are not used; every function is written with ``pg_catalog.``. DDL is the caller's.
+    """
+    return _BARE.sub(_pinned, sql) if sql.lstrip().startswith(_QUERIES) else sql
+
+
+def _pinned(found: re.Match[str]) -> str:
+    quoted, operator, is_not, listed = found.groups()
+    if operator is not None:
+        return f"OPERATOR(pg_catalog.{'<>' if operator == '!=' else operator})"
+    if listed is not None:
+        how = "<>) ALL" if is_not else "=) ANY"
+        return f"OPERATOR(pg_catalog.{how} (ARRAY[{listed}])"
+    return quoted
+
+
+def _pin(
+    _connection: object, _cursor: object, statement: str, parameters: Any, context: Any, _many: bool
+) -> tuple[str, Any]:
+    own = context is not None and context.execution_options.get(OWN_OPERATORS)
+    return statement if own else pinned(statement), parameters
 
 
 async def _given_up(opening: asyncio.Future[AsyncConnection]) -> None:

@@ -125,7 +125,7 @@ async def _entries(connection: AsyncConnection) -> list[Entry]:
 
 async def _loads(connection: AsyncConnection, schema: str) -> Any:
     loads, *_ = ledger_tables(schema)
-    return (await connection.execute(sa.select(loads, sa.func.now().label("now")))).all()
+    return (await connection.execute(sa.select(loads, sa.func.current_timestamp().label("now")))).all()
 
 
 async def _schemas(connection: AsyncConnection) -> list[str]:

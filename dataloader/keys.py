@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from dataloader.engine import OWN_OPERATORS
 from dataloader.errors import PlanError
 from dataloader.schema import SQLITE_SCHEMA, TableName
 from dataloader.texts import to_text
@@ -81,20 +82,22 @@ async def unique_keys(connection: AsyncConnection, name: TableName) -> list[tupl
         rows = (await connection.execute(_SQLITE_KEYS, {"name": name.name, "schema": name.schema})).all()
         named = {key: [row.name for row in rows if row.key == key] for key in dict.fromkeys(row.key for row in rows)}
         return [tuple(names) for names in named.values() if None not in names]
-
-    def inspect(plain: sa.Connection) -> list[tuple[str, ...]]:
-        inspector = sa.inspect(plain)
-        found: list[Sequence[str | None]] = [
-            inspector.get_pk_constraint(name.name, schema=name.schema)["constrained_columns"]
-        ]
-        found += [one["column_names"] for one in inspector.get_unique_constraints(name.name, schema=name.schema)]
-        indexes = inspector.get_indexes(name.name, schema=name.schema)
-        found += [one["column_names"] for one in indexes if one["unique"] and not _is_partial(one)]
-        return list(dict.fromkeys(tuple(map(str, columns)) for columns in found if columns and None not in columns))
-
-    return await connection.run_sync(inspect)
+    if connection.dialect.name != "postgresql":
+        raise _not_asked(connection)
+    found = await connection.execute(_POSTGRES_KEYS, {"name": _quoted(connection, name)})
+    return list(dict.fromkeys(tuple(names) for (names,) in found))
 
 
+_NAMES = """ARRAY(SELECT CAST(a.attname AS pg_catalog.text) FROM pg_catalog.unnest({0}) WITH ORDINALITY k (number, n)
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = {1} AND a.attnum = k.number WHERE k.n <= {2} ORDER BY k.n)"""
+"""The names of numbered columns of a table, the first few; SQLAlchemy's reflection calls functions without a schema."""
+_POSTGRES_KEYS = sa.text(f"""
+SELECT {_NAMES.format("i.indkey", "i.indrelid", "i.indnkeyatts")}
+FROM pg_catalog.pg_index i
+WHERE i.indrelid = CAST(CAST(:name AS pg_catalog.text) AS pg_catalog.regclass)
+  AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL
+ORDER BY i.indisprimary DESC, i.indexrelid
+""")
 _SQLITE_KEYS = sa.text("""
 SELECT 'the primary key' AS key, name, pk AS position FROM pragma_table_info(:name, :schema) WHERE pk > 0
 UNION ALL
@@ -105,26 +108,35 @@ ORDER BY key, position
 """SQLAlchemy's reflection reads the CREATE statement, and misses a UNIQUE that stands behind a type with a length."""
 
 
-def _is_partial(index: Any) -> bool:
-    return any(name.endswith("_where") for name in index.get("dialect_options", {}))
-
-
 async def foreign_keys(connection: AsyncConnection, name: TableName) -> list[ForeignKey]:
     """The table's foreign keys, also those to itself."""
-    options = {"postgresql_ignore_search_path": True} if connection.dialect.name == "postgresql" else {}
+    if connection.dialect.name == "postgresql":
+        found = await connection.execute(_POSTGRES_FOREIGN_KEYS, {"name": _quoted(connection, name)})
+        return [ForeignKey(tuple(one[0]), TableName(one[1], one[2]), tuple(one[3])) for one in found]
 
     def inspect(plain: sa.Connection) -> list[ForeignKey]:
-        found = sa.inspect(plain).get_foreign_keys(name.name, schema=name.schema, **options)
         return [
             ForeignKey(
                 tuple(one["constrained_columns"]),
                 TableName(one["referred_schema"] or name.schema, one["referred_table"]),
                 tuple(one["referred_columns"]),
             )
-            for one in found
+            for one in sa.inspect(plain).get_foreign_keys(name.name, schema=name.schema)
         ]
 
     return await connection.run_sync(inspect)
+
+
+_POSTGRES_FOREIGN_KEYS = sa.text(f"""
+SELECT {_NAMES.format("c.conkey", "c.conrelid", "pg_catalog.cardinality(c.conkey)")}, n.nspname, p.relname,
+       {_NAMES.format("c.confkey", "c.confrelid", "pg_catalog.cardinality(c.confkey)")}
+FROM pg_catalog.pg_constraint c
+JOIN pg_catalog.pg_class p ON p.oid = c.confrelid JOIN pg_catalog.pg_namespace n ON n.oid = p.relnamespace
+WHERE c.conrelid = CAST(CAST(:name AS pg_catalog.text) AS pg_catalog.regclass) AND c.contype = 'f'
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint u WHERE u.oid = c.conparentid AND u.conrelid = c.conrelid)
+ORDER BY c.conname
+""")
+"""A key to a partitioned table has a copy for each of its partitions."""
 
 
 async def check_at_once(connection: AsyncConnection, table: TableName) -> None:
@@ -142,7 +154,7 @@ async def check_at_once(connection: AsyncConnection, table: TableName) -> None:
 _DEFERRED = sa.text("""
 SELECT pg_catalog.format('%I.%I', n.nspname, c.conname)
 FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace
-WHERE c.conrelid = CAST(CAST(:name AS text) AS regclass) AND c.condeferrable
+WHERE c.conrelid = CAST(CAST(:name AS pg_catalog.text) AS pg_catalog.regclass) AND c.condeferrable
   AND (c.contype IN ('p', 'u', 'x') OR c.contype = 'f' AND c.confrelid <> c.conrelid)
 """)
 
@@ -154,7 +166,7 @@ def _quoted(connection: AsyncConnection, table: TableName) -> str:
 
 async def may_read(connection: AsyncConnection, table: TableName) -> bool:
     """Whether this role may ask PostgreSQL for the rows of `table`."""
-    asked = sa.func.has_table_privilege(_quoted(connection, table), "SELECT")
+    asked = sa.func.pg_catalog.has_table_privilege(_quoted(connection, table), "SELECT")
     return bool(await connection.scalar(sa.select(asked)))
 
 
@@ -184,10 +196,16 @@ async def _found(
     """The positions of the keys that the table has."""
     asking = {"postgresql": _ask_postgres, "sqlite": _ask_sqlite}.get(connection.dialect.name)
     if asking is None:
-        hint = "Leave unique= and foreign_keys= out: the database checks them when the rows are loaded."
-        raise PlanError(f"keys cannot be looked up in {connection.dialect.name}", hint=hint)
+        raise _not_asked(connection)
     statement, parameters = asking(values, columns, table, names)
-    return [int(position) for (position,) in await connection.execute(statement, parameters)]
+    own = {OWN_OPERATORS: any(column.target.kind == "other" for column in columns)}
+    found = await connection.execute(statement, parameters, execution_options=own)
+    return [int(position) for (position,) in found]
+
+
+def _not_asked(connection: AsyncConnection) -> PlanError:
+    hint = "Leave unique= and foreign_keys= out: the database checks them when the rows are loaded."
+    return PlanError(f"keys cannot be looked up in {connection.dialect.name}", hint=hint)
 
 
 def _ask_postgres(
@@ -196,7 +214,8 @@ def _ask_postgres(
     texts = postgresql.ARRAY(sa.Text())
     parameters = {f"k{number}": part for number, part in enumerate(values)}
     arrays = [sa.bindparam(name, type_=texts) for name in parameters]
-    asked = sa.func.unnest(*arrays).table_valued(*parameters, with_ordinality="n", name="asked").render_derived()
+    rows = sa.func.pg_catalog.unnest(*arrays)
+    asked = rows.table_valued(*parameters, with_ordinality="n", name="asked").render_derived()
     parent = _table(table, names)
     equal = [
         parent.c[name] == cast_from_text(asked.c[key], column.target)

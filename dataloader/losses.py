@@ -19,14 +19,15 @@ WITH t AS (
 ), a AS (
     SELECT a.* FROM pg_catalog.pg_attribute a JOIN t ON t.oid = a.attrelid WHERE a.attnum > 0 AND NOT a.attisdropped
 )
-SELECT what, CAST(name AS text) AS name FROM (
-    SELECT CASE contype WHEN 'p' THEN 'primary key' WHEN 'u' THEN 'unique' WHEN 'f' THEN 'foreign key'
-           WHEN 'c' THEN 'check' ELSE 'exclusion' END AS what, conname AS name
+SELECT what, CAST(name AS pg_catalog.text) AS name FROM (
+    SELECT CASE WHEN contype = 'p' THEN 'primary key' WHEN contype = 'u' THEN 'unique'
+           WHEN contype = 'f' THEN 'foreign key' WHEN contype = 'c' THEN 'check' ELSE 'exclusion' END AS what,
+           conname AS name
     FROM pg_catalog.pg_constraint JOIN t ON t.oid = conrelid WHERE contype IN ('p', 'u', 'f', 'c', 'x')
   UNION ALL
     SELECT 'not null of', attname FROM a WHERE attnotnull
   UNION ALL
-    SELECT CASE attgenerated WHEN '' THEN 'default of' ELSE 'generated column' END, attname FROM a WHERE atthasdef
+    SELECT CASE WHEN attgenerated = '' THEN 'default of' ELSE 'generated column' END, attname FROM a WHERE atthasdef
   UNION ALL
     SELECT 'identity of', attname FROM a WHERE attidentity <> ''
   UNION ALL
@@ -42,7 +43,7 @@ SELECT what, CAST(name AS text) AS name FROM (
   UNION ALL
     SELECT 'policy', polname FROM pg_catalog.pg_policy JOIN t ON t.oid = polrelid
   UNION ALL
-    SELECT 'grants to', CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.pg_get_userbyid(g.grantee) END
+    SELECT 'grants to', CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.pg_get_userbyid(g.grantee) END
     FROM t, LATERAL (
         SELECT grantee FROM pg_catalog.aclexplode(t.relacl) UNION
         SELECT e.grantee FROM a, pg_catalog.aclexplode(a.attacl) e
@@ -50,7 +51,7 @@ SELECT what, CAST(name AS text) AS name FROM (
   UNION ALL
     SELECT 'comments on', COALESCE(a.attname, 'the table')
     FROM pg_catalog.pg_description d JOIN t ON t.oid = d.objoid LEFT JOIN a ON a.attnum = d.objsubid
-    WHERE d.classoid = CAST('pg_catalog.pg_class' AS regclass)
+    WHERE d.classoid = CAST('pg_catalog.pg_class' AS pg_catalog.regclass)
   UNION ALL
     SELECT 'owner', pg_catalog.pg_get_userbyid(relowner) FROM t
     WHERE pg_catalog.pg_get_userbyid(relowner) <> current_user

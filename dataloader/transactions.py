@@ -11,7 +11,7 @@ import tenacity
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dataloader.engine import SQLITE_BUSY_SECONDS, driver_of, write_ahead
+from dataloader.engine import SQLITE_BUSY_SECONDS, driver_of, pinned, write_ahead
 from dataloader.errors import LoadError
 
 
@@ -142,7 +142,7 @@ class Prepared:
     def __init__(self, statement: sa.Executable, dialect: Dialect) -> None:
         self._statement = statement
         compiled = statement.compile(dialect=dialect)  # type: ignore[attr-defined]  # every statement has it
-        self._sql = str(compiled)
+        self._sql = pinned(str(compiled))
         self._names: list[str] = compiled.positiontup or []
         self._fixed: dict[str, Any] = compiled.params
 
