@@ -345,9 +345,12 @@ async def _started(engine: AsyncEngine) -> AsyncConnection:
 
 
 _QUERIES = ("SELECT", "WITH", "INSERT", "UPDATE", "DELETE")
+_QUOTED = r"""(?:"[^"]*"|'[^']*')"""
 _BARE = re.compile(
-    r"""("[^"]*"|'[^']*')|(?<= )(=|<>|!=|<=|>=|<|>|\+|-|&|\|\|)(?= )|\b(NOT )?IN \(((?:"[^"]*"|'[^']*'|[^()'"])*)\)"""
+    rf"({_QUOTED})|(?<= )(=|<>|!=|<=|>=|<|>|\+|-|&|\|\|)(?= )"
+    rf"|\b(NOT )?IN \(((?:{_QUOTED}|%\(\w+\)s|[^()'\"])*)\)"
 )
+"""Names and literals; operators, which stand between spaces; lists, in which psycopg's parameters have parentheses."""
 OWN_OPERATORS = "dataloader_own_operators"
 """The execution option of a statement that means the operators of the caller's types."""
 

@@ -27,6 +27,7 @@ from dataloader.markup import quantity
 from dataloader.owners import Owner, read_owner, shown_owner
 from dataloader.rejects import json_rows, refused_rows
 from dataloader.transactions import Prepared
+from dataloader.trust import found_tables, refusal
 from dataloader.violations import REJECT_COLUMNS, Violation
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ KEPT_ROWS = 1_000
 """So many rejects are sent at once."""
 _TOTALS = ("chunks", "rows", "loaded", "rejected")
 _NOW: dict[str, Any] = {
-    "postgresql": sa.func.clock_timestamp(),
+    "postgresql": sa.func.pg_catalog.clock_timestamp(),
     "sqlite": sa.func.strftime("%Y-%m-%d %H:%M:%f000", "now"),
 }
 """The moment, finer than the second that SQLite's CURRENT_TIMESTAMP knows."""
@@ -53,7 +54,7 @@ _UPSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.in
 
 def ledger_tables(schema: str | None) -> tuple[sa.Table, sa.Table, sa.Table]:
     """The tables of the ledger in a schema."""
-    moment = sa.DateTime(timezone=True)
+    moment, now = sa.DateTime(timezone=True), sa.func.current_timestamp()
     loads = sa.Table(
         LOADS,
         metadata := sa.MetaData(),
@@ -67,7 +68,7 @@ def ledger_tables(schema: str | None) -> tuple[sa.Table, sa.Table, sa.Table]:
         sa.Column("owner", sa.Text),
         sa.Column("state", sa.Text, nullable=False),
         *(sa.Column(name, sa.BigInteger, nullable=False) for name in _TOTALS),
-        *(sa.Column(name, moment, nullable=False, server_default=sa.func.now()) for name in ("started_at", "seen_at")),
+        *(sa.Column(name, moment, nullable=False, server_default=now) for name in ("started_at", "seen_at")),
         schema=schema,
     )
     chunks = sa.Table(
@@ -112,43 +113,9 @@ class Request:
     call: Mapping[str, Any]
 
 
-def _needed(keeps_rejects: bool) -> tuple[str, ...]:
+def needed(*, keeps_rejects: bool) -> tuple[str, ...]:
+    """The names of the tables that a load uses."""
     return TABLES if keeps_rejects else TABLES[:2]
-
-
-async def refusal(connection: AsyncConnection, schema: str | None, *, keeps_rejects: bool) -> str | None:
-    """Why there cannot be a ledger in a schema, None if there can."""
-    if connection.dialect.name != "postgresql":
-        return None
-    names = _needed(keeps_rejects)
-    found = (await connection.execute(_PRIVILEGES, {"schema": schema, "names": names})).one_or_none()
-    if found is None:  # no such schema: the DDL says so better
-        return None
-    if found.usable is not False and (found.tables == len(names) or found.may_create):
-        return None
-    what = "may not use the ledger's tables" if found.tables else "may not create the ledger's tables"
-    return (
-        f"the role {found.role} {what} in schema {schema} "
-        f"(an administrator runs what `python -m dataloader grants {schema}.TABLE {found.role}` prints)"
-    )
-
-
-_PRIVILEGES = sa.text("""
-SELECT current_user AS role, pg_catalog.has_schema_privilege(n.oid, 'CREATE') AS may_create, count(c.oid) AS tables,
-       bool_and(pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'INSERT')
-                AND pg_catalog.has_table_privilege(c.oid, 'UPDATE')) AS usable
-FROM pg_catalog.pg_namespace n
-LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname IN :names AND c.relkind = 'r'
-WHERE n.nspname = :schema GROUP BY n.oid
-""").bindparams(sa.bindparam("names", expanding=True))
-
-
-async def _is_there(connection: AsyncConnection, schema: str | None, names: tuple[str, ...]) -> bool:
-    """Whether PostgreSQL's ledger is: IF NOT EXISTS wants the right to create it even where it exists."""
-    if connection.dialect.name != "postgresql":
-        return False
-    found = (await connection.execute(_PRIVILEGES, {"schema": schema, "names": names})).one()
-    return bool(found.tables == len(names))
 
 
 class Ledger:
@@ -206,18 +173,27 @@ class Ledger:
         return run
 
     async def _prepare(self, connection: AsyncConnection) -> None:
-        """Make the tables that are missing; one process at a time gets past this."""
-        if connection.dialect.name == "postgresql":
-            await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": locks.ENTERING})
-        names = _needed(self._plan.rejects)
-        if not await _is_there(connection, self._loads.schema, names):
-            for table in (self._loads, self._chunks, self._rejects)[: len(names)]:
-                await connection.execute(CreateTable(table, if_not_exists=True))
+        """Make the tables that are missing; one process at a time gets past this.
+
+        On PostgreSQL they are looked for first: IF NOT EXISTS would want the right to create them even where they
+        exist, and would take whatever somebody else has put there since.
+        """
+        names, there = needed(keeps_rejects=self._plan.rejects), set[str]()
+        is_postgres = connection.dialect.name == "postgresql"
+        if is_postgres:
+            await connection.execute(sa.text("SELECT pg_catalog.pg_advisory_xact_lock(:key)"), {"key": locks.ENTERING})
+            why = await refusal(connection, TABLES, names, self._plan.table.name)
+            if why is not None:
+                raise CheckpointError(f"the load cannot use its ledger: {why}", hint="Nothing was written.")
+            there = {one.name for one in await found_tables(connection, names, self._loads.schema)}
+        for table in (self._loads, self._chunks, self._rejects):
+            if table.name in set(names) - there:
+                await connection.execute(CreateTable(table, if_not_exists=not is_postgres))
 
     async def _find(self, connection: AsyncConnection, request: Request) -> Any:
         """The row of the load that the request means, None if it is a new one."""
         loads = self._loads.c
-        query = sa.select(self._loads, sa.func.now().label("now")).order_by(loads.started_at.desc())
+        query = sa.select(self._loads, sa.func.current_timestamp().label("now")).order_by(loads.started_at.desc())
         if request.load_id is not None:
             return (await connection.execute(query.where(loads.load_id == request.load_id))).one_or_none()
         here = (await connection.execute(query.where(loads.target == self._target))).all()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import tenacity
 
-from dataloader import catalog, ledger, locks
+from dataloader import catalog, ledger, locks, trust
 from dataloader import engine as engines
 from dataloader.guard import Lifeline, guarded
 from dataloader.losses import losses
@@ -62,7 +62,8 @@ async def _plan_on(
         elif options.if_exists == "replace":
             found = replace(found, losses=await losses(connection, found.name))
         name = target.name if found is None else found.name
-        refused = await ledger.refusal(connection, name.schema, keeps_rejects=options.on_invalid == "reject")
+        needed = ledger.needed(keeps_rejects=options.on_invalid == "reject")
+        refused = await trust.refusal(connection, ledger.TABLES, needed, name)
     offer = Offer(source.name, source.schema, source.rows)
     database = Database(engine.dialect, engines.place_of(engine), refused, engines.connections_of(engine))
     return make_plan(offer, target, found, options, database)
