@@ -360,8 +360,11 @@ def pinned(sql: str) -> str:
 
     PostgreSQL looks for a bare operator, as for a function, in the whole search_path: whoever may create one there
     that fits the operands better would have it carried out with our role's rights. The search_path itself stays as
-    it is, because the caller's triggers and defaults run under it. LIKE, BETWEEN, NULLIF, CASE with an operand and IN
-    with a query hide operators, and are not used; every function is written with ``pg_catalog.``. DDL is the caller's.
+    it is, because the caller's triggers and defaults run under it. DDL is the caller's own.
+
+    What it cannot reach is not used in our queries: LIKE, BETWEEN, NULLIF, IS DISTINCT FROM, CASE with an operand, IN
+    with a query, a function without ``pg_catalog.``. All pinned operators bind alike: sums in comparisons stand in
+    parentheses.
     """
     return _BARE.sub(_pinned, sql) if sql.lstrip().startswith(_QUERIES) else sql
 

@@ -47,14 +47,16 @@ _WEAK = ("ShareUpdateExclusiveLock", "AccessShareLock")
 _HOLDERS = sa.text("""
 WITH RECURSIVE part (oid) AS (
     SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relname = ANY (:names) AND (n.nspname = :schema OR CAST(:schema AS text) IS NULL)
+    WHERE c.relname = ANY (CAST(:names AS pg_catalog.text[]))
+      AND (n.nspname = :schema OR CAST(:schema AS pg_catalog.text) IS NULL)
   UNION
     SELECT below.oid FROM part, LATERAL (
         SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = part.oid
       UNION ALL
         SELECT d.refobjid FROM pg_catalog.pg_rewrite r
-        JOIN pg_catalog.pg_depend d ON d.classid = CAST('pg_catalog.pg_rewrite' AS regclass) AND d.objid = r.oid
-            AND d.refclassid = CAST('pg_catalog.pg_class' AS regclass)
+        JOIN pg_catalog.pg_depend d
+            ON d.classid = CAST('pg_catalog.pg_rewrite' AS pg_catalog.regclass) AND d.objid = r.oid
+            AND d.refclassid = CAST('pg_catalog.pg_class' AS pg_catalog.regclass)
         WHERE r.ev_class = part.oid
     ) below (oid)
 ), wanted (oid) AS (
@@ -67,14 +69,15 @@ SELECT CASE WHEN c.oid IS NULL THEN 'the ledger' ELSE n.nspname || '.' || c.reln
        pg_catalog.to_char(COALESCE(a.xact_start, p.prepared) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"') AS since
 FROM pg_catalog.pg_locks l
 LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-LEFT JOIN pg_catalog.pg_prepared_xacts p ON l.pid IS NULL AND l.virtualtransaction = '-1/' || p.transaction
+LEFT JOIN pg_catalog.pg_prepared_xacts p ON l.pid IS NULL AND l.virtualtransaction = ('-1/' || p.transaction)
 LEFT JOIN pg_catalog.pg_class c ON l.locktype = 'relation' AND c.oid = l.relation
 LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE l.granted AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
+WHERE l.granted AND (l.pid <> pg_catalog.pg_backend_pid() OR l.pid IS NULL)
   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
-  AND (l.relation IN (SELECT oid FROM wanted) AND l.mode <> ALL (:harmless)
-       OR l.locktype = 'advisory' AND l.classid = CAST(:high AS oid) AND l.objid = CAST(:low AS oid))
-  AND COALESCE(a.xact_start < pg_catalog.clock_timestamp() - CAST(:seconds AS float8) * interval '1 second', true)
+  AND (l.relation = ANY (SELECT oid FROM wanted) AND l.mode <> ALL (:harmless)
+       OR l.locktype = 'advisory'
+          AND l.classid = CAST(:high AS pg_catalog.oid) AND l.objid = CAST(:low AS pg_catalog.oid))
+  AND COALESCE(a.xact_start < (pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => :seconds)), true)
 ORDER BY pg_catalog.array_position(:strengths, l.mode), a.xact_start LIMIT 10
 """).bindparams(
     sa.bindparam("names", type_=postgresql.ARRAY(sa.Text)),

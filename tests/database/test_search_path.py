@@ -11,8 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dataloader as dl
-from dataloader import history
+from dataloader import engine as engines
+from dataloader import history, locks
 from dataloader.engine import open_engine
+from dataloader.ledger import TABLES
+from dataloader.schema import TableName
 from tests.conftest import execute, fetch
 
 PLANTED = """DO $$
@@ -54,7 +57,7 @@ BEGIN
     REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC;
 END $$"""
 """Nobody else may carry them out, so that a statement which has chosen one fails though it may never come to it."""
-TABLES = (
+GROUND = (
     "GRANT ALL ON SCHEMA public TO loader",
     "SET ROLE loader",
     "CREATE TABLE parents (code varchar(9) PRIMARY KEY)",
@@ -77,7 +80,7 @@ def orders(rows: int = 40, breaks: bool = False) -> Any:
 @pytest.fixture(params=["asyncpg", "psycopg"])
 async def waylaid(request: pytest.FixtureRequest, postgres: AsyncEngine) -> AsyncIterator[AsyncEngine]:
     """An engine before whose pg_catalog comes a schema full of traps; set last, or the driver itself would step in."""
-    await execute(postgres, "DROP ROLE IF EXISTS loader", "CREATE ROLE loader LOGIN", *TABLES)
+    await execute(postgres, "DROP ROLE IF EXISTS loader", "CREATE ROLE loader LOGIN", *GROUND)
     async with postgres.begin() as connection:
         await connection.exec_driver_sql(PLANTED)
     if request.param == "asyncpg":
@@ -99,7 +102,10 @@ async def waylaid(request: pytest.FixtureRequest, postgres: AsyncEngine) -> Asyn
     )
 
 
-async def test_a_stranger_before_pg_catalog_is_never_called(waylaid: AsyncEngine, postgres: AsyncEngine) -> None:
+async def test_a_stranger_before_pg_catalog_is_never_called(
+    waylaid: AsyncEngine, postgres: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "TRY_SECONDS", 0.0)
     rejecting: Any = {"engine": waylaid, "chunk_rows": 10, "workers": 1, "on_invalid": "reject", "load_id": "May"}
     await dl.plan_load({"id": [1]}, "orders", engine=waylaid)
     await dl.load_dataframe({"id": [1], "day": ["x"]}, "made", engine=waylaid)
@@ -114,4 +120,13 @@ async def test_a_stranger_before_pg_catalog_is_never_called(waylaid: AsyncEngine
     assert (loaded.earlier, loaded.loaded) == (20, 18)
     assert len(await dl.load_history(waylaid)) == 1
     await history.forget(waylaid, "May")
+    with pytest.raises(dl.WriteError, match="orders is held by pid"):
+        await wait_for_a_lock(waylaid)
     assert await fetch(postgres, "SELECT count(*) FROM public.orders") == [(36,)]
+
+
+async def wait_for_a_lock(engine: AsyncEngine) -> None:
+    async with engine.connect() as holding, engines.connected(engine) as waiting:
+        await holding.execute(sa.text("LOCK TABLE public.orders"))
+        async with locks.naming_holders(waiting, TableName("public", "orders"), *TABLES):
+            await waiting.execute(sa.text("LOCK TABLE public.orders NOWAIT"))
