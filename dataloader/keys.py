@@ -214,7 +214,8 @@ def _ask_postgres(
     texts = postgresql.ARRAY(sa.Text())
     parameters = {f"k{number}": part for number, part in enumerate(values)}
     arrays = [sa.bindparam(name, type_=texts) for name in parameters]
-    rows = sa.func.pg_catalog.unnest(*arrays)
+    # With several arrays it is grammar, and means pg_catalog's own, but only where no schema is written.
+    rows = sa.func.unnest(*arrays) if len(arrays) > 1 else sa.func.pg_catalog.unnest(*arrays)
     asked = rows.table_valued(*parameters, with_ordinality="n", name="asked").render_derived()
     parent = _table(table, names)
     equal = [

@@ -60,9 +60,10 @@ END $$"""
 GROUND = (
     "GRANT ALL ON SCHEMA public TO loader",
     "SET ROLE loader",
-    "CREATE TABLE parents (code varchar(9) PRIMARY KEY)",
-    "INSERT INTO parents SELECT 'p' || n FROM generate_series(0, 8) n",
-    "CREATE TABLE orders (id bigint UNIQUE, code varchar(9) REFERENCES parents DEFERRABLE, price numeric(9,2))",
+    "CREATE TABLE parents (code varchar(9), kind int, PRIMARY KEY (code, kind))",
+    "INSERT INTO parents SELECT 'p' || n, 1 FROM generate_series(0, 8) n",
+    """CREATE TABLE orders (id bigint UNIQUE, code varchar(9), kind int, price numeric(9,2),
+        FOREIGN KEY (code, kind) REFERENCES parents DEFERRABLE)""",
     "RESET ROLE",
 )
 CODES = [f"p{number % 10}" for number in range(40)]
@@ -72,7 +73,7 @@ CODES = [f"p{number % 10}" for number in range(40)]
 def orders(rows: int = 40, breaks: bool = False) -> Any:
     for start in range(0, rows, 10):
         ids, codes = list(range(start, start + 10)), CODES[start : start + 10]
-        yield pa.record_batch({"id": ids, "code": codes, "price": pa.array([1.5] * 10)})
+        yield pa.record_batch({"id": ids, "code": codes, "kind": [1] * 10, "price": [1.5] * 10})
     if breaks:
         raise RuntimeError
 
