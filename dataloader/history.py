@@ -11,12 +11,13 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.schema import CreateTable
 
 from dataloader import engine as engines
+from dataloader import locks
 from dataloader.errors import CheckpointError, PlanError
 from dataloader.guard import Lifeline, guarded
 from dataloader.ledger import LOADS, TABLES, forget_load, is_running, ledger_tables
-from dataloader.locks import limit, naming_holders
+from dataloader.locks import naming_holders
 from dataloader.schema import SQLITE_SCHEMA, TableName
-from dataloader.transactions import transaction
+from dataloader.transactions import settle, transaction
 from dataloader.translation import translated
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ async def _under_guard(
             transaction(connection) if writes else connection.begin(),
         ):
             line.hold(await engines.driver_of(connection))
-            await limit(connection)
+            await settle(connection, locks.LIMIT_SECONDS)
             return await work(connection)
 
     with translated(engines.place_of(engine)):

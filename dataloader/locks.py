@@ -95,12 +95,6 @@ def limited(seconds: float) -> str:
     return f"SET LOCAL lock_timeout = {seconds * 1000:.0f}"
 
 
-async def limit(connection: AsyncConnection) -> None:
-    """Have the open transaction wait for no lock for ever."""
-    if connection.dialect.name == "postgresql":
-        await connection.exec_driver_sql(limited(LIMIT_SECONDS))
-
-
 def trying(seconds: float) -> tenacity.AsyncRetrying:
     """Try again for so long what finds a table locked."""
     return tenacity.AsyncRetrying(

@@ -14,6 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from dataloader.engine import SQLITE_BUSY_SECONDS, driver_of, pinned, write_ahead
 from dataloader.errors import LoadError
 
+_SPEAKING = "SET LOCAL client_encoding = 'UTF8'"
+"""COPY's bytes are UTF-8, and asyncpg's statements, whatever the session's encoding is."""
+_UTF_8 = ("UTF8", "UTF-8", "UNICODE")
+
 
 @contextlib.asynccontextmanager
 async def transaction(connection: AsyncConnection, *opening: str) -> AsyncIterator[None]:
@@ -35,7 +39,9 @@ async def transaction(connection: AsyncConnection, *opening: str) -> AsyncIterat
     """
     if connection.dialect.driver == "asyncpg":
         await connection.execution_options(isolation_level="AUTOCOMMIT")
-        async with _begun_on_asyncpg(await driver_of(connection), opening):
+        reads_only = connection.engine.get_execution_options().get("postgresql_readonly")
+        beginning = f"BEGIN ISOLATION LEVEL READ COMMITTED{' READ ONLY' if reads_only else ''}"
+        async with _begun_on_asyncpg(await driver_of(connection), beginning, *opening):
             yield
         if connection.in_transaction():
             await connection.rollback()  # SQLAlchemy's own, of which the server knows nothing
@@ -46,18 +52,22 @@ async def transaction(connection: AsyncConnection, *opening: str) -> AsyncIterat
         elif await connection.run_sync(_commits_at_once):
             hint = "Use an engine without isolation_level='AUTOCOMMIT': connect(url) makes one."
             raise LoadError("the engine commits every statement at once", hint=hint)
-        for statement in opening:
+        speaking = [_SPEAKING] if connection.dialect.name == "postgresql" else []
+        for statement in (*speaking, *opening):
             await connection.exec_driver_sql(statement)
         yield
 
 
 @contextlib.asynccontextmanager
-async def _begun_on_asyncpg(driver: Any, opening: Sequence[str]) -> AsyncIterator[None]:
+async def _begun_on_asyncpg(driver: Any, begin: str, *opening: str) -> AsyncIterator[None]:
     if driver.is_in_transaction():  # sqlalchemy#13381: what is committed would only be a savepoint of it
         hint = "Dispose of the engine: await engine.dispose(), then load again."
         raise LoadError("the pool gave out a connection with an open transaction", hint=hint)
     try:
-        await driver.execute("; ".join(["BEGIN ISOLATION LEVEL READ COMMITTED", *opening]))
+        if driver.get_settings().client_encoding.upper() not in _UTF_8:
+            await driver.execute(f"{begin}; {_SPEAKING}")  # a round trip before the names that it is about
+            begin = "SELECT"
+        await driver.execute("; ".join([begin, *opening]))
         yield
         await driver.execute("COMMIT")
     except BaseException:
@@ -120,6 +130,14 @@ def _is_locked(error: BaseException) -> bool:
 )
 async def _begin_when_free(connection: AsyncConnection) -> None:
     await connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+async def settle(connection: AsyncConnection, lock_seconds: float) -> None:
+    """Have PostgreSQL's open transaction wait for no lock for longer, and speak UTF-8."""
+    if connection.dialect.name == "postgresql":
+        settings = {"lock_timeout": f"{lock_seconds * 1000:.0f}", "client_encoding": "UTF8"}
+        calls = (sa.func.pg_catalog.set_config(name, value, True) for name, value in settings.items())
+        await connection.execute(sa.select(*calls))
 
 
 async def check_deferred(connection: AsyncConnection) -> None:

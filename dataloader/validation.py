@@ -16,6 +16,7 @@ from dataloader.options import Target
 from dataloader.planning import decide
 from dataloader.progress import Progress
 from dataloader.report import ValidationReport
+from dataloader.transactions import settle
 from dataloader.translation import translated
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ async def _inspect(  # noqa: PLR0917 - the source, the questions, and who watche
         connection.begin(),
     ):
         line.hold(await engines.driver_of(connection))
-        await locks.limit(connection)
+        await settle(connection, locks.LIMIT_SECONDS)
         await inspection.prepare(connection, unique, foreign_keys)
         line.rest()
         convert = Converter(inspection.plan.columns, source.label)
