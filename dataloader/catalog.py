@@ -422,7 +422,4 @@ def _shown(table: TableSchema, name: str) -> str:
     column = next((column for column in table.columns if column.name == name), None)
     if column is None:
         return "absent"
-    facts = column.type
-    size = ",".join(str(number) for number in (facts.precision, facts.scale, facts.length) if number is not None)
-    spelled = facts.sql if facts.kind in {"other", "enum", "array", "geometric", "moments"} else facts.kind
-    return f"{spelled}{f'({size})' if size else ''}{' not null' if column.required else ''}"
+    return f"{column.type.identity}{' not null' if column.required else ''}"

@@ -1,75 +1,19 @@
-"""The table that a load creates or empties: its definition, how the catalog will describe it, and the DDL."""
+"""The DDL with which a load begins: the table is created, replaced, emptied or locked."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
-from sqlalchemy import quoted_name
-from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement, DropTable
+from sqlalchemy.schema import DropTable
 
+from dataloader.definitions import Definition, bare_table
 from dataloader.errors import PlanError
-from dataloader.options import LoadOptions, did_you_mean
-from dataloader.schema import Column, TableName, TableSchema, created_type
-from dataloader.types import parse_type
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from sqlalchemy.engine import Dialect
 
-
-def definition(
-    schema: pa.Schema,
-    given: sa.Table | None,
-    name: TableName,
-    options: LoadOptions,
-    dialect: Dialect,
-) -> sa.Table:
-    """The table to create; every name is quoted, because no list of a database's keywords is complete."""
-    if given is not None:
-        return given
-    chosen = _chosen_types(options, schema)
-    columns = [
-        sa.Column(quoted_name(one.name, True), chosen.get(one.name) or created_type(one.name, one.type, dialect))
-        for one in schema
-    ]
-    return _table(name, *columns)
-
-
-def _table(name: TableName, *columns: sa.Column[Any]) -> sa.Table:
-    return sa.Table(quoted_name(name.name, True), sa.MetaData(), *columns, schema=name.schema)
-
-
-def _chosen_types(options: LoadOptions, schema: pa.Schema) -> dict[str, sa.types.TypeEngine[Any]]:
-    """The types of dtype=, each an object: a class is called."""
-    types: dict[str, sa.types.TypeEngine[Any]] = {}
-    for name, given in (options.dtype or {}).items():
-        if name not in schema.names:
-            hint = did_you_mean(name, schema.names)
-            raise PlanError(f"dtype= names {name!r}, which the source does not have", hint=hint)
-        chosen = given() if isinstance(given, type) else given
-        if not isinstance(chosen, sa.types.TypeEngine):
-            hint = "Pass a SQLAlchemy type, like sqlalchemy.Numeric(12, 4)."
-            raise PlanError(f"dtype[{name!r}] is {given!r}", hint=hint)
-        types[name] = chosen
-    return types
-
-
-def schema_of(table: sa.Table, name: TableName, dialect: Dialect) -> TableSchema:
-    """How the catalog will describe a table that SQLAlchemy creates."""
-    columns = tuple(
-        Column(
-            column.name,
-            parse_type(column.type.compile(dialect=dialect), dialect.name),
-            nullable=bool(column.nullable),
-            has_default=column.server_default is not None
-            or column.identity is not None
-            or column is table.autoincrement_column,
-            generated=column.computed is not None,
-        )
-        for column in table.columns
-    )
-    return TableSchema(name, columns)
+    from dataloader.options import LoadOptions, Target
+    from dataloader.schema import TableName, TableSchema
 
 
 _INSTEAD = {
@@ -111,14 +55,16 @@ _SHAPE = frozenset(
 _SHOWN_NAMES = 5
 
 
-def notices(found: TableSchema, table: TableSchema, given: sa.Table | None) -> tuple[str, ...]:
+def notices(found: TableSchema | None, table: TableSchema, target: Target) -> tuple[str, ...]:
     """What the table that was found has, and the one that replaces it has not."""
+    if found is None:
+        return ()
     gone = [column.name for column in found.columns if column.name not in [one.name for one in table.columns]]
     every = {**found.losses, "columns": gone}
     lost = [
         f"{what} {_some(names)}".strip()
         for what, names in every.items()
-        if names and not (given is not None and what in _SHAPE)
+        if names and not (target.definition is not None and what in _SHAPE)
     ]
     return (f"replacing {found.name} loses its {'; '.join(lost)}",) if lost else ()
 
@@ -129,16 +75,11 @@ def _some(names: list[str]) -> str:
 
 
 def statements(
-    definition: sa.Table | None, name: TableName, found: TableSchema | None, options: LoadOptions, dialect: Dialect
+    definition: Definition | None, name: TableName, found: TableSchema | None, options: LoadOptions, dialect: Dialect
 ) -> tuple[str, ...]:
     if definition is not None:
-        indexes = sorted(definition.indexes, key=lambda index: str(index.name))
-        elements: list[DDLElement] = [CreateTable(definition), *map(CreateIndex, indexes)]
-        if found is not None:
-            elements.insert(0, DropTable(_table(name)))
-        moved: Any = {"schema_translate_map": {definition.schema: name.schema}, "render_schema_translate": True}
-        where = moved if definition.schema != name.schema else {}
-        return tuple(str(element.compile(dialect=dialect, **where)).strip() for element in elements)
+        dropping = [] if found is None else [str(DropTable(bare_table(name)).compile(dialect=dialect)).strip()]
+        return (*dropping, *definition.creating(dialect))
     if options.if_exists == "truncate":
         if dialect.name != "postgresql":
             return (f"DELETE FROM {_quoted(name, dialect)}",)

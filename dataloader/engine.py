@@ -336,6 +336,8 @@ async def _started(engine: AsyncEngine) -> AsyncConnection:
     try:
         while await is_lost(connection := await engine.connect()):  # a pool that does not test what it gives out
             await close(connection)
+        if "schema_translate_map" in engine.get_execution_options():  # names are final, and not translated again
+            await connection.execution_options(schema_translate_map=None)
     except Exception as error:  # the caller's own engine connects without our connector
         _cut_off_frames(error)
         raise

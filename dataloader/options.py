@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import zoneinfo
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -151,10 +151,17 @@ def did_you_mean(given: object, known: Sequence[object]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The table that the caller named, and its definition if it came as a SQLAlchemy Table."""
+    """The table that the caller named, its definition if it came as a SQLAlchemy Table, and the engine's schemas.
+
+    Attributes
+    ----------
+    schemas : mapping
+        The engine's schema_translate_map: which schema a name means.
+    """
 
     name: TableName
     definition: sa.Table | None = None
+    schemas: Mapping[str | None, str | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, table: str | sa.Table, dialect: str) -> Target:
@@ -164,3 +171,8 @@ class Target:
         if name.schema is not None:
             check_identifier(name.schema, "schema name", dialect)
         return cls(name, definition)
+
+    def within(self, schemas: Mapping[str | None, str | None]) -> Target:
+        """The table that the name means to an engine that translates schemas."""
+        name = TableName(schemas.get(self.name.schema, self.name.schema), self.name.name)
+        return replace(self, name=name, schemas=schemas)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from dataloader import ddl
+from dataloader import ddl, definitions
 from dataloader.errors import PlanError, SchemaMismatch, UnsafeCast, UnsupportedType
 from dataloader.infer import MixedType
 from dataloader.markup import framed, quantity, table
@@ -248,8 +248,9 @@ def make_plan(
         raise PlanError(f"{offer.name} is without columns", hint="Pass a source with at least one column.")
     name = target.name if found is None else found.name
     creates = found is None or options.if_exists == "replace"
-    definition = ddl.definition(offered, target.definition, name, options, dialect) if creates else None
-    table = ddl.schema_of(definition, name, dialect) if definition is not None else found
+    types = definitions.given_types(offered, target, options, dialect)
+    definition = definitions.definition(offered, target, name, types, dialect) if creates else None
+    table = definition.schema_of(name, dialect) if definition is not None else found
     assert table is not None
     _check_columns(offered.names, table)
     columns = tuple(_column_plan(field, table.column(field.name), options) for field in offered)
@@ -271,7 +272,7 @@ def make_plan(
         commit,
         commit_reason,
         _workers(options, database) if commit == "chunk" else 1,
-        ddl.notices(found, table, target.definition) if found is not None and creates else (),
+        definitions.differences(found, types, target, dialect) if table is found else ddl.notices(found, table, target),
         found is not None,
     )
 

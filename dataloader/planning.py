@@ -13,6 +13,7 @@ from dataloader.guard import Lifeline, guarded
 from dataloader.losses import losses
 from dataloader.options import LoadOptions, Target
 from dataloader.plan import Database, LoadPlan, Offer, make_plan
+from dataloader.transactions import settle
 from dataloader.translation import translated
 
 if TYPE_CHECKING:
@@ -51,11 +52,12 @@ async def decide(engine: AsyncEngine, source: Source, table: str | sa.Table, opt
 async def _plan_on(
     engine: AsyncEngine, source: Source, table: str | sa.Table, options: LoadOptions, line: Lifeline
 ) -> LoadPlan:
-    target = Target.of(table, engine.dialect.name)
+    schemas = engine.get_execution_options().get("schema_translate_map")
+    target = Target.of(table, engine.dialect.name).within(schemas or {})
     line.progress()
     async with engines.reading(engine) as connection, locks.naming_holders(connection, target.name):
         line.hold(await engines.driver_of(connection))
-        await locks.limit(connection)
+        await settle(connection, locks.LIMIT_SECONDS)
         found = await catalog.describe(connection, target.name)
         if found is None:
             target = replace(target, name=await catalog.qualified(connection, target.name))

@@ -57,6 +57,16 @@ class ColumnType:
         return self.sql
 
     @property
+    def identity(self) -> str:
+        """What tells it apart from other types, however it is spelled, in whichever schema it is found."""
+        if self.element is not None:
+            return f"{self.element.identity}[]"
+        size = ",".join(str(number) for number in (self.precision, self.scale, self.length) if number is not None)
+        is_named = self.kind in {"other", "enum", "geometric", "moments"}
+        spelled = self.sql.rpartition(".")[2].strip('"').lower() if is_named else self.kind
+        return f"{spelled}{f'({size})' if size else ''}"
+
+    @property
     def keeps_nan(self) -> bool:
         """Whether a NaN comes back as one; SQLite would store NULL."""
         return self.kind not in {"number", "real"}

@@ -1,0 +1,243 @@
+"""SQLAlchemy's definitions: the table that a load creates, by a Table, by dtype= or by the source's own types.
+
+What SQLAlchemy's INSERT would do in Python, a load does not: it is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy import quoted_name
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateSequence, CreateTable, DDLElement
+
+from dataloader.errors import PlanError, SchemaMismatch, UnsupportedType
+from dataloader.infer import one_line
+from dataloader.options import LoadOptions, Target, did_you_mean
+from dataloader.schema import Column, TableName, TableSchema, created_type
+from dataloader.types import ColumnType, parse_type
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from sqlalchemy.engine import Dialect
+    from sqlalchemy.types import TypeEngine
+
+_BINDING = ("process_bind_param", "bind_processor", "bind_expression")
+"""The methods by which a type changes a value on its way into an INSERT."""
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A table to create.
+
+    Attributes
+    ----------
+    schemas : mapping
+        What the schemas in the definition mean in the database.
+    """
+
+    table: sa.Table
+    schemas: Mapping[str | None, str | None]
+
+    def schema_of(self, name: TableName, dialect: Dialect) -> TableSchema:
+        """How the catalog will describe it."""
+        columns = tuple(self._column(column, dialect) for column in self.table.columns)
+        is_logged = "UNLOGGED" not in self._compiled(CreateTable(self.table), dialect).partition("TABLE")[0]
+        return TableSchema(name, columns, unwatched=None if is_logged else f"{name.name} is UNLOGGED")
+
+    def _column(self, column: sa.Column[Any], dialect: Dialect) -> Column:
+        counted = column is column.table.autoincrement_column and _sequence(column, dialect) is None
+        domains = [one for one in _named(column.type, dialect) if isinstance(one, postgresql.DOMAIN)]
+        return Column(
+            column.name,
+            _column_type(column.name, column.type, self.schemas, dialect),
+            nullable=bool(column.nullable) and not any(one.not_null for one in domains),
+            has_default=column.server_default is not None or column.identity is not None or counted,
+            generated=column.computed is not None,
+        )
+
+    def creating(self, dialect: Dialect) -> list[str]:
+        """The statements that make it, and what it needs: types and sequences, where they are missing."""
+        indexes = sorted(self.table.indexes, key=lambda index: str(index.name))
+        sequences = [sequence for column in self.table.columns if (sequence := _sequence(column, dialect)) is not None]
+        elements: list[DDLElement] = [CreateSequence(sequence, if_not_exists=True) for sequence in sequences]
+        elements += [CreateTable(self.table), *map(CreateIndex, indexes)]
+        return [*self._types(dialect), *(self._compiled(element, dialect) for element in elements)]
+
+    def _types(self, dialect: Dialect) -> list[str]:
+        statements: dict[str, str] = {}
+        for column in self.table.columns:
+            for one in _named(column.type, dialect):
+                if one.create_type:
+                    is_enum = isinstance(one, postgresql.ENUM)
+                    element = (postgresql.CreateEnumType if is_enum else postgresql.CreateDomainType)(one)
+                    spelled = _spelled(one, self.schemas, dialect)
+                    statements[spelled] = _where_missing(spelled, self._compiled(element, dialect))
+        return list(statements.values())
+
+    def _compiled(self, element: DDLElement, dialect: Dialect) -> str:
+        moved = {old: new for old, new in self.schemas.items() if new not in {old, None}}
+        translated: dict[str, Any] = {"schema_translate_map": moved, "render_schema_translate": True} if moved else {}
+        return str(element.compile(dialect=dialect, **translated)).strip()
+
+
+def _where_missing(spelled: str, statement: str) -> str:
+    """PostgreSQL has no IF NOT EXISTS for types; another session may make it at the same moment."""
+    name = spelled.replace("'", "''")
+    return (
+        f"DO $create$ BEGIN IF pg_catalog.to_regtype('{name}') IS NULL THEN {statement}; END IF; "
+        "EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $create$"
+    )
+
+
+def definition(
+    schema: pa.Schema, target: Target, name: TableName, types: Mapping[str, TypeEngine[Any]], dialect: Dialect
+) -> Definition:
+    """The table to create; every name is quoted, because no list of a database's keywords is complete."""
+    given = target.definition
+    if given is not None:
+        return Definition(given, {**target.schemas, given.schema: name.schema})
+    columns = [
+        sa.Column(quoted_name(one.name, True), types.get(one.name) or created_type(one.name, one.type, dialect))
+        for one in schema
+    ]
+    return Definition(bare_table(name, *columns), {None: name.schema})
+
+
+def bare_table(name: TableName, *columns: sa.Column[Any]) -> sa.Table:
+    return sa.Table(quoted_name(name.name, True), sa.MetaData(), *columns, schema=name.schema)
+
+
+def given_types(
+    schema: pa.Schema, target: Target, options: LoadOptions, dialect: Dialect
+) -> dict[str, TypeEngine[Any]]:
+    """The types that the caller's Table or dtype= gives to the source's columns.
+
+    Raises
+    ------
+    PlanError
+        When dtype= names a column that the source lacks, or gives it something else.
+    UnsupportedType
+        When a type changes values in Python.
+    SchemaMismatch
+        When a column that the source lacks has a default that only SQLAlchemy's INSERT computes.
+    """
+    given = target.definition
+    if given is not None:
+        _check_case(given, dialect)
+        _check_defaults(given, schema.names, dialect)
+        types = {column.name: column.type for column in given.columns if column.name in schema.names}
+    else:
+        types = {name: _type_object(name, one, schema) for name, one in (options.dtype or {}).items()}
+    for name, one in types.items():
+        changing = _changes_values(one, dialect)
+        if changing is not None:
+            what = f"column {name!r}: the type {changing} changes values in Python, and a load sends them past it"
+            hint = "Convert the values in the source, and pass the table by its name, or another type."
+            raise UnsupportedType(what, hint=hint)
+    return types
+
+
+def _type_object(name: str, given: Any, schema: pa.Schema) -> TypeEngine[Any]:
+    """A class is called."""
+    if name not in schema.names:
+        hint = did_you_mean(name, schema.names)
+        raise PlanError(f"dtype= names {name!r}, which the source does not have", hint=hint)
+    chosen = given() if isinstance(given, type) else given
+    if not isinstance(chosen, sa.types.TypeEngine):
+        hint = "Pass a SQLAlchemy type, like sqlalchemy.Numeric(12, 4)."
+        raise PlanError(f"dtype[{name!r}] is {given!r}", hint=hint)
+    return chosen
+
+
+def _check_case(given: sa.Table, dialect: Dialect) -> None:
+    names = [given.name, given.schema or "", *(column.name for column in given.columns)]
+    for name in names:
+        if dialect.name == "postgresql" and getattr(name, "quote", None) is False and name != name.lower():
+            hint = "Leave quote= out, or write the name in lower case."
+            raise PlanError(f"the name {str(name)!r} has quote=False: PostgreSQL would fold its case", hint=hint)
+
+
+def _check_defaults(given: sa.Table, offered: list[str], dialect: Dialect) -> None:
+    for column in given.columns:
+        is_rowid = column is given.autoincrement_column and not dialect.supports_sequences
+        if column.default is None or column.server_default is not None or column.name in offered or is_rowid:
+            continue
+        what = f"the source has no column {column.name!r}, and its default= is computed by SQLAlchemy's INSERT only"
+        raise SchemaMismatch(what, hint="Add the column to the source, or give it a server_default.")
+
+
+def _changes_values(kind: TypeEngine[Any], dialect: Dialect) -> str | None:
+    """The name of the type, or of its elements' or its variant's, that changes values in Python."""
+    if isinstance(kind, sa.ARRAY):
+        return _changes_values(kind.item_type, dialect)
+    for one in _implementations(kind, dialect):
+        for method in _BINDING:
+            owner = next((base for base in type(one).__mro__ if method in vars(base)), object)
+            if isinstance(one, sa.PickleType) or not owner.__module__.startswith(("sqlalchemy.", "builtins")):
+                return type(one).__name__
+    return None
+
+
+def _implementations(kind: TypeEngine[Any], dialect: Dialect) -> Iterator[TypeEngine[Any]]:
+    """The type as the dialect has it, and what it decorates."""
+    one = kind.dialect_impl(dialect)
+    yield one
+    while isinstance(one, sa.types.TypeDecorator):
+        one = one.impl_instance
+        yield one
+
+
+def _named(kind: TypeEngine[Any], dialect: Dialect) -> Iterator[Any]:
+    """The enum or domain that a column is of, after those that it is made of."""
+    if isinstance(kind, sa.ARRAY):
+        yield from _named(kind.item_type, dialect)
+    *_, one = _implementations(kind, dialect)
+    if isinstance(one, postgresql.DOMAIN):
+        yield from _named(one.data_type, dialect)
+    if isinstance(one, (postgresql.ENUM, postgresql.DOMAIN)) and dialect.name == "postgresql":
+        yield one
+
+
+def _sequence(column: sa.Column[Any], dialect: Dialect) -> sa.Sequence | None:
+    return column.default if isinstance(column.default, sa.Sequence) and dialect.supports_sequences else None
+
+
+def _spelled(named: Any, schemas: Mapping[str | None, str | None], dialect: Dialect) -> str:
+    quote = dialect.identifier_preparer.quote_identifier
+    parts = (schemas.get(named.schema, named.schema), named.name)
+    return ".".join(quote(part) for part in parts if part is not None)
+
+
+def _column_type(
+    name: str, kind: TypeEngine[Any], schemas: Mapping[str | None, str | None], dialect: Dialect
+) -> ColumnType:
+    try:
+        spelled = kind.compile(dialect=dialect)
+    except sa.exc.CompileError as error:
+        hint = (
+            "Name it: sqlalchemy.Enum(..., name='status')." if "requires a name" in str(error) else "Pass another type."
+        )
+        raise UnsupportedType(f"column {name!r}: {one_line(error)}", hint=hint) from error
+    *_, named = [None, *_named(kind, dialect)]
+    if isinstance(kind, sa.ARRAY) or named is None:
+        return parse_type(spelled, dialect.name)
+    if isinstance(named, postgresql.DOMAIN):
+        return _column_type(name, named.data_type, schemas, dialect)
+    return parse_type(_spelled(named, schemas, dialect), dialect.name, tuple(named.enums))
+
+
+def differences(
+    found: TableSchema, types: Mapping[str, TypeEngine[Any]], target: Target, dialect: Dialect
+) -> tuple[str, ...]:
+    """What the caller's types say otherwise than a table that is there."""
+    columns = {column.name: column.type for column in found.columns}
+    asked = {name: _column_type(name, one, target.schemas, dialect) for name, one in types.items() if name in columns}
+    return tuple(
+        f"column {name!r} is {columns[name]}, not {one}: {found.name} is there already, and stays as it is"
+        for name, one in asked.items()
+        if one.identity != columns[name].identity
+    )
