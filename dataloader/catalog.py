@@ -103,16 +103,18 @@ _READING = (
 are spelled alike whatever the role's settings are."""
 
 _POSTGRES_FINGERPRINT = sa.text(f"""
-SELECT ARRAY[
-    CAST(c.oid AS pg_catalog.text),
-    ({_PARTS} SELECT pg_catalog.string_agg(pg_catalog.format('%s:%s', p.oid, p.relfilenode), ' ' ORDER BY p.oid)
-     FROM parts JOIN pg_catalog.pg_class p ON p.oid = parts.oid),
-    ({_PARTS} SELECT pg_catalog.max(
-         CASE WHEN p.relkind IN ('r', 'p') THEN CAST(p.relpersistence AS pg_catalog.text) ELSE 'x' END)
-     FROM parts JOIN pg_catalog.pg_class p ON p.oid = parts.oid),
-    (SELECT pg_catalog.string_agg(a.attname || ' ' || pg_catalog.format_type(a.atttypid, a.atttypmod), ', '
-                                  ORDER BY a.attnum)
-     FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = ANY (CAST(:columns AS pg_catalog.text[])))]
+SELECT pg_catalog.array_cat(
+    pg_catalog.array_prepend(CAST(c.oid AS pg_catalog.text), CASE WHEN c.relhassubclass THEN ({_PARTS}
+        SELECT ARRAY[
+            pg_catalog.string_agg(pg_catalog.format('%s:%s', p.oid, p.relfilenode), ' ' ORDER BY p.oid),
+            pg_catalog.max(
+                CASE WHEN p.relkind IN ('r', 'p') THEN CAST(p.relpersistence AS pg_catalog.text) ELSE 'x' END)]
+        FROM parts JOIN pg_catalog.pg_class p ON p.oid = parts.oid)
+    ELSE ARRAY[pg_catalog.format('%s:%s', c.oid, c.relfilenode), CAST(c.relpersistence AS pg_catalog.text)] END),
+    ARRAY[(SELECT pg_catalog.string_agg(a.attname || ' ' || pg_catalog.format_type(a.atttypid, a.atttypmod), ', '
+                                        ORDER BY a.attnum)
+           FROM pg_catalog.pg_attribute a
+           WHERE a.attrelid = c.oid AND a.attname = ANY (CAST(:columns AS pg_catalog.text[])))])
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = :schema AND c.relname = :name
 """)
