@@ -411,7 +411,10 @@ def _commit(options: LoadOptions, rows: int | None, obstacle: str | None) -> tup
         When the caller asks for checkpoints and there can be none.
     """
     if obstacle is not None and (options.commit == "chunk" or options.is_named):
-        hint = "Leave commit=, resume= and load_id= out: the rows are then loaded in one transaction."
+        hint = (
+            "Leave commit=, resume= and load_id= out: the rows are then loaded in one transaction. "
+            "Delete those that an unfinished load has committed before."
+        )
         raise PlanError(f"the load cannot be committed chunk by chunk: {obstacle}", hint=hint)
     if options.commit != "auto":
         return options.commit, "you asked for it"
