@@ -16,7 +16,7 @@ from dataloader.engine import OWN_OPERATORS
 from dataloader.errors import PlanError
 from dataloader.schema import SQLITE_SCHEMA, TableName
 from dataloader.texts import to_text
-from dataloader.writers.insert import cast_from_text
+from dataloader.writers.insert import cast_from_text, unnest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -214,9 +214,7 @@ def _ask_postgres(
     texts = postgresql.ARRAY(sa.Text())
     parameters = {f"k{number}": part for number, part in enumerate(values)}
     arrays = [sa.bindparam(name, type_=texts) for name in parameters]
-    # With several arrays it is grammar, and means pg_catalog's own, but only where no schema is written.
-    rows = sa.func.unnest(*arrays) if len(arrays) > 1 else sa.func.pg_catalog.unnest(*arrays)
-    asked = rows.table_valued(*parameters, with_ordinality="n", name="asked").render_derived()
+    asked = unnest(arrays).table_valued(*parameters, with_ordinality="n", name="asked").render_derived()
     parent = _table(table, names)
     equal = [
         parent.c[name] == cast_from_text(asked.c[key], column.target)

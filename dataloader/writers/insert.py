@@ -32,16 +32,17 @@ class ArrayWriter:
     """Writes chunks to PostgreSQL by INSERT ... SELECT from one array for each column.
 
     PostgreSQL tells how many rows of one statement it has stored, and of an executemany no driver does. It is twice
-    as fast as well. What a driver's codec would change travels as text.
+    as fast as well. The values travel as text: what a driver's codec does to them differs, and asyncpg asks the
+    server about every array type but text[].
     """
 
     def __init__(self, plan: LoadPlan, dialect: Dialect) -> None:
         self._names = [f"p{position}" for position in range(len(plan.columns))]
-        self._python = [_texts_for(one) if _travels_as_text(one) else pa.Array.to_pylist for one in plan.columns]
-        named = list(zip(self._names, plan.columns, strict=True))
-        arrays = [sa.bindparam(name, type_=_array(column)) for name, column in named]
-        given = sa.func.unnest(*arrays).table_valued(*self._names, name="given").render_derived()
-        values = [_read(given.c[name], column) for name, column in named]
+        self._python = [_texts_for(column) for column in plan.columns]
+        texts = postgresql.ARRAY(sa.Text(), dimensions=1)
+        arrays = [sa.bindparam(name, type_=texts) for name in self._names]
+        given = unnest(arrays).table_valued(*self._names, name="given").render_derived()
+        values = [_read(given.c[name], column.target) for name, column in zip(self._names, plan.columns, strict=True)]
         table = _table(plan)
         inserted = sa.insert(table).from_select(list(table.c), sa.select(*values))
         self._statement = inserted.execution_options(preserve_rowcount=True)
@@ -128,6 +129,14 @@ class SqliteWriter:
         return f"{self._head} VALUES {', '.join([self._row] * (values // self._width))}"
 
 
+def unnest(arrays: list[sa.BindParameter[Any]]) -> sa.sql.functions.Function[Any]:
+    """PostgreSQL's unnest of arrays side by side.
+
+    With several arrays it is grammar, and means pg_catalog's own, but only where no schema is written.
+    """
+    return sa.func.unnest(*arrays) if len(arrays) > 1 else sa.func.pg_catalog.unnest(*arrays)
+
+
 def _table(plan: LoadPlan) -> sa.TableClause:
     columns: list[sa.ColumnClause[Any]] = [sa.column(sa.quoted_name(column.name, True)) for column in plan.columns]
     return sa.table(sa.quoted_name(plan.table.name.name, True), *columns, schema=plan.table.name.schema)
@@ -160,17 +169,11 @@ _BOUND: dict[str, sa.types.TypeEngine[Any]] = {
     "numeric": sa.Numeric(),
     "bytea": sa.LargeBinary(),
 }
-"""Kinds whose Python values every driver stores unchanged. All others travel as text on PostgreSQL."""
+"""Kinds whose Python values every driver stores unchanged."""
 
 
-def _array(column: ColumnPlan) -> sa.types.TypeEngine[Any]:
-    return postgresql.ARRAY(sa.Text() if _travels_as_text(column) else _BOUND[column.target.kind], dimensions=1)
-
-
-def _read(sent: sa.ColumnElement[Any], column: ColumnPlan) -> sa.ColumnElement[Any]:
-    """What was sent, as a value of the column."""
-    is_read = _travels_as_text(column) and column.target.kind not in {"text", "varchar", "bpchar"}
-    return cast_from_text(sent, column.target) if is_read else sent
+def _read(text: sa.ColumnElement[Any], target: ColumnType) -> sa.ColumnElement[Any]:
+    return text if target.kind in {"text", "varchar", "bpchar"} else cast_from_text(text, target)
 
 
 def cast_from_text(text: sa.ColumnElement[Any], target: ColumnType) -> sa.ColumnElement[Any]:
@@ -190,11 +193,6 @@ def _unlimited(target: ColumnType) -> str:
     name = re.sub(r"\(.*?\)", "", target.sql)
     base = name.removesuffix("[]")
     return _UNLIMITED.get(base, base) + name[len(base) :]
-
-
-def _travels_as_text(column: ColumnPlan) -> bool:
-    """asyncpg stores the first and last date as infinity, so the server reads dates and times itself."""
-    return column.as_text or column.target.kind not in _BOUND
 
 
 def _texts_for(column: ColumnPlan) -> Callable[[pa.Array], list[Any]]:

@@ -110,6 +110,7 @@ async def test_a_stranger_before_pg_catalog_is_never_called(
     rejecting: Any = {"engine": waylaid, "chunk_rows": 10, "workers": 1, "on_invalid": "reject", "load_id": "May"}
     await dl.plan_load({"id": [1]}, "orders", engine=waylaid)
     await dl.load_dataframe({"id": [1], "day": ["x"]}, "made", engine=waylaid)
+    await dl.load_dataframe({"id": [1]}, "one", engine=waylaid, method="insert")
     for if_exists in ("truncate", "replace", "append"):
         await dl.load_dataframe({"id": [1], "day": ["x"]}, "made", engine=waylaid, if_exists=if_exists)
     keys: Any = {"engine": waylaid, "unique": True, "foreign_keys": True}
