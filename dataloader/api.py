@@ -217,7 +217,8 @@ async def load_files(paths: files.Paths, table: str | sa.Table, **options: Unpac
     ----------
     paths : path, glob, URL, or list of them
         ``.csv``, ``.parquet``, ``.arrow``/``.feather``, ``.jsonl``/``.ndjson``, text also gzipped.
-        Several files must have the same columns; they are read in the order given, globs sorted.
+        Several files must have the same columns; they are read in the order given, globs sorted. A row of CSV
+        may have 1 MB, a line of JSON 33 million characters and 100 levels.
     table, **options
         As in `load_dataframe`, and so are the result and the exceptions.
 

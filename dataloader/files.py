@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import decimal
+import functools
 import glob
 import io
-import itertools
 import json
 import os
 import re
@@ -22,18 +22,26 @@ import pyarrow.parquet
 
 from dataloader.cutter import cut_all
 from dataloader.errors import DataLoaderError, LoadError, PlanError, SchemaMismatch
-from dataloader.infer import one_line
+from dataloader.infer import MOST_LEVELS, depth, one_line
 from dataloader.rows import PEEKED_ROWS, batch_of_rows
 from dataloader.sources import ArrowSource, check_names
 
 READ_BYTES = 1 << 20
+LINE_CHARACTERS = 1 << 25
+"""The longest line of a JSON file that is read: it takes about six times as much memory."""
+BLOCK_CHARACTERS = 1 << 25
+"""Lines of a JSON file that are read at once, where they are long."""
 _USER = re.compile(r"://[^/\s'\"]*@")
 _QUERY = re.compile(r"(://[^?#\s]*[?#]).*", re.DOTALL)
 """Signed URLs have their token in it; where one ends that is not encoded, nobody knows."""
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
-_UNREADABLE = (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, json.JSONDecodeError)
+class _TooLarge(Exception):
+    """A row that would take too much to read."""
+
+
+_UNREADABLE = (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, json.JSONDecodeError, _TooLarge)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +265,7 @@ def _csv_options(types: dict[str, pa.DataType] | None = None) -> pa.csv.ConvertO
 
 def _csv_schema(file: File) -> pa.Schema:
     """The types that the first megabyte suggests, for a table that is to be created."""
-    with file.stream() as stream, _csv_reader(stream, _csv_options()) as reader:
+    with file.stream() as stream, _naming_long_rows(), _csv_reader(stream, _csv_options()) as reader:
         return reader.schema
 
 
@@ -265,13 +273,26 @@ def _csv_batches(file: File, _chunk_rows: int) -> Iterator[pa.RecordBatch]:
     """Read every field as text: the converter turns it into what the column wants, to the last digit."""
     names = _csv_schema(file).names
     options = _csv_options(dict.fromkeys(names, pa.string()))
-    with file.stream() as stream, _csv_reader(stream, options) as reader:
+    with file.stream() as stream, _naming_long_rows(), _csv_reader(stream, options) as reader:
         yield from reader
 
 
+@contextlib.contextmanager
+def _naming_long_rows() -> Iterator[None]:
+    """Arrow advises an option that is not ours."""
+    try:
+        yield
+    except pa.ArrowInvalid as error:
+        if "straddling object" not in str(error):
+            raise
+        hint = "check that every quote has its end, shorten the row, or load it from JSON lines or Parquet"
+        raise _TooLarge(f"a row is longer than {READ_BYTES:,} bytes: {hint}") from error
+
+
 def _csv_reader(stream: Any, options: pa.csv.ConvertOptions) -> pa.csv.CSVStreamingReader:
+    reading = pa.csv.ReadOptions(block_size=READ_BYTES)
     parsing = pa.csv.ParseOptions(newlines_in_values=True)
-    return pa.csv.open_csv(stream, convert_options=options, parse_options=parsing)
+    return pa.csv.open_csv(stream, read_options=reading, convert_options=options, parse_options=parsing)
 
 
 def _parquet_schema(file: File) -> pa.Schema:
@@ -333,9 +354,33 @@ def _json_batches(file: File, _chunk_rows: int) -> Iterator[pa.RecordBatch]:
 
 def _json_blocks(stream: Any) -> Iterator[list[Any]]:
     """Lists of objects. Arrow's own reader turns texts into times and long numbers into floats."""
-    lines = (line for line in io.TextIOWrapper(stream, encoding="utf-8") if not line.isspace())
-    while block := [json.loads(line, parse_float=_number) for line in itertools.islice(lines, PEEKED_ROWS)]:
+    block: list[Any] = []
+    size, text = 0, io.TextIOWrapper(stream, encoding="utf-8")
+    for number, line in enumerate(iter(functools.partial(text.readline, LINE_CHARACTERS), ""), start=1):
+        if len(line) == LINE_CHARACTERS and line[-1] != "\n":
+            raise _TooLarge(f"line {number:,} is longer than {LINE_CHARACTERS:,} characters: split it into rows")
+        if line.isspace():
+            continue
+        block.append(_json_row(line, number))
+        size += len(line)
+        if len(block) == PEEKED_ROWS or size > BLOCK_CHARACTERS:
+            yield block
+            block, size = [], 0
+    if block:
         yield block
+
+
+def _json_row(line: str, number: int) -> Any:
+    levels = line.count("[") + line.count("{")
+    try:
+        row = json.loads(line, parse_float=_number)
+        levels = depth(row) if levels > MOST_LEVELS else levels
+    except RecursionError:  # so deep that it was not read
+        row = None
+    if levels > MOST_LEVELS:
+        what = f"line {number:,} is nested more than {MOST_LEVELS} levels deep"
+        raise _TooLarge(f"{what}: flatten it, or keep its inner part as a text")
+    return row
 
 
 def _number(text: str) -> float | decimal.Decimal:

@@ -25,6 +25,9 @@ REFUSALS = (pa.ArrowException, ValueError, TypeError, OverflowError)
 DECIMAL_ROOM = (15, 38)
 """Digits for decimals whose type is not declared: what SQLite keeps exactly, else what Arrow's decimal128 holds."""
 
+MOST_LEVELS = 100
+"""How deep lists and dicts may be nested: an Arrow type of 900 levels took 0.9 GB, and Python ends at 1,000."""
+
 _TIMES = {"datetime", "Timestamp"}
 _JSON_KINDS = {"dict", "list", "NoneType", "NAType", "float"}
 """Kinds of a column of dicts; a float can only be NaN, for a missing one."""
@@ -108,6 +111,10 @@ def inferred(name: str, values: Any) -> pa.Array:
     """
     try:
         return mixed_array(values)
+    except RecursionError as error:
+        hint = "Flatten them, or give them as text."
+        what = f"column {name!r} has values that are nested more than {MOST_LEVELS} levels deep"
+        raise UnsupportedType(what, hint=hint) from error
     except REFUSALS as error:
         hint = "Give it one type, for example with .astype(str), or set the values that differ to None."
         what = f"column {name!r} has values that do not go together: {one_line(error)}"
@@ -232,13 +239,15 @@ def _check_together(kinds: set[str], values: Any) -> None:
             raise TypeError("some times have a zone and some have none")
 
 
-def _kinds_inside(values: Any, kinds: Set[str]) -> set[str]:
+def _kinds_inside(values: Any, kinds: Set[str], level: int = 1) -> set[str]:
     """The kinds of the elements of lists, at every depth."""
     if not kinds & {"list", "tuple"}:
         return set()
+    if level > MOST_LEVELS:
+        raise RecursionError
     elements = [one for value in values if isinstance(value, (list, tuple)) for one in value]
     inside = {kind.__name__ for kind in set(map(type, elements))}
-    return inside | _kinds_inside(elements, inside)
+    return inside | _kinds_inside(elements, inside, level + 1)
 
 
 def _is_float(value: object) -> bool:
@@ -303,6 +312,15 @@ def _with_room(array: pa.Array) -> pa.Array:
         return array
     precision = next((room for room in DECIMAL_ROOM if array.type.precision <= room), None)
     return array if precision is None else array.cast(pa.decimal128(precision, array.type.scale))
+
+
+def depth(value: object) -> int:
+    """How deep lists and dicts are nested in a value."""
+    levels, inside = 0, [value]
+    while inside := [one for one in inside if isinstance(one, (dict, list, tuple))]:
+        levels += 1
+        inside = [part for one in inside for part in (one.values() if isinstance(one, dict) else one)]
+    return levels
 
 
 def one_line(error: Exception) -> str:

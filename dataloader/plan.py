@@ -15,7 +15,7 @@ from dataloader.errors import PlanError, SchemaMismatch, UnsafeCast, Unsupported
 from dataloader.infer import MixedType
 from dataloader.markup import framed, quantity, table
 from dataloader.options import LoadOptions, Target
-from dataloader.schema import Column, TableSchema, check_identifier
+from dataloader.schema import Column, TableSchema, check_identifier, check_width
 from dataloader.types import ColumnType, carrier, family, plain
 from dataloader.verdicts import Cell, cell
 from dataloader.violations import REJECT_COLUMNS
@@ -236,6 +236,7 @@ def make_plan(
         When the options, the source's columns and the table do not go together.
     """
     dialect = database.dialect
+    check_width(offer.name, len(offer.schema), found, dialect.name)
     offered = _without_reasons(offer.schema, target, found)
     for name in offered.names:
         check_identifier(name, "column name", dialect.name)
@@ -253,7 +254,8 @@ def make_plan(
     table = definition.schema_of(name, dialect) if definition is not None else found
     assert table is not None
     _check_columns(offered.names, table)
-    columns = tuple(_column_plan(field, table.column(field.name), options) for field in offered)
+    by_name = {column.name: column for column in table.columns}
+    columns = tuple(_column_plan(field, by_name[field.name], options) for field in offered)
     method, reason = _method(options.method, columns, table, dialect)
     commit, commit_reason = _commit(options, offer.rows, _commit_obstacle(options, table, database))
     return LoadPlan(
@@ -292,10 +294,10 @@ def _without_reasons(schema: pa.Schema, target: Target, found: TableSchema | Non
 
 
 def _check_columns(offered: list[str], table: TableSchema) -> None:
-    known = [column.name for column in table.columns]
+    known, brought = dict.fromkeys(column.name for column in table.columns), set(offered)
     unknown = [name for name in offered if name not in known]
-    missing = [column.name for column in table.columns if column.required and column.name not in offered]
-    generated = [column.name for column in table.columns if column.generated and column.name in offered]
+    missing = [column.name for column in table.columns if column.required and column.name not in brought]
+    generated = [column.name for column in table.columns if column.generated and column.name in brought]
     if not (unknown or missing or generated):
         return
     problems = [
@@ -310,7 +312,7 @@ def _check_columns(offered: list[str], table: TableSchema) -> None:
     facts = f"source: {', '.join(offered)}; table: {', '.join(known)}"
     raise SchemaMismatch(
         f"the columns do not match {table.name} ({facts}). {'; '.join(problems)}",
-        hint=_rename_hint(unknown, known) or "Rename, add or drop columns of the source so that they agree.",
+        hint=_rename_hint(unknown, list(known)) or "Rename, add or drop columns of the source so that they agree.",
     )
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SQLITE_SCHEMA = "main"
 """SQLite's name for the file itself, as against temporary tables and attached files."""
 POSTGRES_NAME_BYTES = 63
+MOST_COLUMNS = {"postgresql": 1_600, "sqlite": 2_000}
+"""How many columns a table can have; SQLite may have been compiled for more."""
 _PLAIN = re.compile(r"\w+")
 
 
@@ -155,6 +157,20 @@ def _created_decimal(source: pa.DataType, dialect: Dialect) -> TypeEngine[Any]:
     if dialect.name == "sqlite" and precision > SQLITE_EXACT_DIGITS:
         return sa.Text()
     return sa.Numeric(precision, max(source.scale, 0))
+
+
+def check_width(source: str, columns: int, found: TableSchema | None, dialect: str) -> None:
+    """Refuse more columns than a table can have.
+
+    Raises
+    ------
+    PlanError
+        With both numbers.
+    """
+    most = max(MOST_COLUMNS.get(dialect, columns), 0 if found is None else len(found.columns))
+    if columns > most:
+        hint = "Load some of the columns, each part into a table of its own, or make one JSON column of many."
+        raise PlanError(f"{source} has {columns:,} columns, and a table can have {most:,}", hint=hint)
 
 
 def check_identifier(name: str, what: str, dialect: str) -> None:

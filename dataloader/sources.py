@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import sys
+from collections import Counter
 from collections.abc import (
     AsyncGenerator,
     Callable,
@@ -202,7 +203,7 @@ def check_names(names: Sequence[object]) -> None:
     PlanError
         Naming the ones that repeat.
     """
-    twice = sorted({str(name) for name in names if names.count(name) > 1})
+    twice = sorted(str(name) for name, count in Counter(names).items() if count > 1)
     if twice:
         hint = "Rename them, so that every column is named once."
         raise PlanError(f"the source has columns with the same name: {', '.join(twice)}", hint=hint)
