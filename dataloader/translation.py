@@ -62,6 +62,7 @@ _TEXT_HINTS = {
     "unable to open database file": "Create the folder that the URL names, or correct the path.",
     "readonly database": "Make the file and its folder writable.",
     "file is not a database": "The URL names a file that is not a SQLite database: correct the path.",
+    "because it is a view": "Give the view an INSTEAD OF INSERT trigger, or load the table behind it.",
     "disk is full": "Make room on the disk and load again.",
     "constraint failed": "Correct the rows in the source, or the constraint, and load again.",
 }

@@ -50,6 +50,7 @@ async def found_tables(
 
 _FOUND = sa.text("""
 SELECT n.nspname AS schema, c.relname AS name, current_user AS role, o.rolname AS owner, c.relkind = 'r' AS is_table,
+       c.relpersistence = 'u' AS is_unlogged,
        pg_catalog.has_schema_privilege(n.oid, 'CREATE') AS may_create,
        pg_catalog.has_schema_privilege(n.oid, 'USAGE')
            AND pg_catalog.has_table_privilege(c.oid, 'SELECT') AS may_read,
@@ -88,6 +89,7 @@ def distrust(found: Any, *, of_strangers: bool = False) -> str | None:
     reasons = (
         (not found.is_table, "is not a table"),
         (not (found.is_ours or of_strangers), f"belongs to {found.owner}"),
+        (found.is_unlogged, "is UNLOGGED, so that a crash of the server empties it"),
         (found.has_policies, "has row-level security"),
         (found.has_rules, "has rules"),
         (bool(found.strangers), f"has a trigger of {', '.join(found.strangers)}"),

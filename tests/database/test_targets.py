@@ -136,6 +136,21 @@ async def test_a_view_of_sqlite_is_loaded_in_one_transaction(sqlite: AsyncEngine
     assert await fetch(sqlite, "SELECT * FROM base") == []
 
 
+async def test_a_ledger_that_a_crash_would_empty_holds_no_checkpoint(postgres: AsyncEngine) -> None:
+    await dl.load_batches(batches(ROWS), "t", engine=postgres, load_id="mine")
+    await execute(postgres, "ALTER TABLE dataloader_chunks SET UNLOGGED")
+    with pytest.raises(dl.PlanError, match="dataloader_chunks is UNLOGGED"):
+        await dl.load_batches(batches(ROWS), "t", engine=postgres, load_id="mine", resume=True)
+    report = await dl.load_batches(batches(ROWS), "t", engine=postgres)
+    assert report.load_id is None
+
+
+async def test_a_view_of_sqlite_that_takes_no_rows_names_a_way_out(sqlite: AsyncEngine) -> None:
+    await execute(sqlite, "CREATE TABLE base (id integer)", "CREATE VIEW t AS SELECT id FROM base")
+    with pytest.raises(dl.WriteError, match="INSTEAD OF INSERT trigger"):
+        await dl.load_dataframe({"id": [1]}, "t", engine=sqlite)
+
+
 ROUTED = (
     "CREATE TABLE t (id bigint)",
     "CREATE TABLE child () INHERITS (t)",
