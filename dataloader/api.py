@@ -63,7 +63,9 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
         are copied first, a frame shares its values (values assigned in place reach it before pandas 3, and so
         does what is written into arrays that were made a frame or an Arrow table without a copy).
     table : str or sqlalchemy.Table
-        ``"orders"``, ``"sales.orders"``, or a Table, from which a missing table is created.
+        ``"orders"``, ``"sales.orders"``, or a Table, from which a missing table is created, with its
+        enums, domains and sequences. What only SQLAlchemy's INSERT would do, like a TypeDecorator that changes values
+        or a Python-side default, is refused. A ``schema_translate_map`` of the engine is honored.
     engine : AsyncEngine, URL or None
         Where to; None: what `connect` set, else ``$DATALOADER_URL``, else the SQLite file
         ``dataloader.db`` in the current folder.
@@ -72,6 +74,7 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
         tables that inherit from it alone; ``replace`` drops it and creates it anew, and the plan and
         the report list what it loses. Both in the load's own transaction, and neither for a stream or file
         that yields no row, or for rows that are all rejected: only an empty frame, table or list empties it.
+        PostgreSQL has readers wait meanwhile, and an older snapshot (REPEATABLE READ) finds the table empty afterwards.
     method : {'auto', 'copy', 'insert'}
         How to write. ``auto`` takes binary COPY wherever it can, and says why not.
     commit : {'auto', 'load', 'chunk'}

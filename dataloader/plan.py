@@ -433,7 +433,7 @@ def _commit(options: LoadOptions, rows: int | None, obstacle: str | None) -> tup
 
 def _commit_obstacle(options: LoadOptions, table: TableSchema, database: Database) -> str | None:
     if options.if_exists in {"truncate", "replace"}:
-        return f"if_exists={options.if_exists!r} shows readers the old rows or the new ones, never a part"
+        return f"if_exists={options.if_exists!r} takes the old rows away in the commit that brings the new ones"
     if database.dialect.name not in {"postgresql", "sqlite"}:
         return "only PostgreSQL and SQLite can hold the ledger"
     if table.unwatched:

@@ -169,6 +169,21 @@ async def test_a_reader_sees_the_old_rows_or_the_new_ones(database: AsyncEngine,
     await reader.dispose()
 
 
+@pytest.mark.parametrize("if_exists", ["truncate", "replace"])
+@pytest.mark.parametrize(("level", "seen"), [("READ COMMITTED", 200), ("REPEATABLE READ", 0), ("SERIALIZABLE", 0)])
+async def test_an_older_snapshot_of_postgresql_finds_the_table_empty_as_the_docs_say(
+    postgres: AsyncEngine, level: str, seen: int, if_exists: Any
+) -> None:
+    await make_old(postgres)
+    async with postgres.connect() as reader:
+        await reader.execution_options(isolation_level=level)
+        await reader.execute(sa.text("SELECT 1 FROM pg_class LIMIT 1"))
+        await load_batches(batches(), "t", engine=postgres, if_exists=if_exists)
+        assert (await reader.execute(sa.text("SELECT count(*) FROM t"))).scalar_one() == seen
+    plan = await dl.plan_load({"id": [1]}, "t", engine=postgres, if_exists=if_exists)
+    assert "readers" not in str(plan)
+
+
 async def slow_batches(count: int) -> AsyncIterator[pa.RecordBatch]:
     for batch in batches(count):
         await asyncio.sleep(0.001)
