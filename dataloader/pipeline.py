@@ -127,13 +127,16 @@ class Loading:
         """
         self._progress.phase("loading")
         try:
-            async with contextlib.aclosing(ahead(self._making(digests=False).made())) as chunks:
+            async with contextlib.aclosing(ahead(self._making(digests=False).made())) as made:
+                with translated(self._place):
+                    first = await first_of(made)  # no lock is held while a source gets going
+                chunks = chained(first, made)
                 await guarded(lambda line: self._in_one_transaction(chunks, line))
                 return
         except ValidationError as error:
-            first = error
+            refused = error
         await self.look()
-        raise first
+        raise refused
 
     async def by_chunks(self) -> None:
         """A transaction for each chunk, with its checkpoint, by several workers."""

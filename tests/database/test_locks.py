@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -94,6 +95,27 @@ async def test_nobody_else_waits_behind_a_load_that_waits_for_a_reader(
         assert (await task).loaded == 2
     assert await fetch(other, "SELECT v FROM t ORDER BY id") == [("x",), ("y",)]
     await other.dispose()
+
+
+@pytest.mark.parametrize("options", TO_BE_HAD_ALONE, ids=str)
+async def test_nobody_waits_behind_a_load_whose_source_has_nothing_yet(
+    postgres: AsyncEngine, holder: AsyncConnection, options: Any
+) -> None:
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def source() -> AsyncIterator[pa.RecordBatch]:
+        yield pa.RecordBatch.from_pydict({"id": [1], "v": ["x"]})
+        started.set()
+        await go_on.wait()
+
+    task = asyncio.create_task(dl.load_batches(source(), "t", engine=postgres, chunk_rows=5, **options))
+    await started.wait()
+    await asyncio.sleep(0.2)
+    await holder.execute(sa.text("SET LOCAL lock_timeout = 5000"))
+    assert (await holder.execute(sa.text("SELECT v FROM t"))).all() == [("old",)]
+    await holder.rollback()
+    go_on.set()
+    assert (await task).loaded == 1
 
 
 @pytest.mark.usefixtures("hasty")
