@@ -21,8 +21,8 @@ Cast = Callable[[pa.Array, pa.DataType], pa.Array]
 _AWAY_FROM_ZERO = "half_towards_infinity"
 _EXACT_FLOAT_INTEGERS = 2.0**53
 NUMBER_TEXT = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-_INTEGER = r"^[+-]?\d+$"
-_NOT_FINITE = r"(?i)^[+-]?(nan|inf|infinity)$"
+WHOLE = r"^[+-]?\d+$"
+NOT_FINITE = r"(?i)^[+-]?(nan|inf|infinity)$"
 ZONED = r"\d\d:?\d\d(:?\d\d(\.\d+)?)?\s*(Z|[+-]\d\d(:?\d\d)?)$"
 FINER_THAN_MICROSECONDS = r"\.\d{6}\d*[1-9]"
 
@@ -82,8 +82,8 @@ def _rounded_float_to_integer(values: pa.Array, carrier: pa.DataType) -> pa.Arra
 
 
 def _text_to_integer_problems(values: pa.Array, _carrier: pa.DataType) -> None:
-    refuse("nan", pc.match_substring_regex(values, _NOT_FINITE))
-    whole = pc.match_substring_regex(values, _INTEGER)
+    refuse("nan", pc.match_substring_regex(values, NOT_FINITE))
+    whole = pc.match_substring_regex(values, WHOLE)
     refuse("fraction", pc.and_(pc.invert(whole), pc.match_substring_regex(values, NUMBER_TEXT)))
     refuse("syntax", pc.invert(whole))
 
@@ -157,7 +157,7 @@ def _text_to_decimal(values: pa.Array, carrier: pa.DataType) -> pa.Array:
 
 
 def _text_to_decimal_problems(values: pa.Array, carrier: pa.DataType) -> None:
-    refuse("nan", pc.match_substring_regex(values, _NOT_FINITE))
+    refuse("nan", pc.match_substring_regex(values, NOT_FINITE))
     refuse("syntax", pc.invert(pc.match_substring_regex(values, NUMBER_TEXT)))
     room = carrier.precision - carrier.scale
     too_large = pc.greater_equal(pc.abs(values.cast(pa.float64())), 10.0**room)
@@ -166,7 +166,7 @@ def _text_to_decimal_problems(values: pa.Array, carrier: pa.DataType) -> None:
 
 def _long_text_to_decimal(values: pa.Array, carrier: pa.DataType) -> pa.Array:
     room = carrier.precision - carrier.scale
-    refuse("nan", pc.match_substring_regex(values, _NOT_FINITE))
+    refuse("nan", pc.match_substring_regex(values, NOT_FINITE))
     refuse("syntax", pc.invert(pc.match_substring_regex(values, NUMBER_TEXT)))
     floats = values.cast(pa.float64())
     too_large = pc.greater_equal(pc.abs(floats), 10.0**room * 2)
@@ -268,7 +268,7 @@ def _rounded_decimal_to_float(values: pa.Array, carrier: pa.DataType) -> pa.Arra
     return _parsed_floats(values.cast(pa.string()), carrier)
 
 
-def _text_to_float(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+def text_to_float(values: pa.Array, carrier: pa.DataType) -> pa.Array:
     """A number in text fits a float that shows its digits again, at its shortest or with all that it has."""
     floats = _parsed_floats(values, carrier)
     shortest = floats.cast(pa.string())
@@ -282,7 +282,7 @@ def _text_to_float(values: pa.Array, carrier: pa.DataType) -> pa.Array:
 
 def _parsed_floats(values: pa.Array, carrier: pa.DataType) -> pa.Array:
     def diagnose(values: pa.Array, _carrier: pa.DataType) -> None:
-        number = pc.or_(pc.match_substring_regex(values, NUMBER_TEXT), pc.match_substring_regex(values, _NOT_FINITE))
+        number = pc.or_(pc.match_substring_regex(values, NUMBER_TEXT), pc.match_substring_regex(values, NOT_FINITE))
         refuse("syntax", pc.invert(number))
 
     floats = _diagnosed(diagnose)(values, carrier)
@@ -368,7 +368,7 @@ def _text_to_time(values: pa.Array, carrier: pa.DataType) -> pa.Array:
         raise
 
 
-def _trimmed(cast: Cast) -> Cast:
+def trimmed(cast: Cast) -> Cast:
     """Read a number as PostgreSQL does, between spaces too; most texts have none."""
 
     def trimming(values: pa.Array, carrier: pa.DataType) -> pa.Array:
@@ -393,9 +393,9 @@ EXACT: dict[tuple[str, str], Cast] = {
     ("decimal", "decimal"): _decimal_to_decimal,
     ("decimal", "int"): _decimal_to_integer,
     ("decimal", "float"): _decimal_to_float,
-    ("string", "int"): _trimmed(_diagnosed(_text_to_integer_problems)),
-    ("string", "decimal"): _trimmed(_text_to_decimal),
-    ("string", "float"): _trimmed(_text_to_float),
+    ("string", "int"): trimmed(_diagnosed(_text_to_integer_problems)),
+    ("string", "decimal"): trimmed(_text_to_decimal),
+    ("string", "float"): trimmed(text_to_float),
     ("string", "time"): _text_to_time,
     ("string", "timestamp"): _diagnosed(_text_to_moment_problems),
     ("string", "timestamptz"): _diagnosed(_text_to_moment_problems),
@@ -413,11 +413,11 @@ LOSSY: dict[tuple[str, str], Cast] = {
     ("decimal", "int"): _rounded_decimal_to_integer,
     ("float", "decimal"): _rounded_float_to_decimal,
     ("decimal", "decimal"): _rounded_decimal,
-    ("string", "decimal"): _trimmed(_rounded_text_to_decimal),
+    ("string", "decimal"): trimmed(_rounded_text_to_decimal),
     ("float", "float"): _rounded_float,
     ("int", "float"): _rounded_integer_to_float,
     ("decimal", "float"): _rounded_decimal_to_float,
-    ("string", "float"): _trimmed(_parsed_floats),
+    ("string", "float"): trimmed(_parsed_floats),
     ("timestamp", "date"): _cut_time_of_day,
     ("timestamp", "timestamp"): _cut_seconds,
     ("timestamptz", "timestamptz"): _cut_seconds,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from dataloader import ddl, locks
+from dataloader import ddl, locks, sqlite
 from dataloader.errors import SchemaMismatch
 from dataloader.schema import SQLITE_SCHEMA, Column, TableName, TableSchema
 from dataloader.transactions import Prepared
@@ -127,7 +127,8 @@ async def describe(connection: AsyncConnection, name: TableName) -> TableSchema 
     if connection.dialect.name == "postgresql":
         return await _describe_postgres(connection, name)
     if connection.dialect.name == "sqlite":
-        return await _describe_sqlite(connection, name)
+        found = await sqlite.described(connection, name)
+        return None if found is None else await sqlite.with_references(connection, found)
     return await connection.run_sync(_describe_inspected, name)
 
 
@@ -184,31 +185,6 @@ def _text(value: Any) -> str:
 def _postgres_type(row: Any) -> ColumnType:
     found = parse_type(row.type, "postgresql", tuple(row.labels or ()))
     return found if row.money_digits is None else replace(found, scale=row.money_digits)
-
-
-async def _describe_sqlite(connection: AsyncConnection, name: TableName) -> TableSchema | None:
-    name = TableName(name.schema or SQLITE_SCHEMA, name.name)  # or a temporary table would be found first
-    statement = f"PRAGMA {quoted(connection, name.schema)}.table_xinfo({quoted(connection, name.name)})"
-    rows = (await connection.exec_driver_sql(statement)).all()
-    keys = [row for row in rows if row.pk]
-    columns = tuple(_sqlite_column(row, len(keys) == 1) for row in rows if row.hidden != 1)
-    if not columns:
-        return None
-    query = f"SELECT type FROM {quoted(connection, name.schema)}.sqlite_master WHERE lower(name) = lower(?)"
-    is_view = (await connection.exec_driver_sql(query, (name.name,))).scalars().first() == "view"
-    return TableSchema(name, columns, "view", unwatched=f"{name} is a view") if is_view else TableSchema(name, columns)
-
-
-def _sqlite_column(row: Any, only_key: bool) -> Column:
-    rowid = bool(row.pk) and only_key and row.type.upper() == "INTEGER"
-    required = bool(row.notnull or row.pk)
-    return Column(
-        row.name,
-        parse_type(row.type or "any", "sqlite"),
-        nullable=rowid or not required,
-        has_default=rowid or row.dflt_value is not None,
-        generated=row.hidden in {2, 3},
-    )
 
 
 def _describe_inspected(connection: sa.Connection, name: TableName) -> TableSchema | None:
@@ -365,14 +341,15 @@ class Fingerprints:
         if connection.dialect.name == "postgresql":
             found = await self._query.fetch(connection)
             return Fingerprint(*found[0][0]) if found else None
-        table = await _describe_sqlite(connection, self._name)
+        table = await sqlite.described(connection, self._name)
         master = (
             f"SELECT rootpage FROM {quoted(connection, self._name.schema)}.sqlite_master WHERE lower(name) = lower(?)"
         )
         page = (await connection.exec_driver_sql(master, (self._name.name,))).scalar_one_or_none()
         if table is None:
             return None
-        shown = ", ".join(f"{one.name} {one.type.sql}" for one in table.columns if one.name in self._columns)
+        loaded = set(map(table.key, self._columns))
+        shown = ", ".join(f"{one.name} {one.type.sql}" for one in table.columns if table.key(one.name) in loaded)
         return Fingerprint(str(page), "", "p", shown)
 
 

@@ -46,7 +46,8 @@ class Definition:
         """How the catalog will describe it."""
         columns = tuple(self._column(column, dialect) for column in self.table.columns)
         is_logged = "UNLOGGED" not in self._compiled(CreateTable(self.table), dialect).partition("TABLE")[0]
-        return TableSchema(name, columns, unwatched=None if is_logged else f"{name.name} is UNLOGGED")
+        unwatched = None if is_logged else f"{name.name} is UNLOGGED"
+        return TableSchema(name, columns, unwatched=unwatched, folds=dialect.name == "sqlite")
 
     def _column(self, column: sa.Column[Any], dialect: Dialect) -> Column:
         counted = column is column.table.autoincrement_column and _sequence(column, dialect) is None
@@ -233,10 +234,10 @@ def _column_type(
 def differences(
     found: TableSchema, types: Mapping[str, TypeEngine[Any]], target: Target, dialect: Dialect
 ) -> tuple[str, ...]:
-    """What the caller's types say otherwise than a table that is there."""
+    """What is to be known of a table that is there, and what the caller's types say otherwise than it."""
     columns = {column.name: column.type for column in found.columns}
     asked = {name: _column_type(name, one, target.schemas, dialect) for name, one in types.items() if name in columns}
-    return tuple(
+    return found.notices + tuple(
         f"column {name!r} is {columns[name]}, not {one}: {found.name} is there already, and stays as it is"
         for name, one in asked.items()
         if one.identity != columns[name].identity

@@ -11,16 +11,15 @@ import copy
 import math
 import os
 import re
-import sqlite3
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from dataloader import sqlite
 from dataloader.addresses import Address, Secret, parsed, without_secrets
 from dataloader.errors import DataLoaderError, PlanError
 from dataloader.infer import one_line
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 DEFAULT_URL = "sqlite+aiosqlite:///dataloader.db"
 URL_VARIABLE = "DATALOADER_URL"
 CONNECT_SECONDS = 10
-WAL_TRIES, WAL_SECONDS = 20, 0.01
 SQLITE_BUSY_SECONDS = 30
 OPENING_SECONDS = 0.3
 """How long a cancelled caller waits for the connection that is being opened for it."""
@@ -51,9 +49,9 @@ def connect(url: str | URL | None = None, **engine_options: Any) -> AsyncEngine:
     """Make an engine with settings that are safe for loading, and make it the default of later calls.
 
     Nothing is sent to the server yet. The pool tests a connection before it gives it out; PostgreSQL
-    gets TCP keepalives and a connect timeout of 10 s; SQLite gets ``synchronous=FULL``, waits 30 s for
-    another program's transaction, and becomes WAL by its first load. A password in the URL is never
-    shown, neither by ``repr`` nor by a traceback that prints variables.
+    gets TCP keepalives and a connect timeout of 10 s; SQLite gets ``synchronous=FULL``, checks foreign
+    keys, waits 30 s for another program's transaction, and becomes WAL by its first load. A password
+    in the URL is never shown, neither by ``repr`` nor by a traceback that prints variables.
 
     Parameters
     ----------
@@ -236,7 +234,7 @@ def _open(address: Address) -> AsyncEngine:
     if address.secrets:
         sa.event.listen(engine.sync_engine, "do_connect", _connector(address.secrets))
     if engine.dialect.name == "sqlite":
-        sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine.sync_engine, "connect", sqlite.prepare)
     return engine
 
 
@@ -268,34 +266,6 @@ def _cut_off_frames(error: BaseException) -> None:
     """Of the driver and of SQLAlchemy: their local variables hold the password."""
     for one in chain(error):
         one.__traceback__ = None
-
-
-_OURS = "dataloader"
-"""The mark of a connection that has our settings, until the first transaction that writes."""
-
-
-def _prepare_sqlite(connection: Any, record: Any) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.close()
-    record.info[_OURS] = True
-
-
-async def write_ahead(connection: AsyncConnection) -> None:
-    """Make the file of one of our SQLite engines WAL, before something is written; a busy one keeps its own mode.
-
-    The busy timeout must be 0: SQLite would wait for a reader at every try.
-    """
-    assert connection.sync_connection is not None
-    tries = WAL_TRIES if connection.sync_connection.info.pop(_OURS, False) else 0
-    for _ in range(tries):
-        try:
-            await connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-            return
-        except sa.exc.OperationalError as error:
-            if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY:
-                raise
-            await asyncio.sleep(WAL_SECONDS)
 
 
 def place_of(engine: AsyncEngine) -> str:
@@ -434,7 +404,7 @@ async def connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 @contextlib.asynccontextmanager
 async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A connection for questions only: SQLite would make a file that is not there, so an empty database answers."""
-    if not _is_missing_file(engine.url):
+    if not sqlite.is_missing(engine.url):
         async with connected(engine) as connection:
             yield connection
         return
@@ -444,14 +414,6 @@ async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
             yield connection
     finally:
         await nothing.dispose()
-
-
-def _is_missing_file(url: URL) -> bool:
-    """Whether SQLite would make it: without its folder it says so itself."""
-    if url.get_backend_name() != "sqlite" or not url.database or ":memory:" in url.database:
-        return False
-    path = Path(url.database.removeprefix("file:").partition("?")[0])
-    return not path.exists() and path.parent.exists()
 
 
 async def driver_of(connection: AsyncConnection) -> Any:

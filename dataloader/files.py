@@ -22,7 +22,7 @@ import pyarrow.parquet
 
 from dataloader.cutter import cut_all
 from dataloader.errors import DataLoaderError, LoadError, PlanError, SchemaMismatch
-from dataloader.infer import MOST_LEVELS, depth, one_line
+from dataloader.infer import MOST_LEVELS, SPELLED, depth, one_line
 from dataloader.rows import PEEKED_ROWS, batch_of_rows
 from dataloader.sources import ArrowSource, check_names
 
@@ -266,7 +266,7 @@ def _csv_options(types: dict[str, pa.DataType] | None = None) -> pa.csv.ConvertO
 def _csv_schema(file: File) -> pa.Schema:
     """The types that the first megabyte suggests, for a table that is to be created."""
     with file.stream() as stream, _naming_long_rows(), _csv_reader(stream, _csv_options()) as reader:
-        return reader.schema
+        return pa.schema([field.with_metadata(SPELLED) for field in reader.schema])
 
 
 def _csv_batches(file: File, _chunk_rows: int) -> Iterator[pa.RecordBatch]:

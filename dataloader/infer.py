@@ -25,6 +25,8 @@ REFUSALS = (pa.ArrowException, ValueError, TypeError, OverflowError)
 DECIMAL_ROOM = (15, 38)
 """Digits for decimals whose type is not declared: what SQLite keeps exactly, else what Arrow's decimal128 holds."""
 
+SPELLED = {b"dataloader": b"spelled"}
+"""The metadata of a field whose values come as texts, whatever type they suggest."""
 MOST_LEVELS = 100
 """How deep lists and dicts may be nested: an Arrow type of 900 levels took 0.9 GB, and Python ends at 1,000."""
 

@@ -67,10 +67,12 @@ class Inspection:
 
     async def prepare(self, connection: AsyncConnection, unique: Unique, foreign_keys: bool) -> None:
         """Learn the table's keys, as far as they are asked for."""
-        known = {column.name: column for column in self.plan.columns}
+        loaded = {self.plan.table.key(column.name): column for column in self.plan.columns}
+        spelled = {one.name: self.plan.table.key(one.name) for one in self.plan.table.columns}
+        known = {name: loaded[key] for name, key in spelled.items() if key in loaded}
         table_is_there = not self.plan.creates
         if not isinstance(unique, bool):
-            self._unique.append(Seen(_named(unique, known)))
+            self._unique.append(Seen(_named(unique, {column.name: column for column in self.plan.columns})))
         elif unique and table_is_there:
             found = await keys.unique_keys(connection, self.plan.table.name)
             self._unique += [Seen(_named(key, known)) for key in found if set(key) <= set(known)]

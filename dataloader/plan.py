@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from dataloader import ddl, definitions
 from dataloader.errors import PlanError, SchemaMismatch, UnsafeCast, UnsupportedType
-from dataloader.infer import MixedType
+from dataloader.infer import SPELLED, MixedType
 from dataloader.markup import framed, quantity, table
 from dataloader.options import LoadOptions, Target
-from dataloader.schema import Column, TableSchema, check_identifier, check_width
+from dataloader.schema import Column, TableSchema, check_case, check_identifier, check_width
 from dataloader.types import ColumnType, carrier, family, plain
 from dataloader.verdicts import Cell, cell
 from dataloader.violations import REJECT_COLUMNS
@@ -240,6 +240,8 @@ def make_plan(
     offered = _without_reasons(offer.schema, target, found)
     for name in offered.names:
         check_identifier(name, "column name", dialect.name)
+    if dialect.name == "sqlite":
+        check_case(offered.names)
     if found is not None and options.if_exists == "fail":
         hint = "Choose if_exists='append', 'truncate' or 'replace', or another table."
         raise PlanError(f"the table {found.name} exists already", hint=hint)
@@ -254,8 +256,8 @@ def make_plan(
     table = definition.schema_of(name, dialect) if definition is not None else found
     assert table is not None
     _check_columns(offered.names, table)
-    by_name = {column.name: column for column in table.columns}
-    columns = tuple(_column_plan(field, by_name[field.name], options) for field in offered)
+    by_name = {table.key(column.name): column for column in table.columns}
+    columns = tuple(_column_plan(field, by_name[table.key(field.name)], options) for field in offered)
     method, reason = _method(options.method, columns, table, dialect)
     commit, commit_reason = _commit(options, offer.rows, _commit_obstacle(options, table, database))
     return LoadPlan(
@@ -294,10 +296,11 @@ def _without_reasons(schema: pa.Schema, target: Target, found: TableSchema | Non
 
 
 def _check_columns(offered: list[str], table: TableSchema) -> None:
-    known, brought = dict.fromkeys(column.name for column in table.columns), set(offered)
-    unknown = [name for name in offered if name not in known]
-    missing = [column.name for column in table.columns if column.required and column.name not in brought]
-    generated = [column.name for column in table.columns if column.generated and column.name in brought]
+    known = {table.key(column.name): column for column in table.columns}
+    brought = {table.key(name): name for name in offered}
+    unknown = [name for key, name in brought.items() if key not in known]
+    missing = [column.name for key, column in known.items() if column.required and key not in brought]
+    generated = [column.name for key, column in known.items() if column.generated and key in brought]
     if not (unknown or missing or generated):
         return
     problems = [
@@ -309,15 +312,16 @@ def _check_columns(offered: list[str], table: TableSchema) -> None:
         )
         if names
     ]
-    facts = f"source: {', '.join(offered)}; table: {', '.join(known)}"
+    facts = f"source: {', '.join(offered)}; table: {', '.join(column.name for column in table.columns)}"
     raise SchemaMismatch(
         f"the columns do not match {table.name} ({facts}). {'; '.join(problems)}",
-        hint=_rename_hint(unknown, list(known)) or "Rename, add or drop columns of the source so that they agree.",
+        hint=_rename_hint(unknown, [column.name for column in table.columns])
+        or "Rename, add or drop columns of the source so that they agree.",
     )
 
 
-def _rename_hint(unknown: list[str], known: list[str]) -> str | None:
-    folded = {name.casefold(): name for name in known}
+def _rename_hint(unknown: list[str], table: TableSchema) -> str | None:
+    folded = {column.name.casefold(): column.name for column in table.columns}
     for name in unknown:
         close = difflib.get_close_matches(name.casefold(), folded, n=1)
         if close:
@@ -326,6 +330,8 @@ def _rename_hint(unknown: list[str], known: list[str]) -> str | None:
 
 
 def _column_plan(offered: pa.Field, column: Column, options: LoadOptions) -> ColumnPlan:
+    if offered.metadata == SPELLED and column.type.kind in {"number", "loose", "any"}:
+        offered = offered.with_type(pa.string())  # SQLite would store it as it is spelled
     source, target = plain(offered.type), column.type
     zone = options.assume_timezone if _may_be_naive(source, target) else None
     found = _decided(offered.name, source, target, options.casts, zone)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from dataloader.errors import PlanError, UnsupportedType
+from dataloader.errors import PlanError, SchemaMismatch, UnsupportedType
 from dataloader.types import SQLITE_EXACT_DIGITS, ColumnType, family, plain
 
 if TYPE_CHECKING:
@@ -86,6 +86,10 @@ class TableSchema:
         The table of which it is a partition, or from which it inherits.
     referrers : str or None
         The other tables whose foreign keys refer to it.
+    folds : bool
+        Whether names that differ by case only are one, as on SQLite.
+    notices : tuple of str
+        What who loads into it should know.
     losses : mapping of str to list of str
         What it has that it would lose by being replaced, where that was asked.
     """
@@ -98,10 +102,21 @@ class TableSchema:
     unwatched: str | None = None
     parent: str | None = None
     referrers: str | None = None
+    folds: bool = False
+    notices: tuple[str, ...] = field(default=(), compare=False)
     losses: Mapping[str, list[str]] = field(default_factory=dict, compare=False)
 
     def column(self, name: str) -> Column:
-        return next(column for column in self.columns if column.name == name)
+        return next(column for column in self.columns if self.key(column.name) == self.key(name))
+
+    def key(self, name: str) -> str:
+        """What two names have in common that are one to the database."""
+        return folded(name) if self.folds else name
+
+
+def folded(name: str) -> str:
+    """A name as SQLite compares it: without the case of A to Z."""
+    return re.sub("[A-Z]+", lambda found: found[0].lower(), name)
 
 
 _CREATED: dict[str, TypeEngine[Any]] = {
@@ -171,6 +186,22 @@ def check_width(source: str, columns: int, found: TableSchema | None, dialect: s
     if columns > most:
         hint = "Load some of the columns, each part into a table of its own, or make one JSON column of many."
         raise PlanError(f"{source} has {columns:,} columns, and a table can have {most:,}", hint=hint)
+
+
+def check_case(names: list[str]) -> None:
+    """Refuse names that SQLite takes for one.
+
+    Raises
+    ------
+    SchemaMismatch
+        When two of them differ by the case of A to Z only.
+    """
+    first = {folded(name): name for name in reversed(names)}
+    for name in names:
+        if first[folded(name)] != name:
+            same = f"{first[folded(name)]!r} and {name!r}"
+            what = f"the columns {same} have the same name on SQLite, which ignores the case"
+            raise SchemaMismatch(what, hint="Nothing was written. Rename or drop columns of the source.")
 
 
 def check_identifier(name: str, what: str, dialect: str) -> None:

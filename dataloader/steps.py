@@ -80,6 +80,8 @@ def _is_planned(source: pa.DataType, column: ColumnPlan) -> bool:
     if pa.types.is_timestamp(source) and pa.types.is_timestamp(column.carrier):
         says_so = column.is_lossy and family(plain(column.source)) == "timestamptz"
         return (source.tz is None) == (column.carrier.tz is None) or says_so
+    if column.target.kind in {"number", "loose", "any"} and family(source) != family(plain(column.source)):
+        return bool(column.carrier == carrier(column.target, source))  # or a text would become what it looks like
     return cell(plain(source), column.target) != IMPOSSIBLE
 
 
@@ -95,6 +97,8 @@ def _cast_for(source: pa.DataType, column: ColumnPlan) -> Cast:
     special = _special_cast(offered, source, column)
     if special is not None:
         return special
+    if offered == "string" and column.target.kind in _SPELLED:
+        return _SPELLED[column.target.kind]
     if source.equals(column.carrier) and wanted != "uuid":
         return _as_it_is
     if column.is_lossy and (offered, wanted) in LOSSY:
@@ -122,6 +126,7 @@ def _as_it_is(values: pa.Array, _wanted: pa.DataType) -> pa.Array:
     return values
 
 
+_SPELLED: dict[str, Cast] = {"number": texts.text_to_number, "loose": texts.canonical_text}
 _TEXTS: dict[tuple[str, str], Cast] = {
     ("string", "uuid"): texts.text_to_uuid,
     ("uuid", "uuid"): texts.uuid_to_bytes,

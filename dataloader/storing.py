@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from dataloader import keys
 from dataloader.convert import shown_of
+from dataloader.schema import folded
 from dataloader.transactions import has_ended
 from dataloader.translation import Refusal, refusal_of, translate
 from dataloader.violations import REASONS, Violation
@@ -149,7 +150,12 @@ class Storing:
 
 def refused(chunk: Chunk, row: int, why: Refusal, label: object) -> Violation:
     """A row that the database refuses, in the shape of a wrong value."""
-    named = [name for name in (why.column or "").split(", ") if name in chunk.batch.schema.names]
+    names, asked = chunk.batch.schema.names, (why.column or "").split(", ")
+    named = [name for name in asked if name in names] or [
+        name
+        for name in names
+        if folded(name) in map(folded, asked)  # SQLite's, in the table's spelling
+    ]
     offset = row - chunk.first_row
     value = ", ".join(shown_of(chunk.batch.column(name), offset) for name in named) or "it"
     column = ", ".join(named) or None

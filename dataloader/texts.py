@@ -13,7 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dataloader.casts import FINER_THAN_MICROSECONDS, NUMBER_TEXT, refuse, shows
+from dataloader.casts import (
+    FINER_THAN_MICROSECONDS,
+    NOT_FINITE,
+    NUMBER_TEXT,
+    WHOLE,
+    refuse,
+    shows,
+    text_to_float,
+    trimmed,
+)
 from dataloader.infer import to_json
 from dataloader.types import ColumnType
 from dataloader.violations import Unfit
@@ -342,3 +351,46 @@ def quoted(text: str | None) -> str:
 def bare(text: str | None) -> str:
     """An inner array, which stands in its outer one without quotes."""
     return "NULL" if text is None else text
+
+
+_LIKE_A_NUMBER = r"^[\t-\r ]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[\t-\r ]*$"
+_SHORT_INTEGER = 19
+"""Fewer characters than that are an integer of 64 bits."""
+
+
+def read_number(text: str) -> int | float:
+    """What SQLite stores in a column that is for numbers."""
+    whole = int(text) if re.fullmatch(WHOLE, text) else None
+    return whole if whole is not None and -(2**63) <= whole < 2**63 else float(text)
+
+
+def _text_to_number(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+    """A number in text fits where it is an integer of 64 bits or what a float shows."""
+    refuse("nan", pc.match_substring_regex(values, NOT_FINITE))
+    short = pc.and_(pc.match_substring_regex(values, WHOLE), pc.less(pc.binary_length(values), _SHORT_INTEGER))
+    rest = pc.if_else(short, None, values)
+    long = pc.match_substring_regex(rest, WHOLE)
+    if pc.any(long).as_py():
+        pairs = zip(long.to_pylist(), rest.to_pylist(), strict=True)
+        fits = [bool(is_whole) and isinstance(read_number(text), int) for is_whole, text in pairs]
+        rest = pc.if_else(pa.array(fits), None, rest)
+    text_to_float(rest, pa.float64())
+    return values.cast(carrier)
+
+
+def _is_canonical(text: str) -> bool:
+    number = read_number(text)
+    return str(number) == text and (isinstance(number, int) or not number.is_integer())  # SQLite makes 1.0 an integer
+
+
+def canonical_text(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+    """A text fits where SQLite takes it for no number, or shows that number again in the same way."""
+    like = pc.match_substring_regex(values, _LIKE_A_NUMBER)
+    if pc.any(like).as_py():
+        pairs = zip(like.to_pylist(), values.to_pylist(), strict=True)
+        other = pa.array([bool(looks) and not _is_canonical(text) for looks, text in pairs], pa.bool_())
+        refuse("digits", other, "the column would store it as a number, spelled in another way")
+    return values.cast(carrier)
+
+
+text_to_number = trimmed(_text_to_number)

@@ -11,7 +11,8 @@ import tenacity
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dataloader.engine import SQLITE_BUSY_SECONDS, driver_of, pinned, write_ahead
+from dataloader import sqlite
+from dataloader.engine import SQLITE_BUSY_SECONDS, driver_of, pinned
 from dataloader.errors import LoadError
 
 _SPEAKING = "SET LOCAL client_encoding = 'UTF8'"
@@ -112,7 +113,7 @@ async def _begin_immediate(connection: AsyncConnection, driver: Any) -> None:
     patience = (await connection.exec_driver_sql("PRAGMA busy_timeout")).scalar_one()
     await connection.exec_driver_sql("PRAGMA busy_timeout = 0")
     try:
-        await write_ahead(connection)
+        await sqlite.write_ahead(connection)
         await _begin_when_free(connection)
     finally:
         await connection.exec_driver_sql(f"PRAGMA busy_timeout = {patience}")

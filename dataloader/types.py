@@ -69,7 +69,7 @@ class ColumnType:
     @property
     def keeps_nan(self) -> bool:
         """Whether a NaN comes back as one; SQLite would store NULL."""
-        return self.kind not in {"number", "real"}
+        return self.kind not in {"number", "loose", "any", "real"}
 
     @property
     def keeps_nul(self) -> bool:
@@ -144,15 +144,25 @@ TYPES: dict[str, TypeRow] = {
     "array": _row(None, "list string"),
     "geometric": _row(None, "string", *_GEOMETRIC),
     "moments": _row(None, "string", *_MOMENTS),
-    "number": _row(None, "bool int float decimal"),
+    "number": _row(None, "bool " + NUMBERS),
+    "loose": _row(None, SCALARS + " binary"),
+    "any": _row(None, SCALARS + " binary"),
     "real": _row(pa.float64(), NUMBERS),
     "other": _row(None, "string bool int float decimal date time timestamp timestamptz uuid"),
 }
-"""The type table. `number` and `real` are SQLite's affinities NUMERIC and REAL; `moments` are types in which the
-server reads times from text; `other` is any type that the server reads from text."""
+"""The type table. `number` and `real` are SQLite's affinities NUMERIC and REAL; `loose` is NUMERIC under a name that
+does not speak of numbers, and `any` no affinity: they keep what they are given, `loose` but for texts that look like
+numbers. `moments` are types in which the server reads times from text; `other` is any type that the server reads from
+text."""
 
 _KINDS = {spelling: kind for kind, row in TYPES.items() for spelling in row.spellings}
-_SQLITE_NAMES = ("boolean", "bool", "date", "time", "json", "uuid")
+_SQLITE_NAMES = {
+    **{name: _KINDS[name] for name in ("boolean", "bool", "date", "time", "json", "uuid")},
+    "jsonb": "json",
+    "": "any",
+}
+_SQLITE_NUMBERS = ("num", "dec", "money", "currency", "fixed")
+"""Parts of the names by which people mean numbers, without saying INT or REAL."""
 _SQLITE_AFFINITIES = (
     ("int", "int8"),
     ("char", "text"),
@@ -216,9 +226,10 @@ def _with_arguments(kind: str, args: list[int], sql: str, dialect: str) -> Colum
 
 def _sqlite_type(name: str, args: list[int], sql: str) -> ColumnType:
     """SQLite's own rules: a declared name we write ourselves, else the affinity by substring."""
-    kind = next((kind for part, kind in _SQLITE_AFFINITIES if part in name), "number")
+    unknown = "number" if any(part in name for part in _SQLITE_NUMBERS) else "loose"
+    kind = next((kind for part, kind in _SQLITE_AFFINITIES if part in name), unknown)
     if name in _SQLITE_NAMES:
-        kind = _KINDS[name]
+        kind = _SQLITE_NAMES[name]
     elif name.startswith(("datetime", "timestamp")):
         kind = "datetime"
     elif kind == "number" and name in {"numeric", "decimal"} and args and args[0] <= SQLITE_EXACT_DIGITS:
@@ -230,7 +241,7 @@ def carrier(target: ColumnType, source: pa.DataType) -> pa.DataType | None:
     """The Arrow type that carries `source` into `target`, or None if only text can."""
     if target.kind in {"numeric", "money"}:
         return _numeric_carrier(target, source)
-    if target.kind in {"number", "datetime"}:
+    if target.kind in {"number", "loose", "any", "datetime"}:
         return _sqlite_carrier(target, source)
     is_time = target.kind in {"time", "timestamp", "timestamptz"} and target.precision is not None
     if is_time or (target.kind == "interval" and pa.types.is_duration(source)):
@@ -250,15 +261,19 @@ def _numeric_carrier(target: ColumnType, source: pa.DataType) -> pa.DataType | N
 
 
 def _sqlite_carrier(target: ColumnType, source: pa.DataType) -> pa.DataType:
-    if target.kind == "datetime" and family(source) == "string":
-        return pa.string()
-    if target.kind == "datetime":
-        return pa.timestamp(MICROSECOND, "UTC" if family(source) == "timestamptz" else None)
-    if pa.types.is_floating(source):
-        return pa.float64()
-    if pa.types.is_decimal(source):
+    offered = family(source)
+    if target.kind == "datetime" and offered != "string":
+        return pa.timestamp(MICROSECOND, "UTC" if offered == "timestamptz" else None)
+    if offered == "decimal" and target.kind != "any":
         return pa.decimal128(SQLITE_EXACT_DIGITS, min(max(source.scale, 0), SQLITE_EXACT_DIGITS))
-    return pa.int64()
+    return _SQLITE_CARRIERS.get(offered or "", pa.string())
+
+
+_SQLITE_CARRIERS = {
+    **dict.fromkeys(("null", "bool", "int"), pa.int64()),
+    "float": pa.float64(),
+    "binary": pa.binary(),
+}
 
 
 def _rounded_time(target: ColumnType) -> pa.DataType:

@@ -76,6 +76,8 @@ def keeps_every_value(source: pa.DataType, chosen: pa.DataType, target: ColumnTy
     """Whether no value of `source` can be refused by `chosen`, so that nothing needs a look."""
     if target.kind in _ALWAYS_CHECKED or target.length is not None:
         return False
+    if family(source) == "string" and target.kind in {"number", "loose"}:
+        return False
     if pa.types.is_date(chosen) or pa.types.is_timestamp(chosen):
         return False
     if pa.types.is_floating(chosen) and not target.keeps_nan:
@@ -180,6 +182,8 @@ _HOW = {
     ("float", "numeric"): "shortest decimal form; range, digits, NaN",
     ("timestamp", "date"): "midnight only, range",
     ("string", "uuid"): "syntax",
+    ("string", "number"): "syntax, range, digits",
+    ("string", "loose"): "a number in another spelling",
     ("string", "json"): "syntax",
     ("string", "jsonb"): "syntax, NUL",
     ("list", "array"): "each element as its type",
@@ -203,6 +207,8 @@ _HOW_OF_KIND = {
     "numeric": "range, digits",
     "money": "range, digits",
     "number": "range, digits, NaN",
+    "loose": "range, digits, NaN",
+    "any": "range, NaN",
     "real": "digits, NaN",
 }
 _HOW_OF_FAMILY = {

@@ -45,7 +45,7 @@ POSTGRESQL = (
 )
 SQLITE = (
     *("BOOLEAN", "INTEGER", "REAL", "NUMERIC", "NUMERIC(12,4)", "TEXT", "VARCHAR(32)", "BLOB"),
-    *("DATE", "TIME", "DATETIME", "JSON", "UUID"),
+    *("DATE", "TIME", "DATETIME", "JSON", "UUID", "STRING"),
 )
 INTRODUCTION = """# Types
 
@@ -62,6 +62,12 @@ pandas and polars columns have the Arrow type that they turn into; Python object
 UUID, dict, list, bytes, bool with None) that of their values. NULL fits every column that takes it. A naive
 `timestamp` goes into `timestamp with time zone` with `assume_timezone=`. A domain is the type under it, an enum is text
 that is one of its labels, and any type that is not listed is read by the server from text.
+
+On SQLite the name of a type decides. NUMERIC, DECIMAL(20,4), NUMBER, MONEY, CURRENCY and the like take numbers, also
+from the text of a CSV file: integers of 64 bits and what a double shows with the same digits, so that `1.10` comes back
+as 1.1; other text is refused by its row. STRING and other names that SQLite does not know keep text, but for what it
+would store as a number that is shown in another way, like `007`. A column without a type, ANY in a STRICT table and the
+columns of FTS5 keep everything as it comes, and the fields of a CSV file as their text. JSONB is text, like JSON.
 """
 
 
@@ -69,6 +75,7 @@ def targets() -> Iterator[tuple[str, ColumnType]]:
     yield from (("PostgreSQL", parse_type(sql, "postgresql")) for sql in POSTGRESQL)
     yield "PostgreSQL", parse_type("mood (an enum)", "postgresql", labels=("sad", "happy"))
     yield from (("SQLite", parse_type(sql, "sqlite")) for sql in SQLITE)
+    yield "SQLite", ColumnType("any", "no type, or ANY in a STRICT table", dialect="sqlite")
 
 
 def section(target: ColumnType) -> str:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from dataloader.engine import driver_of
-from dataloader.texts import to_text
+from dataloader.texts import read_number, to_text
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
@@ -201,6 +201,8 @@ def _texts_for(column: ColumnPlan) -> Callable[[pa.Array], list[Any]]:
 
 def _sqlite_values(column: ColumnPlan) -> Callable[[pa.Array], list[Any]]:
     carrier = column.carrier
+    if column.target.kind == "number" and pa.types.is_string(carrier):
+        return lambda values: [None if text is None else read_number(text) for text in values.to_pylist()]
     if pa.types.is_decimal(carrier) or pa.types.is_temporal(carrier) or column.target.kind == "uuid":
         return _texts_for(column)
     return _objects

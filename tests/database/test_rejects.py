@@ -18,7 +18,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dataloader as dl
 from dataloader.progress import State
@@ -1098,3 +1098,57 @@ async def test_the_first_rejected_row_and_the_pace_are_shown(database: AsyncEngi
     assert view.state.first_rejected.startswith("row 3, column 'v': 'x' does not fit ")
     assert [rows for _, rows in report.pace] == [0, 2, 4, 6]
     assert 0 < report.pace[-1][0] <= report.seconds
+
+
+PARENTS = ("CREATE TABLE p (id integer PRIMARY KEY)", "INSERT INTO p VALUES (1), (2)")
+CHILD = "CREATE TABLE t (id integer, p integer REFERENCES p (id) {})"
+ORPHANS = {"id": [1, 2, 3, 4], "p": [1, 9, None, 2]}
+
+
+@pytest.mark.parametrize("commit", ["load", "chunk"])
+async def test_rows_without_a_parent_are_rejected_one_by_one_by_sqlite_too(sqlite: AsyncEngine, commit: Any) -> None:
+    await execute(sqlite, *PARENTS, CHILD.format(""))
+    with pytest.raises(dl.WriteError, match=r"row 1: .*FOREIGN KEY constraint failed"):
+        await dl.load_dataframe(ORPHANS, "t", engine=sqlite, commit=commit)
+    assert await fetch(sqlite, "SELECT * FROM t") == []
+    report = await dl.load_dataframe(ORPHANS, "t", engine=sqlite, commit=commit, on_invalid="reject", resume=False)
+    assert (report.loaded, report.rejects["reject_row"].tolist()) == (3, [1])
+    assert report.rejects["reject_reason"].tolist() == ["foreign_key"]
+    assert await fetch(sqlite, "SELECT id FROM t") == [(1,), (3,), (4,)]
+
+
+async def test_a_deferred_foreign_key_of_sqlite_leaves_nothing_behind(sqlite: AsyncEngine) -> None:
+    await execute(sqlite, *PARENTS, CHILD.format("DEFERRABLE INITIALLY DEFERRED"))
+    with pytest.raises(dl.WriteError, match="FOREIGN KEY constraint failed"):
+        await dl.load_dataframe(ORPHANS, "t", engine=sqlite)
+    assert await fetch(sqlite, "SELECT * FROM t") == []
+
+
+async def test_a_row_may_refer_to_another_row_of_the_load(sqlite: AsyncEngine) -> None:
+    await execute(sqlite, "CREATE TABLE t (id integer PRIMARY KEY, t integer REFERENCES t (id))")
+    data = {"id": [1, 2, 3, 4], "t": [2, None, 9, 1]}
+    report = await dl.load_dataframe(data, "t", engine=sqlite, on_invalid="reject")
+    assert report.rejects["reject_row"].tolist() == [2]
+
+
+@pytest.mark.parametrize("if_exists", ["truncate", "replace"])
+@pytest.mark.parametrize("action", ["", "ON DELETE CASCADE", "ON DELETE SET NULL"])
+async def test_a_table_that_others_refer_to_is_not_emptied_on_sqlite(
+    sqlite: AsyncEngine, action: str, if_exists: Any
+) -> None:
+    await execute(sqlite, *PARENTS, CHILD.format(action), "INSERT INTO t VALUES (1, 1)")
+    with pytest.raises(dl.PlanError, match="t refers to it by a foreign key"):
+        await dl.load_dataframe({"id": [5]}, "p", engine=sqlite, if_exists=if_exists)
+    assert await fetch(sqlite, "SELECT * FROM t, p") == [(1, 1, 1), (1, 1, 2)]
+
+
+async def test_an_engine_that_does_not_check_foreign_keys_is_left_so_and_the_plan_says_it(sqlite: AsyncEngine) -> None:
+    await execute(sqlite, *PARENTS, CHILD.format(""))
+    engine = create_async_engine(sqlite.url)
+    report = await dl.load_dataframe(ORPHANS, "t", engine=engine)
+    assert "PRAGMA foreign_keys is off" in str(report)
+    assert "PRAGMA foreign_keys is off" in str(await dl.plan_load(ORPHANS, "t", engine=engine))
+    assert "PRAGMA foreign_keys is off" not in str(await dl.plan_load({"id": [5]}, "p", engine=engine))
+    assert await fetch(engine, "PRAGMA foreign_keys") == [(0,)]
+    assert report.loaded == 4
+    await engine.dispose()

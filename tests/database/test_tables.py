@@ -167,15 +167,62 @@ async def test_names_that_differ_in_case_only_are_two_columns_on_postgresql(post
     assert await fetch(postgres, 'SELECT a, "A" FROM t') == [(1, 2)]
 
 
-async def test_names_that_differ_in_case_only_are_refused_on_sqlite(sqlite: AsyncEngine) -> None:
-    with pytest.raises(dl.DataLoaderError, match=r"(?i)duplicate column|same name"):
-        await dl.load_dataframe({"a": [1], "A": [2]}, "t", engine=sqlite)
+@pytest.mark.parametrize("exists", [True, False])
+async def test_names_that_differ_in_case_only_are_refused_on_sqlite_before_anything_is_written(
+    sqlite: AsyncEngine, exists: bool
+) -> None:
+    if exists:
+        await execute(sqlite, "CREATE TABLE t (a integer, b integer)")
+    with pytest.raises(dl.SchemaMismatch, match="'a' and 'A' have the same name on SQLite"):
+        await dl.load_dataframe({"a": [1], "b": [2], "A": [3]}, "t", engine=sqlite, if_exists="replace")
+    if exists:
+        assert await fetch(sqlite, "SELECT count(*) FROM t") == [(0,)]
 
 
-async def test_sqlite_finds_a_table_and_columns_written_in_another_case(sqlite: AsyncEngine) -> None:
-    await execute(sqlite, 'CREATE TABLE "Orders" (id integer)')
-    await dl.load_dataframe({"id": [1]}, "orders", engine=sqlite)
-    assert await fetch(sqlite, 'SELECT id FROM "Orders"') == [(1,)]
+@pytest.mark.parametrize("commit", ["load", "chunk"])
+async def test_sqlite_finds_a_table_and_columns_written_in_another_case(sqlite: AsyncEngine, commit: Any) -> None:
+    await execute(sqlite, 'CREATE TABLE "Orders" (id integer NOT NULL UNIQUE, "Name" text NOT NULL)')
+    data = {"ID": [1, 2], "name": ["x", "y"]}
+    report = await dl.load_dataframe(data, "orders", engine=sqlite, commit=commit)
+    assert await fetch(sqlite, 'SELECT * FROM "Orders"') == [(1, "x"), (2, "y")]
+    if commit == "chunk":
+        again = await dl.load_dataframe(data, "orders", engine=sqlite, load_id=report.load_id, resume=True)
+        assert again.earlier == 2
+    for unique in (True, ["ID"]):
+        found = await dl.validate(data, "orders", engine=sqlite, unique=unique)
+        assert [one.row for one in found.violations] == [0, 1]
+    rejected = await dl.load_dataframe(
+        {"ID": [3, 2, None]} | {"name": ["z"] * 3}, "orders", engine=sqlite, on_invalid="reject"
+    )
+    assert rejected.rejects["reject_row"].tolist() == [1, 2]
+    assert rejected.rejects["reject_column"].tolist() == ["ID", "ID"]
+
+
+async def test_columns_that_differ_by_more_than_case_are_still_unknown_to_sqlite(sqlite: AsyncEngine) -> None:
+    await execute(sqlite, 'CREATE TABLE t ("\N{LATIN SMALL LETTER U WITH DIAERESIS}" integer)')
+    with pytest.raises(dl.SchemaMismatch, match="not in the table"):
+        await dl.load_dataframe({"\N{LATIN CAPITAL LETTER U WITH DIAERESIS}": [1]}, "t", engine=sqlite)
+
+
+ROWIDS = {
+    "a rowid": ("CREATE TABLE t (id INTEGER PRIMARY KEY, v integer)", True),
+    "WITHOUT ROWID": ("CREATE TABLE t (id INTEGER PRIMARY KEY, v integer) WITHOUT ROWID", False),
+    "descending": ("CREATE TABLE t (id INTEGER PRIMARY KEY DESC, v integer)", False),
+    "INT": ("CREATE TABLE t (id INT PRIMARY KEY NOT NULL, v integer)", False),
+}
+
+
+@pytest.mark.parametrize(("statement", "given"), ROWIDS.values(), ids=ROWIDS)
+async def test_only_a_key_that_is_the_rowid_is_given_by_sqlite(
+    sqlite: AsyncEngine, statement: str, given: bool
+) -> None:
+    await execute(sqlite, statement)
+    if given:
+        await dl.load_dataframe({"v": [7]}, "t", engine=sqlite)
+        assert await fetch(sqlite, "SELECT * FROM t") == [(1, 7)]
+        return
+    with pytest.raises(dl.SchemaMismatch, match="required by the table but not in the source: 'id'"):
+        await dl.plan_load({"v": [7]}, "t", engine=sqlite)
 
 
 @pytest.mark.parametrize("what", ["column", "table"])

@@ -6,6 +6,7 @@ import datetime
 import math
 import uuid
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -558,6 +559,109 @@ async def test_sqlite_refuses_a_value_that_its_column_would_round(
     await execute(sqlite, f"CREATE TABLE t (id integer, v {kind})")
     with pytest.raises(dl.DataLoaderError, match="column 'v'"):
         await dl.load_dataframe(table_of(values), "t", engine=sqlite)
+
+
+DIGITS = ["1.10", "-7", "007", "9223372036854775807", " 2 ", "1e3", "0.1", "12345678.25"]
+NUMBERS_KEPT = ["1.1", "-7", "7", "9223372036854775807", "2", "1000", "0.1", "12345678.25"]
+NUMERIC_NAMES = ["NUMERIC", "DECIMAL", "NUMBER", "MONEY", "CURRENCY", "NUMERIC(20,4)", "decimal(30)", "DEC(18,2)"]
+
+
+def csv_of(path: Path, values: list[str]) -> Path:
+    path.write_text("id,v\n" + "".join(f'{row},"{value}"\n' for row, value in enumerate(values)))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "way"),
+    [*((kind, "file") for kind in NUMERIC_NAMES), ("NUMERIC", "frame"), ("NUMERIC", "wholes first")],
+)
+async def test_sqlite_takes_numbers_from_text_in_every_column_for_numbers(
+    sqlite: AsyncEngine, tmp_path: Path, kind: str, way: str
+) -> None:
+    await execute(sqlite, f"CREATE TABLE t (id integer, v {kind})")
+    values, expected = list(DIGITS), list(NUMBERS_KEPT)
+    if way == "wholes first":  # where the type that a file's beginning suggests is not that of its end
+        values, expected = [*map(str, range(100_000)), *values], [*map(str, range(100_000)), *expected]
+    if way == "frame":
+        await dl.load_dataframe(pa.table({"id": range(len(values)), "v": values}), "t", engine=sqlite)
+    else:
+        await dl.load_files(csv_of(tmp_path / "rows.csv", values), "t", engine=sqlite, commit="load")
+    found = await fetch(sqlite, "SELECT v FROM t ORDER BY id")
+    assert [f"{v:.15g}" if isinstance(v, float) else str(v) for (v,) in found] == expected
+    assert await fetch(sqlite, "SELECT count(*) FROM t WHERE typeof(v) NOT IN ('integer', 'real')") == [(0,)]
+
+
+NO_NUMBERS = ["1.2.3", "abc", "0x10", "nan", "inf", "12345678901234567890", "1234567890.0123456789", "1e400", ""]
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS)
+async def test_a_text_that_a_column_for_numbers_would_keep_otherwise_is_refused_by_its_row(
+    sqlite: AsyncEngine, tmp_path: Path, value: str
+) -> None:
+    await execute(sqlite, "CREATE TABLE t (id integer, v NUMERIC)")
+    path = csv_of(tmp_path / "rows.csv", ["1.5", value, "2"])
+    report = await dl.load_files(path, "t", engine=sqlite, on_invalid="reject")
+    assert list(zip(report.rejects["reject_row"], report.rejects["reject_column"], strict=True)) == [(1, "v")]
+    assert await fetch(sqlite, "SELECT v FROM t ORDER BY id") == [(1.5,), (2,)]
+
+
+ANYTHING: dict[str, pa.Array] = {
+    "text": pa.array(["1.10", "007", "x", "", "2024-01-01"]),
+    "integers": pa.array([1, -(2**63)]),
+    "floats": pa.array([0.5, 1e300]),
+    "booleans": pa.array([True, False]),
+    "bytes": pa.array([b"\x00", b"1"]),
+    "decimals": pa.array([Decimal("12345678901234567890.10")]),
+    "days": pa.array([datetime.date(2024, 1, 1)]),
+    "uuids": pa.array([UUIDS[0].bytes], pa.uuid()),
+    "dicts": pa.array([{"a": 1}]),
+}
+KEPT = {
+    "decimals": ["12345678901234567890.10"],
+    "days": ["2024-01-01"],
+    "uuids": [str(UUIDS[0])],
+    "dicts": ['{"a": 1}'],
+}
+UNTYPED = {
+    "untyped": "CREATE TABLE t (id, v)",
+    "ANY of a STRICT table": "CREATE TABLE t (id ANY, v ANY) STRICT",
+    "FTS5": "CREATE VIRTUAL TABLE t USING fts5(id, v)",
+}
+
+
+@pytest.mark.parametrize("statement", UNTYPED.values(), ids=UNTYPED)
+@pytest.mark.parametrize("what", ANYTHING)
+async def test_a_column_of_sqlite_without_a_type_keeps_everything_as_it_comes(
+    sqlite: AsyncEngine, statement: str, what: str
+) -> None:
+    await execute(sqlite, statement)
+    values = ANYTHING[what]
+    report = await dl.load_dataframe(pa.table({"id": range(len(values)), "v": values}), "t", engine=sqlite)
+    assert report.loaded == len(values)
+    found = [value for (value,) in await fetch(sqlite, "SELECT v FROM t ORDER BY id")]
+    assert found == KEPT.get(what, values.to_pylist())
+    assert [type(one) for one in found] == [int if isinstance(one, bool) else type(one) for one in found]
+
+
+@pytest.mark.parametrize("kind", ["", "STRING", "ANY", "JSONB", "TEXT"])
+async def test_the_fields_of_a_file_stay_text_in_a_column_of_sqlite_that_says_nothing_of_numbers(
+    sqlite: AsyncEngine, tmp_path: Path, kind: str
+) -> None:
+    await execute(sqlite, f"CREATE TABLE t (id, v {kind})")
+    texts = ['"x"', '{"a": 1.10}'] if kind == "JSONB" else ["x", "1.2.3", "2024-01-01", "0x1F", "nan"]
+    await dl.load_dataframe(pa.table({"id": range(len(texts)), "v": texts}), "t", engine=sqlite)
+    assert await fetch(sqlite, "SELECT v FROM t ORDER BY id") == [(text,) for text in texts]
+
+
+@pytest.mark.parametrize("text", ["007", "1.10", "1e5", "1.0", " 7", "+7", "12345678901234567890"])
+async def test_a_text_that_sqlite_would_store_as_another_spelling_is_refused_by_its_row(
+    sqlite: AsyncEngine, text: str
+) -> None:
+    await execute(sqlite, "CREATE TABLE t (id, v STRING)")
+    data = pa.table({"id": [0, 1, 2, 3], "v": ["x", text, "7", "0.5"]})
+    report = await dl.load_dataframe(data, "t", engine=sqlite, on_invalid="reject")
+    assert list(zip(report.rejects["reject_row"], report.rejects["reject_column"], strict=True)) == [(1, "v")]
+    assert await fetch(sqlite, "SELECT v FROM t ORDER BY id") == [("x",), (7,), (0.5,)]
 
 
 REFUSED: dict[str, tuple[str, pa.Array]] = {

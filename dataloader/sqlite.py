@@ -1,0 +1,112 @@
+"""What is SQLite's own: how its files are opened, and a table as its pragmas describe it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from dataloader.schema import SQLITE_SCHEMA, Column, TableName, TableSchema
+from dataloader.types import ColumnType, parse_type
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+WAL_TRIES, WAL_SECONDS = 20, 0.01
+_OURS = "dataloader"
+"""The mark of a connection that has our settings, until the first transaction that writes."""
+
+
+def prepare(connection: Any, record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+    record.info[_OURS] = True
+
+
+async def write_ahead(connection: AsyncConnection) -> None:
+    """Make the file of one of our SQLite engines WAL, before something is written; a busy one keeps its own mode.
+
+    The busy timeout must be 0: SQLite would wait for a reader at every try.
+    """
+    assert connection.sync_connection is not None
+    tries = WAL_TRIES if connection.sync_connection.info.pop(_OURS, False) else 0
+    for _ in range(tries):
+        try:
+            await connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            return
+        except sa.exc.OperationalError as error:
+            if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY:
+                raise
+            await asyncio.sleep(WAL_SECONDS)
+
+
+def is_missing(url: URL) -> bool:
+    """Whether SQLite would make it: without its folder it says so itself."""
+    if url.get_backend_name() != "sqlite" or not url.database or ":memory:" in url.database:
+        return False
+    path = Path(url.database.removeprefix("file:").partition("?")[0])
+    return not path.exists() and path.parent.exists()
+
+
+async def described(connection: AsyncConnection, name: TableName) -> TableSchema | None:
+    name = TableName(name.schema or SQLITE_SCHEMA, name.name)  # or a temporary table would be found first
+    statement = f"PRAGMA {_quoted(connection, name.schema)}.table_xinfo({_quoted(connection, name.name)})"
+    rows = (await connection.exec_driver_sql(statement)).all()
+    if not rows:
+        return None
+    query = _FACTS.format(schema=_quoted(connection, name.schema))
+    facts = (await connection.exec_driver_sql(query, (name.schema, name.name))).first()
+    numbered = facts is not None and not facts.keyed and len([row for row in rows if row.pk]) == 1
+    strict = facts is not None and bool(_STRICT.search(facts.sql or ""))
+    columns = tuple(_column(row, numbered, strict) for row in rows if row.hidden != 1)
+    if facts is not None and facts.type == "view":
+        return TableSchema(name, columns, "view", unwatched=f"{name} is a view", folds=True)
+    return TableSchema(name, columns, folds=True)
+
+
+_FACTS = """SELECT type, sql, EXISTS (SELECT 1 FROM pragma_index_list(m.name, ?) WHERE origin = 'pk') AS keyed
+FROM {schema}.sqlite_master m WHERE lower(name) = lower(?) AND type IN ('table', 'view')"""
+"""An INTEGER PRIMARY KEY is the rowid, which SQLite gives, where there is no index for it."""
+_STRICT = re.compile(r"\)[^)]*\bSTRICT\b[^)]*$", re.IGNORECASE)
+
+
+async def with_references(connection: AsyncConnection, found: TableSchema) -> TableSchema:
+    """With its foreign keys, as far as this connection has SQLite check them."""
+    query = _REFERENCES.format(schema=_quoted(connection, found.name.schema))
+    names = {"name": found.name.name, "schema": found.name.schema}
+    row = (await connection.execute(sa.text(query), names)).one()
+    unchecked = f"PRAGMA foreign_keys is off in this engine: SQLite does not check those of {found.name}"
+    return replace(found, referrers=row.referrers, notices=(unchecked,) if row.unchecked else ())
+
+
+_REFERENCES = """SELECT CASE WHEN foreign_keys THEN (
+    SELECT group_concat(DISTINCT m.name) FROM {schema}.sqlite_master m, pragma_foreign_key_list(m.name, :schema) f
+    WHERE m.type = 'table' AND lower(f."table") = lower(:name) AND lower(m.name) <> lower(:name)
+) END AS referrers, NOT foreign_keys AND EXISTS (SELECT 1 FROM pragma_foreign_key_list(:name, :schema)) AS unchecked
+FROM pragma_foreign_keys"""
+
+
+def _column(row: Any, numbered: bool, strict: bool) -> Column:
+    rowid = bool(row.pk) and numbered and row.type.upper() == "INTEGER"
+    required = bool(row.notnull or row.pk)
+    untyped = not row.type or (strict and row.type.upper() == "ANY")
+    return Column(
+        row.name,
+        ColumnType("any", "any", dialect="sqlite") if untyped else parse_type(row.type, "sqlite"),
+        nullable=rowid or not required,
+        has_default=rowid or row.dflt_value is not None,
+        generated=row.hidden in {2, 3},
+    )
+
+
+def _quoted(connection: AsyncConnection, name: str | None) -> str:
+    return connection.dialect.identifier_preparer.quote_identifier(name or "")
