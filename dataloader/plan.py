@@ -315,8 +315,7 @@ def _check_columns(offered: list[str], table: TableSchema) -> None:
     facts = f"source: {', '.join(offered)}; table: {', '.join(column.name for column in table.columns)}"
     raise SchemaMismatch(
         f"the columns do not match {table.name} ({facts}). {'; '.join(problems)}",
-        hint=_rename_hint(unknown, [column.name for column in table.columns])
-        or "Rename, add or drop columns of the source so that they agree.",
+        hint=_rename_hint(unknown, table) or "Rename, add or drop columns of the source so that they agree.",
     )
 
 

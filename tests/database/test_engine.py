@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,16 @@ async def test_a_missing_socket_folder_is_named(tmp_path: Path) -> None:
         await dl.load_dataframe(FRAME, "t", engine=f"postgresql://ada@/shop?host={tmp_path}")
 
 
+@pytest.fixture
+async def no_threads_left() -> AsyncIterator[None]:
+    """aiosqlite's thread tells the loop that it has ended, and nobody waits for that where it could not connect."""
+    yield
+    for thread in threading.enumerate():
+        if "_connection_worker_thread" in thread.name:
+            await asyncio.to_thread(thread.join, 10)
+
+
+@pytest.mark.usefixtures("no_threads_left")
 async def test_a_missing_folder_of_a_sqlite_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(dl.LoadError, match=r"unable to open database file.*Create the folder"):
         await dl.load_dataframe(FRAME, "t", engine=f"sqlite:///{tmp_path}/no/such.db")
@@ -357,6 +368,7 @@ async def test_questions_neither_make_nor_change_a_sqlite_file(tmp_path: Path, k
     assert files_in(tmp_path) == before
 
 
+@pytest.mark.usefixtures("no_threads_left")
 @pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS)
 async def test_a_question_to_a_file_in_a_missing_folder_is_an_error(tmp_path: Path, reading: Any) -> None:
     with pytest.raises(dl.DataLoaderError, match=r"unable to open database file.*Create the folder"):
