@@ -18,10 +18,12 @@ import sqlalchemy as sa
 from dataloader import api
 from dataloader import history as ledgers
 from dataloader.arguments import COMMITTING, FILES, LOADING, REJECTING, TABLE, TO, with_options
-from dataloader.engine import dispose_all, resolve
+from dataloader.engine import dispose_all, place_of, resolve
 from dataloader.errors import CheckpointError, DataLoaderError
+from dataloader.markup import printable
 from dataloader.options import Target
 from dataloader.rejects import check_suffix
+from dataloader.report import history_frame
 from dataloader.schema import parse_table_name
 
 SHOWN_ROWS = 5
@@ -57,27 +59,31 @@ def validate(files: tuple[str, ...], table: str, **options: Any) -> None:
     _run(_validate(list(files), table, options))
 
 
+SCHEMA = click.option("--schema", help="The schema whose ledger is meant, whoever it belongs to.")
+
+
 @main.command()
-@TO
-def history(engine: str | None) -> None:
+@with_options(TO, SCHEMA)
+def history(engine: str | None, schema: str | None) -> None:
     """Show the loads of the database's ledgers, the newest first."""
-    _run(_history(engine))
+    _run(_history(engine, schema))
 
 
 @main.command()
 @click.argument("load_id")
-@TO
-def resume(load_id: str, engine: str | None) -> None:
+@with_options(TO, SCHEMA)
+@click.option("--yes", is_flag=True, help="Read the files that the ledger names without asking.")
+def resume(load_id: str, engine: str | None, schema: str | None, yes: bool) -> None:
     """Continue the unfinished load LOAD_ID of files, with the options that it began with."""
-    _run(_resume(load_id, engine))
+    _run(_resume(load_id, engine, schema, yes))
 
 
 @main.command()
 @click.argument("load_id")
-@TO
-def forget(load_id: str, engine: str | None) -> None:
+@with_options(TO, SCHEMA)
+def forget(load_id: str, engine: str | None, schema: str | None) -> None:
     """Take the load LOAD_ID out of the ledger; its rows stay in the table."""
-    _run(_forget(load_id, engine))
+    _run(_forget(load_id, engine, schema))
 
 
 @main.command()
@@ -91,29 +97,45 @@ def grants(table: str, role: str) -> None:
         _fail(error)
 
 
-async def _history(url: str | None) -> str:
-    frame = await api.load_history(url)
-    return "no load was committed chunk by chunk" if frame.empty else frame.to_string(index=False)
+async def _history(url: str | None, schema: str | None) -> str:
+    found = await ledgers.read_history(resolve(url), schema)
+    frame = history_frame([entry.shown for entry in found.entries], [*ledgers.SHOWN, "running"])
+    shown = "no load was committed chunk by chunk" if frame.empty else frame.to_string(index=False)
+    return "\n".join([shown, *(f"not read: {why}; --schema reads it" for why in found.passed_over)])
 
 
-async def _resume(load_id: str, url: str | None) -> str:
-    entry = await ledgers.entry_of(resolve(url), load_id)
+async def _resume(load_id: str, url: str | None, schema: str | None, yes: bool) -> str:
+    entry = await ledgers.entry_of(resolve(url), load_id, schema)
     if entry.shown["state"] == "finished":
-        return f"the load {load_id!r} is finished: {entry.shown['loaded']:,} rows are in {entry.shown['target']}"
-    options = dict(entry.call)
-    loader, paths = options.pop("loader"), options.pop("paths")
+        return f"the load {load_id!r} is finished: {entry.loaded} rows are in {entry.shown['target']}"
+    loader, paths, options = entry.began_with()
     if not paths:
         hint = f"Run it again where its data is: {loader}(..., load_id={load_id!r}, resume=True)."
         raise CheckpointError(
             f"the load {load_id!r} came from {entry.shown['source']}, not from local files", hint=hint
         )
+    if not (yes or _confirmed(entry, paths, place_of(resolve(url)))):
+        raise CheckpointError(f"the load {load_id!r} is not resumed", hint="Nothing was read. Answer y, or pass --yes.")
     options |= {"engine": url, "load_id": load_id, "resume": True, "chunk_rows": entry.shown["chunk_rows"]}
     return str(await api.load_files(paths, entry.shown["target"], **options))
 
 
-async def _forget(load_id: str, url: str | None) -> str:
-    entry = await ledgers.forget(resolve(url), load_id)
-    return f"forgotten: {entry.shown['loaded']:,} rows of it stay in {entry.shown['target']}"
+def _confirmed(entry: ledgers.Entry, paths: list[str], place: str) -> bool:
+    """Whether the files that the ledger names are to be read: whoever may write into it could name any."""
+    asked = [
+        f"The ledger of schema {entry.schema} names these files of this machine for the load {entry.load_id!r}:",
+        *(f"  {path!r}" for path in paths),
+        f"They go into {entry.shown['target']} of {place}. Read them?",
+    ]
+    try:
+        return click.confirm(printable("\n".join(asked)), err=True)
+    except click.Abort:
+        return False
+
+
+async def _forget(load_id: str, url: str | None, schema: str | None) -> str:
+    entry = await ledgers.forget(resolve(url), load_id, schema)
+    return f"forgotten: {entry.loaded} rows of it stay in {entry.shown['target']}"
 
 
 async def _load(files: list[str], table: str, rejects: str | None, options: dict[str, Any]) -> str:
@@ -159,19 +181,19 @@ class NotValid(Exception):
 
 def _run(answer: Awaitable[str]) -> None:
     try:
-        click.echo(asyncio.run(_closing(answer)))
+        click.echo(printable(asyncio.run(_closing(answer))))
     except NotValid as found:
-        click.echo(str(found))
+        click.echo(printable(str(found)))
         sys.exit(1)
     except DataLoaderError as error:
         _fail(error)
     except KeyboardInterrupt as stopped:
-        click.echo(f"stopped: {_left_behind(stopped)}", err=True)
+        click.echo(printable(f"stopped: {_left_behind(stopped)}"), err=True)
         sys.exit(130)
 
 
 def _fail(error: DataLoaderError) -> NoReturn:
-    click.echo(f"error: {error.what}\n{error.hint}", err=True)
+    click.echo(printable(f"error: {error.what}\n{error.hint}"), err=True)
     sys.exit(1)
 
 

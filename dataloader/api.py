@@ -368,20 +368,23 @@ async def validate(
         return await validation.validate(source, table, chosen, unique, foreign_keys)
 
 
-async def load_history(engine: AsyncEngine | str | URL | None = None) -> Any:
+async def load_history(engine: AsyncEngine | str | URL | None = None, *, schema: str | None = None) -> Any:
     """Show what the ledgers of a database know of the loads that were committed chunk by chunk.
 
     Parameters
     ----------
     engine : AsyncEngine, URL or None
         As in `load_dataframe`.
+    schema : str, optional
+        The schema whose ledger is read, whoever it belongs to. None: on PostgreSQL all ledgers that belong to this
+        role or to a superuser; what somebody else has put into theirs is not taken at its word.
 
     Returns
     -------
     pandas.DataFrame
-        One row for each load, the newest first: ``load_id``, ``target``, ``source``, ``state`` (``finished`` or
-        ``unfinished``), ``chunks``, ``rows``, ``loaded`` and ``rejected`` as committed, ``started_at``, ``seen_at``
-        (of the last commit) and ``running``: whether a living process owns it.
+        One row for each load, the newest first: ``load_id``, ``target``, ``source``, ``state`` (``finished``,
+        ``unfinished``, or ``unreadable``: its row was edited), ``chunks``, ``rows``, ``loaded`` and ``rejected`` as
+        committed, ``started_at``, ``seen_at`` (of the last commit) and ``running``: whether a living process owns it.
 
     Raises
     ------
@@ -400,8 +403,8 @@ async def load_history(engine: AsyncEngine | str | URL | None = None) -> Any:
     """
     known = engines.hidden(engine)
     del engine
-    entries = await history.read_history(engines.resolve(known))
-    return history_frame([entry.shown for entry in entries], [*history.SHOWN, "running"])
+    found = await history.read_history(engines.resolve(known), schema)
+    return history_frame([entry.shown for entry in found.entries], [*history.SHOWN, "running"])
 
 
 def _opened(data: Any) -> sources.ArrowSource:

@@ -10,7 +10,6 @@ import contextlib
 import copy
 import math
 import os
-import re
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import replace
@@ -23,6 +22,7 @@ from dataloader import sqlite
 from dataloader.addresses import Address, Secret, parsed, without_secrets
 from dataloader.errors import DataLoaderError, PlanError
 from dataloader.infer import one_line
+from dataloader.operators import pin
 from dataloader.tasks import begun, seen_through
 from dataloader.translation import chain, of_another_loop
 
@@ -312,50 +312,8 @@ async def _started(engine: AsyncEngine) -> AsyncConnection:
         _cut_off_frames(error)
         raise
     if engine.dialect.name == "postgresql":
-        sa.event.listen(connection.sync_connection, "before_cursor_execute", _pin, retval=True)
+        sa.event.listen(connection.sync_connection, "before_cursor_execute", pin, retval=True)
     return connection
-
-
-_QUERIES = ("SELECT", "WITH", "INSERT", "UPDATE", "DELETE")
-_QUOTED = r"""(?:"[^"]*"|'[^']*')"""
-_BARE = re.compile(
-    rf"({_QUOTED})|(?<= )(=|<>|!=|<=|>=|<|>|\+|-|&|\|\|)(?= )"
-    rf"|\b(NOT )?IN \(((?:{_QUOTED}|%\(\w+\)s|[^()'\"])*)\)"
-)
-"""Names and literals; operators, which stand between spaces; lists, in which psycopg's parameters have parentheses."""
-OWN_OPERATORS = "dataloader_own_operators"
-"""The execution option of a statement that means the operators of the caller's types."""
-
-
-def pinned(sql: str) -> str:
-    """A statement of ours, whose operators are those of pg_catalog.
-
-    PostgreSQL looks for a bare operator, as for a function, in the whole search_path: whoever may create one there
-    that fits the operands better would have it carried out with our role's rights. The search_path itself stays as
-    it is, because the caller's triggers and defaults run under it. DDL is the caller's own.
-
-    What it cannot reach is not used in our queries: LIKE, BETWEEN, NULLIF, IS DISTINCT FROM, CASE with an operand, IN
-    with a query, a function without ``pg_catalog.``. All pinned operators bind alike: sums in comparisons stand in
-    parentheses.
-    """
-    return _BARE.sub(_pinned, sql) if sql.lstrip().startswith(_QUERIES) else sql
-
-
-def _pinned(found: re.Match[str]) -> str:
-    quoted, operator, is_not, listed = found.groups()
-    if operator is not None:
-        return f"OPERATOR(pg_catalog.{'<>' if operator == '!=' else operator})"
-    if listed is not None:
-        how = "<>) ALL" if is_not else "=) ANY"
-        return f"OPERATOR(pg_catalog.{how} (ARRAY[{listed}])"
-    return quoted
-
-
-def _pin(
-    _connection: object, _cursor: object, statement: str, parameters: Any, context: Any, _many: bool
-) -> tuple[str, Any]:
-    own = context is not None and context.execution_options.get(OWN_OPERATORS)
-    return statement if own else pinned(statement), parameters
 
 
 async def _given_up(opening: asyncio.Future[AsyncConnection]) -> None:

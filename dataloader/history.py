@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.schema import CreateTable
 
+from dataloader import catalog, locks
 from dataloader import engine as engines
-from dataloader import locks
+from dataloader.entries import LOADS, TABLES, aware, is_running, ledger_tables, select_loads, unreadable
 from dataloader.errors import CheckpointError, PlanError
 from dataloader.guard import Lifeline, guarded
-from dataloader.ledger import LOADS, TABLES, forget_load, is_running, ledger_tables
+from dataloader.ledger import forget_load
 from dataloader.locks import naming_holders
-from dataloader.schema import SQLITE_SCHEMA, TableName
+from dataloader.options import CONTINUED
+from dataloader.schema import SQLITE_SCHEMA, TableName, parse_table_name
 from dataloader.transactions import settle, transaction
 from dataloader.translation import translated
+from dataloader.trust import distrust, found_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -39,11 +42,10 @@ SHOWN = (
     "seen_at",
 )
 """What is shown of a load, besides whether it is running."""
+UNREADABLE = "unreadable"
+"""The state of a load whose row in the ledger no load has written like that."""
 
-_SCHEMAS = sa.text("""
-SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relname = :name AND c.relkind = 'r' AND pg_catalog.has_table_privilege(c.oid, 'SELECT') ORDER BY 1
-""")
+LOADERS = ("load_dataframe", "load_batches", "load_rows", "load_files")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,48 +54,116 @@ class Entry:
 
     shown: dict[str, Any]
     schema: str
-    call: dict[str, Any]
+    call: str
 
     @property
     def load_id(self) -> str:
         return str(self.shown["load_id"])
 
+    @property
+    def loaded(self) -> str:
+        """How many rows are in the table; SQLite may have anything there."""
+        rows = self.shown["loaded"]
+        return f"{rows:,}" if isinstance(rows, int) else repr(rows)
 
-async def read_history(engine: AsyncEngine) -> list[Entry]:
-    """Every load of the database's ledgers, the newest first."""
-    entries: list[Entry] = await _under_guard(engine, _entries)
-    return entries
+    @property
+    def target(self) -> TableName | None:
+        """The table, if it is one that this ledger is there for."""
+        try:
+            name = parse_table_name(self.shown["target"])
+        except PlanError:
+            return None
+        return name if (name.schema or SQLITE_SCHEMA) == self.schema else None
+
+    def began_with(self) -> tuple[str, list[str], dict[str, Any]]:
+        """The loader, its files and its options.
+
+        Raises
+        ------
+        CheckpointError
+            When the ledger says something that no load has written there.
+        """
+        try:
+            call = json.loads(self.call)
+            loader, paths = call.pop("loader"), call.pop("paths")
+        except (ValueError, TypeError, AttributeError, KeyError):
+            call, loader, paths = None, None, None
+        listed = isinstance(paths, list) and all(isinstance(path, str) for path in paths)
+        if loader not in LOADERS or not (paths is None or listed) or not set(call) <= set(CONTINUED):
+            raise self._unreadable("call", self.call)
+        if self.target is None:
+            raise self._unreadable("target", self.shown["target"])
+        if self.shown["state"] == UNREADABLE:
+            raise self._unreadable("row", "as no load has written it")
+        return loader, paths or [], call
+
+    def _unreadable(self, name: str, value: object) -> CheckpointError:
+        hint = f"Nothing was read. Take it out with `python -m dataloader forget {shlex.quote(self.load_id)}`."
+        what = f"the load {self.load_id!r} in the ledger of {self.schema} cannot be continued: its {name} is {value!r}"
+        return CheckpointError(what, hint=hint)
 
 
-async def entry_of(engine: AsyncEngine, load_id: str) -> Entry:
+@dataclass(frozen=True, slots=True)
+class History:
+    """The loads of the ledgers that were read, the newest first, and which were not, because of whose they are."""
+
+    entries: list[Entry]
+    passed_over: list[str]
+
+
+async def read_history(engine: AsyncEngine, schema: str | None = None) -> History:
+    """Every load of a schema's ledger, or of all that belong to this role or a superuser.
+
+    Somebody else's ledger is read where its schema is named: whoever made it could have written anything there.
+    """
+    history: History = await _under_guard(engine, lambda connection: _history(connection, schema))
+    return history
+
+
+async def entry_of(engine: AsyncEngine, load_id: str, schema: str | None = None) -> Entry:
     """One load.
 
     Raises
     ------
     CheckpointError
-        When no ledger has it.
+        When no ledger has it, or several have.
     """
-    found = [entry for entry in await read_history(engine) if entry.load_id == load_id]
+    history = await read_history(engine, schema)
+    found = [entry for entry in history.entries if entry.load_id == load_id]
     if not found:
         hint = "`python -m dataloader history` shows those that there are."
+        hint += "".join(f" Not read: {why}." for why in history.passed_over)
         raise CheckpointError(f"no ledger of {engines.place_of(engine)} has a load {load_id!r}", hint=hint)
+    if len(found) > 1:
+        schemas = ", ".join(sorted(entry.schema for entry in found))
+        hint = "Nothing was changed. Say which one is meant, with --schema."
+        raise CheckpointError(f"the ledgers of several schemas have a load {load_id!r}: {schemas}", hint=hint)
     return found[0]
 
 
-async def forget(engine: AsyncEngine, load_id: str) -> Entry:
+async def forget(engine: AsyncEngine, load_id: str, schema: str | None = None) -> Entry:
     """Take a load out of its ledger; its rows stay in the table.
 
     Raises
     ------
     CheckpointError
-        When no ledger has it, or it is running.
+        When no ledger has it, or several have, or it is running, or the ledger is not to be trusted.
     """
-    entry = await entry_of(engine, load_id)
+    entry = await entry_of(engine, load_id, schema)
     if entry.shown["running"]:
         raise CheckpointError(f"the load {load_id!r} is running", hint="Nothing was changed. End it first.")
 
-    await _under_guard(engine, lambda connection: forget_load(connection, entry.schema, load_id), writes=True)
+    await _under_guard(engine, lambda connection: _forget(connection, entry), writes=True)
     return entry
+
+
+async def _forget(connection: AsyncConnection, entry: Entry) -> None:
+    target = None if entry.target is None else entry.target.name
+    found = await found_tables(connection, TABLES, entry.schema, target)
+    why = next(filter(None, map(distrust, found)), None)
+    if why is not None:
+        raise CheckpointError(f"the load {entry.load_id!r} is not forgotten: {why}", hint="Nothing was changed.")
+    await forget_load(connection, entry.schema, entry.load_id)
 
 
 async def _under_guard(
@@ -115,28 +185,46 @@ async def _under_guard(
         return await guarded(connected)
 
 
-async def _entries(connection: AsyncConnection) -> list[Entry]:
-    rows = [(schema, row) for schema in await _schemas(connection) for row in await _loads(connection, schema)]
-    rows.sort(key=lambda one: one[1].started_at, reverse=True)
-    return [
-        Entry({name: getattr(row, name) for name in SHOWN} | {"running": is_running(row)}, schema, json.loads(row.call))
-        for schema, row in rows
-    ]
+async def _history(connection: AsyncConnection, schema: str | None) -> History:
+    found, passed_over = await _ledgers(connection, schema)
+    rows = [(one, row) for one in found for row in await connection.execute(select_loads(ledger_tables(one)[0]))]
+    rows.sort(key=lambda one: str(one[1].started_at and aware(one[1].started_at)), reverse=True)
+    return History([_entry(one, row) for one, row in rows], passed_over)
 
 
-async def _loads(connection: AsyncConnection, schema: str) -> Any:
-    loads, *_ = ledger_tables(schema)
-    return (await connection.execute(sa.select(loads, sa.func.current_timestamp().label("now")))).all()
+def _entry(schema: str, row: Any) -> Entry:
+    shown = {name: getattr(row, name) for name in SHOWN} | {"running": is_running(row)}
+    return Entry(shown if unreadable(row) is None else shown | {"state": UNREADABLE}, schema, row.call)
 
 
-async def _schemas(connection: AsyncConnection) -> list[str]:
-    """The schemas that have a ledger."""
-    if connection.dialect.name == "postgresql":
-        return list((await connection.execute(_SCHEMAS, {"name": LOADS})).scalars())
-    if connection.dialect.name == "sqlite":
-        found = await connection.exec_driver_sql("SELECT 1 FROM main.sqlite_master WHERE name = ?", (LOADS,))
-        return [SQLITE_SCHEMA] if found.first() else []
-    return []
+async def _ledgers(connection: AsyncConnection, schema: str | None) -> tuple[list[str], list[str]]:
+    """The schemas whose ledgers are to be read, and why others are not."""
+    if connection.dialect.name != "postgresql":
+        candidates = [] if schema not in {None, SQLITE_SCHEMA} else [SQLITE_SCHEMA]
+        return [one for one in candidates if await _is_ledger(connection, one)], []
+    mine: list[str] = []
+    passed_over: list[str] = []
+    for one in await found_tables(connection, (LOADS,), schema):
+        if one.name is None or not one.may_read:
+            continue
+        why = distrust(one, of_strangers=schema is not None)
+        if why is None:
+            # Until the end its name is that of the table that was looked at.
+            quote = connection.dialect.identifier_preparer.quote_identifier
+            await connection.exec_driver_sql(f"LOCK TABLE {quote(one.schema)}.{quote(LOADS)} IN ACCESS SHARE MODE")
+            (locked,) = await found_tables(connection, (LOADS,), one.schema)
+            why = distrust(locked, of_strangers=schema is not None)
+        if why is None and not await _is_ledger(connection, one.schema):
+            why = f"{one.schema}.{LOADS} has other columns than a ledger"
+        (mine if why is None else passed_over).append(one.schema if why is None else why)
+    return mine, passed_over
+
+
+async def _is_ledger(connection: AsyncConnection, schema: str) -> bool:
+    """Whether the table is a ledger by its columns: it may be the caller's own, of that name."""
+    found = await catalog.describe(connection, TableName(schema, LOADS))
+    names = set() if found is None else {column.name for column in found.columns}
+    return set(ledger_tables(schema)[0].c.keys()) <= names
 
 
 def grants(table: TableName, role: str) -> str:

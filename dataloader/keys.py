@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from dataloader.engine import OWN_OPERATORS
 from dataloader.errors import PlanError
+from dataloader.operators import OWN_OPERATORS
 from dataloader.schema import SQLITE_SCHEMA, TableName
 from dataloader.texts import to_text
 from dataloader.writers.insert import cast_from_text, unnest

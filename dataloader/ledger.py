@@ -9,22 +9,23 @@ row, if that still names the same owner.
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+import xxhash
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
 from dataloader import catalog, locks
 from dataloader.catalog import Fingerprint, Fingerprints
 from dataloader.checkpoint import Checkpoint, Run, expected, rows_of, source_changed
-from dataloader.errors import CheckpointError, UnfinishedLoad
+from dataloader.entries import REJECTS, TABLES, TOTALS, is_running, ledger_tables, needed, select_loads, unreadable
+from dataloader.errors import CheckpointError, PlanError, UnfinishedLoad
 from dataloader.markup import quantity
-from dataloader.owners import Owner, read_owner, shown_owner
+from dataloader.owners import Owner, shown_owner
 from dataloader.rejects import json_rows, refused_rows
 from dataloader.transactions import Prepared
 from dataloader.trust import found_tables, refusal
@@ -37,60 +38,17 @@ if TYPE_CHECKING:
     from dataloader.chunks import Chunk
     from dataloader.guard import Lifeline
     from dataloader.plan import LoadPlan
+    from dataloader.schema import TableName
     from dataloader.storing import Stored
 
-LOADS, CHUNKS, REJECTS = TABLES = ("dataloader_loads", "dataloader_chunks", "dataloader_rejects")
-"""The last one is there for loads that keep rejects."""
 KEPT_ROWS = 1_000
 """So many rejects are sent at once."""
-_TOTALS = ("chunks", "rows", "loaded", "rejected")
 _NOW: dict[str, Any] = {
     "postgresql": sa.func.pg_catalog.clock_timestamp(),
     "sqlite": sa.func.strftime("%Y-%m-%d %H:%M:%f000", "now"),
 }
 """The moment, finer than the second that SQLite's CURRENT_TIMESTAMP knows."""
 _UPSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
-
-
-def ledger_tables(schema: str | None) -> tuple[sa.Table, sa.Table, sa.Table]:
-    """The tables of the ledger in a schema."""
-    moment, now = sa.DateTime(timezone=True), sa.func.current_timestamp()
-    loads = sa.Table(
-        LOADS,
-        metadata := sa.MetaData(),
-        sa.Column("load_id", sa.Text, primary_key=True),
-        sa.Column("target", sa.Text, nullable=False),
-        sa.Column("source", sa.Text, nullable=False),
-        sa.Column("recognised_by", sa.Text, nullable=False),
-        sa.Column("chunk_rows", sa.BigInteger, nullable=False),
-        sa.Column("fingerprint", sa.Text, nullable=False),
-        sa.Column("call", sa.Text, nullable=False),
-        sa.Column("owner", sa.Text),
-        sa.Column("state", sa.Text, nullable=False),
-        *(sa.Column(name, sa.BigInteger, nullable=False) for name in _TOTALS),
-        *(sa.Column(name, moment, nullable=False, server_default=now) for name in ("started_at", "seen_at")),
-        schema=schema,
-    )
-    chunks = sa.Table(
-        CHUNKS,
-        metadata,
-        sa.Column("load_id", sa.Text, primary_key=True),
-        sa.Column("chunk", sa.BigInteger, primary_key=True, autoincrement=False),
-        *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("first_row", "rows", "loaded", "rejected")),
-        sa.Column("digest", sa.Text, nullable=False),
-        schema=schema,
-    )
-    rejects = sa.Table(
-        REJECTS,
-        metadata,
-        sa.Column("load_id", sa.Text, primary_key=True),
-        sa.Column("reject_row", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column("chunk", sa.BigInteger, nullable=False),
-        *(sa.Column(name, sa.Text) for name in REJECT_COLUMNS[1:]),
-        sa.Column("reject_values", sa.Text, nullable=False),
-        schema=schema,
-    )
-    return loads, chunks, rejects
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +69,7 @@ class Request:
     resume: bool | None
     recognised_by: str
     call: Mapping[str, Any]
-
-
-def needed(*, keeps_rejects: bool) -> tuple[str, ...]:
-    """The names of the tables that a load uses."""
-    return TABLES if keeps_rejects else TABLES[:2]
+    if_exists: str = "append"
 
 
 class Ledger:
@@ -165,6 +119,9 @@ class Ledger:
             if request.resume is not False:
                 return await self._take_up(connection, request, found, owner)
             await forget_load(connection, self._loads.schema, found.load_id)
+        if request.if_exists != "append" and not self._plan.creates:
+            hint = "Nothing was written. Leave resume=True out: no load of this data is known that it could continue."
+            raise PlanError(f"the table {self._plan.table.name} exists already", hint=hint)
         now = await self._fingerprints.take(connection)
         assert now is not None
         load_id = request.load_id or f"{self._plan.table.name.name}-{owner.token[:8]}"
@@ -192,15 +149,16 @@ class Ledger:
 
     async def _find(self, connection: AsyncConnection, request: Request) -> Any:
         """The row of the load that the request means, None if it is a new one."""
-        loads = self._loads.c
-        query = sa.select(self._loads, sa.func.current_timestamp().label("now")).order_by(loads.started_at.desc())
+        loads, query = self._loads.c, select_loads(self._loads)
         if request.load_id is not None:
-            return (await connection.execute(query.where(loads.load_id == request.load_id))).one_or_none()
+            found = (await connection.execute(query.where(loads.load_id == request.load_id))).one_or_none()
+            return found if found is None or request.resume is False else _readable(found)
         here = (await connection.execute(query.where(loads.target == self._target))).all()
         same = [row for row in here if row.recognised_by == request.recognised_by]
         for row in same:
             if row.state == "unfinished" or request.resume is True:
-                return row
+                return _readable(row)
+        here = [row for row in here if unreadable(row) is None]
         await self._settle_others(connection, request, here)
         return None
 
@@ -222,7 +180,7 @@ class Ledger:
 
     async def _take_up(self, connection: AsyncConnection, request: Request, found: Any, owner: Owner) -> Run:
         if request.resume is None and (found.chunks or found.state == "finished"):
-            raise _not_asked_to_resume(found, self._plan)
+            raise not_asked_to_resume(found, self._plan.rows)
         _refuse_other_chunks(found, self._plan)
         run = await self._run(connection, found.load_id, owner)
         self._check_table(run, await self._fingerprints.take(connection))
@@ -237,19 +195,19 @@ class Ledger:
         """The load as it is once nobody can commit a chunk of it any more: all count in the row that is locked here."""
         query = sa.select(self._loads).where(self._loads.c.load_id == load_id).with_for_update()
         found = (await connection.execute(query)).one()
-        committed = await self._committed(connection, found)
-        return Run(load_id, owner, Fingerprint(**json.loads(found.fingerprint)), found.state == "finished", committed)
+        fingerprint = Fingerprint(**json.loads(found.fingerprint))
+        run = Run(load_id, owner, fingerprint, found.state == "finished")
+        run.committed = await self._committed(connection, found, run)
+        return run
 
-    async def _committed(self, connection: AsyncConnection, found: Any) -> dict[int, Checkpoint]:
+    async def _committed(self, connection: AsyncConnection, found: Any, run: Run) -> dict[int, Checkpoint]:
         """The committed chunks, if they add up to what the load's row says."""
         columns = [self._chunks.c[name] for name in Checkpoint.__slots__]
-        query = sa.select(*columns).where(self._chunks.c.load_id == found.load_id)
-        chunks = {row.chunk: Checkpoint(*row) for row in await connection.execute(query)}
+        query = sa.select(*columns).where(self._chunks.c.load_id == run.load_id)
+        chunks = {row.chunk: _unsealed(run, row) for row in await connection.execute(query)}
         sums = [sum(getattr(one, name) for one in chunks.values()) for name in ("rows", "loaded", "rejected")]
         if [len(chunks), *sums] != [found.chunks, found.rows, found.loaded, found.rejected]:
-            hint = "Nothing was written. Compare the table with the source, empty it, and load with resume=False."
-            what = f"the ledger of the load {found.load_id!r} was edited: its chunks do not add up to its totals"
-            raise CheckpointError(what, hint=hint)
+            raise _edited(run, "its chunks do not add up to its totals")
         return chunks
 
     def _entry(self, run: Run, request: Request) -> dict[str, Any]:
@@ -263,7 +221,7 @@ class Ledger:
             "call": json.dumps(request.call),
             "owner": str(run.owner),
             "state": "unfinished",
-            **dict.fromkeys(_TOTALS, 0),
+            **dict.fromkeys(TOTALS, 0),
             "started_at": self._now,
             "seen_at": self._now,
         }
@@ -278,14 +236,14 @@ class Ledger:
         CheckpointError
             When the table, which must be locked, is not the one that the load began with.
         """
-        entered = await self._claim.fetch(connection, load_id=run.load_id, **asdict(expected(chunk)))
+        entered = await self._claim.fetch(connection, load_id=run.load_id, **_sealed(run, expected(chunk)))
         if entered:
             taken = entered[0][0]
             self._check_table(run, Fingerprint(*taken) if taken else await self._fingerprints.take(connection))
             return None
         columns = [self._chunks.c[name] for name in Checkpoint.__slots__]
         query = sa.select(*columns).where(self._chunks.c.load_id == run.load_id, self._chunks.c.chunk == chunk.number)
-        return Checkpoint(*(await connection.execute(query)).one())
+        return _unsealed(run, (await connection.execute(query)).one())
 
     def _check_table(self, run: Run, now: Fingerprint | None) -> None:
         change = "is gone" if now is None else run.fingerprint.changes(now)
@@ -326,10 +284,11 @@ class Ledger:
         rejected, claimed = rows_of(stored.violations), expected(chunk)
         if (stored.rows, rejected) != (claimed.loaded, claimed.rejected):
             mine = sa.and_(self._chunks.c.load_id == run.load_id, self._chunks.c.chunk == chunk.number)
-            correct = sa.update(self._chunks).where(mine).values(loaded=stored.rows, rejected=rejected)
+            now = _sealed(run, replace(claimed, loaded=stored.rows, rejected=rejected))
+            correct = sa.update(self._chunks).where(mine).values(now)
             await connection.execute(correct)
         sizes = (1, chunk.rows, stored.rows, rejected)
-        more = {f"more_{name}": size for name, size in zip(_TOTALS, sizes, strict=True)}
+        more = {f"more_{name}": size for name, size in zip(TOTALS, sizes, strict=True)}
         _check_owned(run, await self._count.fetch(connection, run=run.load_id, by=str(run.owner), **more))
 
     async def finish(self, connection: AsyncConnection, run: Run) -> None:
@@ -358,6 +317,47 @@ def _storable(value: Any) -> Any:
     return value.replace("\0", "\\0") if isinstance(value, str) else value
 
 
+def _seal(run: Run, one: Checkpoint) -> str:
+    """What ties a chunk's row to its load and its table, so that one of another load, or an edited one, is noticed."""
+    return xxhash.xxh3_64_hexdigest(json.dumps([run.load_id, run.fingerprint.table, *astuple(one)]).encode())
+
+
+def _sealed(run: Run, one: Checkpoint) -> dict[str, Any]:
+    return asdict(one) | {"digest": f"{one.digest} {_seal(run, one)}"}
+
+
+def _unsealed(run: Run, row: Any) -> Checkpoint:
+    digest, _, seal = str(row.digest).partition(" ")
+    one = replace(Checkpoint(*row), digest=digest)
+    if seal != _seal(run, one):
+        raise _edited(run, f"chunk {one.chunk} is not as it was committed, or an older version wrote it")
+    return one
+
+
+def _edited(run: Run, how: str) -> CheckpointError:
+    hint = "Nothing was written. Compare the table with the source, empty it, and load with resume=False."
+    return CheckpointError(f"the ledger of the load {run.load_id!r} was edited: {how}", hint=hint)
+
+
+def _readable(found: Any) -> Any:
+    name = unreadable(found)
+    if name is not None:
+        hint = "Nothing was written. Correct it, or load from the beginning with resume=False once the table is empty."
+        what = f"the ledger's row of the load {found.load_id!r} cannot be read: its {name} is {getattr(found, name)!r}"
+        raise CheckpointError(what, hint=hint)
+    return found
+
+
+async def begun(connection: AsyncConnection, source: str, target: TableName, load_id: str | None) -> Any:
+    """The newest load of that name, or else of that source, into a table that exists; None if none is known."""
+    loads, *_ = ledger_tables(target.schema)
+    if not await _exists(connection, loads):
+        return None
+    mine = loads.c.source == source if load_id is None else loads.c.load_id == load_id
+    query = select_loads(loads).where(loads.c.target == target.spelled, mine)
+    return next((row for row in await connection.execute(query) if unreadable(row) is None), None)
+
+
 def _check_owned(run: Run, updated: Sequence[Any]) -> None:
     if not updated:
         what = f"another process has taken the load {run.load_id!r} over, or it was forgotten"
@@ -369,19 +369,9 @@ def _table_changed(target: str, change: str, load_id: str) -> CheckpointError:
     return CheckpointError(f"the load {load_id!r} cannot go on: the table {target} {change}", hint=hint)
 
 
-def is_running(found: Any) -> bool:
-    """Whether a living process owns the load of a ledger's row."""
-    owner = read_owner(found.owner) if found.state == "unfinished" else None
-    return owner is not None and owner.is_alive((_aware(found.now) - _aware(found.seen_at)).total_seconds())
-
-
-def _aware(moment: dt.datetime) -> dt.datetime:
-    """SQLite gives no zone, and means UTC."""
-    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
-
-
-def _not_asked_to_resume(found: Any, plan: LoadPlan) -> CheckpointError:
-    rows = quantity(found.loaded, "row", plan.rows)
+def not_asked_to_resume(found: Any, rows_in_all: int | None) -> CheckpointError:
+    """The error of a load that is known to the ledger, where nobody has said whether it is to be continued."""
+    rows = quantity(found.loaded, "row", rows_in_all)
     if found.state == "finished":
         what = f"the load {found.load_id!r} into {found.target} is finished, with {rows}"
         hint = "Nothing was written. Pass resume=True to have that confirmed, or another load_id to load them again."

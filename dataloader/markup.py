@@ -77,3 +77,8 @@ def size(nbytes: float) -> str:
             return f"{nbytes:.0f} B" if unit == "B" else f"{nbytes:.1f} {unit}"
         nbytes /= 1000
     return f"{nbytes:,.1f} GB"
+
+
+def printable(text: str) -> str:
+    """The text as a terminal shows it: names in a database or of a file may hold escapes that would command it."""
+    return "".join(one if one.isprintable() or one in "\n\t" else repr(one)[1:-1] for one in text)

@@ -26,6 +26,8 @@ METHODS = ("auto", "copy", "insert")
 COMMITS = ("auto", "load", "chunk")
 ON_INVALID = ("raise", "reject")
 CASTS = ("exact", "lossy")
+CONTINUED = ("method", "chunk_rows", "workers", "on_invalid", "max_rejects", "casts", "assume_timezone")
+"""What the ledger keeps of a call, for who continues it."""
 PROGRESS = ("auto", "widget", "html", "text", "log", "none")
 
 
@@ -56,8 +58,7 @@ class LoadOptions:
     @property
     def call(self) -> dict[str, Any]:
         """The options that a later call needs to continue this one, as JSON can hold them."""
-        names = ("method", "chunk_rows", "workers", "on_invalid", "max_rejects", "casts", "assume_timezone")
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+        return {name: value for name in CONTINUED if (value := getattr(self, name)) is not None}
 
     @classmethod
     def of(cls, given: MutableMapping[str, Any]) -> LoadOptions:

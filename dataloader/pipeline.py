@@ -242,7 +242,7 @@ class Loading:
         options = self._options
         recognised_by = "" if head is None else chunk_digest(head)
         call = {"loader": self._source.loader, "paths": self._source.paths, **options.call}
-        return Request(options.load_id, options.resume, recognised_by, call)
+        return Request(options.load_id, options.resume, recognised_by, call, options.if_exists)
 
     def _say_what_is_committed(self, error: BaseException, *, in_doubt: bool) -> None:
         """Put into words what an interrupted load has left, and how it goes on."""

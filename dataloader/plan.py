@@ -27,6 +27,8 @@ CHUNK_ROWS = {"copy": 50_000, "insert": 10_000}
 """Rows per chunk where none are asked for: below it round trips show, above it only memory grows."""
 ONE_TRANSACTION_ROWS = 500_000
 """Up to here a load is all or nothing where nobody asks for anything else: it is cheap to begin again."""
+LEDGERS = ("postgresql", "sqlite")
+"""The databases that can hold a ledger."""
 WORKERS = 2
 """Two connections keep a server busy while one of them waits for a commit; more gain little."""
 
@@ -439,7 +441,7 @@ def _commit(options: LoadOptions, rows: int | None, obstacle: str | None) -> tup
 def _commit_obstacle(options: LoadOptions, table: TableSchema, database: Database) -> str | None:
     if options.if_exists in {"truncate", "replace"}:
         return f"if_exists={options.if_exists!r} takes the old rows away in the commit that brings the new ones"
-    if database.dialect.name not in {"postgresql", "sqlite"}:
+    if database.dialect.name not in LEDGERS:
         return "only PostgreSQL and SQLite can hold the ledger"
     if table.unwatched:
         return f"{table.unwatched}, where rows could vanish without the ledger's noticing"

@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING
 
 import tenacity
 
-from dataloader import catalog, ledger, locks, trust
+from dataloader import catalog, entries, ledger, locks, trust
 from dataloader import engine as engines
 from dataloader.guard import Lifeline, guarded
 from dataloader.losses import losses
 from dataloader.options import LoadOptions, Target
-from dataloader.plan import Database, LoadPlan, Offer, make_plan
+from dataloader.plan import LEDGERS, Database, LoadPlan, Offer, make_plan
 from dataloader.transactions import settle
 from dataloader.translation import translated
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+    from dataloader.schema import TableName
     from dataloader.sources import Source
 
 START_SECONDS = 10.0
@@ -61,11 +62,35 @@ async def _plan_on(
         found = await catalog.describe(connection, target.name)
         if found is None:
             target = replace(target, name=await catalog.qualified(connection, target.name))
-        elif options.if_exists == "replace":
-            found = replace(found, losses=await losses(connection, found.name))
         name = target.name if found is None else found.name
-        needed = ledger.needed(keeps_rejects=options.on_invalid == "reject")
-        refused = await trust.refusal(connection, ledger.TABLES, needed, name)
+        needed = entries.needed(keeps_rejects=options.on_invalid == "reject")
+        refused = await trust.refusal(connection, entries.TABLES, needed, name)
+        if found is not None and refused is None:
+            options = await _continuing(connection, source, name, options)
+        if found is not None and options.if_exists == "replace":
+            found = replace(found, losses=await losses(connection, found.name))
     offer = Offer(source.name, source.schema, source.rows)
     database = Database(engine.dialect, engines.place_of(engine), refused, engines.connections_of(engine))
     return make_plan(offer, target, found, options, database)
+
+
+async def _continuing(
+    connection: AsyncConnection, source: Source, name: TableName, options: LoadOptions
+) -> LoadOptions:
+    """The options with which a load goes on: what its first run did to the table, by if_exists=, is not done again.
+
+    Raises
+    ------
+    CheckpointError
+        When the table is there because an unfinished load made it, and nobody asks to continue that.
+    """
+    if options.if_exists == "append" or options.resume is False or connection.dialect.name not in LEDGERS:
+        return options
+    found = await ledger.begun(connection, source.name, name, options.load_id)
+    if found is None:
+        return options
+    if options.resume:
+        return replace(options, if_exists="append")
+    if options.if_exists == "fail" and (found.state == "unfinished" or options.load_id is not None):
+        raise ledger.not_asked_to_resume(found, source.rows)
+    return options

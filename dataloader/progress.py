@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
 from dataloader.errors import left_by
-from dataloader.markup import quantity
+from dataloader.markup import printable, quantity
 from dataloader.pace import Pace
 
 TICK_SECONDS = 0.1
@@ -32,7 +32,7 @@ class State:
     """What a view may show of a load: numbers and words, no display code."""
 
     def __init__(self, label: str, total: int | None, part: object = "") -> None:
-        self.label = label
+        self.label = printable(label)
         self.total = total
         self.part = part
         self.is_paused = False
@@ -51,7 +51,7 @@ class State:
 
     def begin(self, label: str, total: int | None, part: object) -> None:
         """The source is open."""
-        self.label, self.total, self.part = label, total, part
+        self.label, self.total, self.part = printable(label), total, part
         self._phase = "planning"
 
     def go_on(self, rows: int) -> None:

@@ -12,8 +12,9 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dataloader import sqlite
-from dataloader.engine import SQLITE_BUSY_SECONDS, driver_of, pinned
+from dataloader.engine import SQLITE_BUSY_SECONDS, driver_of
 from dataloader.errors import LoadError
+from dataloader.operators import pinned
 
 _SPEAKING = "SET LOCAL client_encoding = 'UTF8'"
 """COPY's bytes are UTF-8, and asyncpg's statements, whatever the session's encoding is."""

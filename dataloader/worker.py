@@ -13,9 +13,9 @@ import tenacity
 
 from dataloader import catalog
 from dataloader import engine as engines
+from dataloader.entries import TABLES
 from dataloader.errors import LoadError, WriteError
 from dataloader.guard import Lifeline, guarded
-from dataloader.ledger import TABLES
 from dataloader.locks import naming_holders
 from dataloader.storing import Stored, Storing
 from dataloader.transactions import transaction

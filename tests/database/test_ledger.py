@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import dataloader as dl
 from dataloader.__main__ import main
 from dataloader.engine import open_engine
-from dataloader.ledger import TABLES
+from dataloader.entries import TABLES
 from tests.conftest import execute, fetch
 
 ROWS, CHUNK_ROWS, COMMITTED = 60, 10, 30
@@ -506,7 +506,7 @@ async def test_files_are_resumed_by_the_command_line_alone(database: AsyncEngine
     load_id = await interrupted_files(database, tmp_path, *options, run=another_process)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    done = await another_process("resume", load_id, "--to", url_of(database), cwd=elsewhere)
+    done = await another_process("resume", load_id, "--yes", "--to", url_of(database), cwd=elsewhere)
     assert done.returncode == 0, done.stderr
     assert "25 rows" in done.stdout
     assert "an earlier run committed 35 rows" in done.stdout
@@ -517,7 +517,7 @@ async def test_files_are_resumed_by_the_command_line_alone(database: AsyncEngine
             database, "SELECT DISTINCT extract(hour FROM seen AT TIME ZONE 'Europe/Berlin') FROM orders"
         )
         assert hours == [(0,)]
-    again = await command("resume", load_id, "--to", url_of(database))
+    again = await command("resume", load_id, "--yes", "--to", url_of(database))
     assert again.returncode == 0, again.stderr
     assert "finished" in again.stdout
     assert len(await numbers(database)) == ROWS
@@ -532,7 +532,7 @@ async def test_files_are_resumed_with_the_options_of_their_load(database: AsyncE
     assert "rows are committed" in done.stderr
     await let_through(database)
     ((load_id,),) = await fetch(database, "SELECT load_id FROM dataloader_loads")
-    done = await command("resume", load_id, "--to", url_of(database))
+    done = await command("resume", load_id, "--yes", "--to", url_of(database))
     assert done.returncode == 0, done.stderr
     assert await numbers(database) == list(range(ROWS))
 
@@ -548,7 +548,8 @@ async def test_a_load_that_failed_in_a_notebook_is_not_running(
     with pytest.raises(dl.WriteError):
         await dl.load_files(paths, "orders", engine=database, chunk_rows=7, load_id="May")
     await let_through(database)
-    done = await another_process(verb, "May", "--to", url_of(database))
+    asked = ("--yes",) if verb == "resume" else ()
+    done = await another_process(verb, "May", *asked, "--to", url_of(database))
     assert done.returncode == 0, done.stderr
 
 
@@ -557,11 +558,11 @@ async def test_files_that_changed_are_not_resumed(database: AsyncEngine, tmp_pat
     before = await numbers(database)
     path = tmp_path / "part 0.csv"
     path.write_text(path.read_text().replace("13.5", "13.25"))
-    done = await command("resume", load_id, "--to", url_of(database))
+    done = await command("resume", load_id, "--yes", "--to", url_of(database))
     assert done.returncode == 1
     assert "chunk 1" in done.stderr
     path.unlink()
-    done = await command("resume", load_id, "--to", url_of(database))
+    done = await command("resume", load_id, "--yes", "--to", url_of(database))
     assert done.returncode == 1
     assert "part 0.csv" in done.stderr
     assert "Traceback" not in done.stderr
@@ -593,7 +594,7 @@ async def test_what_is_in_memory_is_resumed_where_it_is(database: AsyncEngine, l
     options: Any = {"engine": database, "commit": "chunk", "chunk_rows": CHUNK_ROWS, "load_id": "May", "workers": 1}
     with pytest.raises(dl.WriteError):
         await getattr(dl, loader)(data, "orders", **options)
-    done = await command("resume", "May", "--to", url_of(database))
+    done = await command("resume", "May", "--yes", "--to", url_of(database))
     assert done.returncode == 1
     for part in (loader, "load_id='May'", "resume=True"):
         assert part in done.stderr

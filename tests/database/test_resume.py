@@ -530,6 +530,38 @@ async def test_a_load_from_the_beginning_may_come_in_other_chunks(database: Asyn
     assert [row[1:] for row in await totals(database)] == [(ROWS, ROWS, 0, "finished")]
 
 
+@pytest.mark.parametrize("if_exists", ["fail", "truncate", "replace"])
+@pytest.mark.parametrize("named", [{"load_id": "May"}, {}], ids=["named", "unnamed"])
+async def test_a_load_goes_on_whatever_is_to_be_done_with_a_table_that_exists(
+    database: AsyncEngine, if_exists: Any, named: Any
+) -> None:
+    options: Any = {"engine": database, "chunk_rows": CHUNK_ROWS, "workers": 1} | named
+    first = (
+        "fail" if if_exists == "fail" else "append"
+    )  # the others are one transaction, of which nothing would be left
+    with pytest.raises(Broken):
+        await dl.load_batches(batches(breaks_at=55), "orders", if_exists=first, **options)
+    committed = len(await stored(database))
+    options["if_exists"] = if_exists
+    if if_exists == "fail":
+        with pytest.raises(dl.UnfinishedLoad, match=f"{committed} .* committed"):
+            await dl.load_batches(batches(), "orders", **options)
+    for earlier in (committed, ROWS):
+        report = await dl.load_batches(batches(), "orders", resume=True, **options)
+        assert (report.earlier, report.loaded) == (earlier, ROWS - earlier)
+        assert await stored(database) == expected()
+
+
+@pytest.mark.parametrize("if_exists", ["fail", "truncate", "replace"])
+async def test_other_data_is_no_reason_to_add_to_a_table_that_exists(database: AsyncEngine, if_exists: Any) -> None:
+    options: Any = {"engine": database, "chunk_rows": CHUNK_ROWS}
+    await dl.load_batches(batches(), "orders", **options)
+    others = iter([pa.record_batch(columns(60, start=1000))])
+    with pytest.raises(dl.PlanError, match="exists already"):
+        await dl.load_batches(others, "orders", resume=True, if_exists=if_exists, **options)
+    assert await stored(database) == expected()
+
+
 async def test_a_load_that_is_not_known_is_begun(database: AsyncEngine) -> None:
     report = await dl.load_dataframe(columns(), "orders", engine=database, resume=True, chunk_rows=CHUNK_ROWS)
     assert (report.earlier, report.loaded) == (0, ROWS)

@@ -14,7 +14,7 @@ import dataloader as dl
 from dataloader import engine as engines
 from dataloader import history, locks
 from dataloader.engine import open_engine
-from dataloader.ledger import TABLES
+from dataloader.entries import TABLES
 from dataloader.schema import TableName
 from tests.conftest import execute, fetch
 

@@ -421,6 +421,19 @@ async def test_an_edited_ledger_is_refused(database: AsyncEngine, statement: str
     await assert_refused(database, orders(), reason)
 
 
+async def test_chunks_of_another_load_do_not_count_though_they_add_up(database: AsyncEngine) -> None:
+    await interrupted(database, load_id="May")
+    await execute(database, ORDERS.replace("orders", "copies"))
+    await load(database, orders(), table="copies", load_id="June")
+    await execute(
+        database,
+        """INSERT INTO dataloader_chunks SELECT 'May', chunk, first_row, rows, loaded, rejected, digest
+            FROM dataloader_chunks WHERE load_id = 'June' AND chunk > 4""",
+        "UPDATE dataloader_loads SET chunks = 10, rows = 100, loaded = 100 WHERE load_id = 'May'",
+    )
+    await assert_refused(database, orders(), "edited", load_id="May")
+
+
 @pytest.mark.parametrize("named", [{}, {"load_id": "May"}], ids=["found again", "named"])
 @pytest.mark.parametrize("chunk_rows", [5, 11, 1000])
 async def test_other_chunks_are_refused(database: AsyncEngine, chunk_rows: int, named: Any) -> None:

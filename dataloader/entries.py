@@ -1,0 +1,116 @@
+"""The rows of the ledger: its tables, and what can be read in them, whoever has edited them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+from typing import Any
+
+import sqlalchemy as sa
+
+from dataloader.catalog import Fingerprint
+from dataloader.owners import read_owner
+from dataloader.violations import REJECT_COLUMNS
+
+LOADS, CHUNKS, REJECTS = TABLES = ("dataloader_loads", "dataloader_chunks", "dataloader_rejects")
+"""The last one is there for loads that keep rejects."""
+TOTALS = ("chunks", "rows", "loaded", "rejected")
+
+
+class Moment(sa.types.TypeDecorator[dt.datetime]):
+    """A moment; None where SQLite, which takes any text, has what is none."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> Any:
+        return sa.Text() if dialect.name == "sqlite" else self.impl_instance
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> dt.datetime | None:
+        if isinstance(value, dt.datetime):
+            return value
+        try:
+            return dt.datetime.fromisoformat(value)
+        except (ValueError, TypeError):
+            return None
+
+
+def ledger_tables(schema: str | None) -> tuple[sa.Table, sa.Table, sa.Table]:
+    """The tables of the ledger in a schema."""
+    moment, now = Moment(timezone=True), sa.func.current_timestamp()
+    loads = sa.Table(
+        LOADS,
+        metadata := sa.MetaData(),
+        sa.Column("load_id", sa.Text, primary_key=True),
+        sa.Column("target", sa.Text, nullable=False),
+        sa.Column("source", sa.Text, nullable=False),
+        sa.Column("recognised_by", sa.Text, nullable=False),
+        sa.Column("chunk_rows", sa.BigInteger, nullable=False),
+        sa.Column("fingerprint", sa.Text, nullable=False),
+        sa.Column("call", sa.Text, nullable=False),
+        sa.Column("owner", sa.Text),
+        sa.Column("state", sa.Text, nullable=False),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in TOTALS),
+        *(sa.Column(name, moment, nullable=False, server_default=now) for name in ("started_at", "seen_at")),
+        schema=schema,
+    )
+    chunks = sa.Table(
+        CHUNKS,
+        metadata,
+        sa.Column("load_id", sa.Text, primary_key=True),
+        sa.Column("chunk", sa.BigInteger, primary_key=True, autoincrement=False),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("first_row", "rows", "loaded", "rejected")),
+        sa.Column("digest", sa.Text, nullable=False),
+        schema=schema,
+    )
+    rejects = sa.Table(
+        REJECTS,
+        metadata,
+        sa.Column("load_id", sa.Text, primary_key=True),
+        sa.Column("reject_row", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("chunk", sa.BigInteger, nullable=False),
+        *(sa.Column(name, sa.Text) for name in REJECT_COLUMNS[1:]),
+        sa.Column("reject_values", sa.Text, nullable=False),
+        schema=schema,
+    )
+    return loads, chunks, rejects
+
+
+def needed(*, keeps_rejects: bool) -> tuple[str, ...]:
+    """The names of the tables that a load uses."""
+    return TABLES if keeps_rejects else TABLES[:2]
+
+
+def select_loads(loads: sa.Table) -> sa.Select[Any]:
+    """The loads of a ledger with the database's time, the newest first."""
+    return sa.select(loads, sa.func.current_timestamp().label("now")).order_by(loads.c.started_at.desc())
+
+
+def unreadable(found: Any) -> str | None:
+    """Which column of a load's row holds what no load has written there, None if all can be read."""
+    for name in ("chunk_rows", *TOTALS):
+        if not isinstance(getattr(found, name), int):
+            return name
+    for name in ("started_at", "seen_at"):
+        if getattr(found, name) is None:
+            return name
+    try:
+        Fingerprint(**json.loads(found.fingerprint))
+    except (ValueError, TypeError):
+        return "fingerprint"
+    return None
+
+
+def is_running(found: Any) -> bool:
+    """Whether a living process owns the load of a ledger's row."""
+    owner = read_owner(found.owner) if found.state == "unfinished" else None
+    if owner is None:
+        return False
+    seen = found.seen_at
+    return owner.is_alive(math.inf if seen is None else (aware(found.now) - aware(seen)).total_seconds())
+
+
+def aware(moment: dt.datetime) -> dt.datetime:
+    """SQLite gives no zone, and means UTC."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
