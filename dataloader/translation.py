@@ -51,7 +51,7 @@ _HINTS = {
     "42P07": "Another session created the table meanwhile: run the load again.",
     "53100": "The server's disk is full: make room and load again.",
     "54": "Shorten the row's values, or split the row, and load again.",
-    "55P03": "Another session holds the table: wait for it, or end it by pg_terminate_backend(pid), and load again.",
+    "55P03": "Wait for who holds it, or end that by pg_terminate_backend(pid) or ROLLBACK PREPARED, and load again.",
     "57014": "A time limit of the server ended the statement: raise statement_timeout and load again.",
     "25006": "The server or the session is read-only: connect to one that may write.",
 }

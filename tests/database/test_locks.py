@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 import dataloader as dl
-from dataloader import guard, locks, worker
+from dataloader import embedded, guard, locks, worker
 from dataloader.engine import open_engine
 from tests.conftest import execute, fetch
 
@@ -206,6 +207,21 @@ async def test_who_holds_a_row_that_the_new_rows_refer_to_is_named(
 
 
 @pytest.mark.usefixtures("hasty")
+async def test_a_prepared_transaction_that_was_left_over_is_named(server_folder: Path) -> None:
+    settings = embedded.FAST_AND_LOOSE | {"max_prepared_transactions": "1"}
+    engine = open_engine(embedded.start(server_folder / "pg", embedded.find_binaries(), settings).url)
+    await execute(engine, "CREATE TABLE t (id bigint, v text)")
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        for statement in ("BEGIN", "LOCK TABLE t", "PREPARE TRANSACTION 'left over'"):
+            await connection.exec_driver_sql(statement)
+    error = await refused(engine)
+    assert re.search(r"public\.t is held by the prepared transaction 'left over' \(since \d{4}-.* UTC\)", error.what)
+    assert "ROLLBACK PREPARED" in error.hint
+    await engine.dispose()
+
+
+@pytest.mark.usefixtures("hasty")
 async def test_a_lock_whose_holder_is_not_known_is_still_said_to_be_held(
     postgres: AsyncEngine, holder: AsyncConnection
 ) -> None:
@@ -302,3 +318,16 @@ async def test_a_table_that_appears_meanwhile_is_refused_in_words_where_it_must_
         await task
     assert "Another session created the table meanwhile" in raised.value.hint
     assert "pg_type" not in str(raised.value)
+
+
+@pytest.mark.parametrize("if_exists", ["replace", "truncate"])
+async def test_of_loads_that_make_one_table_at_once_each_succeeds_or_says_so(
+    postgres: AsyncEngine, if_exists: Any
+) -> None:
+    options: Any = {"engine": postgres, "if_exists": if_exists}
+    loads = [dl.load_dataframe({"id": [number] * 2}, "t", **options) for number in range(4)]
+    outcomes = await asyncio.gather(*loads, return_exceptions=True)
+    refusals = [one for one in outcomes if not isinstance(one, dl.LoadReport)]
+    assert len(refusals) < len(outcomes)
+    assert all("Another session created the table meanwhile" in str(one) for one in refusals), refusals
+    assert await fetch(postgres, "SELECT count(*), count(DISTINCT id) FROM t") == [(2, 1)]

@@ -139,7 +139,7 @@ def test_a_connection_that_the_server_ended_is_lost(sqlstate: str) -> None:
         ("2BP01", "if_exists='truncate'"),
         ("3F000", "CREATE SCHEMA"),
         ("53100", "disk is full"),
-        ("55P03", "holds the table"),
+        ("55P03", "Wait for who holds it"),
         ("57014", "statement_timeout"),
         ("25006", "read-only"),
         ("XX000", "See the cause"),
