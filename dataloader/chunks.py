@@ -14,6 +14,7 @@ from dataloader.convert import Converted, Converter
 from dataloader.digest import chunk_digest
 from dataloader.errors import SourceFailed
 from dataloader.rejects import Findings
+from dataloader.tasks import in_thread
 
 if TYPE_CHECKING:
     from dataloader.plan import LoadPlan
@@ -92,7 +93,7 @@ async def in_threads(source: Source, chunk_rows: int, work: Callable[[pa.RecordB
         async with contextlib.aclosing(source.chunks(chunk_rows)) as batches:
             async for batch in batches:
                 rows = batch.num_rows
-                yield await asyncio.to_thread(work, batch, first_row)
+                yield await in_thread(work, batch, first_row)
                 first_row += rows
                 del batch
     except Exception as error:

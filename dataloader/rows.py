@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import itertools
 import threading
@@ -16,6 +15,7 @@ from dataloader import streams
 from dataloader.errors import PlanError, SchemaMismatch
 from dataloader.infer import inferred
 from dataloader.sources import check_names, label
+from dataloader.tasks import in_thread
 
 Row = Mapping[Any, Any] | Sequence[Any]
 
@@ -51,11 +51,11 @@ class RowSource:
         async for block in self.rest:
             waiting = waiting + block
             while len(waiting) >= chunk_rows:
-                yield await asyncio.to_thread(self._batch, waiting[:chunk_rows], first_row)
+                yield await in_thread(self._batch, waiting[:chunk_rows], first_row)
                 waiting, first_row = waiting[chunk_rows:], first_row + chunk_rows
         for start in range(0, len(waiting), chunk_rows):
             rows = waiting[start : start + chunk_rows]
-            yield await asyncio.to_thread(self._batch, rows, first_row + start)
+            yield await in_thread(self._batch, rows, first_row + start)
 
     def _batch(self, rows: list[Row], first_row: int) -> pa.RecordBatch:
         return batch_of_rows(rows, self.keys, first_row)
@@ -114,7 +114,7 @@ async def _blocks(rows: Iterable[Row]) -> AsyncGenerator[list[Row]]:
         return by_name(block)
 
     try:
-        while block := await asyncio.to_thread(read):
+        while block := await in_thread(read):
             yield block
     finally:
         has_ended.set()

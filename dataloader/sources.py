@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import sys
 from collections import Counter
@@ -22,6 +21,7 @@ from dataloader import streams
 from dataloader.cutter import cut_all, joined
 from dataloader.errors import PlanError
 from dataloader.infer import MixedType, inferred, mixed_objects
+from dataloader.tasks import in_thread
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,7 +95,7 @@ class ArrowSource:
     async def chunks(self, chunk_rows: int) -> AsyncGenerator[pa.RecordBatch]:
         reading = self.batches(chunk_rows)
         try:
-            while (batch := await asyncio.to_thread(next, reading, None)) is not None:
+            while (batch := await in_thread(next, reading, None)) is not None:
                 yield batch
                 del batch
         except BaseException:

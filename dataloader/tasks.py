@@ -5,13 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 _under_way: set[asyncio.Task[Any]] = set()
 """Asyncio alone would forget them."""
+
+
+async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
+    """`asyncio.to_thread` for what takes much memory: neither arguments nor result stay behind in the pool.
+
+    Its thread holds a call until it gets the GIL again, which on a busy machine is after the next chunk was made.
+    """
+    held: list[Any] = [work, arguments]
+    del work, arguments
+    await asyncio.to_thread(_replace_by_result, held)
+    result: T = held.pop()
+    return result
+
+
+def _replace_by_result(held: list[Any]) -> None:
+    held.append(held.pop(0)(*held.pop(0)))
 
 
 async def seen_through(work: Coroutine[Any, Any, T], seconds: float = math.inf) -> asyncio.Task[T]:

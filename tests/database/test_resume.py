@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread
 import contextlib
 import gzip
 import itertools
@@ -10,6 +11,7 @@ import json
 import os
 import random
 import sqlite3
+import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
@@ -738,6 +740,19 @@ async def test_a_database_that_waits_makes_the_source_wait(postgres: AsyncEngine
     assert (await loading).loaded == 40 * CHUNK_ROWS
 
 
+@pytest.fixture
+def slow_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool whose threads do not get to let go of a call that is done, as on a machine that is busy."""
+    run = concurrent.futures.thread._WorkItem.run  # type: ignore[attr-defined]
+
+    def slowly(item: Any) -> None:
+        run(item)
+        time.sleep(0.02)
+
+    monkeypatch.setattr("concurrent.futures.thread._WorkItem.run", slowly)
+
+
+@pytest.mark.usefixtures("slow_pool")
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_chunks_that_are_only_compared_are_not_kept(database: AsyncEngine, workers: int) -> None:
     options: Any = {"engine": database, "chunk_rows": CHUNK_ROWS, "workers": workers, "resume": True}
