@@ -109,6 +109,8 @@ class Inspection:
 
     def violations(self) -> Violations:
         """All of them, by row; a row that is both in the table and repeated is told as both."""
+        if not self._unique:
+            return self._found
         return Violations(heapq.merge(self._found, *map(self._repeated, self._unique), key=_row_of))
 
     def _repeated(self, seen: Seen) -> Iterator[Violation]:

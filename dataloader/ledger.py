@@ -260,9 +260,9 @@ class Ledger:
         fixed = {"load_id": run.load_id, "chunk": chunk.number}
         for start in range(0, rows.num_rows, KEPT_ROWS):
             values = await asyncio.to_thread(json_rows, rows.slice(start, KEPT_ROWS))
-            told = zip(*(part.slice(start, KEPT_ROWS).to_pylist() for part in reasons), values, strict=True)
-            named = [dict(zip((*REJECT_COLUMNS, "reject_values"), map(_storable, one), strict=True)) for one in told]
-            await connection.execute(sa.insert(self._rejects), [fixed | one for one in named])
+            told = [*(part.slice(start, KEPT_ROWS).to_pylist() for part in reasons), values]
+            columns = {name: list(map(_storable, one)) for name, one in zip(_KEPT, told, strict=True)}
+            await connection.execute(*_inserting(self._rejects, connection.dialect.name, fixed, columns))
             line.progress()
 
     async def kept(self, connection: AsyncConnection, run: Run, chunk: int) -> Sequence[Any]:
@@ -310,6 +310,22 @@ async def forget_load(connection: AsyncConnection, schema: str | None, load_id: 
 
 async def _exists(connection: AsyncConnection, table: sa.Table) -> bool:
     return await connection.run_sync(lambda sync: sa.inspect(sync).has_table(table.name, table.schema))
+
+
+_KEPT = (*REJECT_COLUMNS, "reject_values")
+
+
+def _inserting(
+    table: sa.Table, dialect: str, fixed: dict[str, Any], columns: dict[str, list[Any]]
+) -> tuple[sa.Insert, Any]:
+    """A statement that inserts rows, and its parameters; to PostgreSQL arrays are sent, ten times as fast as rows."""
+    if dialect != "postgresql":
+        rows = zip(*columns.values(), strict=True)
+        return sa.insert(table), [fixed | dict(zip(columns, row, strict=True)) for row in rows]
+    arrays = [sa.bindparam(name, type_=postgresql.ARRAY(table.c[name].type)) for name in columns]
+    given = sa.func.unnest(*arrays).table_valued(*columns).render_derived()
+    values = [*(sa.bindparam(name, type_=table.c[name].type) for name in fixed), *(given.c[name] for name in columns)]
+    return sa.insert(table).from_select([*fixed, *columns], sa.select(*values)), fixed | columns
 
 
 def _storable(value: Any) -> Any:

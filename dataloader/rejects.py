@@ -250,7 +250,10 @@ def _texts(values: pa.Array) -> pa.Array:
         return pa.array([None if one is None else _text_of(one) for one in _objects(values)], pa.string())
     if pa.types.is_nested(values.type):
         return pa.array([_nested_text(one) if one.is_valid else None for one in values], pa.string())
-    return to_text(values)
+    try:
+        return to_text(values)
+    except pa.ArrowException:  # Arrow has no text for it
+        return pa.array([None if one is None else _text_of(one) for one in values.to_pylist()], pa.string())
 
 
 def _nested_text(value: pa.Scalar) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from dataloader.errors import LoadError
 from dataloader.markup import BAD, GOOD, framed, headline, quantity, size, table
 from dataloader.pace import Mark, drawn, rates
 from dataloader.rejects import Rejects, columns_of, is_within_python, python_values
-from dataloader.violations import REJECT_COLUMNS, SHOWN_VIOLATIONS, Counts, Violation, counted, cut, summary
+from dataloader.violations import REJECT_COLUMNS, SHOWN_VIOLATIONS, Counts, Violation, Violations, cut, summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -190,7 +189,7 @@ class ValidationReport:
 
     Examples
     --------
-    >>> report = ValidationReport("DataFrame", "orders", "SQLite shop.db", 2, ())
+    >>> report = ValidationReport("DataFrame", "orders", "SQLite shop.db", 2, Violations())
     >>> report.ok
     True
     >>> print(report)
@@ -201,7 +200,7 @@ class ValidationReport:
     table: str
     place: str
     read: int
-    violations: Sequence[Violation]
+    violations: Violations
 
     @property
     def ok(self) -> bool:
@@ -211,12 +210,12 @@ class ValidationReport:
     @property
     def counts(self) -> Counts:
         """How many violations there are of each (column, reason), most first."""
-        return counted(self.violations)
+        return self.violations.counts
 
     @property
     def invalid_rows(self) -> int:
         """How many rows have at least one violation."""
-        return sum(1 for _ in itertools.groupby(one.row for one in self.violations))
+        return self.violations.rows
 
     @property
     def frame(self) -> pd.DataFrame:

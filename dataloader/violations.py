@@ -108,12 +108,24 @@ class Violation(NamedTuple):
         return f"{where}: {self.value} does not fit {self.target}: {self.problem}"
 
 
+Counts = dict[tuple[str | None, str], int]
+
+
 class Violations(Sequence[Violation]):
-    """Any number of violations: what does not fit into memory waits on disk."""
+    """Any number of violations, by row: what does not fit into memory waits on disk.
+
+    Attributes
+    ----------
+    rows : int
+        How many rows they are about.
+    """
 
     def __init__(self, violations: Iterable[Violation] = ()) -> None:
         self._blocks = Spool()
         self._ends: list[int] = []
+        self._counts: Counter[tuple[str | None, str]] = Counter()
+        self.rows = 0
+        self._last_row = -1
         self.extend(violations)
 
     def extend(self, violations: Iterable[Violation]) -> None:
@@ -121,6 +133,15 @@ class Violations(Sequence[Violation]):
         while block := list(itertools.islice(rest, BLOCK)):
             self._blocks.add(block)
             self._ends.append(len(self) + len(block))
+            self._counts.update((one.column, one.reason) for one in block)
+            for one in block:
+                self.rows += one.row != self._last_row
+                self._last_row = one.row
+
+    @property
+    def counts(self) -> Counts:
+        """How many there are of each column and reason, most first."""
+        return dict(self._counts.most_common())
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -150,14 +171,6 @@ class Violations(Sequence[Violation]):
 
     def __repr__(self) -> str:
         return f"<{len(self):,} violations>"
-
-
-Counts = dict[tuple[str | None, str], int]
-
-
-def counted(violations: Iterable[Violation]) -> Counts:
-    """How many there are of each column and reason, most first."""
-    return dict(Counter((one.column, one.reason) for one in violations).most_common())
 
 
 def summary(counts: Counts) -> str:

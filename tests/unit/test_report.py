@@ -9,7 +9,7 @@ import pytest
 from dataloader.errors import LoadError
 from dataloader.rejects import Findings, Rejects
 from dataloader.report import LoadReport, ValidationReport
-from dataloader.violations import REASONS, Violation
+from dataloader.violations import REASONS, Violation, Violations
 
 
 def report(**facts: Any) -> LoadReport:
@@ -106,7 +106,7 @@ def violation(
 
 def validated(*violations: Violation, read: int = 2000, **facts: str) -> ValidationReport:
     named = {"source": "DataFrame", "table": "orders", "place": "SQLite shop.db"} | facts
-    return ValidationReport(read=read, violations=violations, **named)  # type: ignore[arg-type]
+    return ValidationReport(read=read, violations=Violations(violations), **named)  # type: ignore[arg-type]
 
 
 def test_a_validation_without_violations_says_that_all_rows_fit() -> None:

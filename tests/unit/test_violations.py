@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 import dataloader
-from dataloader.violations import REASONS, REJECT_COLUMNS, Counts, Unfit, Violation, counted, cut, shown, summary
+from dataloader.violations import REASONS, REJECT_COLUMNS, Counts, Unfit, Violation, Violations, cut, shown, summary
 
 SOURCES = sorted(Path(dataloader.__file__).parent.rglob("*.py"))
 REASON_ARGUMENTS = {
@@ -105,11 +105,15 @@ def test_a_violation_without_a_column_says_nothing_of_columns() -> None:
 
 def test_counts_are_ordered_by_how_many() -> None:
     found = [violation(reason="null"), violation(column="b"), violation(column="b"), violation(column=None)]
-    assert list(counted(found).items()) == [(("b", "fraction"), 2), (("id", "null"), 1), ((None, "fraction"), 1)]
+    assert list(Violations(found).counts.items()) == [
+        (("b", "fraction"), 2),
+        (("id", "null"), 1),
+        ((None, "fraction"), 1),
+    ]
 
 
 def test_no_violations_have_no_counts() -> None:
-    assert (counted([]), summary({})) == ({}, "")
+    assert (Violations().counts, summary({})) == ({}, "")
 
 
 def test_a_summary_names_the_most_frequent_kind_first() -> None:
