@@ -368,18 +368,28 @@ def _text_to_time(values: pa.Array, carrier: pa.DataType) -> pa.Array:
         raise
 
 
-def trimmed(cast: Cast) -> Cast:
-    """Read a number as PostgreSQL does, between spaces too; most texts have none."""
+def _reading_without(pattern: str, rest: str = "") -> Callable[[Cast], Cast]:
+    """What is left out of a text that is refused as it is, and read again; most texts have none of it."""
 
-    def trimming(values: pa.Array, carrier: pa.DataType) -> pa.Array:
-        try:
-            return cast(values, carrier)
-        except (Unfit, pa.ArrowInvalid):
-            if pc.any(pc.match_substring_regex(values, r"^\s|\s$")).as_py():
-                return cast(pc.utf8_trim_whitespace(values), carrier)
-            raise
+    def wrap(cast: Cast) -> Cast:
+        def reading(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+            try:
+                return cast(values, carrier)
+            except (Unfit, pa.ArrowInvalid):
+                shorter = pc.replace_substring_regex(values, pattern, rest)
+                if shorter.equals(values):
+                    raise
+                return cast(shorter, carrier)
 
-    return trimming
+        return reading
+
+    return wrap
+
+
+trimmed = _reading_without(r"^\s+|\s+$")
+_without_midnight = _reading_without(r"[ T]00:00(:00(\.0+)?)?$")
+_without_zeros = _reading_without(r"(:\d\d)(?:\.0+|(\.\d*?[1-9])0+)(\D|$)", r"\1\2\3")
+"""PostgreSQL reads a number between spaces too; a fraction of a second may have zeros that the column does not keep."""
 
 
 EXACT: dict[tuple[str, str], Cast] = {
@@ -396,9 +406,10 @@ EXACT: dict[tuple[str, str], Cast] = {
     ("string", "int"): trimmed(_diagnosed(_text_to_integer_problems)),
     ("string", "decimal"): trimmed(_text_to_decimal),
     ("string", "float"): trimmed(text_to_float),
-    ("string", "time"): _text_to_time,
-    ("string", "timestamp"): _diagnosed(_text_to_moment_problems),
-    ("string", "timestamptz"): _diagnosed(_text_to_moment_problems),
+    ("string", "date"): _without_midnight(arrow_cast),
+    ("string", "time"): _without_zeros(_text_to_time),
+    ("string", "timestamp"): _without_zeros(_diagnosed(_text_to_moment_problems)),
+    ("string", "timestamptz"): _without_zeros(_diagnosed(_text_to_moment_problems)),
     ("date", "date"): _timestamp_to_date,
     ("timestamp", "date"): _timestamp_to_date,
     ("timestamp", "timestamp"): _diagnosed(_finer_unit),

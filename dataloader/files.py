@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.fs
 import pyarrow.parquet
@@ -25,6 +26,7 @@ from dataloader.errors import DataLoaderError, LoadError, PlanError, SchemaMisma
 from dataloader.infer import MOST_LEVELS, SPELLED, depth, one_line
 from dataloader.rows import PEEKED_ROWS, batch_of_rows
 from dataloader.sources import ArrowSource, check_names
+from dataloader.violations import REJECT_COLUMNS
 
 READ_BYTES = 1 << 20
 LINE_CHARACTERS = 1 << 25
@@ -273,8 +275,19 @@ def _csv_batches(file: File, _chunk_rows: int) -> Iterator[pa.RecordBatch]:
     """Read every field as text: the converter turns it into what the column wants, to the last digit."""
     names = _csv_schema(file).names
     options = _csv_options(dict.fromkeys(names, pa.string()))
+    are_rejects = set(REJECT_COLUMNS) <= set(names)
     with file.stream() as stream, _naming_long_rows(), _csv_reader(stream, options) as reader:
-        yield from reader
+        for batch in reader:
+            yield _without_apostrophes(batch) if are_rejects else batch
+
+
+_GUARDED = r"^'('*[=+\-@\t\r])"
+
+
+def _without_apostrophes(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The texts that a spreadsheet would run as formulas, without what a file of rejects puts in front of them."""
+    arrays = [pc.replace_substring_regex(values, _GUARDED, r"\1") for values in batch.columns]
+    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
 
 @contextlib.contextmanager

@@ -323,8 +323,10 @@ def _inserting(
         rows = zip(*columns.values(), strict=True)
         return sa.insert(table), [fixed | dict(zip(columns, row, strict=True)) for row in rows]
     arrays = [sa.bindparam(name, type_=postgresql.ARRAY(table.c[name].type)) for name in columns]
-    given = sa.func.unnest(*arrays).table_valued(*columns).render_derived()
-    values = [*(sa.bindparam(name, type_=table.c[name].type) for name in fixed), *(given.c[name] for name in columns)]
+    values = [
+        *(sa.bindparam(name, type_=table.c[name].type) for name in fixed),
+        *map(sa.func.pg_catalog.unnest, arrays),
+    ]
     return sa.insert(table).from_select([*fixed, *columns], sa.select(*values)), fixed | columns
 
 

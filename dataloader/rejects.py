@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
+import datetime
 import itertools
 import json
 import math
@@ -249,18 +251,27 @@ def _texts(values: pa.Array) -> pa.Array:
     if isinstance(values.type, (pa.BaseExtensionType, MixedType)):
         return pa.array([None if one is None else _text_of(one) for one in _objects(values)], pa.string())
     if pa.types.is_nested(values.type):
-        return pa.array([_nested_text(one) if one.is_valid else None for one in values], pa.string())
+        return pa.array([None if one is None else _json(one) for one in _python(values)], pa.string())
     try:
         return to_text(values)
     except pa.ArrowException:  # Arrow has no text for it
         return pa.array([None if one is None else _text_of(one) for one in values.to_pylist()], pa.string())
 
 
-def _nested_text(value: pa.Scalar) -> str:
-    try:
-        return _text_of(value.as_py())
-    except (OverflowError, ValueError):  # a list of moments that Python does not have
-        return f"[{', '.join(map(str, to_text(unwrapped(value.values)).to_pylist()))}]"
+def _python(values: pa.Array) -> list[Any]:
+    """Nested values as Python's objects; what Python does not have as text, and maps whose keys repeat as pairs."""
+    kind = values.type
+    for maps in ("strict", None):
+        with contextlib.suppress(KeyError, OverflowError, ValueError):
+            return values.to_pylist(maps_as_pydicts=maps)  # type: ignore[no-any-return]  # of Arrow
+    if pa.types.is_struct(kind):
+        rows = zip(*map(_python, values.flatten()), strict=True)
+        fields = [one.name for one in kind]
+        objects = [dict(zip(fields, row, strict=True)) for row in rows]
+        return [one if valid else None for one, valid in zip(objects, values.is_valid().to_pylist(), strict=True)]
+    if not pa.types.is_nested(kind):
+        return _texts(values).to_pylist()  # type: ignore[no-any-return]  # of Arrow
+    return [_python(one.values) if one.is_valid else None for one in values]
 
 
 def _text_of(value: Any) -> str:
@@ -269,6 +280,8 @@ def _text_of(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, bytes):
         return f"\\x{value.hex()}"
+    if isinstance(value, datetime.timedelta):
+        return f"{value // datetime.timedelta(microseconds=1)} microseconds"
     if isinstance(value, (dict, list)):
         return _json(value)
     return str(value).encode(errors="backslashreplace").decode()
@@ -292,9 +305,14 @@ def _plain(value: Any) -> Any:
     """A value whose numbers JSON has; NaN and infinity as text."""
     if isinstance(value, dict):
         return {key if isinstance(key, str) else _text_of(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, (list, tuple)):  # whose elements are of one kind
+        kept = str if any(map(_is_not_finite, value)) else _plain
+        return [kept(one) if isinstance(one, float) else _plain(one) for one in value]
+    return str(value) if _is_not_finite(value) else value
+
+
+def _is_not_finite(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def json_rows(rows: pa.RecordBatch) -> list[str]:
@@ -309,8 +327,8 @@ def _in_json(values: pa.Array) -> list[str]:
     is_known = pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_boolean(kind)
     if is_known or pa.types.is_float64(kind) or isinstance(kind, MixedType):
         return [_json(one) for one in _objects(values)]
-    if pa.types.is_nested(kind) and is_within_python(pa.chunked_array([values])):
-        return [_json(one) for one in values.to_pylist()]
+    if pa.types.is_nested(kind):
+        return [_json(one) for one in _python(values)]
     return [_json(one) for one in _texts(values).to_pylist()]
 
 
@@ -341,13 +359,20 @@ def _write_parquet(rejects: Rejects, path: Path) -> None:
     """A column whose chunks differ in type is text."""
     kinds = rejects.kinds or {name: {pa.string(): None} for name in REJECT_COLUMNS}
     plain = {name: next(iter(types)) if len(types) == 1 else pa.string() for name, types in kinds.items()}
-    plain = {name: pa.string() if isinstance(kind, MixedType) else kind for name, kind in plain.items()}
-    schema = pa.schema([pa.field(name, kind) for name, kind in plain.items()])
+    schema = pa.schema([pa.field(name, kind if _is_in_parquet(kind) else pa.string()) for name, kind in plain.items()])
     with pa.parquet.ParquetWriter(path, schema) as file:
         for part in rejects.parts():
             columns = [(part.rows.column(one.name), one.type) for one in schema]
             arrays = [values if values.type == kind else _texts(values) for values, kind in columns]
             file.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+
+
+def _is_in_parquet(kind: pa.DataType) -> bool:
+    try:
+        pa.parquet.ParquetWriter(pa.BufferOutputStream(), pa.schema([pa.field("v", kind)])).close()
+    except (pa.ArrowException, OSError):
+        return False
+    return not isinstance(kind, MixedType)
 
 
 _WRITERS: dict[str, Callable[[Rejects, Path], None]] = {

@@ -116,7 +116,8 @@ class LoadReport:
         path : str or path
             ``.parquet`` keeps every value as it is, ``.jsonl`` every number and text; bytes and dates before
             Christ, which JSON does not have, are spelled as PostgreSQL does. ``.csv`` is for a spreadsheet: a
-            text that it would run as a formula gets an apostrophe in front.
+            text that it would run as a formula gets an apostrophe in front, which `load_files` takes away again
+            where the file has the four columns. Correct the values and load the file.
 
         Raises
         ------

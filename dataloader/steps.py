@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -113,8 +114,8 @@ def _special_cast(offered: str, source: pa.DataType, column: ColumnPlan) -> Cast
         return texts.uuid_to_hex
     if offered == "interval" and target.kind == "interval":
         return texts.interval_to_text(6 if target.precision is None else target.precision)
-    if offered == "list" and target.kind == "array":
-        return _array_cast(source, target)
+    if target.kind == "array" and offered in {"list", "string"}:
+        return _array_cast(source, target) if offered == "list" else _array_text_cast(target)
     if offered in {"timestamp", "string"} and column.zone is not None:
         return zoned_cast(column.zone)
     if offered == "string" and target.kind == "datetime" and pa.types.is_string(column.carrier):
@@ -129,6 +130,7 @@ def _as_it_is(values: pa.Array, _wanted: pa.DataType) -> pa.Array:
 _SPELLED: dict[str, Cast] = {"number": texts.text_to_number, "loose": texts.canonical_text}
 _TEXTS: dict[tuple[str, str], Cast] = {
     ("string", "uuid"): texts.text_to_uuid,
+    ("string", "binary"): texts.text_to_bytes,
     ("uuid", "uuid"): texts.uuid_to_bytes,
     ("uuid", "string"): texts.uuid_to_text,
     ("list", "string"): texts.nested_to_json,
@@ -149,6 +151,32 @@ def _array_cast(source: pa.DataType, target: ColumnType) -> Cast:
     column = ColumnPlan("element", element, target.element, element_carrier(source, target), True, "checked")
     convert = steps_for(unwrapped(pa.nulls(0, element)).type, column)
     return texts.list_to_array(lambda values: texts.to_text(convert(unwrapped(values)), target.element), texts.quoted)
+
+
+_DIMENSIONS = r"^\s*\[\s*[-+]?\d+\s*:"
+"""How an array literal begins that says where its indices start; others begin with a brace."""
+
+
+def _array_text_cast(target: ColumnType) -> Cast:
+    """The server reads its own array literals; JSON arrays are lists, whose elements are converted one by one."""
+
+    def cast(values: pa.Array, wanted: pa.DataType) -> pa.Array:
+        literals = values.cast(wanted)
+        is_json = pc.and_not(pc.match_substring_regex(values, r"^\s*\["), pc.match_substring_regex(values, _DIMENSIONS))
+        if not pc.any(is_json).as_py():
+            return literals
+        lists = texts.json_to_lists(pc.if_else(is_json, values, None))
+        for depth in {_depth(one) for one in lists if one is not None}:
+            kind = functools.reduce(lambda inner, _: pa.list_(inner), range(depth), pa.string())
+            same = pa.array([one if one is not None and _depth(one) == depth else None for one in lists], kind)
+            literals = pc.if_else(same.is_valid(), _array_cast(kind, target)(same, wanted), literals)
+        return literals
+
+    return cast
+
+
+def _depth(value: object) -> int:
+    return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0
 
 
 def element_carrier(source: pa.DataType, target: ColumnType) -> pa.DataType:

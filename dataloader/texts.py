@@ -30,6 +30,7 @@ from dataloader.violations import Unfit
 _NUMBERS = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _ESCAPED_SURROGATE = re.compile(r"(?<!\\)(?:\\\\)*\\u[dD][89a-fA-F]")
+_HEX_BYTES = r"^\\x([0-9a-fA-F]{2})*$"
 _HEX = r"^[0-9a-fA-F]{32}$"
 DAY = 86_400_000_000
 FIRST_DAY, LAST_DAY = -2_440_588, 2_145_042_905
@@ -54,9 +55,9 @@ def to_text(values: pa.Array, target: ColumnType | None = None) -> pa.Array:
         return pc.binary_join_element_wise(
             values.cast(pa.duration("us")).cast(pa.int64()).cast(pa.string()), "microseconds", " "
         )
-    if pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind):
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
         return _mapped(values, lambda one: "\\x" + one.hex())
-    return values.cast(pa.string())
+    return _mapped(values, _spelled_interval) if pa.types.is_interval(kind) else values.cast(pa.string())
 
 
 def _years(values: pa.Array) -> pa.Array:
@@ -81,6 +82,11 @@ def _before_christ(text: str) -> str:
         return text
     year, rest = re.match(r"(-?\d+)(.*)", text).groups()  # type: ignore[union-attr]  # Arrow wrote it
     return f"{1 - int(year):04d}{rest} BC"
+
+
+def _spelled_interval(value: Any) -> str:
+    microseconds = decimal.Decimal(value.nanoseconds).scaleb(-3).normalize()
+    return f"{value.months} mons {value.days} days {microseconds:f} microseconds"
 
 
 def _mapped(values: pa.Array, function: Callable[[Any], str]) -> pa.Array:
@@ -108,6 +114,37 @@ def text_to_uuid(values: pa.Array, carrier: pa.DataType) -> pa.Array:
     present = pa.Array.from_buffers(carrier, len(raw) // 16, [None, pa.py_buffer(raw)])
     positions = pc.subtract(pc.cumulative_sum(bare.is_valid().cast(pa.int64())), 1)
     return present.take(pc.if_else(bare.is_valid(), positions, None))
+
+
+def text_to_bytes(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+    """PostgreSQL's hexadecimal form of bytes."""
+    texts = values.cast(pa.string())
+    refuse("syntax", pc.invert(pc.match_substring_regex(texts, _HEX_BYTES)), "it is not hexadecimal, like \\x00ff")
+    return pa.array([None if one is None else bytes.fromhex(one[2:]) for one in texts.to_pylist()], carrier)
+
+
+def json_to_lists(texts: pa.Array) -> list[Any]:
+    """JSON arrays as lists of texts; what is none is refused."""
+    lists = [None if one is None else _list_of_texts(one) for one in texts.to_pylist()]
+    is_bad = [isinstance(one, str) for one in lists]
+    refuse("syntax", pa.array(is_bad, pa.bool_()), "it is not a JSON array of texts and numbers")
+    return lists
+
+
+def _list_of_texts(text: str) -> Any:
+    """The list, or the text that is none."""
+    try:
+        return _as_texts(json.loads(text, parse_int=str, parse_float=str, parse_constant=str))
+    except (ValueError, TypeError, RecursionError):
+        return text
+
+
+def _as_texts(value: Any) -> Any:
+    if isinstance(value, dict):
+        raise TypeError
+    if isinstance(value, list):
+        return [_as_texts(one) for one in value]
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def uuid_to_bytes(values: pa.Array, carrier: pa.DataType) -> pa.Array:

@@ -122,7 +122,7 @@ TYPES: dict[str, TypeRow] = {
     "text": _row(pa.string(), SCALARS, "text", "citext", "clob", "longtext", "mediumtext"),
     "varchar": _row(pa.string(), SCALARS, "character varying", "varchar"),
     "bpchar": _row(pa.string(), SCALARS, "character", "char", "bpchar"),
-    "bytea": _row(pa.binary(), "binary", "bytea", "blob", "longblob", "varbinary"),
+    "bytea": _row(pa.binary(), "binary string", "bytea", "blob", "longblob", "varbinary"),
     "date": _row(pa.date32(), "date timestamp string", "date"),
     "time": _row(pa.time64(MICROSECOND), "time string", "time", "time without time zone"),
     "timestamp": _row(

@@ -184,6 +184,7 @@ _HOW = {
     ("string", "uuid"): "syntax",
     ("string", "number"): "syntax, range, digits",
     ("string", "loose"): "a number in another spelling",
+    ("string", "bytea"): "hexadecimal, like \\x00ff",
     ("string", "json"): "syntax",
     ("string", "jsonb"): "syntax, NUL",
     ("list", "array"): "each element as its type",

@@ -709,8 +709,8 @@ FILES: dict[str, tuple[str, pa.Array]] = {
 
 
 WITHOUT_SPELLING = {
-    ".csv": ("dates before Christ", "bytes", "lists", "lists of texts"),
-    ".jsonl": ("dates before Christ", "bytes"),
+    ".csv": ("dates before Christ",),
+    ".jsonl": ("dates before Christ",),
     ".parquet": (),
 }
 """What a kind of file has no spelling for that a loader of files reads."""

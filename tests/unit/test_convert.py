@@ -292,6 +292,7 @@ SAMPLES: dict[str, list[pa.Array]] = {
     "nested": [pa.array([{"a": 1}, None]), pa.array([[("a", 1)], None], pa.map_(pa.string(), pa.int32()))],
 }
 TEXTS = {
+    "bytea": "\\x00ff",
     "bool": "true",
     "int2": "1",
     "int4": "1",

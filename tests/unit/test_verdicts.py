@@ -105,7 +105,7 @@ EXPECTED = {
     "text": SHOWN,
     "varchar(5)": SHOWN.replace("=e", "=c"),
     "char(3)": SHOWN.replace("=e", "=c"),
-    "bytea": "binary=e",
+    "bytea": "string=c binary=e",
     "date": "string=c date=c timestamp=c",
     "time": "string=c time=c",
     "timestamp": "string=c date=c timestamp=c timestamptz=l",
