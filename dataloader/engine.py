@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from dataloader import sqlite
+from dataloader import sessions, sqlite
 from dataloader.addresses import Address, Secret, parsed, without_secrets
 from dataloader.errors import DataLoaderError, PlanError
 from dataloader.infer import one_line
@@ -48,10 +48,12 @@ class Default:
 def connect(url: str | URL | None = None, **engine_options: Any) -> AsyncEngine:
     """Make an engine with settings that are safe for loading, and make it the default of later calls.
 
-    Nothing is sent to the server yet. The pool tests a connection before it gives it out; PostgreSQL
-    gets TCP keepalives and a connect timeout of 10 s; SQLite gets ``synchronous=FULL``, checks foreign
-    keys, waits 30 s for another program's transaction, and becomes WAL by its first load. A password
-    in the URL is never shown, neither by ``repr`` nor by a traceback that prints variables.
+    The last call counts; the engine of an earlier one is disposed of when it is not in use. Nothing is
+    sent to the server yet. The pool tests a connection before it gives it out; PostgreSQL gets TCP
+    keepalives and a connect timeout of 10 s, and may be behind pgbouncer in session or transaction mode;
+    SQLite gets ``synchronous=FULL``, checks foreign keys, waits 30 s for another program's transaction,
+    and becomes WAL by its first load. A password in the URL is never shown, neither by ``repr`` nor by a
+    traceback that prints variables.
 
     Parameters
     ----------
@@ -235,16 +237,22 @@ def _open(address: Address) -> AsyncEngine:
         sa.event.listen(engine.sync_engine, "do_connect", _connector(address.secrets))
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine.sync_engine, "connect", sqlite.prepare)
+    if engine.dialect.driver == "asyncpg":
+        chosen = settings["connect_args"].get("server_settings", {})
+        sa.event.listen(engine.sync_engine, "connect", sessions.settings_but(chosen))
     return engine
 
 
 def _connect_arguments(url: URL) -> dict[str, Any]:
     if url.drivername.endswith("+asyncpg"):
-        keepalives = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
         return {
             "timeout": CONNECT_SECONDS,
-            "prepared_statement_cache_size": 0,  # a table that is replaced would make prepared queries fail
-            "server_settings": {"application_name": "dataloader", **keepalives},
+            "server_settings": {"application_name": "dataloader"},
+            # A pooler gives each transaction another session, in which no statement of an earlier one is known by name;
+            # and a table that is replaced would make prepared queries fail.
+            "statement_cache_size": 0,
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": str,
         }
     return {"timeout": SQLITE_BUSY_SECONDS} if url.drivername.startswith("sqlite") else {}
 

@@ -15,6 +15,7 @@ from dataloader import sqlite
 from dataloader.engine import SQLITE_BUSY_SECONDS, driver_of
 from dataloader.errors import LoadError
 from dataloader.operators import pinned
+from dataloader.sessions import has_own_session
 
 _SPEAKING = "SET LOCAL client_encoding = 'UTF8'"
 """COPY's bytes are UTF-8, and asyncpg's statements, whatever the session's encoding is."""
@@ -165,11 +166,18 @@ class Prepared:
         self._sql = pinned(str(compiled))
         self._names: list[str] = compiled.positiontup or []
         self._fixed: dict[str, Any] = compiled.params
+        self._prepared: dict[Any, Any] = {}
 
     async def fetch(self, connection: AsyncConnection, **values: Any) -> Sequence[Any]:
         """Its rows."""
         if connection.dialect.driver == "asyncpg":
             driver, known = await driver_of(connection), {**self._fixed, **values}
-            rows: Sequence[Any] = await driver.fetch(self._sql, *(known[name] for name in self._names))
+            parameters = [known[name] for name in self._names]
+            if not has_own_session(connection):
+                rows: Sequence[Any] = await driver.fetch(self._sql, *parameters)
+                return rows
+            if driver not in self._prepared:
+                self._prepared[driver] = await driver.prepare(self._sql)
+            rows = await self._prepared[driver].fetch(*parameters)
             return rows
         return (await connection.execute(self._statement, values)).all()

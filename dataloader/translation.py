@@ -41,6 +41,7 @@ _PASSING_STATES = {"40001", "40P01", "55P03"}
 """A serialization failure, a deadlock, a lock that was waited for too long."""
 _DRIVERS = {"asyncpg", "aiosqlite", "sqlite3", "psycopg", "sqlalchemy"}
 _DRIVERS_WORDS = ("different loop", "connect() got an unexpected keyword argument")
+_NAMED_STATEMENTS = "Behind a pooler use an engine of connect(url): it names no statements."
 _HINTS = {
     "22": "Correct the value in the source and load again.",
     "23": "Correct the rows in the source, or the constraint, and load again.",
@@ -48,6 +49,8 @@ _HINTS = {
     "42501": "Ask for the missing privilege on the table or its schema.",
     "42P01": "Create the table or its schema first.",
     "3F000": "Create the schema first: CREATE SCHEMA ...",
+    "26000": _NAMED_STATEMENTS,
+    "42P05": _NAMED_STATEMENTS,
     "42P07": "Another session created the table meanwhile: run the load again.",
     "53100": "The server's disk is full: make room and load again.",
     "54": "Shorten the row's values, or split the row, and load again.",

@@ -412,6 +412,17 @@ async def test_postgresql_is_opened_with_safe_settings(postgres: AsyncEngine) ->
     assert await fetch(postgres, "SHOW application_name") == [("dataloader",)]
 
 
+async def test_postgresql_is_asked_to_notice_a_client_that_is_gone(guarded_port: int) -> None:
+    """In the session, not in the first message: a pooler refuses settings there that it does not know."""
+    url = f"postgresql://ada:{SECRET}-right@127.0.0.1:{guarded_port}/postgres"
+    names = ("idle", "interval", "count")
+    asking = f"SELECT {', '.join(f'current_setting($$tcp_keepalives_{name}$$)' for name in names)}"
+    assert await fetch(resolve(url), asking) == [("30", "10", "3")]
+    mine = {"server_settings": {"tcp_keepalives_idle": "20"}}
+    assert await fetch(dl.connect(url, connect_args=mine), asking) == [("20", "10", "3")]
+    await Default.address.engine.dispose()  # type: ignore[union-attr]
+
+
 async def test_the_users_engine_options_override_ours(postgres_url: sa.URL) -> None:
     settings = {"server_settings": {"application_name": "mine"}}
     engine = dl.connect(postgres_url, pool_size=1, connect_args=settings)
