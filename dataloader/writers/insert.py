@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 STATEMENT_VALUES = 500
 """Values in one INSERT of SQLite's, which allows 32,766; beyond 500 nothing is gained."""
-STATEMENT_ROWS, STATEMENT_BYTES = 10_000, 16 * 1024 * 1024
-"""What one INSERT of PostgreSQL's takes at most; an array may have 1 GB."""
+STATEMENT_ROWS, STATEMENT_BYTES = 10_000, 512 * 1024
+"""What one INSERT of PostgreSQL's takes at most: the driver encodes it on the loop, which must not stand still."""
 
 
 class ArrayWriter:

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
 from dataloader.engine import open_engine
+from dataloader.writers import insert
 from tests.conftest import execute, fetch
 
 
@@ -411,6 +412,18 @@ async def test_a_view_is_neither_truncated_nor_replaced(postgres: AsyncEngine, i
     with pytest.raises(dl.DataLoaderError, match="not a table"):
         await dl.load_dataframe({"a": [2]}, "v", engine=postgres, if_exists=if_exists)
     assert await fetch(postgres, "SELECT a FROM v") == [(1,)]
+
+
+@pytest.mark.parametrize(("name", "most"), [("STATEMENT_ROWS", 7), ("STATEMENT_BYTES", 200), ("STATEMENT_BYTES", 1)])
+async def test_a_chunk_of_several_statements_is_inserted_and_counted_whole(
+    postgres: AsyncEngine, monkeypatch: pytest.MonkeyPatch, name: str, most: int
+) -> None:
+    monkeypatch.setattr(insert, name, most)
+    data = {"id": range(40), "name": [None if number % 3 else f"name {number}" for number in range(40)]}
+    report = await dl.load_dataframe(data, "t", engine=postgres, method="insert")
+    assert (report.loaded, report.chunks) == (40, 1)
+    rows = list(zip(*data.values(), strict=True))
+    assert await fetch(postgres, "SELECT id, name FROM t ORDER BY id") == rows
 
 
 async def test_a_partitioned_table_is_copied_into(postgres: AsyncEngine) -> None:
