@@ -30,7 +30,7 @@ from dataloader.violations import REJECT_COLUMNS
 
 READ_BYTES = 1 << 20
 LINE_CHARACTERS = 1 << 25
-"""The longest line of a JSON file that is read: it takes about six times as much memory."""
+"""The longest line of a JSON file that is read: it takes about eight times as much memory."""
 BLOCK_CHARACTERS = 1 << 25
 """Lines of a JSON file that are read at once, where they are long."""
 _USER = re.compile(r"://[^/\s'\"]*@")

@@ -52,7 +52,8 @@ NARROW = sa.Table("t", sa.MetaData(), sa.Column("a", sa.BigInteger))
 
 
 def duckdb_reader(query: Any) -> pa.RecordBatchReader:
-    return getattr(query, "to_arrow_reader", query.fetch_record_batch)(1000)
+    names = ("to_arrow_reader", "fetch_record_batch", "fetch_arrow_reader")  # the newest first
+    return getattr(query, next(name for name in names if hasattr(query, name)))(1000)
 
 
 class Wrapped:

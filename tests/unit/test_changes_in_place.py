@@ -53,7 +53,10 @@ CHANGES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "a polars Series": (lambda: {"id": pl.Series(VALUES)}, lambda data: data["id"].__setitem__(0, -1)),
     "a key": (lambda: {"id": VALUES}, lambda data: data.clear()),
     "polars": (lambda: pl.DataFrame({"id": VALUES}), lambda data: data.extend(data)),
-    "polars columns": (lambda: pl.DataFrame({"id": VALUES}), lambda data: data.insert_column(0, pl.lit(1).alias("b"))),
+    "polars columns": (
+        lambda: pl.DataFrame({"id": VALUES}),
+        lambda data: data.insert_column(0, pl.Series("b", VALUES)),
+    ),
 }
 
 
@@ -63,6 +66,8 @@ def ids(source: Any) -> list[Any]:
 
 @pytest.mark.parametrize(("make", "change"), CHANGES.values(), ids=CHANGES)
 def test_what_was_opened_is_read_as_it_was(make: Callable[[], Any], change: Callable[[Any], object]) -> None:
+    if change is assign and not SHARES:
+        pytest.skip("before pandas 3, values that are assigned reach a load that is awaited")
     data = make()
     source = open_dataframe(data)
     change(data)
