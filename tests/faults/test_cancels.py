@@ -305,7 +305,7 @@ async def test_ctrl_c_prints_the_command_that_finishes_the_load(
         assert url not in said.decode()
         printed = re.search(r"(?:python3? -m )?dataloader ((?:load|resume) .*)", said.decode())
         assert printed, f"no command is printed: {said.decode()}"
-        going_on = [sys.executable, "-m", "dataloader", *shlex.split(printed[1])]
+        going_on = [sys.executable, "-m", "dataloader", *shlex.split(printed[1]), "--yes"]  # nobody is asked
         resuming = await command(going_on, big_csv.parent, url)
         _, said = await asyncio.wait_for(resuming.communicate(), 60)
         assert resuming.returncode == 0, said.decode()
