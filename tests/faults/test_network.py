@@ -255,3 +255,18 @@ async def test_a_backend_that_is_terminated_between_two_chunks_is_replaced(worke
     await settled(loading)
     await assert_exact(net.direct, loading.result())
     assert net.engine.pool.checkedout() == 0
+
+
+@pytest.mark.parametrize("act", ["reset", "lose the reply"])
+async def test_rejects_of_a_chunk_whose_commit_is_in_doubt_are_kept_once(net: Net, act: Act) -> None:
+    """The first commit enters the load, the second one is that of the first chunk."""
+    await execute(net.direct, "ALTER TABLE orders ADD CHECK (id NOT IN (5, 2500))")
+    for nth in (2, 3):
+        trap = net.proxy.at(network.commit, act, nth=nth)
+        report = await load(net.engine, 1, on_invalid="reject", load_id=f"load {nth}")
+        assert trap.sprung.is_set()
+        assert report.rejects["reject_row"].tolist() == [5, 2500]
+        assert (report.loaded, report.rejected) == (ROWS - 2, 2)
+    kept = "SELECT load_id, reject_row FROM dataloader_rejects ORDER BY 1, 2"
+    assert await fetch(net.direct, kept) == [(f"load {nth}", row) for nth in (2, 3) for row in (5, 2500)]
+    assert await fetch(net.direct, "SELECT count(*), count(DISTINCT id) FROM orders") == [(2 * ROWS - 4, ROWS - 2)]
