@@ -24,6 +24,12 @@ def results(path: Path) -> list[list[str]]:
     ]
 
 
+def checkout() -> set[Path]:
+    """The files in which a notebook could leave something."""
+    found = {*FOLDER.parent.iterdir(), *FOLDER.rglob("*"), *(FOLDER.parent / "sample_data").rglob("*")}
+    return {path for path in found if not path.name.startswith((".", "__"))}
+
+
 def test_there_are_notebooks() -> None:
     assert NOTEBOOKS
 
@@ -32,7 +38,9 @@ def test_there_are_notebooks() -> None:
 def test_a_notebook_runs_and_shows_what_it_was_kept_with(path: Path, tmp_path: Path, server_folder: Path) -> None:
     environment = os.environ | {"DATALOADER_PG_FOLDER": str(server_folder), "DATALOADER_PROGRESS": "auto"}
     command = [sys.executable, str(FOLDER / "execute.py"), "--into", str(tmp_path), str(path)]
-    subprocess.run(command, check=True, env=environment)
+    before = checkout()
+    subprocess.run(command, check=True, env=environment, cwd=FOLDER.parent)
+    assert checkout() == before
     assert results(tmp_path / path.name) == results(path)
     assert any(results(path))
 
