@@ -12,12 +12,13 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dataloader as dl
 from dataloader import engine as engines
@@ -27,6 +28,8 @@ from tests.faults.test_network import by_workers, seeded
 FULL = os.environ.get("DATALOADER_FAULTS") == "full"
 CANCELS = 100 if FULL else 8
 """For each path."""
+OWN_CANCELS = 60 if FULL else 2
+"""For each database and pool of a caller's own engine."""
 INTERRUPTS = 10 if FULL else 2
 ROWS, CHUNK_ROWS = 16_000, 1_000
 NOTE = "x" * 400
@@ -70,6 +73,11 @@ async def until_idle(onlooker: AsyncEngine, *, but: int = 0) -> None:
         await asyncio.sleep(0.01)
     shown = await fetch(onlooker, "SELECT pid, state, query FROM pg_stat_activity WHERE state <> 'idle'")
     raise AssertionError(f"transactions are left open: {shown}")
+
+
+def checked_out(engine: AsyncEngine) -> int:
+    """How many connections are not back in the pool; NullPool has none to tell of."""
+    return 0 if isinstance(engine.pool, sa.NullPool) else engine.pool.checkedout()  # type: ignore[attr-defined]
 
 
 class Cancelling:
@@ -145,7 +153,7 @@ class Cancelling:
 
     async def assert_settled(self, error: asyncio.CancelledError, rows_before: int) -> None:
         """No connection or transaction is left, and what the load says of itself is so."""
-        assert self.engine.pool.checkedout() == 0
+        assert checked_out(self.engine) == 0
         if self.way.database == "postgresql":
             await until_idle(self.watcher)
         rows, notes = await self.rows(), getattr(error, "__notes__", [])
@@ -202,6 +210,38 @@ async def test_cancelled_loads_settle_within_a_second_and_go_on_exactly(
         landed += await cancelling.cancelled(twice=landed % 2 == 1)
     await cancelling.assert_exact(await cancelling.load())
     assert cancelling.engine.pool.checkedout() == 0
+
+
+OWN_POOLS: dict[str, dict[str, Any]] = {
+    "the default": {},
+    "none": {"poolclass": sa.NullPool},
+    "of one": {"pool_size": 1, "max_overflow": 0},
+}
+
+
+@pytest.mark.parametrize(
+    ("way", "pool"),
+    # Not SQLite without a pool: SQLAlchemy closes a connection twice whose commit is cancelled, and aiosqlite hangs.
+    [("copy", "the default"), ("copy", "none"), ("copy", "of one"), ("sqlite", "the default"), ("sqlite", "of one")],
+    indirect=["way"],
+)
+async def test_loads_that_are_cancelled_leave_a_callers_own_engine_as_it_was(
+    way: Way, pool: str, engine: AsyncEngine, watcher: AsyncEngine
+) -> None:
+    """An engine that `connect` has not made: nothing is tested, and SQLite keeps its rollback journal."""
+    own = create_async_engine(engine.url, **OWN_POOLS[pool])
+    cancelling = Cancelling(way, 2, own, watcher)
+    await cancelling.measure()
+    landed = 0
+    while landed < OWN_CANCELS:
+        landed += await cancelling.cancelled(twice=landed % 2 == 1)
+    await cancelling.assert_exact(await cancelling.load())
+    assert checked_out(own) == 0
+    assert await fetch(own, "SELECT count(*) FROM orders") == [(ROWS,)]
+    await own.dispose()
+    if way.database == "postgresql":
+        left = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = ''"
+        assert await fetch(watcher, left) == [(0,)]
 
 
 @pytest.fixture
