@@ -56,7 +56,7 @@ POSTGRES = (
     *("point", "timetz", "timetz(3)", "tstzrange", "inet", "int4range"),
 )
 SQLITE = ("BOOLEAN", "INTEGER", "REAL", "NUMERIC", "NUMERIC(10,2)", "DECIMAL(30,2)", "TEXT", "VARCHAR(5)", "BLOB")
-SQLITE_MORE = ("DATE", "TIME", "DATETIME", "TIMESTAMP", "JSON", "UUID")
+SQLITE_MORE = ("DATE", "TIME", "DATETIME", "TIMESTAMP", "JSON", "UUID", "STRING", "")
 TARGETS = [
     *(parse_type(sql, "postgresql") for sql in POSTGRES),
     parse_type("mood", "postgresql", ("sad", "ok")),
@@ -123,7 +123,7 @@ EXPECTED = {
     "timetz": "string=c",
     "timetz(3)": "string=l",
     "inet": "bool=c int=c float=c decimal=c string=c date=c time=c timestamp=c timestamptz=c uuid=c",
-    "NUMERIC": "bool=e int=e float=c decimal=e",
+    "NUMERIC": "bool=e int=e float=c decimal=e string=c",
     "REAL": f"int=c {NUMBERS}",
     "DATETIME": "string=c date=c timestamp=c timestamptz=c",
     "TEXT": SHOWN.replace("string=c", "string=e"),
