@@ -21,6 +21,8 @@ Cast = Callable[[pa.Array, pa.DataType], pa.Array]
 _AWAY_FROM_ZERO = "half_towards_infinity"
 _EXACT_FLOAT_INTEGERS = 2.0**53
 NUMBER_TEXT = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+PLAIN_NUMBER = r"(?i)^(-?(0|[1-9]\d*)(\.\d+)?(e[+-]?\d+)?|nan|-?inf(inity)?)$"
+"""As a number is written that is nothing else: 007, +5 and 0x1F may be codes."""
 WHOLE = r"^[+-]?\d+$"
 NOT_FINITE = r"(?i)^[+-]?(nan|inf|infinity)$"
 ZONED = r"\d\d:?\d\d(:?\d\d(\.\d+)?)?\s*(Z|[+-]\d\d(:?\d\d)?)$"
@@ -31,6 +33,15 @@ def refuse(reason: str, bad: pa.Array, problem: str = "") -> None:
     """Raise `Unfit` if any of `bad` is true."""
     if pc.any(bad).as_py():
         raise Unfit(reason, bad, problem)
+
+
+def check_not_infinite(values: pa.Array) -> pa.Array:
+    """DuckDB keeps an infinity as the greatest number of microseconds; Arrow has no word for it."""
+    greatest = pc.max(values.cast(pa.int64()))
+    if greatest.as_py() == 2**63 - 1:
+        problem = "it is infinity, which Arrow's times do not have"
+        refuse("range", pc.equal(values.cast(pa.int64()), greatest), problem)
+    return values
 
 
 def arrow_cast(values: pa.Array, carrier: pa.DataType) -> pa.Array:

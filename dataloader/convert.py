@@ -14,15 +14,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dataloader.casts import NUMBER_TEXT
-from dataloader.infer import MixedType, mixed_objects, mixed_parts, one_line, strangers
+from dataloader.casts import NUMBER_TEXT, PLAIN_NUMBER
+from dataloader.infer import one_line
+from dataloader.mixed import MixedType, StringType, is_decoded, mixed_objects, mixed_parts, strangers
 from dataloader.plan import ColumnPlan
 from dataloader.steps import Steps, element_carrier, steps_for, taken, unwrapped
 from dataloader.types import family
 from dataloader.violations import REASONS, Unfit, Violation, cut, shown
 
-_REFUSALS = (pa.ArrowException, ValueError, TypeError, KeyError, OverflowError, decimal.InvalidOperation)
-"""What a cast raises for a value that does not fit; Arrow's own errors and Python's."""
+_REFUSALS = (pa.ArrowException, ValueError, OverflowError, decimal.InvalidOperation)
+"""What a cast raises for a value that does not fit. Any other error is a defect of ours, and no fault of the value."""
 
 
 class Fault(NamedTuple):
@@ -106,7 +107,7 @@ class ColumnConverter:
 
     def __init__(self, column: ColumnPlan) -> None:
         self.column = column
-        self._steps: dict[pa.DataType, Steps] = {}
+        self._steps: dict[tuple[pa.DataType, bool], Steps] = {}
 
     def __call__(self, values: pa.Array) -> tuple[pa.Array, list[Fault]]:
         """The carrier's array, NULL where a value is refused, and the refusals."""
@@ -125,15 +126,30 @@ class ColumnConverter:
             if reason is not None
         ]
         arrays = []
-        for part in mixed_parts(values):
+        for given in mixed_parts(values):
+            part, odd = self._without_odd(given, values.type.whole)
             converted, found = self._plain(part)
+            faults += odd
             arrays.append(converted)
             faults += found
         return pc.coalesce(*arrays), faults
 
+    def _without_odd(self, part: pa.Array, whole: pa.DataType) -> tuple[pa.Array, list[Fault]]:
+        """Refuse what would change its kind with its value: 00123 among numbers, True among numbers."""
+        kinds, wanted = {family(part.type), family(whole)}, family(self.column.carrier)
+        if kinds == {"bool", "int"} and wanted in {"bool", "int"}:
+            odd, reason = part.is_valid(), "type"
+        elif family(part.type) == "string" and wanted in {"int", "float", "decimal"}:
+            odd, reason = pc.invert(pc.match_substring_regex(part, PLAIN_NUMBER)), "syntax"
+        else:
+            return part, []
+        offsets = np.flatnonzero(pc.fill_null(odd, False).to_numpy(zero_copy_only=False)).tolist()
+        return _without(part, offsets), [Fault(offset, reason, REASONS[reason][0]) for offset in offsets]
+
     def _plain(self, values: pa.Array) -> tuple[pa.Array, list[Fault]]:
+        is_decoded = self._is_decoded(values.type)
         values = unwrapped(values)
-        steps = self._steps_for(values.type)
+        steps = self._steps_for(values.type, is_decoded)
         try:
             return steps(values), []
         except (Unfit, *_REFUSALS):
@@ -144,10 +160,17 @@ class ColumnConverter:
                 return pa.nulls(len(kept), self.column.carrier), found
             return steps(kept), found
 
-    def _steps_for(self, source: pa.DataType) -> Steps:
-        if source not in self._steps:
-            self._steps[source] = steps_for(source, self.column)
-        return self._steps[source]
+    def _is_decoded(self, source: pa.DataType) -> bool:
+        """Whether values are parts of JSON documents; the plan says what a text is, wherever the chunks are cut."""
+        kind = self.column.target.kind
+        if kind not in {"json", "jsonb"} or isinstance(source, pa.JsonType):
+            return kind == "array" and isinstance(source, pa.JsonType)
+        return is_decoded(self.column.source) or isinstance(source, StringType)
+
+    def _steps_for(self, source: pa.DataType, is_decoded: bool = False) -> Steps:
+        if (source, is_decoded) not in self._steps:
+            self._steps[source, is_decoded] = steps_for(source, self.column, is_decoded)
+        return self._steps[source, is_decoded]
 
 
 def _without(values: pa.Array, offsets: Sequence[int]) -> pa.Array:

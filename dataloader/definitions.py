@@ -16,6 +16,7 @@ from sqlalchemy.schema import CreateIndex, CreateSequence, CreateTable, DDLEleme
 
 from dataloader.errors import PlanError, SchemaMismatch, UnsupportedType
 from dataloader.infer import one_line
+from dataloader.mixed import MixedType
 from dataloader.options import LoadOptions, Target, did_you_mean
 from dataloader.schema import Column, TableName, TableSchema, created_type
 from dataloader.types import ColumnType, parse_type
@@ -242,3 +243,11 @@ def differences(
         for name, one in asked.items()
         if one.identity != columns[name].identity
     )
+
+
+def several_kinds(offered: pa.Schema, table: TableSchema) -> tuple[str, ...]:
+    """What is to be known of columns that are made for values of several kinds."""
+    mixed = [field for field in offered if isinstance(field.type, MixedType)]
+    types = {one.name: one.type for one in table.columns}
+    what = "it has values of several kinds"
+    return tuple(f"column {one.name!r} is made {types[one.name]}: {what}, {one.type}" for one in mixed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import decimal
 import functools
 import glob
 import io
@@ -22,8 +21,10 @@ import pyarrow.fs
 import pyarrow.parquet
 
 from dataloader.cutter import cut_all
+from dataloader.documents import NotJson, row_of
 from dataloader.errors import DataLoaderError, LoadError, PlanError, SchemaMismatch
 from dataloader.infer import MOST_LEVELS, SPELLED, depth, one_line
+from dataloader.mixed import as_strings
 from dataloader.rows import PEEKED_ROWS, batch_of_rows
 from dataloader.sources import ArrowSource, check_names
 from dataloader.violations import REJECT_COLUMNS
@@ -43,7 +44,7 @@ class _TooLarge(Exception):
     """A row that would take too much to read."""
 
 
-_UNREADABLE = (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, json.JSONDecodeError, _TooLarge)
+_UNREADABLE = (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, json.JSONDecodeError, NotJson, _TooLarge)
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,15 +355,22 @@ def _json_schema(file: File) -> pa.Schema:
         first = next(_json_blocks(stream), None)
     if first is None:
         raise EOFError("it has no rows")
-    return batch_of_rows(first, None, 0).schema
+    return _json_batch(first, None, 0).schema
 
 
 def _json_batches(file: File, _chunk_rows: int) -> Iterator[pa.RecordBatch]:
     keys, first_row = tuple(_json_schema(file).names), 0
     with file.stream() as stream:
         for block in _json_blocks(stream):
-            yield batch_of_rows(block, keys, first_row)
+            yield _json_batch(block, keys, first_row)
             first_row += len(block)
+
+
+def _json_batch(rows: list[Any], keys: tuple[str, ...] | None, first_row: int) -> pa.RecordBatch:
+    batch = batch_of_rows(rows, keys, first_row)
+    if set(REJECT_COLUMNS) <= set(batch.schema.names):  # a text of theirs is what it was: a document, where it was one
+        return batch
+    return pa.RecordBatch.from_arrays(list(map(as_strings, batch.columns)), names=batch.schema.names)
 
 
 def _json_blocks(stream: Any) -> Iterator[list[Any]]:
@@ -386,7 +394,7 @@ def _json_blocks(stream: Any) -> Iterator[list[Any]]:
 def _json_row(line: str, number: int) -> Any:
     levels = line.count("[") + line.count("{")
     try:
-        row = json.loads(line, parse_float=_number)
+        row = row_of(line)
         levels = depth(row) if levels > MOST_LEVELS else levels
     except RecursionError:  # so deep that it was not read
         row = None
@@ -394,12 +402,6 @@ def _json_row(line: str, number: int) -> Any:
         what = f"line {number:,} is nested more than {MOST_LEVELS} levels deep"
         raise _TooLarge(f"{what}: flatten it, or keep its inner part as a text")
     return row
-
-
-def _number(text: str) -> float | decimal.Decimal:
-    """A float where it shows the very digits of the file, else a decimal."""
-    number, exact = float(text), decimal.Decimal(text)
-    return number if decimal.Decimal(repr(number)) == exact else exact
 
 
 _CSV = Format(_csv_schema, _no_rows, _csv_batches)

@@ -6,22 +6,22 @@ encodes a text after bytes, and cuts the nanoseconds of pandas' Timestamp.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import decimal
-import json
+import functools
+import itertools
 import math
-import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from dataloader.documents import ADDRESSES, NotJson, to_json
 from dataloader.errors import UnsupportedType
+from dataloader.mixed import MixedType
 
-REFUSALS = (pa.ArrowException, ValueError, TypeError, OverflowError)
-"""What inference raises for values that one Arrow type cannot hold."""
 DECIMAL_ROOM = (15, 38)
 """Digits for decimals whose type is not declared: what SQLite keeps exactly, else what Arrow's decimal128 holds."""
 
@@ -31,14 +31,12 @@ MOST_LEVELS = 100
 """How deep lists and dicts may be nested: an Arrow type of 900 levels took 0.9 GB, and Python ends at 1,000."""
 
 _TIMES = {"datetime", "Timestamp"}
-_JSON_KINDS = {"dict", "list", "NoneType", "NAType", "float"}
-"""Kinds of a column of dicts; a float can only be NaN, for a missing one."""
 _GROUPS = {
     **dict.fromkeys(("int", "float", "Decimal"), "number"),
     **dict.fromkeys((f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)), "number"),
-    **dict.fromkeys(("float16", "float32", "float64", "longdouble"), "number"),
+    **dict.fromkeys(("float16", "float32", "float64"), "number"),
     **dict.fromkeys(("bool", "bool_"), "boolean"),
-    **dict.fromkeys(("str", "str_"), "text"),
+    **dict.fromkeys(("str", "str_", "PurePath", *ADDRESSES), "text"),
     **dict.fromkeys(("bytes", "bytearray", "memoryview", "bytes_"), "bytes"),
     **dict.fromkeys(("datetime", "Timestamp", "datetime64"), "time"),
     **dict.fromkeys(("timedelta", "Timedelta", "timedelta64"), "duration"),
@@ -46,54 +44,36 @@ _GROUPS = {
 }
 """Kinds that one Arrow type holds. Arrow turns others into each other: an int among dates becomes a day of 1970, a
 date and time among dates loses its time, a text among bytes is encoded, a bool among floats is 1."""
+_AS_TEXT = {"PurePath", *ADDRESSES}
+_NO_COLUMN = {
+    **dict.fromkeys(("set", "frozenset"), ("a set has no order", "Make it a list, for example with sorted().")),
+    **dict.fromkeys(
+        ("complex", "complexfloating"), ("a complex number is two numbers", "Load .real and .imag as two columns.")
+    ),
+    "longdouble": ("a long double has more digits than any column", "Make it a float: .astype('float64')."),
+    "Enum": ("an Enum has a name and a value", "Load its .name or its .value."),
+    "Period": (
+        "a Period is a span of time",
+        "Load its start, df[c].dt.to_timestamp(), or its text, df[c].astype(str).",
+    ),
+    "Interval": ("an Interval is two values", "Load its .left and .right as two columns, or df[c].astype(str)."),
+}
+"""Kinds that no column keeps: why, and what to load instead."""
 _MISSING = {"NoneType", "NAType", "NaTType"}
 _FLOATS = {"float", "float64"}
+_NUMBERS = {"int", "float", "Decimal"}
 
 
-class MixedType(pa.ExtensionType):  # type: ignore[misc]  # pyarrow carries no types
-    """Objects of several kinds: an array for each kind, null where a row is of another, the most frequent first.
+class NotTogether(ValueError):
+    """Values that no one Arrow type holds; `hint` says what to load instead."""
 
-    What no Arrow type holds is kept as text, with the reason of its refusal.
-    """
-
-    def __init__(self, kinds: tuple[pa.DataType, ...]) -> None:
-        self.kinds = kinds
-        stored = [getattr(kind, "storage_type", kind) for kind in kinds]
-        fields = [(str(position), kind) for position, kind in enumerate(stored)]
-        super().__init__(pa.struct([*fields, ("stranger", pa.binary()), ("reason", pa.string())]), "dataloader.mixed")
-
-    def __hash__(self) -> int:
-        return hash((type(self), str(self.kinds)))
-
-    def __arrow_ext_serialize__(self) -> bytes:
-        kinds = pa.schema([(str(position), kind) for position, kind in enumerate(self.kinds)])
-        return bytes(kinds.serialize())
-
-    @classmethod
-    def __arrow_ext_deserialize__(cls, _storage_type: pa.DataType, serialized: bytes) -> MixedType:
-        return cls(tuple(pa.ipc.read_schema(pa.py_buffer(serialized)).types))
+    def __init__(self, what: str, hint: str | None = None) -> None:
+        super().__init__(what)
+        self.hint = hint
 
 
-def mixed_parts(values: pa.Array) -> list[pa.Array]:
-    """The arrays of a MixedType, one for each kind."""
-    parts = [pc.struct_field(values.storage, [position]) for position in range(len(values.type.kinds))]
-    return [
-        pa.ExtensionArray.from_storage(kind, part) if isinstance(kind, pa.BaseExtensionType) else part
-        for kind, part in zip(values.type.kinds, parts, strict=True)
-    ]
-
-
-def strangers(values: pa.Array) -> tuple[list[str | None], list[str | None]]:
-    """What no Arrow type holds, as text, and the reason of its refusal."""
-    texts = pc.struct_field(values.storage, ["stranger"]).to_pylist()
-    decoded = [None if text is None else text.decode(errors="surrogatepass") for text in texts]
-    return decoded, pc.struct_field(values.storage, ["reason"]).to_pylist()
-
-
-def mixed_objects(values: pa.Array) -> list[Any]:
-    """The objects as they came."""
-    columns = [*(part.to_pylist() for part in mixed_parts(values)), strangers(values)[0]]
-    return [next((one for one in row if one is not None), None) for row in zip(*columns, strict=True)]
+REFUSALS = (pa.ArrowException, NotTogether, NotJson, OverflowError, UnicodeEncodeError)
+"""What inference raises for values that one Arrow type cannot hold; any other error is a defect, and stays one."""
 
 
 def inferred(name: str, values: Any) -> pa.Array:
@@ -119,19 +99,21 @@ def inferred(name: str, values: Any) -> pa.Array:
         raise UnsupportedType(what, hint=hint) from error
     except REFUSALS as error:
         hint = "Give it one type, for example with .astype(str), or set the values that differ to None."
-        what = f"column {name!r} has values that do not go together: {one_line(error)}"
-        raise UnsupportedType(what, hint=hint) from error
+        what = f"column {name!r} has values that no column keeps: {one_line(error)}"
+        raise UnsupportedType(what, hint=getattr(error, "hint", None) or hint) from error
 
 
 def mixed_array(values: Any) -> pa.Array:
     """Infer the type; values that do not go together are told apart by kind, in a MixedType."""
     try:
         return array_of(values)
-    except REFUSALS:
+    except REFUSALS as error:
         kinds = [_kind(value) for value in values]
         parts, lost = _apart(values, kinds)
         if not parts:
-            raise
+            raise (
+                error if isinstance(error, NotTogether) else NotTogether(min(filter(None, kinds), default="?"))
+            ) from error
     texts = [
         _lost_text(value, kind).encode(errors="surrogatepass") if kind in lost else None
         for value, kind in _pairs(values, kinds)
@@ -156,6 +138,8 @@ def _apart(values: Any, kinds: list[str | None]) -> tuple[list[pa.Array], set[st
         together: set[str] = set()
         array = None
         for kind in waiting:
+            if kind in _NUMBERS and together & _NUMBERS:  # 1 among fractions is 1.0, and in text and JSON a 1
+                continue
             try:
                 array = array_of([value if one in together | {kind} else None for value, one in _pairs(values, kinds)])
             except REFUSALS:
@@ -177,13 +161,13 @@ def _kind(value: Any) -> str | None:
     """A finer kind than the type's name, so that those of one kind go together; None for a missing value."""
     if _is_missing(value) or _is_nat(value):
         return None
-    name = type(value).__name__
+    name = "infinite Decimal" if _is_infinite(value) else type(value).__name__
     if isinstance(value, str):
         return name if value.isascii() or _is_unicode(value) else "text that is not Unicode"
     if isinstance(value, (datetime.datetime, datetime.time)):
         return f"{name} {'without' if value.tzinfo is None else 'with'} a zone"
     if isinstance(value, dict):
-        return name if _is_json(value) else "NaN in a dict or list"
+        return _without_json(value) or name
     if isinstance(value, (list, tuple)):
         return f"{name} of {' and '.join(sorted({str(_kind(one)) for one in value} - {'None'}))}"
     return name
@@ -203,81 +187,159 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _is_json(value: object) -> bool:
+def _without_json(value: object) -> str | None:
+    """Why a dict is no JSON."""
     try:
         to_json(value)
-    except (ValueError, TypeError):
-        return False
-    return True
+    except NotJson as error:
+        return "NaN in a dict or list" if error.reason == "nan" else f"dict that is no JSON: {error}"
+    return None
 
 
 def array_of(values: Any) -> pa.Array:
     """Infer the type; whatever does not go together raises one of `REFUSALS`."""
     if isinstance(values, (pa.Array, pa.ChunkedArray)) or str(getattr(values, "dtype", "object")) != "object":
-        return pa.array(values, from_pandas=True)
-    kinds = {kind.__name__ for kind in set(map(type, values))}
+        return pa.array(_known_to_arrow(values), from_pandas=True)
+    kinds = _kinds(set(map(type, values)))
     if kinds & _FLOATS and all(map(_is_missing, filter(_is_float, values))):
         kinds -= _FLOATS
     _check_together(kinds, values)
+    if kinds & {"dict", "list", "tuple", "ndarray"}:
+        return _nested(values, kinds)
     if kinds & {"Timestamp", "Timedelta"} and any(map(_nanoseconds, values)):
         return pa.array(values, type=_with_nanoseconds(pa.array(values, from_pandas=True).type), from_pandas=True)
-    if "dict" in kinds and kinds <= _JSON_KINDS:
-        return _as_json(values)
-    array = _with_room(pa.array(_wide_integers(_own_numbers(values, kinds), kinds), from_pandas=True))
-    return _as_json(values) if "list" in kinds and "struct" in str(array.type) else array
+    if kinds & _AS_TEXT:
+        values = [None if _is_missing(one) else str(one) for one in values]
+    if "Decimal" in kinds and any(map(_is_infinite, values)):
+        return _infinities(values)
+    return _with_room(_by_arrow(_wide_integers(_own_numbers(values, kinds), kinds)))
 
 
-def _check_together(kinds: set[str], values: Any) -> None:
+def _by_arrow(values: Any, from_pandas: bool = True) -> pa.Array:
+    try:
+        return pa.array(values, from_pandas=from_pandas)
+    except (TypeError, ValueError) as error:  # of the objects' own methods, which Arrow calls
+        raise NotTogether(one_line(error)) from error
+
+
+@functools.lru_cache(1_000)
+def _kind_of(cls: type) -> str:
+    """The name of the nearest class that is known, else its own: an enum of texts is a text."""
+    names = [base.__name__ for base in cls.__mro__]
+    return next((name for name in names if name in _GROUPS or name in _NO_COLUMN), names[0])
+
+
+def _kinds(classes: Set[type]) -> set[str]:
+    return set(map(_kind_of, classes))
+
+
+def check_class(name: str, cls: type) -> None:
+    """Refuse a column whose values are of a class that no column keeps.
+
+    Raises
+    ------
+    UnsupportedType
+        Saying what to load instead.
+    """
+    if found := _NO_COLUMN.get(_kind_of(cls)):
+        raise UnsupportedType(f"column {name!r} has values that no column keeps: {found[0]}", hint=found[1])
+
+
+def _known_to_arrow(values: Any) -> Any:
+    """NumPy's hours, minutes and days as seconds, which Arrow knows."""
+    kind: Any = getattr(values, "dtype", None)
+    if not hasattr(kind, "isbuiltin"):  # no array of NumPy
+        return values
+    _check_together(_kinds({kind.type}), ())
+    if kind.kind not in {"M", "m"}:
+        return values
+    unit = kind.str[4:-1]
+    if unit in {"s", "ms", "us", "ns"} or (kind.kind, unit) == ("M", "D"):
+        return values
+    seconds = values.astype(f"{kind.kind}8[s]")
+    if (seconds.astype(kind).view("i8") != values.view("i8")).any():
+        raise NotTogether("a time is out of the range of 64 bits")
+    return seconds
+
+
+def _check_together(kinds: Set[str], values: Any) -> None:
+    if refused := sorted(kinds & _NO_COLUMN.keys()):
+        raise NotTogether(*_NO_COLUMN[refused[0]])
     groups = {_GROUPS.get(kind, kind): kind for kind in sorted(kinds - _MISSING)}  # a set's own order is of no account
     if len(groups) > 1:
-        raise TypeError(f"there are both {' and '.join(sorted(groups.values())[:2])}")
-    if (kinds | _kinds_inside(values, kinds)) & {"set", "frozenset"}:
-        raise TypeError("a set has no order: make it a list, for example with sorted()")
+        raise NotTogether(f"there are both {' and '.join(sorted(groups.values())[:2])}")
     if "time" in kinds and any(isinstance(one, datetime.time) and one.tzinfo is not None for one in values):
-        raise TypeError("a time of day with a zone depends on the date")
+        raise NotTogether("a time of day with a zone depends on the date")
     if kinds & _TIMES:
         zones = {one.tzinfo is None for one in values if isinstance(one, datetime.datetime) and not _is_nat(one)}
         if len(zones) > 1:
-            raise TypeError("some times have a zone and some have none")
+            raise NotTogether("some times have a zone and some have none")
 
 
-def _kinds_inside(values: Any, kinds: Set[str], level: int = 1) -> set[str]:
-    """The kinds of the elements of lists, at every depth."""
-    if not kinds & {"list", "tuple"}:
-        return set()
+def _nested(values: Any, kinds: Set[str]) -> pa.Array:
+    """Lists of one kind as lists; dicts and lists of several kinds as JSON, in which each value stays what it is.
+
+    One Arrow struct for all dicts would give each the keys of the others, and a list of doubles makes 1 a 1.0.
+    """
+    if "dict" not in kinds and _is_of_one_kind(values):
+        with contextlib.suppress(*REFUSALS):
+            array = _by_arrow([None if _is_missing(one) else one for one in values], from_pandas=False)
+            if "struct" not in str(array.type):
+                return array
+    texts = pa.array([None if _is_missing(one) else to_json(one) for one in values], pa.string())
+    return pa.ExtensionArray.from_storage(pa.json_(), texts)
+
+
+def _is_of_one_kind(values: Any) -> bool:
+    """Whether an Arrow list keeps all elements, at every depth, as they are."""
+    kinds = _kinds_inside(values) - {"list", "tuple", "ndarray", "NoneType"}
+    if kinds & _NO_COLUMN.keys():
+        _check_together(kinds, ())
+    if kinds & _TIMES:
+        elements = list(_elements(values))
+        with contextlib.suppress(NotTogether):
+            _check_together(kinds, elements)
+            return len(kinds) == 1 and not any(map(_nanoseconds, elements))
+        return False
+    return len(kinds) <= 1 and not kinds & (_MISSING | {"object_", "dict"})
+
+
+def _kinds_inside(values: Any, level: int = 1) -> set[str]:
     if level > MOST_LEVELS:
         raise RecursionError
-    elements = [one for value in values if isinstance(value, (list, tuple)) for one in value]
-    inside = {kind.__name__ for kind in set(map(type, elements))}
-    return inside | _kinds_inside(elements, inside, level + 1)
+    lists = [one for one in values if isinstance(one, (list, tuple))]
+    kinds = _kinds(set(map(type, itertools.chain.from_iterable(lists))))
+    kinds |= _kinds({one.dtype.type for one in values if type(one).__name__ == "ndarray"})
+    inner = kinds & {"list", "tuple", "ndarray"}
+    return kinds | _kinds_inside(list(itertools.chain.from_iterable(lists)), level + 1) if inner else kinds
+
+
+def _elements(values: Any) -> Iterator[Any]:
+    for one in values:
+        if isinstance(one, (list, tuple)):
+            yield from _elements(one)
+        else:
+            yield one
+
+
+def _is_infinite(value: object) -> bool:
+    return isinstance(value, decimal.Decimal) and value.is_infinite()
+
+
+def _infinities(values: Any) -> pa.Array:
+    """As floats, which have them."""
+    if not all(_is_infinite(one) or _is_missing(one) for one in values):
+        raise NotTogether("some decimals are infinite and some are not")
+    return pa.array([None if _is_missing(one) else float(one) for one in values], pa.float64())
 
 
 def _is_float(value: object) -> bool:
     return isinstance(value, float)
 
 
-def _as_json(values: Any) -> pa.Array:
-    """Dicts as JSON: one Arrow struct for all of them would give each the keys of the others."""
-    texts = pa.array([None if _is_missing(one) else to_json(one) for one in values], pa.string())
-    return pa.ExtensionArray.from_storage(pa.json_(), texts)
-
-
-def to_json(value: object) -> str:
-    """JSON text; dates and exact numbers become texts, NaN is refused."""
-    return json.dumps(value, default=_json_scalar, allow_nan=False, ensure_ascii=False)
-
-
-def _json_scalar(value: Any) -> Any:
-    if isinstance(value, (datetime.date, datetime.time)):
-        return value.isoformat()
-    if isinstance(value, (decimal.Decimal, uuid.UUID)):
-        return str(value)
-    if hasattr(value, "item"):  # a NumPy scalar
-        return value.item()
-    raise TypeError(f"JSON has no {type(value).__name__}")
-
-
 def _is_missing(value: object) -> bool:
+    if isinstance(value, decimal.Decimal):
+        return value.is_nan()
     return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and math.isnan(value))
 
 

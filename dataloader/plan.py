@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from dataloader import ddl, definitions
 from dataloader.errors import PlanError, SchemaMismatch, UnsafeCast, UnsupportedType
-from dataloader.infer import SPELLED, MixedType
+from dataloader.infer import SPELLED
 from dataloader.markup import framed, quantity, table
+from dataloader.mixed import MixedType
 from dataloader.options import LoadOptions, Target
 from dataloader.schema import Column, TableSchema, check_case, check_identifier, check_width
 from dataloader.types import ColumnType, carrier, family, plain
@@ -261,6 +262,7 @@ def make_plan(
     by_name = {table.key(column.name): column for column in table.columns}
     columns = tuple(_column_plan(field, by_name[table.key(field.name)], options) for field in offered)
     method, reason = _method(options.method, columns, table, dialect)
+    made = (*ddl.notices(found, table, target), *definitions.several_kinds(offered, table)) if creates else ()
     commit, commit_reason = _commit(options, offer.rows, _commit_obstacle(options, table, database))
     return LoadPlan(
         offer.name,
@@ -278,7 +280,7 @@ def make_plan(
         commit,
         commit_reason,
         _workers(options, database) if commit == "chunk" else 1,
-        definitions.differences(found, types, target, dialect) if table is found else ddl.notices(found, table, target),
+        definitions.differences(found, types, target, dialect) if table is found else made,
         found is not None,
     )
 
@@ -333,16 +335,16 @@ def _rename_hint(unknown: list[str], table: TableSchema) -> str | None:
 def _column_plan(offered: pa.Field, column: Column, options: LoadOptions) -> ColumnPlan:
     if offered.metadata == SPELLED and column.type.kind in {"number", "loose", "any"}:
         offered = offered.with_type(pa.string())  # SQLite would store it as it is spelled
-    source, target = plain(offered.type), column.type
+    target, is_json = column.type, isinstance(offered.type, pa.JsonType)  # lists whose elements differ in kind are JSON
+    source = pa.list_(pa.string()) if is_json and target.kind == "array" else plain(offered.type)
     zone = options.assume_timezone if _may_be_naive(source, target) else None
     found = _decided(offered.name, source, target, options.casts, zone)
     chosen = carrier(target, source)
     as_text = chosen is None or pa.types.is_decimal256(chosen)
     chosen = pa.string() if chosen is None else chosen
-    how = f"taken as the clock of {zone}; {found.how}" if zone else found.how
-    verdict = found.verdict
-    if verdict == "exact" and isinstance(offered.type, MixedType):
-        verdict, how = "checked", "objects of several kinds"
+    verdict, how = found.verdict, f"taken as the clock of {zone}; {found.how}" if zone else found.how
+    if isinstance(offered.type, MixedType):
+        verdict, how = {"exact": "checked"}.get(verdict, verdict), f"values of several kinds; {how}".rstrip("; ")
     return ColumnPlan(offered.name, offered.type, target, chosen, as_text, verdict, how, column.nullable, zone)
 
 

@@ -20,8 +20,8 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from dataloader.errors import PlanError, ValidationError
-from dataloader.infer import MixedType, mixed_objects
 from dataloader.markup import quantity
+from dataloader.mixed import MixedType, is_decoded, mixed_objects, mixed_parts, strangers
 from dataloader.spool import Spool
 from dataloader.steps import taken, unwrapped
 from dataloader.texts import to_text
@@ -324,6 +324,11 @@ def json_rows(rows: pa.RecordBatch) -> list[str]:
 
 def _in_json(values: pa.Array) -> list[str]:
     kind = values.type
+    if isinstance(kind, MixedType) and is_decoded(kind):  # its documents are documents, and its texts are not
+        parts = [part.storage if isinstance(part.type, pa.JsonType) else _in_json(part) for part in mixed_parts(values)]
+        columns = [*parts, [_json(one) for one in strangers(values)[0]]]
+        rows = zip(*(map(str, column) for column in columns), strict=True)
+        return [next((one for one in row if one not in {"None", "null"}), "null") for row in rows]
     is_known = pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_boolean(kind)
     if is_known or pa.types.is_float64(kind) or isinstance(kind, MixedType):
         return [_json(one) for one in _objects(values)]

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from dataloader.errors import PlanError, SchemaMismatch, UnsupportedType
+from dataloader.mixed import MixedType
 from dataloader.types import SQLITE_EXACT_DIGITS, ColumnType, family, plain
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ def created_type(name: str, source: pa.DataType, dialect: Dialect) -> TypeEngine
     UnsupportedType
         When the database has no type that keeps the values.
     """
+    source = source.whole if isinstance(source, MixedType) else source
     if isinstance(source, pa.JsonType):
         return _CREATED["nested"]
     source = plain(source)

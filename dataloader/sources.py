@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import sys
 from collections import Counter
 from collections.abc import (
@@ -19,8 +20,9 @@ import pyarrow as pa
 
 from dataloader import streams
 from dataloader.cutter import cut_all, joined
-from dataloader.errors import PlanError
-from dataloader.infer import MixedType, inferred, mixed_objects
+from dataloader.errors import PlanError, UnsupportedType
+from dataloader.infer import check_class, inferred, one_line
+from dataloader.mixed import MixedType, mixed_objects
 from dataloader.tasks import in_thread
 
 if TYPE_CHECKING:
@@ -168,14 +170,28 @@ def _open(data: object) -> ArrowSource:
         return _open_table(_table_of_columns(snapshot(data)), "dict of columns")
     try:
         if hasattr(data, "__arrow_c_stream__"):
+            _check_polars(data)
             reader = pa.RecordBatchReader.from_stream(data)
             return open_reader(reader, _known_rows(data), type(data).__name__, data)
         if hasattr(data, "__arrow_c_array__"):
             return _open_table(pa.Table.from_batches([pa.record_batch(data)]), type(data).__name__)
     except pa.ArrowInvalid as error:  # the capsule holds one column, not a table, or was read
         streams.check(data, has_rows=False)
-        raise PlanError(f"a {type(data).__name__} is not a table", hint=_better_loader(data)) from error
+        why = "" if "non-struct" in str(error) else f": {one_line(error)}"
+        raise PlanError(f"a {type(data).__name__} is not a table{why}", hint=_better_loader(data)) from error
     raise PlanError(f"a {type(data).__name__} is not a table", hint=_better_loader(data))
+
+
+def _check_polars(data: object) -> None:
+    """Refuse what polars hands on as an object's address, or in a type that Arrow does not have."""
+    schema = getattr(data, "schema", None)
+    for name, kind in schema.items() if isinstance(schema, Mapping) else ():
+        if found := _NOT_IN_ARROW.search(_QUOTED.sub("", str(kind))):
+            hint = "Cast the column, or load its Python objects: load_rows(df.iter_rows(named=True), table)."
+            raise UnsupportedType(f"column {name!r}: Arrow has no {found[0]} of polars", hint=hint)
+
+
+_NOT_IN_ARROW, _QUOTED = re.compile(r"\b(Object|U?Int128)\b"), re.compile(r"'[^']*'")
 
 
 def _better_loader(data: object) -> str:
@@ -183,6 +199,8 @@ def _better_loader(data: object) -> str:
         return "Load rows with load_rows(rows, table), and record batches with load_batches(batches, table)."
     if isinstance(data, str) or hasattr(data, "__fspath__"):
         return "Load files with load_files(paths, table)."
+    if type(data).__module__.partition(".")[0] == "polars" and not hasattr(data, "__arrow_c_stream__"):
+        return "Update polars: its frames can be read since 1.3. Or load data.to_arrow()."
     if type(data).__name__ == "Series":
         return "Make it a frame first: data.to_frame()."
     if isinstance(data, (pa.Array, pa.ChunkedArray)):
@@ -275,9 +293,15 @@ class _PandasValues:
 
     series: Any
     type: pa.DataType
+    is_sparse: bool = False
 
     def part(self, start: int, end: int) -> pa.Array:
-        return pa.array(self.series.iloc[start:end], type=self.type, from_pandas=True)
+        values = self.series.iloc[start:end]
+        values = values.array.to_dense() if self.is_sparse else values
+        try:
+            return pa.array(values, type=self.type, from_pandas=True)
+        except pa.ArrowException:  # paths as text, and other objects that only their inference makes into Arrow
+            return inferred(str(self.series.name), values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,10 +339,15 @@ def label(name: object) -> str:
 def _pandas_values(name: str, series: pd.Series[Any]) -> _PandasValues | _ArrowValues:
     """An object column's type is in its values, any other column's in its dtype."""
     if series.dtype != object:
-        return _PandasValues(series, inferred(name, series.iloc[:0]).type)
+        kind: Any = getattr(getattr(series.dtype, "categories", None), "dtype", series.dtype)
+        if not hasattr(kind, "pyarrow_dtype"):
+            check_class(name, kind.type)
+        is_sparse = hasattr(kind, "fill_value")
+        empty = series.iloc[:0].array.to_dense() if is_sparse else series.iloc[:0]
+        return _PandasValues(series, inferred(name, empty).type, is_sparse)
     array = inferred(name, series)
-    is_ours = isinstance(array.type, pa.BaseExtensionType)
-    return _ArrowValues(array) if is_ours else _PandasValues(series, array.type)
+    is_whole = isinstance(array.type, pa.BaseExtensionType) or pa.types.is_nested(array.type)
+    return _ArrowValues(array) if is_whole else _PandasValues(series, array.type)
 
 
 def to_row_dicts(data: object, *, chunk_rows: int = 2_000) -> Iterator[list[dict[str, Any]]]:

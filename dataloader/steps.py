@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dataloader import texts
-from dataloader.casts import EXACT, LOSSY, ZONED, Cast, arrow_cast, refuse
+from dataloader.casts import EXACT, LOSSY, ZONED, Cast, arrow_cast, check_not_infinite, refuse
+from dataloader.mixed import StringType
 from dataloader.plan import ColumnPlan
 from dataloader.types import ColumnType, carrier, family, plain
 from dataloader.verdicts import IMPOSSIBLE, cell
@@ -47,7 +48,7 @@ def taken(values: pa.Array, indices: pa.Array) -> pa.Array:
 _WRAPPED: tuple[tuple[Callable[[pa.DataType], bool], Steps], ...] = (
     (pa.types.is_dictionary, lambda values: taken(unwrapped(values.dictionary), values.indices)),
     (pa.types.is_run_end_encoded, lambda values: unwrapped(_without_runs(values))),
-    (lambda kind: isinstance(kind, pa.JsonType), lambda values: unwrapped(values.storage)),
+    (lambda kind: isinstance(kind, (pa.JsonType, StringType)), lambda values: unwrapped(values.storage)),
     (lambda kind: isinstance(kind, pa.Bool8Type), lambda values: values.storage.cast(pa.bool_())),
     (pa.types.is_string_view, lambda values: values.cast(pa.string())),
     (pa.types.is_binary_view, lambda values: values.cast(pa.binary())),
@@ -59,14 +60,21 @@ _WRAPPED: tuple[tuple[Callable[[pa.DataType], bool], Steps], ...] = (
 )
 
 
-def steps_for(source: pa.DataType, column: ColumnPlan) -> Steps:
-    """The cast and the checks for a column that comes as the unwrapped type `source`."""
+def steps_for(source: pa.DataType, column: ColumnPlan, is_decoded: bool = False) -> Steps:
+    """The cast and the checks for a column that comes as the unwrapped type `source`.
+
+    Decoded are the parts of JSON documents, in which a text is a string, and lists that are kept as JSON.
+    """
     wanted = column.carrier
     cast = _cast_for(source, column) if _is_planned(source, column) else _refuse_all
+    if is_decoded:
+        cast = _array_text_cast(column.target) if column.target.kind == "array" else texts.nested_to_json
+        source = pa.list_(source)
     checks = list(_checks(source, column))
+    can_be_infinite = pa.types.is_timestamp(source) and source.unit == "us"
 
     def steps(values: pa.Array) -> pa.Array:
-        converted = cast(values, wanted)
+        converted = cast(check_not_infinite(values) if can_be_infinite else values, wanted)
         for check in checks:
             converted = check(converted)
         return converted
@@ -261,6 +269,8 @@ def _checks_of_text(source: pa.DataType, target: ColumnType) -> Iterator[Steps]:
         yield texts.check_labels(target.labels)
     if target.kind in {"json", "jsonb"} and family(source) == "string":
         yield texts.check_json
+    if target.kind == "jsonb" and family(source) == "string":
+        yield texts.check_keys
     if target.kind == "jsonb" and is_free:
         yield texts.check_jsonb
     if target.kind == "json" and target.dialect == "sqlite":

@@ -23,7 +23,7 @@ from dataloader.casts import (
     text_to_float,
     trimmed,
 )
-from dataloader.infer import to_json
+from dataloader.documents import NotJson, has_a_key_twice, to_json
 from dataloader.types import ColumnType
 from dataloader.violations import Unfit
 
@@ -161,7 +161,10 @@ def uuid_to_hex(values: pa.Array, _carrier: pa.DataType) -> pa.Array:
 
 
 def nested_to_json(values: pa.Array, _carrier: pa.DataType) -> pa.Array:
-    objects = values.to_pylist(maps_as_pydicts="strict")
+    try:
+        objects = values.to_pylist(maps_as_pydicts="strict")
+    except KeyError as error:
+        raise pa.ArrowInvalid(f"a key of a map occurs twice: {error}") from error
     texts = pa.array([None if one is None else _json_or_none(one) for one in objects], pa.string())
     refuse("nan", pc.and_(values.is_valid(), texts.is_null()), "it contains a NaN or an infinity")
     return texts
@@ -170,7 +173,9 @@ def nested_to_json(values: pa.Array, _carrier: pa.DataType) -> pa.Array:
 def _json_or_none(value: object) -> str | None:
     try:
         return to_json(value)
-    except ValueError:
+    except NotJson as error:
+        if error.reason != "nan":
+            raise
         return None
 
 
@@ -191,6 +196,12 @@ def _is_not_json(text: str) -> bool:
 
 def _no_constant(name: str) -> None:
     raise ValueError(name)
+
+
+def check_keys(texts: pa.Array) -> pa.Array:
+    """Of a key that occurs twice in an object, jsonb keeps the last value only."""
+    refuse("syntax", _mask(texts, has_a_key_twice), "a key occurs twice in an object, and jsonb keeps one of them")
+    return texts
 
 
 def check_jsonb(texts: pa.Array) -> pa.Array:
@@ -329,7 +340,7 @@ def check_between(low: int, end: int) -> Callable[[pa.Array], pa.Array]:
         bounds = pc.min_max(numbers).as_py()
         if bounds["min"] is not None and (bounds["min"] < low or bounds["max"] >= end):
             wide = numbers.cast(pa.int64())
-            refuse("range", pc.or_(pc.less(wide, low), pc.greater_equal(wide, end)))
+            refuse("range", pc.or_(pc.less(wide, low), pc.greater(wide, end - 1)))
         return values
 
     return check

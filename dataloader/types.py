@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from dataloader.infer import MixedType
+from dataloader.mixed import MixedType, StringType
 
 MICROSECOND = "us"
 DECIMAL128_DIGITS = 38
@@ -329,7 +329,7 @@ def plain(source: pa.DataType) -> pa.DataType:
     if pa.types.is_dictionary(source) or pa.types.is_run_end_encoded(source):
         return plain(source.value_type)
     if isinstance(source, MixedType):
-        return plain(source.kinds[0])
-    if isinstance(source, pa.JsonType):
+        return plain(source.whole)
+    if isinstance(source, (pa.JsonType, StringType)):
         return plain(source.storage_type)
     return pa.bool_() if isinstance(source, pa.Bool8Type) else source

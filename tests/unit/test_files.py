@@ -24,7 +24,7 @@ import pytest
 from dataloader.convert import Converter
 from dataloader.errors import DataLoaderError, LoadError, PlanError, SchemaMismatch
 from dataloader.files import are_paths, open_files
-from dataloader.infer import MixedType, mixed_objects
+from dataloader.mixed import MixedType, mixed_objects
 from dataloader.plan import ColumnPlan
 from dataloader.types import ColumnType
 

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from dataloader.convert import Converter
 from dataloader.errors import DataLoaderError
-from dataloader.infer import MixedType, inferred
+from dataloader.infer import inferred
 from dataloader.plan import ColumnPlan
 from dataloader.rows import open_rows
 from dataloader.types import carrier, parse_type

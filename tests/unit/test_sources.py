@@ -30,7 +30,7 @@ from dataloader.batches import open_async_batches, open_batches
 from dataloader.convert import Converter
 from dataloader.cutter import cut_all
 from dataloader.errors import DataLoaderError, PlanError, SchemaMismatch, UnsupportedType
-from dataloader.infer import MixedType, mixed_objects, mixed_parts, strangers
+from dataloader.mixed import MixedType, mixed_objects, mixed_parts, strangers
 from dataloader.plan import ColumnPlan
 from dataloader.rows import RowSource, open_rows
 from dataloader.sources import (
@@ -833,7 +833,10 @@ async def test_rows_of_another_type_than_the_first_keep_their_values_or_are_refu
         rows = await rows_of(source, 2)
     except DataLoaderError:
         return
-    assert [row["c"] for row in rows] == [before, before, after, after]
+    found = [
+        json.loads(row["c"]) if isinstance(before, list) and isinstance(row["c"], str) else row["c"] for row in rows
+    ]
+    assert found == [before, before, after, after]
 
 
 async def test_a_nested_key_that_the_first_rows_lack_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,126 @@
+"""JSON documents: Python values as JSON text, to the last digit, and the lines of a file as Python values."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import json
+import re
+import uuid
+from pathlib import PurePath
+from typing import Any
+
+_NESTED = frozenset((dict, list, tuple))
+_TEXT = frozenset((str,))
+_KEYS = (str, int, float, bool, type(None))
+_NUMBER_MARK = f"number:{uuid.uuid4()}:"
+"""Before the digits of a decimal while it is a text: Python's encoder writes no number but its own."""
+_MARKED = re.compile(f'"{_NUMBER_MARK}([^"]*)"')
+ADDRESSES = {f"IPv{version}{kind}" for version in (4, 6) for kind in ("Address", "Network", "Interface")}
+"""The classes of ipaddress, which is not imported for them."""
+
+
+class NotJson(ValueError):
+    """What JSON has no word for, or what would not be in it what it was; `reason` is a code of violations."""
+
+    def __init__(self, what: str, reason: str = "type") -> None:
+        super().__init__(what)
+        self.reason = reason
+
+
+def to_json(value: object) -> str:
+    """JSON text. Numbers keep their digits; dates, UUIDs, paths and addresses become texts.
+
+    Raises
+    ------
+    NotJson
+        For anything else, for a NaN, NaT, NA or infinity, and where two keys of an object would become one.
+    """
+    has_other_keys = isinstance(value, (dict, list, tuple)) and _has_other_keys(value)
+    try:
+        text = _encode(value)
+    except NotJson:
+        raise
+    except ValueError as error:  # the encoder's own, for floats
+        raise NotJson(str(error), "nan") from error
+    if has_other_keys:
+        _decode_strictly(text)
+    return _MARKED.sub(r"\1", text) if _NUMBER_MARK in text else text
+
+
+def _has_other_keys(value: Any) -> bool:
+    """Whether an object has a key that is no text; texts cannot become one."""
+    found = False
+    if isinstance(value, dict):
+        if not _TEXT.issuperset(map(type, value)):
+            found = True
+            if odd := [key for key in value if not isinstance(key, _KEYS)]:
+                raise NotJson(f"a key of JSON is a text, and not a {type(odd[0]).__name__}")
+        value = value.values()
+    if _NESTED.isdisjoint(map(type, value)):
+        return found
+    return any([_has_other_keys(one) for one in value if isinstance(one, (dict, list, tuple))]) or found
+
+
+def _scalar(value: Any) -> Any:
+    name = type(value).__name__
+    if name in {"NaTType", "NAType"}:
+        raise NotJson("JSON has no missing value but null", "nan")
+    if isinstance(value, decimal.Decimal):
+        if not value.is_finite():
+            raise NotJson("JSON has no number that is not finite", "nan")
+        return f"{_NUMBER_MARK}{value}"
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, (uuid.UUID, PurePath)) or name in ADDRESSES or name == "datetime64":
+        return str(value)
+    if name == "ndarray" and value.ndim:
+        return list(value)
+    if hasattr(value, "item") and type(value.item()) in {bool, int, float, str}:  # a NumPy scalar
+        return value.item()
+    raise NotJson(f"JSON has no {name}")
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are all different, for `json.loads`.
+
+    Raises
+    ------
+    NotJson
+        Naming a key that repeats: Python and jsonb would keep the last value and drop the others.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise NotJson(f"the key {next(name for name in names if names.count(name) > 1)!r} occurs twice in an object")
+    return found
+
+
+def _number(text: str) -> float | decimal.Decimal:
+    """A float where it shows the very digits of the file, else a decimal."""
+    number = float(text)
+    return number if repr(number) == text else decimal.Decimal(text)
+
+
+_encode = json.JSONEncoder(default=_scalar, allow_nan=False, ensure_ascii=False).encode
+_decode_strictly = json.JSONDecoder(object_pairs_hook=unique).decode
+_decode_line = json.JSONDecoder(parse_float=_number, object_pairs_hook=unique).decode
+
+
+def has_a_key_twice(text: str) -> bool:
+    try:
+        _decode_strictly(text)
+    except NotJson:
+        return True
+    except RecursionError:  # deeper than Python goes: the server decides
+        return False
+    return False
+
+
+def row_of(line: str) -> Any:
+    """The value of a line of JSON. In a column of its own a number is a float if it is the same one."""
+    row = _decode_line(line)
+    for name, value in row.items() if isinstance(row, dict) else ():
+        if type(value) is decimal.Decimal and decimal.Decimal(repr(float(value))) == value:
+            row[name] = float(value)
+    return row
