@@ -157,8 +157,9 @@ class _Opened:
             yield
         finally:
             _opened.pop(loop, None)
-            for engine in filter(_can_end, [*self.engines.values()]):
-                await engine.dispose()
+            for key, engine in [*self.engines.items()]:
+                if isinstance(key, str) or _can_end(engine):  # what a URL stands for nobody else holds
+                    await engine.dispose()
 
     async def close(self) -> None:
         await self._ending.aclose()

@@ -610,7 +610,9 @@ CASES: dict[str, Case] = {
     ),
     # binary
     "bytes into text": Case("text", "TEXT", pa.binary(), [b"a"], b"\xff", "type", plan()),
-    "text into bytea": Case("bytea", "BLOB", pa.string(), ["a"], "b", "type", plan()),
+    "text into bytea": Case(
+        "bytea", "BLOB", pa.string(), ["\\x61"], "b", "syntax", Options(stored=["\\x61"], quoted=["X'61'"])
+    ),
     # dates
     "date that does not exist": Case("date", "DATE", pa.string(), ["2024-02-29"], "2023-02-29", "syntax"),
     "date with the day first": Case("date", "DATE", pa.string(), ["2024-02-29"], "29.02.2024", "syntax"),
@@ -827,7 +829,7 @@ CASES: dict[str, Case] = {
     "word among ints": Case("integer", "INTEGER", OBJECTS, [1, 2, 3], "four", "type|syntax"),
     "dict among ints": Case("integer", "INTEGER", OBJECTS, [1, 2, 3], {"a": 1}, "type|syntax"),
     "bytes among texts": Case("text", "TEXT", OBJECTS, TEXTS, b"a", "type"),
-    "text among bytes": Case("bytea", "BLOB", OBJECTS, [b"a", b"\xff"], "a", "type"),
+    "text among bytes": Case("bytea", "BLOB", OBJECTS, [b"a", b"\xff"], "a", "syntax"),
     "long int among texts": Case("varchar(3)", NO_LIMIT, OBJECTS, TEXTS, 1234, "length|type"),
     "bool among dates": Case("date", "DATE", OBJECTS, [DAY, LEAP_DAY], True, "type"),
     "object among texts": Case("text", "TEXT", OBJECTS, TEXTS, object, "type"),

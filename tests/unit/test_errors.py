@@ -250,7 +250,7 @@ def test_an_engine_of_another_loop_says_what_to_do() -> None:
 @pytest.mark.parametrize(
     ("message", "hint"),
     [
-        ("database is locked", "Another process"),
+        ("database is locked", "Another program"),
         ("unable to open database file", "Create the folder"),
         ("attempt to write a readonly database", "writable"),
         ("file is not a database", "not a SQLite database"),
