@@ -94,6 +94,12 @@ class Converter:
         return Violation(row, self._label(row), column.name, value, target, fault.reason, fault.problem, suggestion)
 
 
+def _decoded(source: pa.DataType) -> pa.DataType:
+    """The type of the values; for Arrow, runs are nested."""
+    is_encoded = pa.types.is_run_end_encoded(source) or pa.types.is_dictionary(source)
+    return _decoded(source.value_type) if is_encoded else source
+
+
 def shown_of(values: pa.Array, offset: int) -> str:
     """The repr of one value of a source's column."""
     one = values.slice(offset, 1)
@@ -162,10 +168,10 @@ class ColumnConverter:
 
     def _is_decoded(self, source: pa.DataType) -> bool:
         """Whether values are parts of JSON documents; the plan says what a text is, wherever the chunks are cut."""
-        kind = self.column.target.kind
+        kind, source, planned = self.column.target.kind, _decoded(source), _decoded(self.column.source)
         if kind not in {"json", "jsonb"} or isinstance(source, pa.JsonType):
             return kind == "array" and isinstance(source, pa.JsonType)
-        return is_decoded(self.column.source) or isinstance(source, StringType)
+        return is_decoded(planned) or isinstance(source, StringType)
 
     def _steps_for(self, source: pa.DataType, is_decoded: bool = False) -> Steps:
         if (source, is_decoded) not in self._steps:

@@ -6,6 +6,7 @@ import datetime
 import decimal
 import json
 import re
+import sys
 import uuid
 from pathlib import PurePath
 from typing import Any
@@ -102,9 +103,14 @@ def _number(text: str) -> float | decimal.Decimal:
     return number if repr(number) == text else decimal.Decimal(text)
 
 
+def _integer(text: str) -> int | decimal.Decimal:
+    """Python makes no int of more than 4,300 digits, https://docs.python.org/3/library/stdtypes.html#int-max-str-digits."""
+    return int(text) if len(text) <= sys.int_info.default_max_str_digits else decimal.Decimal(text)
+
+
 _encode = json.JSONEncoder(default=_scalar, allow_nan=False, ensure_ascii=False).encode
-_decode_strictly = json.JSONDecoder(object_pairs_hook=unique).decode
-_decode_line = json.JSONDecoder(parse_float=_number, object_pairs_hook=unique).decode
+_decode_strictly = json.JSONDecoder(parse_int=str, parse_float=str, object_pairs_hook=unique).decode
+_decode_line = json.JSONDecoder(parse_int=_integer, parse_float=_number, object_pairs_hook=unique).decode
 
 
 def has_a_key_twice(text: str) -> bool:

@@ -638,7 +638,8 @@ async def test_a_stream_of_batches_of_any_size_is_stored_in_its_order(
     parts = [whole.slice(start, end - start) for start, end in itertools.pairwise(cuts)]
     empty = pa.RecordBatch.from_pylist([], whole.schema)
     stream = [batch for part in parts for batch in part.to_batches() or [empty]] or [empty]
-    await dl.load_batches(stream, "t", engine=database, chunk_rows=rows, if_exists="replace")
+    await execute(database, "DROP TABLE IF EXISTS t")  # a stream without rows would not replace it
+    await dl.load_batches(stream, "t", engine=database, chunk_rows=rows)
     assert await fetch(database, "SELECT v FROM t ORDER BY id") == [(value,) for value in values]
 
 

@@ -21,11 +21,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import psutil
 import psycopg
 import pytest
 import sqlalchemy as sa
+from asyncpg.prepared_stmt import PreparedStatement
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
@@ -238,17 +238,17 @@ async def test_a_connection_that_the_server_ends_between_two_statements_is_repla
 ) -> None:
     """After so many turns of the loop asyncpg has read nothing, the goodbye, or the end too: each fails differently."""
     order = replace(order_for(postgres, "orders"), rows=5_000, chunk_rows=100)
-    send, ended = asyncpg.Connection.fetch, list[str]()
+    send, ended = PreparedStatement.fetch, list[str]()
 
-    async def send_later(self: Any, query: str, *values: Any, **options: Any) -> Any:
-        if not ended and re.search(statement, query, re.DOTALL):
-            ended.append(query)
-            end_backend(postgres, self.get_server_pid())
+    async def send_later(self: Any, *values: Any, **options: Any) -> Any:
+        if not ended and re.search(statement, self.get_query(), re.DOTALL):
+            ended.append(self.get_query())
+            end_backend(postgres, self._connection.get_server_pid())
             for _ in range(turns):
                 await asyncio.sleep(0)
-        return await send(self, query, *values, **options)
+        return await send(self, *values, **options)
 
-    monkeypatch.setattr(asyncpg.Connection, "fetch", send_later)
+    monkeypatch.setattr(PreparedStatement, "fetch", send_later)
     options = {**order.options, "commit": "chunk", "chunk_rows": order.chunk_rows}
     report = await dl.load_batches(batches(order), "orders", engine=postgres, **options)
     assert ended, "the load sent no such statement"

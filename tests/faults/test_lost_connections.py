@@ -196,13 +196,18 @@ async def test_a_cancelled_load_settles_within_a_second_and_writes_nothing(
 
 @pytest.fixture
 async def slow_commit(postgres: AsyncEngine) -> AsyncEngine:
-    """A table whose commit takes a second."""
+    """A table whose commit takes a second, by a trigger that only the last check of deferred ones brings about."""
     await execute(
         postgres,
         "CREATE TABLE orders (id bigint, note text)",
+        "CREATE TABLE later ()",
         "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(1); RETURN NULL; END$$",
-        "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON orders DEFERRABLE INITIALLY DEFERRED "
+        "CREATE FUNCTION defer() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$BEGIN SET CONSTRAINTS slow DEFERRED; INSERT INTO later DEFAULT VALUES; RETURN NULL; END$$",
+        "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON later DEFERRABLE INITIALLY DEFERRED "
         "FOR EACH ROW EXECUTE FUNCTION slow()",
+        "CREATE CONSTRAINT TRIGGER defer AFTER INSERT ON orders DEFERRABLE INITIALLY DEFERRED "
+        "FOR EACH ROW EXECUTE FUNCTION defer()",
     )
     return postgres
 
