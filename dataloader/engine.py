@@ -339,7 +339,19 @@ async def _given_up(opening: asyncio.Future[AsyncConnection]) -> None:
 
 
 async def close(connection: AsyncConnection) -> bool:
-    """Give a connection back to its pool, which forgets one that is lost, and tell whether it was."""
+    """Give a connection back to its pool, which forgets one that is lost, and tell whether it was.
+
+    SQLAlchemy counts a connection as checked out for ever whose reset was cancelled, so a cancel waits for a moment.
+    """
+    closing = begun(_closed(connection))
+    try:
+        return await asyncio.shield(closing)
+    except asyncio.CancelledError:
+        await seen_through(asyncio.wait({closing}), 2 * OPENING_SECONDS)
+        raise
+
+
+async def _closed(connection: AsyncConnection) -> bool:
     lost = True
     try:
         lost = await is_lost(connection)

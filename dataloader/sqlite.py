@@ -26,8 +26,12 @@ _OURS = "dataloader"
 
 def prepare(connection: Any, record: Any) -> None:
     cursor = connection.cursor()
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA foreign_keys=ON")
+    try:
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+    except BaseException:  # the pool of SQLAlchemy 2.0 would leave it open
+        connection.close()
+        raise
     cursor.close()
     record.info[_OURS] = True
 
@@ -44,7 +48,7 @@ async def write_ahead(connection: AsyncConnection) -> None:
             await connection.exec_driver_sql("PRAGMA journal_mode=WAL")
             return
         except sa.exc.OperationalError as error:
-            if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY:
+            if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:  # of which there are kinds
                 raise
             await asyncio.sleep(WAL_SECONDS)
 

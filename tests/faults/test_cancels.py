@@ -152,7 +152,15 @@ class Cancelling:
         return True
 
     async def assert_settled(self, error: asyncio.CancelledError, rows_before: int) -> None:
-        """No connection or transaction is left, and what the load says of itself is so."""
+        """No connection or transaction is left, and what the load says of itself is so.
+
+        The ledger is told in a transaction of its own, which a cancelled load waits for half a second at most: a
+        stalled disk takes longer to commit it.
+        """
+        for _ in range(1_000):
+            if checked_out(self.engine) == 0:
+                break
+            await asyncio.sleep(0.01)
         assert checked_out(self.engine) == 0
         if self.way.database == "postgresql":
             await until_idle(self.watcher)
