@@ -286,8 +286,8 @@ async def test_a_time_limit_around_a_load_is_a_timeout_error_and_the_load_goes_o
     with pytest.raises(TimeoutError) as raised:
         async with asyncio.timeout(0.2):
             await cancelling.load()
-    assert isinstance(raised.value.__cause__, asyncio.CancelledError)
-    await cancelling.assert_settled(raised.value.__cause__, 0)
+    assert isinstance(raised.value.__context__, asyncio.CancelledError)
+    await cancelling.assert_settled(raised.value.__context__, 0)
     assert asyncio.current_task().cancelling() == 0
     await cancelling.assert_exact(await cancelling.load())
 

@@ -27,7 +27,7 @@ def results(path: Path) -> list[list[str]]:
 def checkout() -> set[Path]:
     """The files in which a notebook could leave something."""
     found = {*FOLDER.parent.iterdir(), *FOLDER.rglob("*"), *(FOLDER.parent / "sample_data").rglob("*")}
-    return {path for path in found if not path.name.startswith((".", "__"))}
+    return {path for path in found if not path.name.startswith((".", "__", "build"))}  # where screenshots go meanwhile
 
 
 def test_there_are_notebooks() -> None:
