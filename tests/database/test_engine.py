@@ -393,6 +393,7 @@ async def test_no_question_waits_for_another_programs_query(
     async with asyncio.timeout(20):
         await question(engine)
     await engine.dispose()
+    assert reader.in_transaction  # and it was open all the time
 
 
 async def test_a_load_waits_so_long_for_another_programs_query_and_says_what_it_waited_for(
