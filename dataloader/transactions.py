@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -154,6 +155,10 @@ async def has_ended(connection: AsyncConnection) -> bool:
     return getattr(await driver_of(connection), "in_transaction", True) is False
 
 
+_numbers = itertools.count()
+"""Of prepared statements: where its own cache is off asyncpg names none, and an unnamed one is parsed each time."""
+
+
 class Prepared:
     """A statement that is carried out for every chunk: compiled once, and prepared once for each connection.
 
@@ -177,7 +182,7 @@ class Prepared:
                 rows: Sequence[Any] = await driver.fetch(self._sql, *parameters)
                 return rows
             if driver not in self._prepared:
-                self._prepared[driver] = await driver.prepare(self._sql)
+                self._prepared[driver] = await driver.prepare(self._sql, name=f"dataloader_{next(_numbers)}")
             rows = await self._prepared[driver].fetch(*parameters)
             return rows
         return (await connection.execute(self._statement, values)).all()

@@ -515,3 +515,21 @@ async def test_a_source_in_memory_that_fits_is_read_once(
         pa.table({"id": [str(number) for number in range(1_000)]}), "t", engine=database, chunk_rows=100
     )
     assert converted == 1_000
+
+
+async def test_what_repeats_for_every_chunk_is_prepared_once(postgres: AsyncEngine) -> None:
+    """A statement without a name is parsed and planned each time: a millisecond for every chunk."""
+    await execute(
+        postgres,
+        "CREATE TABLE orders (id bigint)",
+        "CREATE TABLE known (name text, used bigint)",
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " INSERT INTO known SELECT name, generic_plans + custom_plans FROM pg_prepared_statements"
+        " WHERE statement LIKE '%dataloader_chunks%'; RETURN NULL; END $$",
+        "CREATE TRIGGER note AFTER INSERT ON orders EXECUTE FUNCTION note()",
+    )
+    rows = [{"id": number} for number in range(30)]
+    await dl.load_rows(rows, "orders", engine=postgres, commit="chunk", chunk_rows=10, workers=1)
+    assert await fetch(postgres, "SELECT count(DISTINCT name), array_agg(used ORDER BY used) FROM known") == [
+        (1, [1, 2, 3])
+    ]
