@@ -34,9 +34,10 @@ from dataloader.errors import (
 )
 from dataloader.jobs import LoadJob
 from dataloader.loops import run
-from dataloader.plan import ColumnPlan, LoadPlan
+from dataloader.plan import LoadPlan
 from dataloader.report import LoadReport, ValidationReport
 from dataloader.sources import to_row_dicts, to_tuples
+from dataloader.verdicts import ColumnPlan
 from dataloader.violations import Violation
 
 __version__ = "0.1.0"

@@ -20,7 +20,7 @@ from dataloader import history as ledgers
 from dataloader.arguments import COMMITTING, FILES, LOADING, REJECTING, TABLE, TO, with_options
 from dataloader.engine import dispose_all, place_of, resolve
 from dataloader.errors import CheckpointError, DataLoaderError
-from dataloader.markup import printable
+from dataloader.formatting import printable
 from dataloader.options import Target
 from dataloader.rejects import check_suffix
 from dataloader.report import history_frame

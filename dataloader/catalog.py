@@ -17,12 +17,11 @@ from dataloader.translation import is_name_taken
 from dataloader.types import ColumnType, parse_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy.engine import Dialect
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from dataloader.plan import LoadPlan
 
 _PARTS = """
 WITH RECURSIVE parts (oid) AS (
@@ -212,18 +211,26 @@ def quoted(connection: AsyncConnection, name: str | None) -> str:
 
 async def prepare(
     connection: AsyncConnection,
-    plan: LoadPlan,
+    table: TableSchema,
+    statements: Sequence[str],
     *,
     may_exist: bool = False,
+    empties: bool = False,
     lock_seconds: float = locks.LIMIT_SECONDS,
     progress: Callable[[], None] = lambda: None,
 ) -> TableSchema:
-    """Carry out the plan's DDL in the open transaction, and make sure that the table is as planned.
+    """Carry out a plan's DDL in the open transaction, and make sure that the table is as planned.
 
     Parameters
     ----------
+    table : TableSchema
+        The table as planned.
+    statements : sequence of str
+        The DDL.
     may_exist : bool
-        Whether the load goes on where another process has made the planned table meanwhile.
+        Whether the load goes on where another process has made the table that the DDL creates meanwhile.
+    empties : bool
+        Whether the DDL takes the present rows away, by a lock that nobody is to wait for long.
     lock_seconds : float
         How long a lock is waited for: by the DDL in short tries, between which nothing is locked, then by each
         statement of the transaction.
@@ -241,26 +248,29 @@ async def prepare(
 
     async def carry_out() -> None:
         progress()
-        await _carry_out(connection, plan, may_exist=may_exist)
+        await _carry_out(connection, table.name, statements, may_exist=may_exist)
 
     await locks.trying(lock_seconds)(carry_out)
     if connection.dialect.name == "postgresql":
-        longest = locks.HOLDING_SECONDS if plan.empties else math.inf
+        longest = locks.HOLDING_SECONDS if empties else math.inf
         await connection.exec_driver_sql(locks.limited(min(lock_seconds, longest)))
-    found = await describe(connection, plan.table.name)
+    found = await describe(connection, table.name)
     if found is None:
         hint = "Nothing was written. Run the load again: it makes a new plan."
-        raise SchemaMismatch(f"the table {plan.table.name} was dropped since the plan was made", hint=hint)
-    changed = _differences(plan.table, found)
+        raise SchemaMismatch(f"the table {table.name} was dropped since the plan was made", hint=hint)
+    changed = _differences(table, found)
     if changed:
         hint = "Nothing was written. Run the load again: it makes a new plan."
-        raise SchemaMismatch(f"the table {plan.table.name} is not as planned: {'; '.join(changed)}", hint=hint)
+        raise SchemaMismatch(f"the table {table.name} is not as planned: {'; '.join(changed)}", hint=hint)
     return found
 
 
-async def _carry_out(connection: AsyncConnection, plan: LoadPlan, *, may_exist: bool) -> None:
-    is_there = may_exist and plan.creates and await describe(connection, plan.table.name) is not None
-    statements = ddl.locking(plan.table.name, connection.dialect) if is_there else plan.statements
+async def _carry_out(
+    connection: AsyncConnection, name: TableName, statements: Sequence[str], *, may_exist: bool
+) -> None:
+    is_there = may_exist and await describe(connection, name) is not None
+    if is_there:
+        statements = ddl.locking(name, connection.dialect)
     if connection.dialect.name != "postgresql":
         for statement in statements:
             await connection.exec_driver_sql(statement)
@@ -272,9 +282,9 @@ async def _carry_out(connection: AsyncConnection, plan: LoadPlan, *, may_exist: 
     except sa.exc.DBAPIError as error:
         if is_there or not (may_exist and is_name_taken(error)):
             raise
-        if await describe(connection, plan.table.name) is None:  # another thing of that name
+        if await describe(connection, name) is None:  # another thing of that name
             raise
-        await _carry_out(connection, plan, may_exist=may_exist)
+        await _carry_out(connection, name, statements, may_exist=may_exist)
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +329,12 @@ _PERSISTENCE = {
 
 
 class Fingerprints:
-    """Takes the fingerprint of a plan's table, for every chunk anew.
+    """Takes the fingerprint of a table, for every chunk anew.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        The names of the loaded columns.
 
     Attributes
     ----------
@@ -327,9 +342,9 @@ class Fingerprints:
         It as a column of another statement's result, to save a round trip; NULL where only `take` can tell.
     """
 
-    def __init__(self, plan: LoadPlan, dialect: Dialect) -> None:
-        self._name = plan.table.name
-        self._columns = [column.name for column in plan.columns]
+    def __init__(self, name: TableName, columns: Sequence[str], dialect: Dialect) -> None:
+        self._name = name
+        self._columns = [*columns]
         names = {"schema": self._name.schema, "name": self._name.name, "columns": self._columns}
         query = _POSTGRES_FINGERPRINT.bindparams(**names)
         self._query = Prepared(query, dialect)
@@ -353,11 +368,10 @@ class Fingerprints:
         return Fingerprint(str(page), "", "p", shown)
 
 
-async def holds(connection: AsyncConnection, plan: LoadPlan, rows: int) -> bool:
+async def holds(connection: AsyncConnection, name: TableName, rows: int) -> bool:
     """Whether a SQLite table has that many rows; PostgreSQL's fingerprint knows by itself, and may not be read."""
     if connection.dialect.name != "sqlite":
         return True
-    name = plan.table.name
     table = f"{quoted(connection, name.schema)}.{quoted(connection, name.name)}"
     counting = f"SELECT count(*) FROM (SELECT 1 FROM {table} LIMIT {rows})"
     return bool((await connection.exec_driver_sql(counting)).scalar_one() == rows)

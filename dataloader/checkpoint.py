@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,6 @@ from dataloader.errors import SourceChanged
 
 if TYPE_CHECKING:
     from dataloader.catalog import Fingerprint
-    from dataloader.chunks import Chunk
     from dataloader.owners import Owner
     from dataloader.violations import Violation
 
@@ -26,8 +24,8 @@ class Checkpoint:
     rejected: int
     digest: str
 
-    def check(self, chunk: Chunk) -> None:
-        """Refuse a chunk that is not the one that was committed.
+    def check(self, chunk: Checkpoint) -> None:
+        """Refuse a chunk of the source that is not the one that was committed.
 
         Raises
         ------
@@ -36,12 +34,6 @@ class Checkpoint:
         """
         if (chunk.digest, chunk.rows, chunk.first_row) != (self.digest, self.rows, self.first_row):
             raise source_changed(self.chunk, f"its {chunk.rows:,} rows from row {chunk.first_row:,} on differ")
-
-
-def expected(chunk: Chunk) -> Checkpoint:
-    """The checkpoint of a chunk of which the database refuses nothing more."""
-    rejected = rows_of(chunk.converted.violations)
-    return Checkpoint(chunk.number, chunk.first_row, chunk.rows, chunk.rows - rejected, rejected, chunk.digest)
 
 
 def rows_of(violations: list[Violation]) -> int:
@@ -73,42 +65,6 @@ class Run:
     def loaded(self) -> int:
         """How many of them are in the table."""
         return sum(one.loaded for one in self.committed.values())
-
-
-async def resumed(
-    chunks: AsyncGenerator[Chunk], run: Run, compared: Callable[[Chunk, Checkpoint], Awaitable[None]]
-) -> AsyncGenerator[Chunk]:
-    """Yield the chunks that are not committed yet, once those that are have proved to be the same.
-
-    Chunks between committed ones, as many as there were workers, wait for the last of them: a source that has
-    changed is refused before anything is written.
-
-    Parameters
-    ----------
-    compared : callable
-        Is given each committed chunk that is the same.
-
-    Raises
-    ------
-    SourceChanged
-        Naming the first chunk that differs.
-    """
-    last, seen = max(run.committed, default=-1), 0
-    waiting: list[Chunk] = []
-    async for chunk in chunks:
-        seen = chunk.number + 1
-        if chunk.number in run.committed:
-            run.committed[chunk.number].check(chunk)
-            await compared(chunk, run.committed[chunk.number])
-        elif run.finished:
-            raise source_changed(chunk.number, f"{chunk.rows:,} rows after the last one of the finished load")
-        else:
-            waiting.append(chunk)
-        del chunk
-        while waiting and seen > last:
-            yield waiting.pop(0)
-    if seen <= last:
-        raise source_changed(seen, "which was committed, is not in it any more")
 
 
 def source_changed(chunk: int, how: str) -> SourceChanged:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Container
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pyarrow as pa
 
+from dataloader.checkpoint import Checkpoint, Run, rows_of, source_changed
 from dataloader.convert import Converted, Converter
 from dataloader.digest import chunk_digest
 from dataloader.errors import SourceFailed
@@ -47,6 +48,12 @@ class Chunk:
     @property
     def rows(self) -> int:
         return int(self.batch.num_rows)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Its checkpoint, if the database refuses none of its rows."""
+        rejected = rows_of(self.converted.violations)
+        return Checkpoint(self.number, self.first_row, self.rows, self.rows - rejected, rejected, self.digest)
 
 
 class Chunks:
@@ -155,3 +162,39 @@ async def chained(first: list[T], rest: AsyncGenerator[T]) -> AsyncGenerator[T]:
     async for item in rest:
         yield item
         del item
+
+
+async def resumed(
+    chunks: AsyncGenerator[Chunk], run: Run, compared: Callable[[Chunk, Checkpoint], Awaitable[None]]
+) -> AsyncGenerator[Chunk]:
+    """Yield the chunks that are not committed yet, once those that are have proved to be the same.
+
+    Chunks between committed ones, as many as there were workers, wait for the last of them: a source that has
+    changed is refused before anything is written.
+
+    Parameters
+    ----------
+    compared : callable
+        Is given each committed chunk that is the same.
+
+    Raises
+    ------
+    SourceChanged
+        Naming the first chunk that differs.
+    """
+    last, seen = max(run.committed, default=-1), 0
+    waiting: list[Chunk] = []
+    async for chunk in chunks:
+        seen = chunk.number + 1
+        if chunk.number in run.committed:
+            run.committed[chunk.number].check(chunk.checkpoint)
+            await compared(chunk, run.committed[chunk.number])
+        elif run.finished:
+            raise source_changed(chunk.number, f"{chunk.rows:,} rows after the last one of the finished load")
+        else:
+            waiting.append(chunk)
+        del chunk
+        while waiting and seen > last:
+            yield waiting.pop(0)
+    if seen <= last:
+        raise source_changed(seen, "which was committed, is not in it any more")

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dataloader.casts import NUMBER_TEXT, PLAIN_NUMBER
-from dataloader.infer import one_line
+from dataloader.formatting import one_line
 from dataloader.mixed import MixedType, StringType, is_decoded, mixed_objects, mixed_parts, strangers
-from dataloader.plan import ColumnPlan
 from dataloader.steps import Steps, element_carrier, steps_for, taken, unwrapped
 from dataloader.types import family
+from dataloader.verdicts import ColumnPlan
 from dataloader.violations import REASONS, Unfit, Violation, cut, shown
 
 _REFUSALS = (pa.ArrowException, ValueError, OverflowError, decimal.InvalidOperation)

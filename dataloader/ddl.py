@@ -12,7 +12,6 @@ from dataloader.errors import PlanError
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
 
-    from dataloader.options import LoadOptions, Target
     from dataloader.schema import TableName, TableSchema
 
 
@@ -55,7 +54,7 @@ _SHAPE = frozenset(
 _SHOWN_NAMES = 5
 
 
-def notices(found: TableSchema | None, table: TableSchema, target: Target) -> tuple[str, ...]:
+def notices(found: TableSchema | None, table: TableSchema, *, is_defined: bool) -> tuple[str, ...]:
     """What the table that was found has, and the one that replaces it has not."""
     if found is None:
         return ()
@@ -64,7 +63,7 @@ def notices(found: TableSchema | None, table: TableSchema, target: Target) -> tu
     lost = [
         f"{what} {_some(names)}".strip()
         for what, names in every.items()
-        if names and not (target.definition is not None and what in _SHAPE)
+        if names and not (is_defined and what in _SHAPE)
     ]
     return (f"replacing {found.name} loses its {'; '.join(lost)}",) if lost else ()
 
@@ -75,12 +74,12 @@ def _some(names: list[str]) -> str:
 
 
 def statements(
-    definition: Definition | None, name: TableName, found: TableSchema | None, options: LoadOptions, dialect: Dialect
+    definition: Definition | None, name: TableName, found: TableSchema | None, if_exists: str, dialect: Dialect
 ) -> tuple[str, ...]:
     if definition is not None:
         dropping = [] if found is None else [str(DropTable(bare_table(name)).compile(dialect=dialect)).strip()]
         return (*dropping, *definition.creating(dialect))
-    if options.if_exists == "truncate":
+    if if_exists == "truncate":
         if dialect.name != "postgresql":
             return (f"DELETE FROM {_quoted(name, dialect)}",)
         parts = found is not None and found.kind == "partitioned table"  # else they would be tables that inherit

@@ -15,9 +15,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateSequence, CreateTable, DDLElement
 
 from dataloader.errors import PlanError, SchemaMismatch, UnsupportedType
-from dataloader.infer import one_line
+from dataloader.formatting import did_you_mean, one_line
 from dataloader.mixed import MixedType
-from dataloader.options import LoadOptions, Target, did_you_mean
 from dataloader.schema import Column, TableName, TableSchema, created_type
 from dataloader.types import ColumnType, parse_type
 
@@ -96,12 +95,15 @@ def _where_missing(spelled: str, statement: str) -> str:
 
 
 def definition(
-    schema: pa.Schema, target: Target, name: TableName, types: Mapping[str, TypeEngine[Any]], dialect: Dialect
+    schema: pa.Schema,
+    given: Definition | None,
+    name: TableName,
+    types: Mapping[str, TypeEngine[Any]],
+    dialect: Dialect,
 ) -> Definition:
     """The table to create; every name is quoted, because no list of a database's keywords is complete."""
-    given = target.definition
     if given is not None:
-        return Definition(given, {**target.schemas, given.schema: name.schema})
+        return Definition(given.table, {**given.schemas, given.table.schema: name.schema})
     columns = [
         sa.Column(quoted_name(one.name, True), types.get(one.name) or created_type(one.name, one.type, dialect))
         for one in schema
@@ -114,7 +116,7 @@ def bare_table(name: TableName, *columns: sa.Column[Any]) -> sa.Table:
 
 
 def given_types(
-    schema: pa.Schema, target: Target, options: LoadOptions, dialect: Dialect
+    schema: pa.Schema, given: sa.Table | None, dtype: Mapping[str, Any] | None, dialect: Dialect
 ) -> dict[str, TypeEngine[Any]]:
     """The types that the caller's Table or dtype= gives to the source's columns.
 
@@ -127,13 +129,12 @@ def given_types(
     SchemaMismatch
         When a column that the source lacks has a default that only SQLAlchemy's INSERT computes.
     """
-    given = target.definition
     if given is not None:
         _check_case(given, dialect)
         _check_defaults(given, schema.names, dialect)
         types = {column.name: column.type for column in given.columns if column.name in schema.names}
     else:
-        types = {name: _type_object(name, one, schema) for name, one in (options.dtype or {}).items()}
+        types = {name: _type_object(name, one, schema) for name, one in (dtype or {}).items()}
     for name, one in types.items():
         changing = _changes_values(one, dialect)
         if changing is not None:
@@ -233,11 +234,14 @@ def _column_type(
 
 
 def differences(
-    found: TableSchema, types: Mapping[str, TypeEngine[Any]], target: Target, dialect: Dialect
+    found: TableSchema,
+    types: Mapping[str, TypeEngine[Any]],
+    schemas: Mapping[str | None, str | None],
+    dialect: Dialect,
 ) -> tuple[str, ...]:
     """What is to be known of a table that is there, and what the caller's types say otherwise than it."""
     columns = {column.name: column.type for column in found.columns}
-    asked = {name: _column_type(name, one, target.schemas, dialect) for name, one in types.items() if name in columns}
+    asked = {name: _column_type(name, one, schemas, dialect) for name, one in types.items() if name in columns}
     return found.notices + tuple(
         f"column {name!r} is {columns[name]}, not {one}: {found.name} is there already, and stays as it is"
         for name, one in asked.items()

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from dataloader import sessions, sqlite
 from dataloader.addresses import Address, Secret, parsed, without_secrets
 from dataloader.errors import DataLoaderError, PlanError
-from dataloader.infer import one_line
+from dataloader.formatting import one_line
 from dataloader.operators import pin
 from dataloader.tasks import begun, seen_through
 from dataloader.translation import chain, of_another_loop

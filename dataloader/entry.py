@@ -63,8 +63,14 @@ class Entry:
         return await retried(beginning)
 
     async def _prepare(self, connection: AsyncConnection, line: Lifeline) -> None:
-        options: Any = {"may_exist": self._may_exist, "lock_seconds": worker.LOCK_SECONDS, "progress": line.progress}
-        await catalog.prepare(connection, self._plan, **options)
+        await catalog.prepare(
+            connection,
+            self._plan.table,
+            self._plan.statements,
+            may_exist=self._may_exist and self._plan.creates,
+            lock_seconds=worker.LOCK_SECONDS,
+            progress=line.progress,
+        )
 
     async def rejects(self, run: Run, chunk: Chunk) -> list[Violation]:
         """What earlier runs have found wrong with a chunk: with its values, as now, and with what the database said."""

@@ -23,7 +23,8 @@ import pyarrow.parquet
 from dataloader.cutter import cut_all
 from dataloader.documents import NotJson, row_of
 from dataloader.errors import DataLoaderError, LoadError, PlanError, SchemaMismatch
-from dataloader.infer import MOST_LEVELS, SPELLED, depth, one_line
+from dataloader.formatting import one_line
+from dataloader.infer import MOST_LEVELS, SPELLED, depth
 from dataloader.mixed import as_strings
 from dataloader.rows import PEEKED_ROWS, batch_of_rows
 from dataloader.sources import ArrowSource, check_names

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from dataloader.documents import ADDRESSES, NotJson, to_json
 from dataloader.errors import UnsupportedType
+from dataloader.formatting import one_line
 from dataloader.mixed import MixedType
 
 DECIMAL_ROOM = (15, 38)
@@ -385,7 +386,3 @@ def depth(value: object) -> int:
         levels += 1
         inside = [part for one in inside for part in (one.values() if isinstance(one, dict) else one)]
     return levels
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from dataloader import keys
 from dataloader.convert import Converted
 from dataloader.errors import PlanError
-from dataloader.plan import ColumnPlan, LoadPlan
+from dataloader.plan import LoadPlan
+from dataloader.verdicts import ColumnPlan
 from dataloader.violations import REASONS, Violation, Violations, cut
 
 if TYPE_CHECKING:

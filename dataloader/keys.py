@@ -14,16 +14,15 @@ from sqlalchemy.dialects import postgresql
 
 from dataloader.errors import PlanError
 from dataloader.operators import OWN_OPERATORS
-from dataloader.schema import SQLITE_SCHEMA, TableName
+from dataloader.schema import SQLITE_SCHEMA, TableName, cast_from_text, unnest
 from dataloader.texts import to_text
-from dataloader.writers.insert import cast_from_text, unnest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from dataloader.plan import ColumnPlan
+    from dataloader.verdicts import ColumnPlan
 
 BETWEEN = "\x1f"
 """Joins the parts of a key; a control character that keys do not contain."""

@@ -21,10 +21,10 @@ from sqlalchemy.schema import CreateTable
 
 from dataloader import catalog, locks
 from dataloader.catalog import Fingerprint, Fingerprints
-from dataloader.checkpoint import Checkpoint, Run, expected, rows_of, source_changed
+from dataloader.checkpoint import Checkpoint, Run, source_changed
 from dataloader.entries import REJECTS, TABLES, TOTALS, is_running, ledger_tables, needed, select_loads, unreadable
 from dataloader.errors import CheckpointError, PlanError, UnfinishedLoad
-from dataloader.markup import quantity
+from dataloader.formatting import quantity
 from dataloader.owners import Owner, shown_owner
 from dataloader.rejects import json_rows, refused_rows
 from dataloader.transactions import Prepared
@@ -32,14 +32,13 @@ from dataloader.trust import found_tables, refusal
 from dataloader.violations import REJECT_COLUMNS, Violation
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from sqlalchemy.engine import Dialect
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from dataloader.chunks import Chunk
     from dataloader.guard import Lifeline
     from dataloader.plan import LoadPlan
     from dataloader.schema import TableName
-    from dataloader.storing import Stored
 
 KEPT_ROWS = 1_000
 """So many rejects are sent at once."""
@@ -84,7 +83,7 @@ class Ledger:
         self._target = plan.table.name.spelled
         self._now = _NOW[dialect.name]
         self._loads, self._chunks, self._rejects = loads, chunks, _ = ledger_tables(plan.table.name.schema)
-        self._fingerprints = Fingerprints(plan, dialect)
+        self._fingerprints = Fingerprints(plan.table.name, [column.name for column in plan.columns], dialect)
         entered = _UPSERTS[dialect.name](chunks).values({name: sa.bindparam(name) for name in chunks.c.keys()})
         self._claim = Prepared(entered.on_conflict_do_nothing().returning(self._fingerprints.column), dialect)
         added = {
@@ -184,7 +183,7 @@ class Ledger:
         _refuse_other_chunks(found, self._plan)
         run = await self._run(connection, found.load_id, owner)
         self._check_table(run, await self._fingerprints.take(connection))
-        if not await catalog.holds(connection, self._plan, run.loaded):
+        if not await catalog.holds(connection, self._plan.table.name, run.loaded):
             raise _table_changed(self._target, "has fewer rows than were committed", run.load_id)
         if not run.finished:
             taken = sa.update(self._loads).where(self._loads.c.load_id == run.load_id)
@@ -226,7 +225,7 @@ class Ledger:
             "seen_at": self._now,
         }
 
-    async def claim(self, connection: AsyncConnection, run: Run, chunk: Chunk) -> Checkpoint | None:
+    async def claim(self, connection: AsyncConnection, run: Run, chunk: Checkpoint) -> Checkpoint | None:
         """Enter a chunk as committed; if it is so already, return its checkpoint.
 
         Waits for another transaction that has entered it and is still open.
@@ -236,13 +235,13 @@ class Ledger:
         CheckpointError
             When the table, which must be locked, is not the one that the load began with.
         """
-        entered = await self._claim.fetch(connection, load_id=run.load_id, **_sealed(run, expected(chunk)))
+        entered = await self._claim.fetch(connection, load_id=run.load_id, **_sealed(run, chunk))
         if entered:
             taken = entered[0][0]
             self._check_table(run, Fingerprint(*taken) if taken else await self._fingerprints.take(connection))
             return None
         columns = [self._chunks.c[name] for name in Checkpoint.__slots__]
-        query = sa.select(*columns).where(self._chunks.c.load_id == run.load_id, self._chunks.c.chunk == chunk.number)
+        query = sa.select(*columns).where(self._chunks.c.load_id == run.load_id, self._chunks.c.chunk == chunk.chunk)
         return _unsealed(run, (await connection.execute(query)).one())
 
     def _check_table(self, run: Run, now: Fingerprint | None) -> None:
@@ -251,13 +250,20 @@ class Ledger:
             raise _table_changed(self._target, change, run.load_id)
 
     async def keep(
-        self, connection: AsyncConnection, run: Run, chunk: Chunk, violations: Sequence[Violation], line: Lifeline
+        self,
+        connection: AsyncConnection,
+        run: Run,
+        chunk: Checkpoint,
+        *,
+        batch: pa.RecordBatch,
+        violations: Sequence[Violation],
+        line: Lifeline,
     ) -> None:
-        """Keep the rows of a chunk that were refused: as the source has them, and why."""
+        """Keep the rows of a chunk that were refused: as they stand in `batch`, the source's, and why."""
         if not violations:
             return
-        rows, reasons, _ = await asyncio.to_thread(refused_rows, chunk.batch, chunk.first_row, violations)
-        fixed = {"load_id": run.load_id, "chunk": chunk.number}
+        rows, reasons, _ = await asyncio.to_thread(refused_rows, batch, chunk.first_row, violations)
+        fixed = {"load_id": run.load_id, "chunk": chunk.chunk}
         for start in range(0, rows.num_rows, KEPT_ROWS):
             values = await asyncio.to_thread(json_rows, rows.slice(start, KEPT_ROWS))
             told = [*(part.slice(start, KEPT_ROWS).to_pylist() for part in reasons), values]
@@ -273,21 +279,23 @@ class Ledger:
         query = sa.select(*(columns[name] for name in REJECT_COLUMNS)).where(mine).order_by(columns.reject_row)
         return (await connection.execute(query)).all()
 
-    async def count(self, connection: AsyncConnection, run: Run, chunk: Chunk, stored: Stored) -> None:
+    async def count(self, connection: AsyncConnection, run: Run, claimed: Checkpoint, stored: Checkpoint) -> None:
         """Count a chunk that was claimed and written in the load's row: the last statement before the commit.
+
+        Parameters
+        ----------
+        stored : Checkpoint
+            The chunk with the rows that are really in the table.
 
         Raises
         ------
         CheckpointError
             When another process has taken the load over.
         """
-        rejected, claimed = rows_of(stored.violations), expected(chunk)
-        if (stored.rows, rejected) != (claimed.loaded, claimed.rejected):
-            mine = sa.and_(self._chunks.c.load_id == run.load_id, self._chunks.c.chunk == chunk.number)
-            now = _sealed(run, replace(claimed, loaded=stored.rows, rejected=rejected))
-            correct = sa.update(self._chunks).where(mine).values(now)
-            await connection.execute(correct)
-        sizes = (1, chunk.rows, stored.rows, rejected)
+        if stored != claimed:
+            mine = sa.and_(self._chunks.c.load_id == run.load_id, self._chunks.c.chunk == claimed.chunk)
+            await connection.execute(sa.update(self._chunks).where(mine).values(_sealed(run, stored)))
+        sizes = (1, stored.rows, stored.loaded, stored.rejected)
         more = {f"more_{name}": size for name, size in zip(TOTALS, sizes, strict=True)}
         _check_owned(run, await self._count.fetch(connection, run=run.load_id, by=str(run.owner), **more))
 

@@ -1,4 +1,4 @@
-"""What displays have in common: their frame, tables and colours in HTML, and numbers in words."""
+"""What displays have in common: their frame, tables and colours in HTML."""
 
 from __future__ import annotations
 
@@ -52,33 +52,3 @@ def _cell(kind: str, cell: object) -> str:
         return f'<{kind} style="{_CELL};text-align:right">{cell:,}</{kind}>'
     lines = _WHOLE if kind == "th" else _BROKEN
     return f'<{kind} style="{_CELL};text-align:left;{lines}">{html.escape(str(cell))}</{kind}>'
-
-
-def quantity(number: int, noun: str, total: int | None = None) -> str:
-    """A number of things in words.
-
-    >>> quantity(1, "chunk")
-    '1 chunk'
-    >>> quantity(1, "row", total=2_000)
-    '1 of 2,000 rows'
-    """
-    of = "" if total is None else f" of {total:,}"
-    return f"{number:,}{of} {noun}{'' if 1 == (number if total is None else total) else 's'}"
-
-
-def size(nbytes: float) -> str:
-    """A number of bytes as people read it.
-
-    >>> size(999), size(304_000), size(12_345_678)
-    ('999 B', '304.0 kB', '12.3 MB')
-    """
-    for unit in ("B", "kB", "MB"):
-        if nbytes < 1000:
-            return f"{nbytes:.0f} B" if unit == "B" else f"{nbytes:.1f} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:,.1f} GB"
-
-
-def printable(text: str) -> str:
-    """The text as a terminal shows it: names in a database or of a file may hold escapes that would command it."""
-    return "".join(one if one.isprintable() or one in "\n\t" else repr(one)[1:-1] for one in text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import zoneinfo
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -11,11 +10,12 @@ import sqlalchemy as sa
 
 from dataloader.engine import hidden
 from dataloader.errors import DataLoaderError, PlanError
+from dataloader.formatting import did_you_mean
 from dataloader.progress import View
 from dataloader.schema import TableName, check_identifier, parse_table_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping, Sequence
+    from collections.abc import Mapping, MutableMapping
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -142,12 +142,6 @@ def _check_progress(progress: object) -> None:
     """A name, or the view of a load in the background."""
     if progress not in PROGRESS and not isinstance(progress, View):
         raise PlanError(f"progress={progress!r} is unknown", hint=did_you_mean(progress, PROGRESS))
-
-
-def did_you_mean(given: object, known: Sequence[object]) -> str:
-    """A hint that names what was probably meant, and what there is."""
-    close = difflib.get_close_matches(str(given), [one for one in known if isinstance(one, str)], n=1)
-    return f"{f'Did you mean {close[0]!r}? ' if close else ''}The choices are: {', '.join(map(str, known))}."
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 
-from dataloader.markup import BAD, GOOD, UNDER_WAY, WARNING, framed, headline, ink, quantity, size
+from dataloader.formatting import quantity, size
+from dataloader.markup import BAD, GOOD, UNDER_WAY, WARNING, framed, headline, ink
 from dataloader.progress import State
 
 _COLOURS = {"done": GOOD, "cancelled": WARNING, "failed": BAD}

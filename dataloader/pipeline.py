@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from dataloader import catalog, locks, owners
 from dataloader import engine as engines
-from dataloader.checkpoint import Checkpoint, Run, resumed
-from dataloader.chunks import Chunk, Chunks, Shared, ahead, beginning, chained, first_of
+from dataloader.checkpoint import Checkpoint, Run
+from dataloader.chunks import Chunk, Chunks, Shared, ahead, beginning, chained, first_of, resumed
 from dataloader.crew import Crew
 from dataloader.digest import chunk_digest
 from dataloader.entry import Entry
@@ -27,11 +27,11 @@ from dataloader.errors import (
     left_by,
     shown_as,
 )
+from dataloader.formatting import quantity
 from dataloader.guard import Lifeline, guarded
 from dataloader.ledger import Ledger, Request
 from dataloader.locks import naming_holders
 from dataloader.look import refuse_invalid
-from dataloader.markup import quantity
 from dataloader.options import Target
 from dataloader.planning import decide
 from dataloader.progress import Progress
@@ -159,8 +159,10 @@ class Loading:
                 line.hold(await engines.driver_of(connection))
                 await catalog.prepare(
                     connection,
-                    self._plan,
-                    may_exist=self._options.if_exists == "append",
+                    self._plan.table,
+                    self._plan.statements,
+                    may_exist=self._plan.creates and self._options.if_exists == "append",
+                    empties=self._plan.empties,
                     lock_seconds=locks.LIMIT_SECONDS,
                     progress=line.progress,
                 )

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from dataloader import ddl, definitions
-from dataloader.errors import PlanError, SchemaMismatch, UnsafeCast, UnsupportedType
-from dataloader.infer import SPELLED
-from dataloader.markup import framed, quantity, table
-from dataloader.mixed import MixedType
+from dataloader.errors import PlanError, SchemaMismatch
+from dataloader.formatting import quantity
+from dataloader.markup import framed, table
 from dataloader.options import LoadOptions, Target
-from dataloader.schema import Column, TableSchema, check_case, check_identifier, check_width
-from dataloader.types import ColumnType, carrier, family, plain
-from dataloader.verdicts import Cell, cell
+from dataloader.schema import TableSchema, check_case, check_identifier, check_width
+from dataloader.verdicts import ColumnPlan, column_plan
 from dataloader.violations import REJECT_COLUMNS
 
 if TYPE_CHECKING:
@@ -32,56 +30,6 @@ LEDGERS = ("postgresql", "sqlite")
 """The databases that can hold a ledger."""
 WORKERS = 2
 """Two connections keep a server busy while one of them waits for a commit; more gain little."""
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnPlan:
-    """What happens to one column.
-
-    Attributes
-    ----------
-    source : pyarrow.DataType
-        What the source offers.
-    target : ColumnType
-        What the table holds.
-    carrier : pyarrow.DataType
-        The Arrow type in which the values travel.
-    as_text : bool
-        Whether the values travel as text that the server reads.
-    verdict : str
-        ``exact``: every value fits. ``checked``: each value is looked at, and refused if it would change.
-        ``lossy``: something is given up, because ``casts="lossy"`` allows it.
-    how : str
-        What is looked at, or what is given up.
-    nullable : bool
-        Whether the table takes NULL.
-    zone : str or None
-        The time zone that a naive time is taken to mean.
-    """
-
-    name: str
-    source: pa.DataType
-    target: ColumnType
-    carrier: pa.DataType
-    as_text: bool
-    verdict: str
-    how: str = ""
-    nullable: bool = True
-    zone: str | None = None
-
-    @property
-    def is_lossy(self) -> bool:
-        return self.verdict == "lossy"
-
-    @property
-    def can_refuse(self) -> bool:
-        """Whether there are values that it does not take."""
-        return self.verdict != "exact" or not self.nullable
-
-    @property
-    def looks(self) -> str:
-        """What is looked at in every value."""
-        return "; ".join(filter(None, (self.how, "" if self.nullable else "not null")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,15 +202,22 @@ def make_plan(
         raise PlanError(f"{offer.name} is without columns", hint="Pass a source with at least one column.")
     name = target.name if found is None else found.name
     creates = found is None or options.if_exists == "replace"
-    types = definitions.given_types(offered, target, options, dialect)
-    definition = definitions.definition(offered, target, name, types, dialect) if creates else None
+    types = definitions.given_types(offered, target.definition, options.dtype, dialect)
+    given = None if target.definition is None else definitions.Definition(target.definition, target.schemas)
+    definition = definitions.definition(offered, given, name, types, dialect) if creates else None
     table = definition.schema_of(name, dialect) if definition is not None else found
     assert table is not None
     _check_columns(offered.names, table)
     by_name = {table.key(column.name): column for column in table.columns}
-    columns = tuple(_column_plan(field, by_name[table.key(field.name)], options) for field in offered)
+    columns = tuple(
+        column_plan(field, column.type, column.nullable, options.casts, options.assume_timezone)
+        for field in offered
+        for column in [by_name[table.key(field.name)]]
+    )
     method, reason = _method(options.method, columns, table, dialect)
-    made = (*ddl.notices(found, table, target), *definitions.several_kinds(offered, table)) if creates else ()
+    made = definitions.several_kinds(offered, table) if creates else ()
+    if creates:
+        made = (*ddl.notices(found, table, is_defined=given is not None), *made)
     commit, commit_reason = _commit(options, offer.rows, _commit_obstacle(options, table, database))
     return LoadPlan(
         offer.name,
@@ -270,7 +225,7 @@ def make_plan(
         database.place,
         table,
         columns,
-        ddl.statements(definition, name, found, options, dialect),
+        ddl.statements(definition, name, found, options.if_exists, dialect),
         method,
         reason,
         options.chunk_rows or CHUNK_ROWS[method],
@@ -280,7 +235,7 @@ def make_plan(
         commit,
         commit_reason,
         _workers(options, database) if commit == "chunk" else 1,
-        definitions.differences(found, types, target, dialect) if table is found else made,
+        definitions.differences(found, types, target.schemas, dialect) if table is found else made,
         found is not None,
     )
 
@@ -330,52 +285,6 @@ def _rename_hint(unknown: list[str], table: TableSchema) -> str | None:
         if close:
             return f"Did you mean {folded[close[0]]!r} instead of {name!r}?"
     return None
-
-
-def _column_plan(offered: pa.Field, column: Column, options: LoadOptions) -> ColumnPlan:
-    if offered.metadata == SPELLED and column.type.kind in {"number", "loose", "any"}:
-        offered = offered.with_type(pa.string())  # SQLite would store it as it is spelled
-    target, is_json = column.type, isinstance(offered.type, pa.JsonType)  # lists whose elements differ in kind are JSON
-    source = pa.list_(pa.string()) if is_json and target.kind == "array" else plain(offered.type)
-    zone = options.assume_timezone if _may_be_naive(source, target) else None
-    found = _decided(offered.name, source, target, options.casts, zone)
-    chosen = carrier(target, source)
-    as_text = chosen is None or pa.types.is_decimal256(chosen)
-    chosen = pa.string() if chosen is None else chosen
-    verdict, how = found.verdict, f"taken as the clock of {zone}; {found.how}" if zone else found.how
-    if isinstance(offered.type, MixedType):
-        verdict, how = {"exact": "checked"}.get(verdict, verdict), f"values of several kinds; {how}".rstrip("; ")
-    return ColumnPlan(offered.name, offered.type, target, chosen, as_text, verdict, how, column.nullable, zone)
-
-
-def _may_be_naive(source: pa.DataType, target: ColumnType) -> bool:
-    return target.kind == "timestamptz" and family(source) in {"timestamp", "string"}
-
-
-def _decided(name: str, source: pa.DataType, target: ColumnType, casts: str, zone: str | None) -> Cell:
-    """The type table's cell, as far as casts= and assume_timezone= allow it.
-
-    Raises
-    ------
-    UnsafeCast
-        For a naive timestamp into timestamptz, and for what always loses something.
-    UnsupportedType
-        For any other pair that the type table does not have.
-    """
-    found = cell(source if zone is None or family(source) == "string" else pa.timestamp(source.unit, zone), target)
-    what = f"column {name!r}: {source} cannot be stored as {target}"
-    if found.verdict == "impossible" and (family(source), target.kind) == ("timestamp", "timestamptz"):
-        hint = "Say what the times mean: assume_timezone='Europe/Berlin', or df[c] = df[c].dt.tz_localize('UTC')."
-        raise UnsafeCast(what, hint=hint)
-    if found.verdict == "impossible":
-        raise UnsupportedType(what, hint="Convert the column in the source, for example to text, or change the table.")
-    if found.verdict == "lossy" and casts == "exact":
-        clock = "df[c] = df[c].dt.tz_convert('UTC').dt.tz_localize(None), or " if target.kind == "timestamp" else ""
-        hint = f"Convert it in the source, {clock}allow it with casts='lossy'."
-        raise UnsafeCast(f"{what} without losing {found.loses}", hint=hint)
-    if casts == "lossy" and found.loses is not None:
-        return Cell("lossy", f"gives up {found.loses}", found.loses)
-    return found
 
 
 def _method(asked: str, columns: tuple[ColumnPlan, ...], table: TableSchema, dialect: Dialect) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
 from dataloader.errors import left_by
-from dataloader.markup import printable, quantity
+from dataloader.formatting import printable, quantity
 from dataloader.pace import Pace
 
 TICK_SECONDS = 0.1

@@ -20,7 +20,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from dataloader.errors import PlanError, ValidationError
-from dataloader.markup import quantity
+from dataloader.formatting import quantity
 from dataloader.mixed import MixedType, is_decoded, mixed_objects, mixed_parts, strangers
 from dataloader.spool import Spool
 from dataloader.steps import taken, unwrapped

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from dataloader.errors import LoadError
-from dataloader.markup import BAD, GOOD, framed, headline, quantity, size, table
+from dataloader.formatting import quantity, size
+from dataloader.markup import BAD, GOOD, framed, headline, table
 from dataloader.pace import Mark, drawn, rates
 from dataloader.rejects import Rejects, columns_of, is_within_python, python_values
 from dataloader.violations import REJECT_COLUMNS, SHOWN_VIOLATIONS, Counts, Violation, Violations, cut, summary

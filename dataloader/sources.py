@@ -21,7 +21,8 @@ import pyarrow as pa
 from dataloader import streams
 from dataloader.cutter import cut_all, joined
 from dataloader.errors import PlanError, UnsupportedType
-from dataloader.infer import check_class, inferred, one_line
+from dataloader.formatting import one_line
+from dataloader.infer import check_class, inferred
 from dataloader.mixed import MixedType, mixed_objects
 from dataloader.tasks import in_thread
 

@@ -12,9 +12,8 @@ import pyarrow.compute as pc
 from dataloader import texts
 from dataloader.casts import EXACT, LOSSY, ZONED, Cast, arrow_cast, check_not_infinite, refuse
 from dataloader.mixed import StringType
-from dataloader.plan import ColumnPlan
 from dataloader.types import ColumnType, carrier, family, plain
-from dataloader.verdicts import IMPOSSIBLE, cell
+from dataloader.verdicts import IMPOSSIBLE, ColumnPlan, cell
 
 Steps = Callable[[pa.Array], pa.Array]
 

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from dataloader.chunks import Chunk
     from dataloader.convert import Converted
     from dataloader.guard import Lifeline
-    from dataloader.plan import ColumnPlan, LoadPlan
+    from dataloader.plan import LoadPlan
     from dataloader.rejects import Rejects
+    from dataloader.verdicts import ColumnPlan
     from dataloader.writers import Writer
 
 

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from dataloader.errors import UnsafeCast, UnsupportedType
+from dataloader.infer import SPELLED
+from dataloader.mixed import MixedType
 from dataloader.types import DECIMAL256_DIGITS, TYPES, ColumnType, carrier, family, plain
 
 
@@ -224,3 +227,102 @@ _HOW_OF_FAMILY = {
     "duration": "nanoseconds",
 }
 """What is looked at, by the pair, else by the column's kind, else by the source's family."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnPlan:
+    """What happens to one column.
+
+    Attributes
+    ----------
+    source : pyarrow.DataType
+        What the source offers.
+    target : ColumnType
+        What the table holds.
+    carrier : pyarrow.DataType
+        The Arrow type in which the values travel.
+    as_text : bool
+        Whether the values travel as text that the server reads.
+    verdict : str
+        ``exact``: every value fits. ``checked``: each value is looked at, and refused if it would change.
+        ``lossy``: something is given up, because ``casts="lossy"`` allows it.
+    how : str
+        What is looked at, or what is given up.
+    nullable : bool
+        Whether the table takes NULL.
+    zone : str or None
+        The time zone that a naive time is taken to mean.
+    """
+
+    name: str
+    source: pa.DataType
+    target: ColumnType
+    carrier: pa.DataType
+    as_text: bool
+    verdict: str
+    how: str = ""
+    nullable: bool = True
+    zone: str | None = None
+
+    @property
+    def is_lossy(self) -> bool:
+        return self.verdict == "lossy"
+
+    @property
+    def can_refuse(self) -> bool:
+        """Whether there are values that it does not take."""
+        return self.verdict != "exact" or not self.nullable
+
+    @property
+    def looks(self) -> str:
+        """What is looked at in every value."""
+        return "; ".join(filter(None, (self.how, "" if self.nullable else "not null")))
+
+
+def column_plan(
+    offered: pa.Field, target: ColumnType, nullable: bool, casts: str, assume_timezone: str | None
+) -> ColumnPlan:
+    """Decide what happens to a column of the source.
+
+    Raises
+    ------
+    UnsafeCast
+        For a naive timestamp into timestamptz, and for what always loses something.
+    UnsupportedType
+        For any other pair that the type table does not have.
+    """
+    if offered.metadata == SPELLED and target.kind in {"number", "loose", "any"}:
+        offered = offered.with_type(pa.string())  # SQLite would store it as it is spelled
+    is_json = isinstance(offered.type, pa.JsonType)  # lists whose elements differ in kind are JSON
+    source = pa.list_(pa.string()) if is_json and target.kind == "array" else plain(offered.type)
+    zone = assume_timezone if _may_be_naive(source, target) else None
+    found = _decided(offered.name, source, target, casts, zone)
+    chosen = carrier(target, source)
+    as_text = chosen is None or pa.types.is_decimal256(chosen)
+    chosen = pa.string() if chosen is None else chosen
+    verdict, how = found.verdict, f"taken as the clock of {zone}; {found.how}" if zone else found.how
+    if isinstance(offered.type, MixedType):
+        verdict, how = {"exact": "checked"}.get(verdict, verdict), f"values of several kinds; {how}".rstrip("; ")
+    return ColumnPlan(offered.name, offered.type, target, chosen, as_text, verdict, how, nullable, zone)
+
+
+def _may_be_naive(source: pa.DataType, target: ColumnType) -> bool:
+    return target.kind == "timestamptz" and family(source) in {"timestamp", "string"}
+
+
+def _decided(name: str, source: pa.DataType, target: ColumnType, casts: str, zone: str | None) -> Cell:
+    """The type table's cell, as far as casts= and assume_timezone= allow it."""
+    found = cell(source if zone is None or family(source) == "string" else pa.timestamp(source.unit, zone), target)
+    what = f"column {name!r}: {source} cannot be stored as {target}"
+    if found.verdict == "impossible" and (family(source), target.kind) == ("timestamp", "timestamptz"):
+        hint = "Say what the times mean: assume_timezone='Europe/Berlin', or df[c] = df[c].dt.tz_localize('UTC')."
+        raise UnsafeCast(what, hint=hint)
+    if found.verdict == "impossible":
+        raise UnsupportedType(what, hint="Convert the column in the source, for example to text, or change the table.")
+    if found.verdict == "lossy" and casts == "exact":
+        clock = "df[c] = df[c].dt.tz_convert('UTC').dt.tz_localize(None), or " if target.kind == "timestamp" else ""
+        hint = f"Convert it in the source, {clock}allow it with casts='lossy'."
+        raise UnsafeCast(f"{what} without losing {found.loses}", hint=hint)
+    if casts == "lossy" and found.loses is not None:
+        return Cell("lossy", f"gives up {found.loses}", found.loses)
+    return found

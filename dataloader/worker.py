@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import math
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import tenacity
 
 from dataloader import catalog
 from dataloader import engine as engines
+from dataloader.checkpoint import rows_of
 from dataloader.entries import TABLES
 from dataloader.errors import LoadError, WriteError
 from dataloader.guard import Lifeline, guarded
@@ -127,15 +128,18 @@ class Worker:
         job = self._job
         opening = catalog.opening(job.engine.dialect, LOCK_SECONDS, job.plan.table.name)
         async with naming_holders(connection, job.plan.table.name, *TABLES), transaction(connection, *opening):
-            known = await job.ledger.claim(connection, job.run, chunk)
+            claimed = chunk.checkpoint
+            known = await job.ledger.claim(connection, job.run, claimed)
             if known is not None:
-                known.check(chunk)
+                known.check(claimed)
                 return self._stored or Stored(known.loaded)
             storing = Storing(connection, job.writer, job.plan, job.label, job.rejects, names_rows=names_rows)
             await storing.prepare()
             self._stored = await storing.store(chunk, line)
-            await job.ledger.keep(connection, job.run, chunk, self._stored.violations, line)
-            await job.ledger.count(connection, job.run, chunk, self._stored)
+            violations = self._stored.violations
+            await job.ledger.keep(connection, job.run, claimed, batch=chunk.batch, violations=violations, line=line)
+            stored = replace(claimed, loaded=self._stored.rows, rejected=rows_of(violations))
+            await job.ledger.count(connection, job.run, claimed, stored)
             line.commit(last=False)
         return self._stored
 

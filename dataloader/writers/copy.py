@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from dataloader.guard import Lifeline
-    from dataloader.plan import ColumnPlan, LoadPlan
+    from dataloader.plan import LoadPlan
+    from dataloader.verdicts import ColumnPlan
 
 PIECE_BYTES = 256 * 1024
 """How much is handed to the socket at once: enough to keep it busy, little enough to stop at once."""

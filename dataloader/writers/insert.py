@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from dataloader.engine import driver_of
+from dataloader.schema import cast_from_text, unnest
 from dataloader.texts import read_number, to_text
 
 if TYPE_CHECKING:
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from dataloader.guard import Lifeline
-    from dataloader.plan import ColumnPlan, LoadPlan
+    from dataloader.plan import LoadPlan
     from dataloader.types import ColumnType
+    from dataloader.verdicts import ColumnPlan
 
 STATEMENT_VALUES = 500
 """Values in one INSERT of SQLite's, which allows 32,766; beyond 500 nothing is gained."""
@@ -129,14 +130,6 @@ class SqliteWriter:
         return f"{self._head} VALUES {', '.join([self._row] * (values // self._width))}"
 
 
-def unnest(arrays: list[sa.BindParameter[Any]]) -> sa.sql.functions.Function[Any]:
-    """PostgreSQL's unnest of arrays side by side.
-
-    With several arrays it is grammar, and means pg_catalog's own, but only where no schema is written.
-    """
-    return sa.func.unnest(*arrays) if len(arrays) > 1 else sa.func.pg_catalog.unnest(*arrays)
-
-
 def _table(plan: LoadPlan) -> sa.TableClause:
     columns: list[sa.ColumnClause[Any]] = [sa.column(sa.quoted_name(column.name, True)) for column in plan.columns]
     return sa.table(sa.quoted_name(plan.table.name.name, True), *columns, schema=plan.table.name.schema)
@@ -145,18 +138,6 @@ def _table(plan: LoadPlan) -> sa.TableClause:
 def _insert(plan: LoadPlan, values: list[sa.ColumnElement[Any]]) -> sa.Insert:
     table = _table(plan)
     return sa.insert(table).values(dict(zip(table.c, values, strict=True)))
-
-
-class _Spelled(sa.types.UserDefinedType[Any]):
-    """A type that is only named, in a cast that the server carries out."""
-
-    cache_ok = True
-
-    def __init__(self, sql: str) -> None:
-        self.sql = sql
-
-    def get_col_spec(self, **_options: Any) -> str:
-        return self.sql
 
 
 _BOUND: dict[str, sa.types.TypeEngine[Any]] = {
@@ -174,25 +155,6 @@ _BOUND: dict[str, sa.types.TypeEngine[Any]] = {
 
 def _read(text: sa.ColumnElement[Any], target: ColumnType) -> sa.ColumnElement[Any]:
     return text if target.kind in {"text", "varchar", "bpchar"} else cast_from_text(text, target)
-
-
-def cast_from_text(text: sa.ColumnElement[Any], target: ColumnType) -> sa.ColumnElement[Any]:
-    """Have the server read a text as a type."""
-    if target.kind == "money":  # by way of numeric, or the server's locale would read it
-        text = sa.cast(text, sa.Numeric())
-    return sa.cast(text, _Spelled(_unlimited(target)))
-
-
-_UNLIMITED = {"character varying": "varchar", "character": "bpchar", "bit varying": "varbit", "bit": '"bit"'}
-
-
-def _unlimited(target: ColumnType) -> str:
-    """The type without its length: a cast cuts what is too long in silence, storing it in the column does not."""
-    if target.kind == "enum":
-        return target.sql
-    name = re.sub(r"\(.*?\)", "", target.sql)
-    base = name.removesuffix("[]")
-    return _UNLIMITED.get(base, base) + name[len(base) :]
 
 
 def _texts_for(column: ColumnPlan) -> Callable[[pa.Array], list[Any]]:

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
 from dataloader import notebook, widgets
-from dataloader.markup import printable
+from dataloader.formatting import printable
 from dataloader.notebook import HtmlView
 from dataloader.picture import Picture
 from dataloader.progress import State

@@ -270,7 +270,7 @@ async def test_a_table_that_is_altered_after_the_plan_is_refused(
     await execute(database, alter)
     with pytest.raises((dl.SchemaMismatch, sa.exc.DBAPIError), match=r"(?i)plan|exist"):
         async with database.connect() as connection, transaction(connection):
-            await catalog.prepare(connection, plan)
+            await catalog.prepare(connection, plan.table, plan.statements)
 
 
 async def test_a_table_that_another_session_is_altering_is_waited_for_and_refused(database: AsyncEngine) -> None:
@@ -299,7 +299,7 @@ async def test_a_postgresql_table_whose_columns_changed_after_the_plan_is_refuse
     await execute(postgres, alter)
     with pytest.raises(dl.SchemaMismatch, match="not as planned"):
         async with postgres.connect() as connection, transaction(connection):
-            await catalog.prepare(connection, plan)
+            await catalog.prepare(connection, plan.table, plan.statements)
 
 
 async def test_a_new_column_that_needs_no_value_is_welcome(database: AsyncEngine) -> None:
@@ -307,7 +307,7 @@ async def test_a_new_column_that_needs_no_value_is_welcome(database: AsyncEngine
     plan = await dl.plan_load({"id": [1]}, "t", engine=database)
     await execute(database, "ALTER TABLE t ADD COLUMN w integer NOT NULL DEFAULT 1")
     async with database.connect() as connection, transaction(connection):
-        assert len((await catalog.prepare(connection, plan)).columns) == 2
+        assert len((await catalog.prepare(connection, plan.table, plan.statements)).columns) == 2
 
 
 async def test_a_query_that_ran_before_a_replace_runs_after_it(database: AsyncEngine) -> None:

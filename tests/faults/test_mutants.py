@@ -25,7 +25,7 @@ class Mutant:
     test: str
 
 
-CLAIM = "            known = await job.ledger.claim(connection, job.run, chunk)\n"
+CLAIM = "            known = await job.ledger.claim(connection, job.run, claimed)\n"
 STORING = "            storing = Storing(connection, job.writer,"
 EARLY = (
     "            early = Storing(connection, job.writer, job.plan, job.label, job.rejects, names_rows=names_rows)\n"

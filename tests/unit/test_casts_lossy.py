@@ -16,9 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dataloader.convert import Converted, Converter
-from dataloader.plan import ColumnPlan
 from dataloader.types import carrier, parse_type
-from dataloader.verdicts import cell
+from dataloader.verdicts import ColumnPlan, cell
 
 UTC = datetime.UTC
 WIDE = decimal.Context(prec=400)

@@ -19,12 +19,13 @@ from sqlalchemy.dialects.sqlite import aiosqlite
 
 from dataloader.convert import Converter
 from dataloader.errors import UnsafeCast, ValidationError
-from dataloader.plan import ColumnPlan, Database, LoadOptions, Offer, Target, make_plan
+from dataloader.plan import Database, LoadOptions, Offer, Target, make_plan
 from dataloader.rejects import Findings
 from dataloader.schema import Column, TableName, TableSchema
 from dataloader.steps import unwrapped
 from dataloader.texts import to_text
 from dataloader.types import TYPES, ColumnType, parse_type
+from dataloader.verdicts import ColumnPlan
 from dataloader.violations import cut
 
 Decimal = decimal.Decimal

@@ -25,8 +25,8 @@ from dataloader.convert import Converter
 from dataloader.errors import DataLoaderError, LoadError, PlanError, SchemaMismatch
 from dataloader.files import are_paths, open_files
 from dataloader.mixed import MixedType, mixed_objects
-from dataloader.plan import ColumnPlan
 from dataloader.types import ColumnType
+from dataloader.verdicts import ColumnPlan
 
 TABLE = pa.table({"id": [1, 2, 3], "name": ["x", None, "z"]})
 CSV = "id,name\n1,x\n2,\n3,z\n"

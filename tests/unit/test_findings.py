@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 
 from dataloader.convert import ColumnConverter, Fault
 from dataloader.infer import mixed_array
-from dataloader.plan import ColumnPlan
 from dataloader.types import carrier, parse_type
-from dataloader.verdicts import cell
+from dataloader.verdicts import ColumnPlan, cell
 from dataloader.violations import REASONS
 
 MOMENT = datetime.datetime(2024, 5, 17, 10, 30, 15, 123456)

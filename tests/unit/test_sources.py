@@ -31,7 +31,6 @@ from dataloader.convert import Converter
 from dataloader.cutter import cut_all
 from dataloader.errors import DataLoaderError, PlanError, SchemaMismatch, UnsupportedType
 from dataloader.mixed import MixedType, mixed_objects, mixed_parts, strangers
-from dataloader.plan import ColumnPlan
 from dataloader.rows import RowSource, open_rows
 from dataloader.sources import (
     open_dataframe,
@@ -40,6 +39,7 @@ from dataloader.sources import (
     to_tuples,
 )
 from dataloader.types import ColumnType
+from dataloader.verdicts import ColumnPlan
 
 NOON = datetime.datetime(2024, 5, 17, 12)
 EAST = datetime.timezone(datetime.timedelta(hours=2))

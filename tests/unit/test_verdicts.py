@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 
 from dataloader.casts import LOSSY
 from dataloader.convert import Converted, Converter
-from dataloader.plan import ColumnPlan
 from dataloader.types import TYPES, ColumnType, carrier, family, parse_type
-from dataloader.verdicts import IMPOSSIBLE, Cell, cell
+from dataloader.verdicts import IMPOSSIBLE, Cell, ColumnPlan, cell
 from dataloader.violations import REASONS
 
 UNITS = ("s", "ms", "us", "ns")
