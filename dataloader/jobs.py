@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
+from dataloader.display.picture import Picture
+from dataloader.display.progress import TICK_SECONDS, State, View, choose_view
 from dataloader.errors import LoadCancelled, left_by
 from dataloader.loops import Running, is_background
-from dataloader.picture import Picture
-from dataloader.progress import TICK_SECONDS, State, View, choose_view
 from dataloader.report import LoadReport
 
 SHOWN_SECONDS = 0.05
@@ -182,7 +182,7 @@ class LoadJob:
 
 def _current_cell() -> int | None:
     with contextlib.suppress(ImportError):
-        from dataloader import notebook  # noqa: PLC0415 - only where IPython is there
+        from dataloader.display import notebook  # noqa: PLC0415 - only where IPython is there
 
         return notebook.current_cell()
     return None

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from dataloader.display.progress import View
 from dataloader.engine import hidden
 from dataloader.errors import DataLoaderError, PlanError
 from dataloader.formatting import did_you_mean
-from dataloader.progress import View
 from dataloader.schema import TableName, check_identifier, parse_table_name
 
 if TYPE_CHECKING:

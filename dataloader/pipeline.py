@@ -14,6 +14,7 @@ from dataloader.checkpoint import Checkpoint, Run
 from dataloader.chunks import Chunk, Chunks, Shared, ahead, beginning, chained, first_of, resumed
 from dataloader.crew import Crew
 from dataloader.digest import chunk_digest
+from dataloader.display.progress import Progress
 from dataloader.entry import Entry
 from dataloader.errors import (
     NOTHING_WRITTEN,
@@ -34,7 +35,6 @@ from dataloader.locks import naming_holders
 from dataloader.look import refuse_invalid
 from dataloader.options import Target
 from dataloader.planning import decide
-from dataloader.progress import Progress
 from dataloader.rejects import Rejects
 from dataloader.report import LoadReport
 from dataloader.sources import ArrowSource

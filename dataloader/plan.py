@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from dataloader import ddl, definitions
+from dataloader.display.html import framed, table
 from dataloader.errors import PlanError, SchemaMismatch
 from dataloader.formatting import quantity
-from dataloader.markup import framed, table
 from dataloader.options import LoadOptions, Target
 from dataloader.schema import TableSchema, check_case, check_identifier, check_width
 from dataloader.verdicts import ColumnPlan, column_plan

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dataloader.chunks import Chunk
-    from dataloader.progress import Progress
+    from dataloader.display.progress import Progress
     from dataloader.rejects import Rejects
     from dataloader.storing import Stored
     from dataloader.violations import Violation

@@ -10,11 +10,11 @@ from dataloader import engine as engines
 from dataloader import locks
 from dataloader.chunks import ahead, in_threads
 from dataloader.convert import Converter
+from dataloader.display.progress import Progress
 from dataloader.guard import Lifeline, guarded
 from dataloader.inspection import Inspection, Unique
 from dataloader.options import Target
 from dataloader.planning import decide
-from dataloader.progress import Progress
 from dataloader.report import ValidationReport
 from dataloader.transactions import settle
 from dataloader.translation import translated

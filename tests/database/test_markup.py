@@ -15,14 +15,14 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
-from dataloader import notebook, widgets
+from dataloader.display import jupyter, notebook
+from dataloader.display.jupyter import WidgetView
+from dataloader.display.notebook import HtmlView
+from dataloader.display.picture import Picture
+from dataloader.display.progress import State
 from dataloader.formatting import printable
-from dataloader.notebook import HtmlView
-from dataloader.picture import Picture
-from dataloader.progress import State
 from dataloader.schema import TableName
 from dataloader.violations import SHOWN_CHARACTERS, cut
-from dataloader.widgets import WidgetView
 
 HARMLESS = "harmless"
 PAYLOADS = {
@@ -156,7 +156,7 @@ class Watched(WidgetView):
 @pytest.fixture
 def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
     screen = Screen()
-    monkeypatch.setattr(widgets, "_display", screen)
+    monkeypatch.setattr(jupyter, "_display", screen)
     monkeypatch.setattr(notebook, "_display", screen)
     return screen
 

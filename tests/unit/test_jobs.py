@@ -15,8 +15,8 @@ import pytest
 
 import dataloader as dl
 from dataloader import jobs
+from dataloader.display.progress import State
 from dataloader.jobs import Display
-from dataloader.progress import State
 
 ROWS, CHUNK_ROWS = 20_000, 1_000
 

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from dataloader.pace import MARKS, Pace, drawn, rates
+from dataloader.display.pace import MARKS, Pace, drawn, rates
 from dataloader.report import LoadReport
 
 

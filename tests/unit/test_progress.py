@@ -10,9 +10,9 @@ from collections.abc import Callable
 import pytest
 from IPython.display import DisplayHandle
 
-from dataloader import progress, widgets
-from dataloader.picture import Picture
-from dataloader.progress import LogView, NoView, Progress, State, TextView, choose_view
+from dataloader.display import jupyter, progress
+from dataloader.display.picture import Picture
+from dataloader.display.progress import LogView, NoView, Progress, State, TextView, choose_view
 
 
 class Recorder:
@@ -279,9 +279,9 @@ def test_a_load_of_unknown_length_that_was_cancelled_does_not_look_complete() ->
 
 
 def test_a_widget_ends_as_the_load_did_and_the_latest_twenty_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(widgets, "_display", lambda *_, **__: DisplayHandle())
+    monkeypatch.setattr(jupyter, "_display", lambda *_, **__: DisplayHandle())
     states = [State(f"frame {number}", 2) for number in range(21)]
-    views = [widgets.WidgetView() for _ in states]
+    views = [jupyter.WidgetView() for _ in states]
     for state, view in zip(states, views, strict=True):
         view.open(state, None)
         state.finish("failed", "3.7 is <b>no</b> integer")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import html
 
+from dataloader.display.html import BAD, GOOD, UNDER_WAY, WARNING, framed, headline, ink
+from dataloader.display.progress import State
 from dataloader.formatting import quantity, size
-from dataloader.markup import BAD, GOOD, UNDER_WAY, WARNING, framed, headline, ink
-from dataloader.progress import State
 
 _COLOURS = {"done": GOOD, "cancelled": WARNING, "failed": BAD}
 

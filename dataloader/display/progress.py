@@ -14,9 +14,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
+from dataloader.display.pace import Pace
 from dataloader.errors import left_by
 from dataloader.formatting import printable, quantity
-from dataloader.pace import Pace
 
 TICK_SECONDS = 0.1
 """The heartbeat draws, and wakes the loop: without it a kernel's stop button waits for the statement's end."""
@@ -186,10 +186,10 @@ class TextView:
 
 
 _ELSEWHERE = {
-    "widget": ("dataloader.widgets", "WidgetView"),
-    "html": ("dataloader.notebook", "HtmlView"),
-    "marimo": ("dataloader.marimo_view", "MarimoView"),
-    "marimo thread": ("dataloader.marimo_view", "ThreadView"),
+    "widget": ("dataloader.display.jupyter", "WidgetView"),
+    "html": ("dataloader.display.notebook", "HtmlView"),
+    "marimo": ("dataloader.display.marimo", "MarimoView"),
+    "marimo thread": ("dataloader.display.marimo", "ThreadView"),
 }
 """Views that need a library of the front end, which is imported with them."""
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from IPython import display as ipython_display
 
-from dataloader.picture import Picture
-from dataloader.progress import Cancel, State
+from dataloader.display.picture import Picture
+from dataloader.display.progress import Cancel, State
 
 _display: Any = ipython_display.display
 

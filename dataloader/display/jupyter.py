@@ -9,8 +9,8 @@ from typing import Any
 import ipywidgets
 from IPython import display as ipython_display
 
-from dataloader.picture import Picture, filled, first_rejected, numbers
-from dataloader.progress import Cancel, State
+from dataloader.display.picture import Picture, filled, first_rejected, numbers
+from dataloader.display.progress import Cancel, State
 
 KEPT = 20
 """A page that was reloaded during a load shows the widget alone, so that the latest stay as they ended."""

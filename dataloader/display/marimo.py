@@ -7,8 +7,8 @@ import threading
 
 import marimo
 
-from dataloader.picture import Picture
-from dataloader.progress import Cancel, State
+from dataloader.display.picture import Picture
+from dataloader.display.progress import Cancel, State
 
 PLACES = 100
 """marimo does not say how many outputs a cell has; the first place that is not past their end comes after them."""
