@@ -61,8 +61,8 @@ def without_checks() -> Iterator[None]:
         return None
 
     with (
-        mock.patch("dataloader.steps._cast_for", return_value=_plain_cast),
-        mock.patch("dataloader.steps._checks", return_value=()),
+        mock.patch("dataloader.conversion.steps._cast_for", return_value=_plain_cast),
+        mock.patch("dataloader.conversion.steps._checks", return_value=()),
         mock.patch("dataloader.pipeline.refuse_invalid", look_at_nothing),
     ):
         yield

@@ -15,6 +15,8 @@ from dataloader.api import (
     start_load,
     validate,
 )
+from dataloader.conversion.rules import ColumnPlan
+from dataloader.conversion.violations import Violation
 from dataloader.embedded import embedded_postgres
 from dataloader.engine import connect
 from dataloader.errors import (
@@ -37,8 +39,6 @@ from dataloader.loops import run
 from dataloader.plan import LoadPlan
 from dataloader.report import LoadReport, ValidationReport
 from dataloader.sources import to_row_dicts, to_tuples
-from dataloader.verdicts import ColumnPlan
-from dataloader.violations import Violation
 
 __version__ = "0.1.0"
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from dataloader import ddl, locks, sqlite
+from dataloader.conversion.types import ColumnType, parse_type
 from dataloader.errors import SchemaMismatch
 from dataloader.schema import SQLITE_SCHEMA, Column, TableName, TableSchema
 from dataloader.transactions import Prepared
 from dataloader.translation import is_name_taken
-from dataloader.types import ColumnType, parse_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

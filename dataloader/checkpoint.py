@@ -9,8 +9,8 @@ from dataloader.errors import SourceChanged
 
 if TYPE_CHECKING:
     from dataloader.catalog import Fingerprint
+    from dataloader.conversion.violations import Violation
     from dataloader.owners import Owner
-    from dataloader.violations import Violation
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import pyarrow as pa
 
 from dataloader.checkpoint import Checkpoint, Run, rows_of, source_changed
-from dataloader.convert import Converted, Converter
+from dataloader.conversion.converter import Converted, Converter
 from dataloader.digest import chunk_digest
 from dataloader.errors import SourceFailed
 from dataloader.rejects import Findings

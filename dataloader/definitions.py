@@ -14,11 +14,11 @@ from sqlalchemy import quoted_name
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateSequence, CreateTable, DDLElement
 
+from dataloader.conversion.mixed import MixedType
+from dataloader.conversion.types import ColumnType, parse_type
 from dataloader.errors import PlanError, SchemaMismatch, UnsupportedType
 from dataloader.formatting import did_you_mean, one_line
-from dataloader.mixed import MixedType
 from dataloader.schema import Column, TableName, TableSchema, created_type
-from dataloader.types import ColumnType, parse_type
 
 if TYPE_CHECKING:
     import pyarrow as pa

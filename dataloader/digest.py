@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import xxhash
 
 if TYPE_CHECKING:
-    from dataloader.violations import Violation
+    from dataloader.conversion.violations import Violation
 
 
 def chunk_digest(batch: pa.RecordBatch, violations: Iterable[Violation] = ()) -> str:

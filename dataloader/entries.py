@@ -10,8 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from dataloader.catalog import Fingerprint
+from dataloader.conversion.violations import REJECT_COLUMNS
 from dataloader.owners import read_owner
-from dataloader.violations import REJECT_COLUMNS
 
 LOADS, CHUNKS, REJECTS = TABLES = ("dataloader_loads", "dataloader_chunks", "dataloader_rejects")
 """The last one is there for loads that keep rejects."""

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from dataloader.checkpoint import Run
     from dataloader.chunks import Chunk
+    from dataloader.conversion.violations import Violation
     from dataloader.ledger import Ledger, Request
     from dataloader.owners import Owner
     from dataloader.plan import LoadPlan
-    from dataloader.violations import Violation
 
 RELEASE_SECONDS = 5.0
 PATIENCE_SECONDS = 0.4

@@ -20,15 +20,15 @@ import pyarrow.csv
 import pyarrow.fs
 import pyarrow.parquet
 
+from dataloader.conversion.documents import NotJson, row_of
+from dataloader.conversion.inference import MOST_LEVELS, SPELLED, depth
+from dataloader.conversion.mixed import as_strings
+from dataloader.conversion.violations import REJECT_COLUMNS
 from dataloader.cutter import cut_all
-from dataloader.documents import NotJson, row_of
 from dataloader.errors import DataLoaderError, LoadError, PlanError, SchemaMismatch
 from dataloader.formatting import one_line
-from dataloader.infer import MOST_LEVELS, SPELLED, depth
-from dataloader.mixed import as_strings
 from dataloader.rows import PEEKED_ROWS, batch_of_rows
 from dataloader.sources import ArrowSource, check_names
-from dataloader.violations import REJECT_COLUMNS
 
 READ_BYTES = 1 << 20
 LINE_CHARACTERS = 1 << 25

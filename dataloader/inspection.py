@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dataloader import keys
-from dataloader.convert import Converted
+from dataloader.conversion.converter import Converted
+from dataloader.conversion.rules import ColumnPlan
+from dataloader.conversion.violations import REASONS, Violation, Violations, cut
 from dataloader.errors import PlanError
 from dataloader.plan import LoadPlan
-from dataloader.verdicts import ColumnPlan
-from dataloader.violations import REASONS, Violation, Violations, cut
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection

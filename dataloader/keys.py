@@ -12,17 +12,17 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from dataloader.conversion.text import to_text
 from dataloader.errors import PlanError
 from dataloader.operators import OWN_OPERATORS
 from dataloader.schema import SQLITE_SCHEMA, TableName, cast_from_text, unnest
-from dataloader.texts import to_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from dataloader.verdicts import ColumnPlan
+    from dataloader.conversion.rules import ColumnPlan
 
 BETWEEN = "\x1f"
 """Joins the parts of a key; a control character that keys do not contain."""

@@ -22,6 +22,7 @@ from sqlalchemy.schema import CreateTable
 from dataloader import catalog, locks
 from dataloader.catalog import Fingerprint, Fingerprints
 from dataloader.checkpoint import Checkpoint, Run, source_changed
+from dataloader.conversion.violations import REJECT_COLUMNS, Violation
 from dataloader.entries import REJECTS, TABLES, TOTALS, is_running, ledger_tables, needed, select_loads, unreadable
 from dataloader.errors import CheckpointError, PlanError, UnfinishedLoad
 from dataloader.formatting import quantity
@@ -29,7 +30,6 @@ from dataloader.owners import Owner, shown_owner
 from dataloader.rejects import json_rows, refused_rows
 from dataloader.transactions import Prepared
 from dataloader.trust import found_tables, refusal
-from dataloader.violations import REJECT_COLUMNS, Violation
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING
 
-from dataloader.convert import Converter
+from dataloader.conversion.converter import Converter
 from dataloader.rejects import Findings
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from dataloader import catalog, locks, owners
 from dataloader import engine as engines
 from dataloader.checkpoint import Checkpoint, Run
 from dataloader.chunks import Chunk, Chunks, Shared, ahead, beginning, chained, first_of, resumed
+from dataloader.conversion.violations import summary
 from dataloader.crew import Crew
 from dataloader.digest import chunk_digest
 from dataloader.display.progress import Progress
@@ -43,7 +44,6 @@ from dataloader.tally import Tally
 from dataloader.tasks import followed
 from dataloader.transactions import check_deferred, transaction
 from dataloader.translation import translated
-from dataloader.violations import summary
 from dataloader.worker import Job
 from dataloader.writers import Writer, writer_for
 

@@ -19,19 +19,19 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from dataloader.errors import PlanError, ValidationError
-from dataloader.formatting import quantity
-from dataloader.mixed import MixedType, is_decoded, mixed_objects, mixed_parts, strangers
-from dataloader.spool import Spool
-from dataloader.steps import taken, unwrapped
-from dataloader.texts import to_text
-from dataloader.violations import (
+from dataloader.conversion.mixed import MixedType, is_decoded, mixed_objects, mixed_parts, strangers
+from dataloader.conversion.spool import Spool
+from dataloader.conversion.steps import taken, unwrapped
+from dataloader.conversion.text import to_text
+from dataloader.conversion.violations import (
     REJECT_COLUMNS,
     SHOWN_VIOLATIONS,
     Counts,
     Violation,
     summary,
 )
+from dataloader.errors import PlanError, ValidationError
+from dataloader.formatting import quantity
 
 _FORMULA = r"^'*[=+\-@\t\r]"
 _NUMBER = r"^[+-]?[\d.,]*\d([eE][+-]?\d+)?$"

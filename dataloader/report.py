@@ -10,12 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from dataloader.conversion.violations import (
+    REJECT_COLUMNS,
+    SHOWN_VIOLATIONS,
+    Counts,
+    Violation,
+    Violations,
+    cut,
+    summary,
+)
 from dataloader.display.html import BAD, GOOD, framed, headline, table
 from dataloader.display.pace import Mark, drawn, rates
 from dataloader.errors import LoadError
 from dataloader.formatting import quantity, size
 from dataloader.rejects import Rejects, columns_of, is_within_python, python_values
-from dataloader.violations import REJECT_COLUMNS, SHOWN_VIOLATIONS, Counts, Violation, Violations, cut, summary
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from dataloader import streams
+from dataloader.conversion.inference import inferred
 from dataloader.errors import PlanError, SchemaMismatch
-from dataloader.infer import inferred
 from dataloader.sources import check_names, label
 from dataloader.tasks import in_thread
 

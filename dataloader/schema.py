@@ -10,9 +10,9 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from dataloader.conversion.mixed import MixedType
+from dataloader.conversion.types import SQLITE_EXACT_DIGITS, ColumnType, family, plain
 from dataloader.errors import PlanError, SchemaMismatch, UnsupportedType
-from dataloader.mixed import MixedType
-from dataloader.types import SQLITE_EXACT_DIGITS, ColumnType, family, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from dataloader import keys
-from dataloader.convert import shown_of
+from dataloader.conversion.converter import shown_of
+from dataloader.conversion.violations import REASONS, Violation
 from dataloader.schema import folded
 from dataloader.transactions import has_ended
 from dataloader.translation import Refusal, refusal_of, translate
-from dataloader.violations import REASONS, Violation
 from dataloader.writers.sieve import Sieve
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from dataloader.chunks import Chunk
-    from dataloader.convert import Converted
+    from dataloader.conversion.converter import Converted
+    from dataloader.conversion.rules import ColumnPlan
     from dataloader.guard import Lifeline
     from dataloader.plan import LoadPlan
     from dataloader.rejects import Rejects
-    from dataloader.verdicts import ColumnPlan
     from dataloader.writers import Writer
 
 

@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dataloader.chunks import Chunk
+    from dataloader.conversion.violations import Violation
     from dataloader.display.progress import Progress
     from dataloader.rejects import Rejects
     from dataloader.storing import Stored
-    from dataloader.violations import Violation
 
 
 @dataclass(slots=True)

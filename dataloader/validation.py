@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dataloader import engine as engines
 from dataloader import locks
 from dataloader.chunks import ahead, in_threads
-from dataloader.convert import Converter
+from dataloader.conversion.converter import Converter
 from dataloader.display.progress import Progress
 from dataloader.guard import Lifeline, guarded
 from dataloader.inspection import Inspection, Unique

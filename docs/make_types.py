@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dataloader.types import ColumnType, parse_type, plain
-from dataloader.verdicts import Cell, cell
+from dataloader.conversion.rules import Cell, cell
+from dataloader.conversion.types import ColumnType, parse_type, plain
 
 PAGE = Path(__file__).with_name("types.md")
 UNITS = ("s", "ms", "us", "ns")

@@ -14,16 +14,16 @@ import pyarrow.csv
 from pgpq import encoders
 from pgpq.schema import Jsonb
 
+from dataloader.conversion.text import to_text
 from dataloader.engine import driver_of
 from dataloader.errors import LoadError
-from dataloader.texts import to_text
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from dataloader.conversion.rules import ColumnPlan
     from dataloader.guard import Lifeline
     from dataloader.plan import LoadPlan
-    from dataloader.verdicts import ColumnPlan
 
 PIECE_BYTES = 256 * 1024
 """How much is handed to the socket at once: enough to keep it busy, little enough to stop at once."""

@@ -10,18 +10,18 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from dataloader.conversion.text import read_number, to_text
 from dataloader.engine import driver_of
 from dataloader.schema import cast_from_text, unnest
-from dataloader.texts import read_number, to_text
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from dataloader.conversion.rules import ColumnPlan
+    from dataloader.conversion.types import ColumnType
     from dataloader.guard import Lifeline
     from dataloader.plan import LoadPlan
-    from dataloader.types import ColumnType
-    from dataloader.verdicts import ColumnPlan
 
 STATEMENT_VALUES = 500
 """Values in one INSERT of SQLite's, which allows 32,766; beyond 500 nothing is gained."""

@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
+from dataloader.conversion.violations import SHOWN_CHARACTERS, cut
 from dataloader.display import jupyter, notebook
 from dataloader.display.jupyter import WidgetView
 from dataloader.display.notebook import HtmlView
@@ -22,7 +23,6 @@ from dataloader.display.picture import Picture
 from dataloader.display.progress import State
 from dataloader.formatting import printable
 from dataloader.schema import TableName
-from dataloader.violations import SHOWN_CHARACTERS, cut
 
 HARMLESS = "harmless"
 PAYLOADS = {

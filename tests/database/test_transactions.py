@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dataloader as dl
 from dataloader import catalog
-from dataloader.convert import Converter
+from dataloader.conversion.converter import Converter
 from dataloader.engine import open_engine
 from dataloader.transactions import transaction
 from tests.conftest import execute, fetch

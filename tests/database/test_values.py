@@ -21,7 +21,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
-from dataloader import documents, steps
+from dataloader.conversion import documents, steps
 from tests.conftest import execute, fetch
 
 NOON = datetime.datetime(2024, 5, 17, 12)
@@ -272,7 +272,7 @@ async def test_a_defect_of_the_program_is_never_shown_as_a_fault_of_the_data(
     with pytest.raises(type(error), match=re.escape(str(error))):
         await dl.load_dataframe({"v": [1.5]}, "t", engine=postgres, on_invalid="reject")
     monkeypatch.undo()
-    monkeypatch.setattr("dataloader.infer._with_room", broken)
+    monkeypatch.setattr("dataloader.conversion.inference._with_room", broken)
     with pytest.raises(type(error)):
         await dl.load_rows([{"v": 1.5}], "t", engine=postgres)
 

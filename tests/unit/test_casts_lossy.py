@@ -15,9 +15,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dataloader.convert import Converted, Converter
-from dataloader.types import carrier, parse_type
-from dataloader.verdicts import ColumnPlan, cell
+from dataloader.conversion.converter import Converted, Converter
+from dataloader.conversion.rules import ColumnPlan, cell
+from dataloader.conversion.types import carrier, parse_type
 
 UTC = datetime.UTC
 WIDE = decimal.Context(prec=400)

@@ -17,16 +17,16 @@ from hypothesis import strategies as st
 from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.dialects.sqlite import aiosqlite
 
-from dataloader.convert import Converter
+from dataloader.conversion.converter import Converter
+from dataloader.conversion.rules import ColumnPlan
+from dataloader.conversion.steps import unwrapped
+from dataloader.conversion.text import to_text
+from dataloader.conversion.types import TYPES, ColumnType, parse_type
+from dataloader.conversion.violations import cut
 from dataloader.errors import UnsafeCast, ValidationError
 from dataloader.plan import Database, LoadOptions, Offer, Target, make_plan
 from dataloader.rejects import Findings
 from dataloader.schema import Column, TableName, TableSchema
-from dataloader.steps import unwrapped
-from dataloader.texts import to_text
-from dataloader.types import TYPES, ColumnType, parse_type
-from dataloader.verdicts import ColumnPlan
-from dataloader.violations import cut
 
 Decimal = decimal.Decimal
 UTC = datetime.UTC

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from dataloader.conversion.violations import Violation
 from dataloader.digest import chunk_digest
-from dataloader.violations import Violation
 
 FULL = os.environ.get("DATALOADER_FAULTS") == "full"
 EXAMPLES = 600 if FULL else 8

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataloader.convert import ColumnConverter, Fault
-from dataloader.infer import mixed_array
-from dataloader.types import carrier, parse_type
-from dataloader.verdicts import ColumnPlan, cell
-from dataloader.violations import REASONS
+from dataloader.conversion.converter import ColumnConverter, Fault
+from dataloader.conversion.inference import mixed_array
+from dataloader.conversion.rules import ColumnPlan, cell
+from dataloader.conversion.types import carrier, parse_type
+from dataloader.conversion.violations import REASONS
 
 MOMENT = datetime.datetime(2024, 5, 17, 10, 30, 15, 123456)
 DAY = datetime.datetime(2024, 5, 17)

@@ -20,12 +20,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from dataloader.convert import Converter
+from dataloader.conversion.converter import Converter
 from dataloader.errors import DataLoaderError
-from dataloader.infer import inferred
+from dataloader.conversion.inference import inferred
 from dataloader.plan import ColumnPlan
 from dataloader.rows import open_rows
-from dataloader.types import carrier, parse_type
+from dataloader.conversion.types import carrier, parse_type
 
 NOON = datetime.datetime(2024, 5, 17, 12)
 VALUES = [

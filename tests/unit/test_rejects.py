@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from dataloader.conversion.inference import mixed_array
+from dataloader.conversion.violations import REASONS, REJECT_COLUMNS, Violation
 from dataloader.errors import PlanError, ValidationError
-from dataloader.infer import mixed_array
 from dataloader.rejects import Findings, Rejects, columns_of
 from dataloader.report import LoadReport
-from dataloader.violations import REASONS, REJECT_COLUMNS, Violation
 
 
 def violation(row: int, reason: str = "digits", column: str | None = "v", label: object = None) -> Violation:

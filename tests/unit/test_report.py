@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from dataloader.conversion.violations import REASONS, Violation, Violations
 from dataloader.errors import LoadError
 from dataloader.rejects import Findings, Rejects
 from dataloader.report import LoadReport, ValidationReport
-from dataloader.violations import REASONS, Violation, Violations
 
 
 def report(**facts: Any) -> LoadReport:

@@ -27,10 +27,12 @@ from hypothesis import strategies as st
 from dataloader import rows as row_streams
 from dataloader import sources
 from dataloader.batches import open_async_batches, open_batches
-from dataloader.convert import Converter
+from dataloader.conversion.converter import Converter
+from dataloader.conversion.mixed import MixedType, mixed_objects, mixed_parts, strangers
+from dataloader.conversion.rules import ColumnPlan
+from dataloader.conversion.types import ColumnType
 from dataloader.cutter import cut_all
 from dataloader.errors import DataLoaderError, PlanError, SchemaMismatch, UnsupportedType
-from dataloader.mixed import MixedType, mixed_objects, mixed_parts, strangers
 from dataloader.rows import RowSource, open_rows
 from dataloader.sources import (
     open_dataframe,
@@ -38,8 +40,6 @@ from dataloader.sources import (
     to_row_dicts,
     to_tuples,
 )
-from dataloader.types import ColumnType
-from dataloader.verdicts import ColumnPlan
 
 NOON = datetime.datetime(2024, 5, 17, 12)
 EAST = datetime.timezone(datetime.timedelta(hours=2))

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dataloader.casts import LOSSY
-from dataloader.convert import Converted, Converter
-from dataloader.types import TYPES, ColumnType, carrier, family, parse_type
-from dataloader.verdicts import IMPOSSIBLE, Cell, ColumnPlan, cell
-from dataloader.violations import REASONS
+from dataloader.conversion.casts import LOSSY
+from dataloader.conversion.converter import Converted, Converter
+from dataloader.conversion.rules import IMPOSSIBLE, Cell, ColumnPlan, cell
+from dataloader.conversion.types import TYPES, ColumnType, carrier, family, parse_type
+from dataloader.conversion.violations import REASONS
 
 UNITS = ("s", "ms", "us", "ns")
 SOURCES: list[pa.DataType] = [

@@ -11,7 +11,17 @@ import pyarrow as pa
 import pytest
 
 import dataloader
-from dataloader.violations import REASONS, REJECT_COLUMNS, Counts, Unfit, Violation, Violations, cut, shown, summary
+from dataloader.conversion.violations import (
+    REASONS,
+    REJECT_COLUMNS,
+    Counts,
+    Unfit,
+    Violation,
+    Violations,
+    cut,
+    shown,
+    summary,
+)
 
 SOURCES = sorted(Path(dataloader.__file__).parent.rglob("*.py"))
 REASON_ARGUMENTS = {

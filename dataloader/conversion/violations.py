@@ -10,7 +10,7 @@ from typing import NamedTuple, overload
 
 import pyarrow as pa
 
-from dataloader.spool import Spool
+from dataloader.conversion.spool import Spool
 
 SHOWN_CHARACTERS = 40
 SHOWN_VIOLATIONS = 10

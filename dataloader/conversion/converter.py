@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dataloader.casts import NUMBER_TEXT, PLAIN_NUMBER
+from dataloader.conversion.casts import NUMBER_TEXT, PLAIN_NUMBER
+from dataloader.conversion.mixed import MixedType, StringType, is_decoded, mixed_objects, mixed_parts, strangers
+from dataloader.conversion.rules import ColumnPlan
+from dataloader.conversion.steps import Steps, element_carrier, steps_for, taken, unwrapped
+from dataloader.conversion.types import family
+from dataloader.conversion.violations import REASONS, Unfit, Violation, cut, shown
 from dataloader.formatting import one_line
-from dataloader.mixed import MixedType, StringType, is_decoded, mixed_objects, mixed_parts, strangers
-from dataloader.steps import Steps, element_carrier, steps_for, taken, unwrapped
-from dataloader.types import family
-from dataloader.verdicts import ColumnPlan
-from dataloader.violations import REASONS, Unfit, Violation, cut, shown
 
 _REFUSALS = (pa.ArrowException, ValueError, OverflowError, decimal.InvalidOperation)
 """What a cast raises for a value that does not fit. Any other error is a defect of ours, and no fault of the value."""

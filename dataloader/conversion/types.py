@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from dataloader.mixed import MixedType, StringType
+from dataloader.conversion.mixed import MixedType, StringType
 
 MICROSECOND = "us"
 DECIMAL128_DIGITS = 38

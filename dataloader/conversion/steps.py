@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dataloader import texts
-from dataloader.casts import EXACT, LOSSY, ZONED, Cast, arrow_cast, check_not_infinite, refuse
-from dataloader.mixed import StringType
-from dataloader.types import ColumnType, carrier, family, plain
-from dataloader.verdicts import IMPOSSIBLE, ColumnPlan, cell
+from dataloader.conversion import text
+from dataloader.conversion.casts import EXACT, LOSSY, ZONED, Cast, arrow_cast, check_not_infinite, refuse
+from dataloader.conversion.mixed import StringType
+from dataloader.conversion.rules import IMPOSSIBLE, ColumnPlan, cell
+from dataloader.conversion.types import ColumnType, carrier, family, plain
 
 Steps = Callable[[pa.Array], pa.Array]
 
@@ -67,7 +67,7 @@ def steps_for(source: pa.DataType, column: ColumnPlan, is_decoded: bool = False)
     wanted = column.carrier
     cast = _cast_for(source, column) if _is_planned(source, column) else _refuse_all
     if is_decoded:
-        cast = _array_text_cast(column.target) if column.target.kind == "array" else texts.nested_to_json
+        cast = _array_text_cast(column.target) if column.target.kind == "array" else text.nested_to_json
         source = pa.list_(source)
     checks = list(_checks(source, column))
     can_be_infinite = pa.types.is_timestamp(source) and source.unit == "us"
@@ -118,9 +118,9 @@ def _special_cast(offered: str, source: pa.DataType, column: ColumnPlan) -> Cast
     """Casts that take more than the two types to choose."""
     target = column.target
     if offered == "uuid" and target.sql.upper() == "CHAR(32)":
-        return texts.uuid_to_hex
+        return text.uuid_to_hex
     if offered == "interval" and target.kind == "interval":
-        return texts.interval_to_text(6 if target.precision is None else target.precision)
+        return text.interval_to_text(6 if target.precision is None else target.precision)
     if target.kind == "array" and offered in {"list", "string"}:
         return _array_cast(source, target) if offered == "list" else _array_text_cast(target)
     if offered in {"timestamp", "string"} and column.zone is not None:
@@ -134,18 +134,18 @@ def _as_it_is(values: pa.Array, _wanted: pa.DataType) -> pa.Array:
     return values
 
 
-_SPELLED: dict[str, Cast] = {"number": texts.text_to_number, "loose": texts.canonical_text}
+_SPELLED: dict[str, Cast] = {"number": text.text_to_number, "loose": text.canonical_text}
 _TEXTS: dict[tuple[str, str], Cast] = {
-    ("string", "uuid"): texts.text_to_uuid,
-    ("string", "binary"): texts.text_to_bytes,
-    ("uuid", "uuid"): texts.uuid_to_bytes,
-    ("uuid", "string"): texts.uuid_to_text,
-    ("list", "string"): texts.nested_to_json,
-    ("nested", "string"): texts.nested_to_json,
-    ("date", "string"): texts.moment_to_text,
-    ("time", "string"): texts.moment_to_text,
-    ("timestamp", "string"): texts.moment_to_text,
-    ("timestamptz", "string"): texts.moment_to_text,
+    ("string", "uuid"): text.text_to_uuid,
+    ("string", "binary"): text.text_to_bytes,
+    ("uuid", "uuid"): text.uuid_to_bytes,
+    ("uuid", "string"): text.uuid_to_text,
+    ("list", "string"): text.nested_to_json,
+    ("nested", "string"): text.nested_to_json,
+    ("date", "string"): text.moment_to_text,
+    ("time", "string"): text.moment_to_text,
+    ("timestamp", "string"): text.moment_to_text,
+    ("timestamptz", "string"): text.moment_to_text,
 }
 
 
@@ -153,11 +153,11 @@ def _array_cast(source: pa.DataType, target: ColumnType) -> Cast:
     """Elements are converted as columns of their own, so that an array is as exact as a scalar."""
     element = plain(source.value_type)
     if family(element) == "list":
-        return texts.list_to_array(lambda values: _array_cast(element, target)(values, pa.string()), texts.bare)
+        return text.list_to_array(lambda values: _array_cast(element, target)(values, pa.string()), text.bare)
     assert target.element is not None
     column = ColumnPlan("element", element, target.element, element_carrier(source, target), True, "checked")
     convert = steps_for(unwrapped(pa.nulls(0, element)).type, column)
-    return texts.list_to_array(lambda values: texts.to_text(convert(unwrapped(values)), target.element), texts.quoted)
+    return text.list_to_array(lambda values: text.to_text(convert(unwrapped(values)), target.element), text.quoted)
 
 
 _DIMENSIONS = r"^\s*\[\s*[-+]?\d+\s*:"
@@ -172,7 +172,7 @@ def _array_text_cast(target: ColumnType) -> Cast:
         is_json = pc.and_not(pc.match_substring_regex(values, r"^\s*\["), pc.match_substring_regex(values, _DIMENSIONS))
         if not pc.any(is_json).as_py():
             return literals
-        lists = texts.json_to_lists(pc.if_else(is_json, values, None))
+        lists = text.json_to_lists(pc.if_else(is_json, values, None))
         for depth in {_depth(one) for one in lists if one is not None}:
             kind = functools.reduce(lambda inner, _: pa.list_(inner), range(depth), pa.string())
             same = pa.array([one if one is not None and _depth(one) == depth else None for one in lists], kind)
@@ -225,7 +225,7 @@ def _canonical_moments(check: Steps) -> Cast:
         aware, naive = _parsed_moments(values)
         check(aware)
         check(naive)
-        return pc.coalesce(texts.to_text(aware), texts.to_text(naive))
+        return pc.coalesce(text.to_text(aware), text.to_text(naive))
 
     return cast
 
@@ -238,19 +238,19 @@ def _checks(source: pa.DataType, column: ColumnPlan) -> Iterator[Steps]:
     if family(source) == "string":
         yield from _checks_of_server_read_text(target)
     if target.kind == "money":
-        yield texts.check_money
+        yield text.check_money
     if pa.types.is_floating(wanted) and not target.keeps_nan:
-        yield texts.check_not_nan
+        yield text.check_not_nan
     if pa.types.is_date(wanted) or pa.types.is_timestamp(wanted):
         yield _check_years(target, wanted)
     if pa.types.is_time(wanted):
-        yield texts.check_between(0, 86_400 * _PER_SECOND[wanted.unit])
+        yield text.check_between(0, 86_400 * _PER_SECOND[wanted.unit])
 
 
 _CUT_IN_SILENCE: dict[str, Steps] = {
-    "name": texts.check_bytes(63),
-    '"char"': texts.check_bytes(1),
-    **dict.fromkeys(("oid", "xid", "cid"), texts.check_not_negative),
+    "name": text.check_bytes(63),
+    '"char"': text.check_bytes(1),
+    **dict.fromkeys(("oid", "xid", "cid"), text.check_not_negative),
 }
 """PostgreSQL's own types that cut a text, or take a negative number for a large one."""
 
@@ -258,23 +258,23 @@ _CUT_IN_SILENCE: dict[str, Steps] = {
 def _checks_of_text(source: pa.DataType, target: ColumnType) -> Iterator[Steps]:
     is_free = family(source) in {"string", "list", "nested"}
     if family(source) == "string":
-        yield texts.check_unicode
+        yield text.check_unicode
     if target.sql in _CUT_IN_SILENCE:
         yield _CUT_IN_SILENCE[target.sql]
     if is_free and not target.keeps_nul:
-        yield texts.check_nul
+        yield text.check_nul
     if target.length is not None:
-        yield texts.check_characters(target.length)
+        yield text.check_characters(target.length)
     if target.labels:
-        yield texts.check_labels(target.labels)
+        yield text.check_labels(target.labels)
     if target.kind in {"json", "jsonb"} and family(source) == "string":
-        yield texts.check_json
+        yield text.check_json
     if target.kind == "jsonb" and family(source) == "string":
-        yield texts.check_keys
+        yield text.check_keys
     if target.kind == "jsonb" and is_free:
-        yield texts.check_jsonb
+        yield text.check_jsonb
     if target.kind == "json" and target.dialect == "sqlite":
-        yield texts.check_numbers_in_json
+        yield text.check_numbers_in_json
 
 
 def _checks_of_server_read_text(target: ColumnType) -> Iterator[Steps]:
@@ -282,19 +282,19 @@ def _checks_of_server_read_text(target: ColumnType) -> Iterator[Steps]:
     read = target.element or target
     is_time = read.kind in {"time", "timestamp", "timestamptz"} and target.element is not None
     if read.kind in {"moments", "interval"} or is_time:
-        yield texts.check_microseconds
+        yield text.check_microseconds
     if read.kind in {"geometric"} or (read.kind in {"float4", "float8"} and target.element is not None):
-        yield texts.check_float_digits
+        yield text.check_float_digits
 
 
 def _check_years(target: ColumnType, wanted: pa.DataType) -> Steps:
     """The years that the database's dates can have."""
     if target.dialect == "postgresql":
-        days, moments = (texts.FIRST_DAY, texts.LAST_DAY + 1), (texts.FIRST_MOMENT, texts.END_OF_MOMENTS)
+        days, moments = (text.FIRST_DAY, text.LAST_DAY + 1), (text.FIRST_MOMENT, text.END_OF_MOMENTS)
     else:
-        days = (texts.FIRST_YEAR, texts.END_OF_YEARS)
-        moments = (texts.FIRST_YEAR * texts.DAY, texts.END_OF_YEARS * texts.DAY)
+        days = (text.FIRST_YEAR, text.END_OF_YEARS)
+        moments = (text.FIRST_YEAR * text.DAY, text.END_OF_YEARS * text.DAY)
     if pa.types.is_date(wanted):
-        return texts.check_between(*days)
+        return text.check_between(*days)
     divisor = _PER_SECOND["us"] // _PER_SECOND[wanted.unit]
-    return texts.check_between(moments[0] // divisor, -(-moments[1] // divisor))
+    return text.check_between(moments[0] // divisor, -(-moments[1] // divisor))

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dataloader.types import DECIMAL128_DIGITS, DECIMAL256_DIGITS
-from dataloader.violations import Unfit
+from dataloader.conversion.types import DECIMAL128_DIGITS, DECIMAL256_DIGITS
+from dataloader.conversion.violations import Unfit
 
 Cast = Callable[[pa.Array, pa.DataType], pa.Array]
 

@@ -18,10 +18,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from dataloader.documents import ADDRESSES, NotJson, to_json
+from dataloader.conversion.documents import ADDRESSES, NotJson, to_json
+from dataloader.conversion.mixed import MixedType
 from dataloader.errors import UnsupportedType
 from dataloader.formatting import one_line
-from dataloader.mixed import MixedType
 
 DECIMAL_ROOM = (15, 38)
 """Digits for decimals whose type is not declared: what SQLite keeps exactly, else what Arrow's decimal128 holds."""

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dataloader.casts import (
+from dataloader.conversion.casts import (
     FINER_THAN_MICROSECONDS,
     NOT_FINITE,
     NUMBER_TEXT,
@@ -23,9 +23,9 @@ from dataloader.casts import (
     text_to_float,
     trimmed,
 )
-from dataloader.documents import NotJson, has_a_key_twice, to_json
-from dataloader.types import ColumnType
-from dataloader.violations import Unfit
+from dataloader.conversion.documents import NotJson, has_a_key_twice, to_json
+from dataloader.conversion.types import ColumnType
+from dataloader.conversion.violations import Unfit
 
 _NUMBERS = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")

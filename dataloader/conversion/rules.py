@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from dataloader.conversion.inference import SPELLED
+from dataloader.conversion.mixed import MixedType
+from dataloader.conversion.types import DECIMAL256_DIGITS, TYPES, ColumnType, carrier, family, plain
 from dataloader.errors import UnsafeCast, UnsupportedType
-from dataloader.infer import SPELLED
-from dataloader.mixed import MixedType
-from dataloader.types import DECIMAL256_DIGITS, TYPES, ColumnType, carrier, family, plain
 
 
 @dataclass(frozen=True, slots=True)
