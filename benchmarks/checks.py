@@ -27,7 +27,7 @@ from facts import CREATE, make_facts
 from rounds import Load, show, take_turns
 
 import dataloader as dl
-from dataloader import embedded
+from dataloader.database import embedded
 
 ORDERS = """CREATE TABLE orders (
     id bigint NOT NULL, customer_id integer, amount numeric(12,4), status varchar(32) NOT NULL, created_at timestamptz

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 import dataloader as dl
-from dataloader import embedded
+from dataloader.database import embedded
 
 GOAL_MB = 64
 BATCH_ROWS = 65_536

@@ -29,7 +29,7 @@ from facts import CREATE, make_facts
 from rounds import Load, show, take_turns
 
 import dataloader as dl
-from dataloader import embedded
+from dataloader.database import embedded
 
 
 async def longest_block(load: Load) -> float:

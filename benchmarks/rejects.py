@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from rounds import Load, show, take_turns
 
 import dataloader as dl
-from dataloader import embedded
+from dataloader.database import embedded
 
 SETUP = (
     "DROP TABLE IF EXISTS orders, customers",

@@ -17,8 +17,8 @@ from dataloader.api import (
 )
 from dataloader.conversion.rules import ColumnPlan
 from dataloader.conversion.violations import Violation
-from dataloader.embedded import embedded_postgres
-from dataloader.engine import connect
+from dataloader.database.embedded import embedded_postgres
+from dataloader.database.engine import connect
 from dataloader.errors import (
     CheckpointError,
     ConnectionLost,

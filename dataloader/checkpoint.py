@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from dataloader.errors import SourceChanged
 
 if TYPE_CHECKING:
-    from dataloader.catalog import Fingerprint
     from dataloader.conversion.violations import Violation
+    from dataloader.database.catalog import Fingerprint
     from dataloader.owners import Owner
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dataloader.catalog import Fingerprint
 from dataloader.conversion.violations import REJECT_COLUMNS
+from dataloader.database.catalog import Fingerprint
 from dataloader.owners import read_owner
 
 LOADS, CHUNKS, REJECTS = TABLES = ("dataloader_loads", "dataloader_chunks", "dataloader_rejects")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dataloader import catalog, worker
+from dataloader import worker
 from dataloader.checkpoint import rows_of
-from dataloader.guard import Lifeline, guarded
+from dataloader.database import catalog
+from dataloader.database.driver_errors import Refusal
+from dataloader.database.watchdog import Lifeline, guarded
 from dataloader.storing import refused
 from dataloader.tasks import seen_through
-from dataloader.translation import Refusal
 from dataloader.worker import committing, retried
 
 if TYPE_CHECKING:

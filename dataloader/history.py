@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.schema import CreateTable
 
-from dataloader import catalog, locks
-from dataloader import engine as engines
+from dataloader.database import catalog, locks
+from dataloader.database import engine as engines
+from dataloader.database.driver_errors import translated
+from dataloader.database.locks import naming_holders
+from dataloader.database.schema import SQLITE_SCHEMA, TableName, parse_table_name
+from dataloader.database.transactions import settle, transaction
+from dataloader.database.watchdog import Lifeline, guarded
 from dataloader.entries import LOADS, TABLES, aware, is_running, ledger_tables, select_loads, unreadable
 from dataloader.errors import CheckpointError, PlanError
-from dataloader.guard import Lifeline, guarded
 from dataloader.ledger import forget_load
-from dataloader.locks import naming_holders
 from dataloader.options import CONTINUED
-from dataloader.schema import SQLITE_SCHEMA, TableName, parse_table_name
-from dataloader.transactions import settle, transaction
-from dataloader.translation import translated
 from dataloader.trust import distrust, found_tables
 
 if TYPE_CHECKING:

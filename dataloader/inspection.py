@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dataloader import keys
 from dataloader.conversion.converter import Converted
 from dataloader.conversion.rules import ColumnPlan
 from dataloader.conversion.violations import REASONS, Violation, Violations, cut
+from dataloader.database import keys
 from dataloader.errors import PlanError
 from dataloader.plan import LoadPlan
 

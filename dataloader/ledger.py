@@ -19,16 +19,16 @@ import xxhash
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
-from dataloader import catalog, locks
-from dataloader.catalog import Fingerprint, Fingerprints
 from dataloader.checkpoint import Checkpoint, Run, source_changed
 from dataloader.conversion.violations import REJECT_COLUMNS, Violation
+from dataloader.database import catalog, locks
+from dataloader.database.catalog import Fingerprint, Fingerprints
+from dataloader.database.transactions import Prepared
 from dataloader.entries import REJECTS, TABLES, TOTALS, is_running, ledger_tables, needed, select_loads, unreadable
 from dataloader.errors import CheckpointError, PlanError, UnfinishedLoad
 from dataloader.formatting import quantity
 from dataloader.owners import Owner, shown_owner
 from dataloader.rejects import json_rows, refused_rows
-from dataloader.transactions import Prepared
 from dataloader.trust import found_tables, refusal
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from dataloader.guard import Lifeline
+    from dataloader.database.schema import TableName
+    from dataloader.database.watchdog import Lifeline
     from dataloader.plan import LoadPlan
-    from dataloader.schema import TableName
 
 KEPT_ROWS = 1_000
 """So many rejects are sent at once."""

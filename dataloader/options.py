@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from dataloader.database.engine import hidden
+from dataloader.database.schema import TableName, check_identifier, parse_table_name
 from dataloader.display.progress import View
-from dataloader.engine import hidden
 from dataloader.errors import DataLoaderError, PlanError
 from dataloader.formatting import did_you_mean
-from dataloader.schema import TableName, check_identifier, parse_table_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from dataloader.addresses import Address
+    from dataloader.database.addresses import Address
 
 IF_EXISTS = ("append", "fail", "truncate", "replace")
 METHODS = ("auto", "copy", "insert")

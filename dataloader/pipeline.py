@@ -8,12 +8,17 @@ import shlex
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING
 
-from dataloader import catalog, locks, owners
-from dataloader import engine as engines
+from dataloader import owners
 from dataloader.checkpoint import Checkpoint, Run
 from dataloader.chunks import Chunk, Chunks, Shared, ahead, beginning, chained, first_of, resumed
 from dataloader.conversion.violations import summary
 from dataloader.crew import Crew
+from dataloader.database import catalog, locks
+from dataloader.database import engine as engines
+from dataloader.database.driver_errors import translated
+from dataloader.database.locks import naming_holders
+from dataloader.database.transactions import check_deferred, transaction
+from dataloader.database.watchdog import Lifeline, guarded
 from dataloader.digest import chunk_digest
 from dataloader.display.progress import Progress
 from dataloader.entry import Entry
@@ -30,9 +35,7 @@ from dataloader.errors import (
     shown_as,
 )
 from dataloader.formatting import quantity
-from dataloader.guard import Lifeline, guarded
 from dataloader.ledger import Ledger, Request
-from dataloader.locks import naming_holders
 from dataloader.look import refuse_invalid
 from dataloader.options import Target
 from dataloader.planning import decide
@@ -42,8 +45,6 @@ from dataloader.sources import ArrowSource
 from dataloader.storing import Storing
 from dataloader.tally import Tally
 from dataloader.tasks import followed
-from dataloader.transactions import check_deferred, transaction
-from dataloader.translation import translated
 from dataloader.worker import Job
 from dataloader.writers import Writer, writer_for
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from dataloader import ddl, definitions
 from dataloader.conversion.rules import ColumnPlan, column_plan
 from dataloader.conversion.violations import REJECT_COLUMNS
+from dataloader.database import ddl, definitions
+from dataloader.database.schema import TableSchema, check_case, check_identifier, check_width
 from dataloader.display.html import framed, table
 from dataloader.errors import PlanError, SchemaMismatch
 from dataloader.formatting import quantity
 from dataloader.options import LoadOptions, Target
-from dataloader.schema import TableSchema, check_case, check_identifier, check_width
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect

@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING
 
 import tenacity
 
-from dataloader import catalog, entries, ledger, locks, trust
-from dataloader import engine as engines
-from dataloader.guard import Lifeline, guarded
-from dataloader.losses import losses
+from dataloader import entries, ledger, trust
+from dataloader.database import catalog, locks
+from dataloader.database import engine as engines
+from dataloader.database.driver_errors import translated
+from dataloader.database.losses import losses
+from dataloader.database.transactions import settle
+from dataloader.database.watchdog import Lifeline, guarded
 from dataloader.options import LoadOptions, Target
 from dataloader.plan import LEDGERS, Database, LoadPlan, Offer, make_plan
-from dataloader.transactions import settle
-from dataloader.translation import translated
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from dataloader.schema import TableName
+    from dataloader.database.schema import TableName
     from dataloader.sources import Source
 
 START_SECONDS = 10.0

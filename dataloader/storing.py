@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from dataloader import keys
 from dataloader.conversion.converter import shown_of
 from dataloader.conversion.violations import REASONS, Violation
-from dataloader.schema import folded
-from dataloader.transactions import has_ended
-from dataloader.translation import Refusal, refusal_of, translate
+from dataloader.database import keys
+from dataloader.database.driver_errors import Refusal, refusal_of, translate
+from dataloader.database.schema import folded
+from dataloader.database.transactions import has_ended
 from dataloader.writers.sieve import Sieve
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dataloader.chunks import Chunk
     from dataloader.conversion.converter import Converted
     from dataloader.conversion.rules import ColumnPlan
-    from dataloader.guard import Lifeline
+    from dataloader.database.watchdog import Lifeline
     from dataloader.plan import LoadPlan
     from dataloader.rejects import Rejects
     from dataloader.writers import Writer

@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from dataloader.schema import TableName
+    from dataloader.database.schema import TableName
 
 
 async def refusal(

@@ -6,18 +6,18 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from dataloader import engine as engines
-from dataloader import locks
 from dataloader.chunks import ahead, in_threads
 from dataloader.conversion.converter import Converter
+from dataloader.database import engine as engines
+from dataloader.database import locks
+from dataloader.database.driver_errors import translated
+from dataloader.database.transactions import settle
+from dataloader.database.watchdog import Lifeline, guarded
 from dataloader.display.progress import Progress
-from dataloader.guard import Lifeline, guarded
 from dataloader.inspection import Inspection, Unique
 from dataloader.options import Target
 from dataloader.planning import decide
 from dataloader.report import ValidationReport
-from dataloader.transactions import settle
-from dataloader.translation import translated
 
 if TYPE_CHECKING:
     import sqlalchemy as sa

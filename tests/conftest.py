@@ -16,8 +16,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from dataloader import embedded
-from dataloader.engine import Default, dispose_all, open_engine
+from dataloader.database import embedded
+from dataloader.database.engine import Default, dispose_all, open_engine
 
 
 def pytest_report_header() -> str:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from dataloader.guard import Lifeline
+    from dataloader.database.watchdog import Lifeline
 
 
 class Writer(Protocol):

@@ -15,14 +15,14 @@ from pgpq import encoders
 from pgpq.schema import Jsonb
 
 from dataloader.conversion.text import to_text
-from dataloader.engine import driver_of
+from dataloader.database.engine import driver_of
 from dataloader.errors import LoadError
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from dataloader.conversion.rules import ColumnPlan
-    from dataloader.guard import Lifeline
+    from dataloader.database.watchdog import Lifeline
     from dataloader.plan import LoadPlan
 
 PIECE_BYTES = 256 * 1024

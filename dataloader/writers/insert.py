@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from dataloader.conversion.text import read_number, to_text
-from dataloader.engine import driver_of
-from dataloader.schema import cast_from_text, unnest
+from dataloader.database.engine import driver_of
+from dataloader.database.schema import cast_from_text, unnest
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from dataloader.conversion.rules import ColumnPlan
     from dataloader.conversion.types import ColumnType
-    from dataloader.guard import Lifeline
+    from dataloader.database.watchdog import Lifeline
     from dataloader.plan import LoadPlan
 
 STATEMENT_VALUES = 500

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from dataloader.transactions import has_ended
-from dataloader.translation import Refusal, refusal_of
+from dataloader.database.driver_errors import Refusal, refusal_of
+from dataloader.database.transactions import has_ended
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from dataloader.guard import Lifeline
+    from dataloader.database.watchdog import Lifeline
     from dataloader.writers.base import Writer
 
 BLOCK_ROWS = 4_096

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import sqlalchemy as sa
 
-from dataloader import embedded
-from dataloader.engine import open_engine
+from dataloader.database import embedded
+from dataloader.database.engine import open_engine
 from tests.conftest import enterable_folder, execute
 
 SECRET = "S3CRET"

@@ -19,8 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import dataloader as dl
 from dataloader import files
 from dataloader.conversion.inference import MOST_LEVELS
+from dataloader.database.schema import MOST_COLUMNS
 from dataloader.rows import open_rows
-from dataloader.schema import MOST_COLUMNS
 from tests.conftest import execute, fetch
 
 

@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 import dataloader as dl
-from dataloader import embedded
-from dataloader.engine import open_engine
+from dataloader.database import embedded
+from dataloader.database.engine import open_engine
 from tests.conftest import enterable_folder, fetch
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another user")

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dataloader as dl
-from dataloader.engine import open_engine
+from dataloader.database.engine import open_engine
 from tests.conftest import execute, fetch
 
 BY: dict[str, dict[str, Any]] = {

@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
-from dataloader import embedded
-from dataloader.engine import Default, dispose_all, resolve
+from dataloader.database import embedded
+from dataloader.database.engine import Default, dispose_all, resolve
 from tests.conftest import fetch
 from tests.database.conftest import SECRET, free_port
 

@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
 from dataloader import history
-from dataloader.engine import open_engine
-from dataloader.schema import TableName
+from dataloader.database.engine import open_engine
+from dataloader.database.schema import TableName
 from tests.conftest import execute, fetch
 
 ROWS, CHUNK_ROWS = 60, 10

@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
 from dataloader.__main__ import main
-from dataloader.engine import open_engine
+from dataloader.database.engine import open_engine
 from dataloader.entries import TABLES
 from tests.conftest import execute, fetch
 

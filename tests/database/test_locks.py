@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 import dataloader as dl
-from dataloader import embedded, guard, locks, worker
-from dataloader.engine import open_engine
+from dataloader import worker
+from dataloader.database import embedded, locks, watchdog
+from dataloader.database.engine import open_engine
 from tests.conftest import execute, fetch
 
 DATA = {"id": [1, 2], "v": ["x", "y"]}
@@ -240,7 +241,7 @@ async def test_a_load_that_waits_for_a_lock_is_not_taken_for_a_stalled_server(
     postgres: AsyncEngine, holder: AsyncConnection, hasty: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "LIMIT_SECONDS", 1.2)
-    monkeypatch.setattr(guard, "STALL_SECONDS", 0.6)
+    monkeypatch.setattr(watchdog, "STALL_SECONDS", 0.6)
     await holder.execute(sa.text(SELECT))
     assert "is held by pid" in (await refused(postgres, if_exists="truncate")).what
 

@@ -15,7 +15,7 @@ from tests.conftest import fetch
 BEGIN = """
 import asyncio, os, sys
 import dataloader as dl
-from dataloader.engine import open_engine
+from dataloader.database.engine import open_engine
 from sqlalchemy import make_url
 
 ROWS = {"id": [1, 2]}

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
-from dataloader.engine import dispose_all, resolve
+from dataloader.database.engine import dispose_all, resolve
 from tests.conftest import execute, fetch
 
 BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dataloader' AND pid <> pg_backend_pid()"

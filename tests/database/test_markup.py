@@ -16,13 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
 from dataloader.conversion.violations import SHOWN_CHARACTERS, cut
+from dataloader.database.schema import TableName
 from dataloader.display import jupyter, notebook
 from dataloader.display.jupyter import WidgetView
 from dataloader.display.notebook import HtmlView
 from dataloader.display.picture import Picture
 from dataloader.display.progress import State
 from dataloader.formatting import printable
-from dataloader.schema import TableName
 
 HARMLESS = "harmless"
 PAYLOADS = {

@@ -30,7 +30,7 @@ from sqlalchemy.dialects.mysql.asyncmy import MySQLDialect_asyncmy
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
-from dataloader.engine import open_engine
+from dataloader.database.engine import open_engine
 from dataloader.options import LoadOptions, Target
 from dataloader.plan import Database, Offer, make_plan
 from tests.conftest import execute, fetch

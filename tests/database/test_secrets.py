@@ -27,8 +27,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dataloader as dl
 from dataloader.__main__ import main
-from dataloader.engine import open_engine
-from dataloader.translation import chain
+from dataloader.database.driver_errors import chain
+from dataloader.database.engine import open_engine
 from tests.conftest import execute, fetch
 from tests.database.conftest import PLANTED, free_port
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
-from dataloader.engine import open_engine
+from dataloader.database.engine import open_engine
 from dataloader.writers import insert
 from tests.conftest import execute, fetch
 

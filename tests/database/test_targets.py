@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
-from dataloader import embedded, pipeline
-from dataloader.engine import open_engine
+from dataloader import pipeline
+from dataloader.database import embedded
+from dataloader.database.engine import open_engine
 from tests.conftest import execute, fetch
 
 ROWS, CHUNK_ROWS = 40, 10

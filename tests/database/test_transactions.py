@@ -16,10 +16,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dataloader as dl
-from dataloader import catalog
 from dataloader.conversion.converter import Converter
-from dataloader.engine import open_engine
-from dataloader.transactions import transaction
+from dataloader.database import catalog
+from dataloader.database.engine import open_engine
+from dataloader.database.transactions import transaction
 from tests.conftest import execute, fetch
 
 load_batches = functools.partial(dl.load_batches, commit="load")

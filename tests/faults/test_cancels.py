@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dataloader as dl
-from dataloader import engine as engines
+from dataloader.database import engine as engines
 from tests.conftest import execute, fetch
 from tests.faults.test_network import by_workers, seeded
 

@@ -29,8 +29,8 @@ from asyncpg.prepared_stmt import PreparedStatement
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
-from dataloader import embedded
-from dataloader.engine import open_engine
+from dataloader.database import embedded
+from dataloader.database.engine import open_engine
 from tests.conftest import execute, fetch
 from tests.faults.processes import Ending, Nursery, Order, batches, open_nursery, until
 

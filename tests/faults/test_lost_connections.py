@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
-from dataloader import engine as engines
-from dataloader import guard
+from dataloader.database import engine as engines
+from dataloader.database import watchdog
 from dataloader.options import LoadOptions, Target
 from dataloader.plan import Database, Offer, make_plan
 from dataloader.writers import writer_for
@@ -99,13 +99,13 @@ async def test_the_copy_writer_refuses_to_write_outside_a_transaction(postgres: 
     encoded, _ = writer.encode(batch)
     async with postgres.connect() as connection, connection.begin():
         with pytest.raises(dl.LoadError, match="would not be part of the transaction"):
-            await writer.write(connection, encoded, guard.Lifeline())
+            await writer.write(connection, encoded, watchdog.Lifeline())
     assert await fetch(postgres, "SELECT count(*) FROM orders") == [(0,)]
 
 
 async def engines_describe(connection: Any) -> Any:
-    from dataloader import catalog
-    from dataloader.schema import TableName
+    from dataloader.database import catalog
+    from dataloader.database.schema import TableName
 
     return await catalog.describe(connection, TableName(None, "orders"))
 
@@ -157,7 +157,7 @@ async def test_a_terminated_backend_is_reported_within_a_second(
 async def test_a_frozen_server_is_given_up_after_the_limit(
     slow: AsyncEngine, watcher: AsyncEngine, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "STALL_SECONDS", 1.0)
+    monkeypatch.setattr(watchdog, "STALL_SECONDS", 1.0)
     frozen: list[int] = []
 
     async def freeze(pid: int) -> None:

@@ -44,7 +44,7 @@ MUTANTS = {
         f"{KILLED}::test_a_load_that_is_killed_and_resumed_until_it_is_done_is_exact[postgresql-0]",
     ),
     "no guard": Mutant(
-        "guard.py",
+        "database/watchdog.py",
         "    line = Lifeline()\n    loop",
         "    return await work(Lifeline())\n    line = Lifeline()\n    loop",
         "tests/faults/test_lost_connections.py::test_a_terminated_backend_is_reported_within_a_second[copy]",

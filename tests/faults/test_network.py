@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
-from dataloader import engine as engines
-from dataloader import guard, worker
+from dataloader import worker
+from dataloader.database import engine as engines
+from dataloader.database import watchdog
 from dataloader.writers import copy
 from tests.conftest import execute, fetch
 from tests.faults import proxy as network
@@ -127,7 +128,7 @@ async def test_a_frozen_network_ends_the_load_within_the_limit(
 ) -> None:
     """Whether the message still arrives and its reply does not, or neither does."""
     moments = seeded()
-    monkeypatch.setattr(guard, "STALL_SECONDS", STALL_SECONDS)
+    monkeypatch.setattr(watchdog, "STALL_SECONDS", STALL_SECONDS)
     for number in range(FREEZES):
         act: Act = "freeze the reply" if (number + workers) % 2 else "freeze"
         trap = net.proxy.at(PLACES[place], act, nth=nth_of(place, moments))
@@ -171,7 +172,7 @@ async def test_a_connection_that_is_being_opened_when_the_network_freezes_leaves
     """A new one is the second worker's: the rows of the first one end the load meanwhile."""
     trap = net.proxy.at(OPENING[place], "freeze", nth=2)
     with monkeypatch.context() as patch:
-        patch.setattr(guard, "STALL_SECONDS", 1)
+        patch.setattr(watchdog, "STALL_SECONDS", 1)
         patch.setattr(worker, "RETRY_SECONDS", 0)
         loading = asyncio.create_task(load(net.engine, 2))
         await sprung(trap)
@@ -193,7 +194,7 @@ async def test_a_load_goes_on_by_itself_when_the_network_thaws(
     place: str, workers: int, net: Net, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the network had kept arrives late: a commit that the load has long given up on, for one."""
-    monkeypatch.setattr(guard, "STALL_SECONDS", 0.7)
+    monkeypatch.setattr(watchdog, "STALL_SECONDS", 0.7)
     trap = net.proxy.at(PLACES[place], "freeze", nth=nth_of(place, seeded()))
     loading = asyncio.create_task(load(net.engine, workers))
     await sprung(trap)

@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dataloader as dl
-from dataloader import embedded
-from dataloader import engine as engines
+from dataloader.database import embedded
+from dataloader.database import engine as engines
 from tests.conftest import enterable_folder, execute, fetch
 from tests.database.conftest import free_port
 from tests.faults.processes import Nursery, Order, open_nursery

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from dataloader import engine as engines
+from dataloader.database import engine as engines
 from tests.conftest import execute, fetch
 from tests.notebook.kernels import Cell, Kernel, kinds
 

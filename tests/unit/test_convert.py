@@ -23,10 +23,10 @@ from dataloader.conversion.steps import unwrapped
 from dataloader.conversion.text import to_text
 from dataloader.conversion.types import TYPES, ColumnType, parse_type
 from dataloader.conversion.violations import cut
+from dataloader.database.schema import Column, TableName, TableSchema
 from dataloader.errors import UnsafeCast, ValidationError
 from dataloader.plan import Database, LoadOptions, Offer, Target, make_plan
 from dataloader.rejects import Findings
-from dataloader.schema import Column, TableName, TableSchema
 
 Decimal = decimal.Decimal
 UTC = datetime.UTC

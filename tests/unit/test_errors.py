@@ -11,6 +11,7 @@ import sqlalchemy.exc
 
 import dataloader
 from dataloader import Violation, errors
+from dataloader.database.driver_errors import translate
 from dataloader.errors import (
     ConnectionLost,
     DataLoaderError,
@@ -22,7 +23,6 @@ from dataloader.errors import (
     ValidationError,
     WriteError,
 )
-from dataloader.translation import translate
 
 PLACE = "PostgreSQL shop at db.example"
 LINE = re.compile(r"^ {4}(?P<branch>[│├└─ ]*)(?P<name>[A-Z]\w+)(?: \((?P<also>\w+)\))?(?:\s{2,}(?P<meaning>\S.*))?$")

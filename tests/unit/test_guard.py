@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from dataloader import guard
+from dataloader.database import watchdog
+from dataloader.database.watchdog import Lifeline, guarded
 from dataloader.errors import ConnectionLost, LoadError
-from dataloader.guard import Lifeline, guarded
 from dataloader.tasks import seen_through
 
 
@@ -187,8 +187,8 @@ async def test_a_second_cancel_meanwhile_does_not_leave_the_work_half_stopped(co
 async def test_work_that_can_never_be_stopped_is_an_error_and_not_a_hang(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "GRACE_SECONDS", 0.02)
-    monkeypatch.setattr(guard, "SETTLE_SECONDS", 0.02)
+    monkeypatch.setattr(watchdog, "GRACE_SECONDS", 0.02)
+    monkeypatch.setattr(watchdog, "SETTLE_SECONDS", 0.02)
     release = asyncio.Event()
 
     async def work(line: Lifeline) -> None:
@@ -211,7 +211,7 @@ async def test_work_that_can_never_be_stopped_is_an_error_and_not_a_hang(
 async def test_a_database_that_shows_no_progress_counts_as_lost(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "STALL_SECONDS", 0.05)
+    monkeypatch.setattr(watchdog, "STALL_SECONDS", 0.05)
 
     async def work(line: Lifeline) -> None:
         line.hold(connection)
@@ -227,8 +227,8 @@ async def test_a_database_that_shows_no_progress_counts_as_lost(
 async def test_a_database_that_keeps_accepting_has_no_limit(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "STALL_SECONDS", 0.15)
-    monkeypatch.setattr(guard, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(watchdog, "STALL_SECONDS", 0.15)
+    monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.01)
 
     async def work(line: Lifeline) -> str:
         line.hold(connection)
@@ -241,8 +241,8 @@ async def test_a_database_that_keeps_accepting_has_no_limit(
 
 
 async def test_a_source_may_take_as_long_as_it_likes(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "STALL_SECONDS", 0.05)
-    monkeypatch.setattr(guard, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(watchdog, "STALL_SECONDS", 0.05)
+    monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.01)
 
     async def work(line: Lifeline) -> str:
         line.hold(connection)
@@ -257,7 +257,7 @@ async def test_a_source_may_take_as_long_as_it_likes(connection: Connection, mon
 async def test_work_that_finishes_while_it_is_stopped_keeps_its_result(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "STALL_SECONDS", 0.05)
+    monkeypatch.setattr(watchdog, "STALL_SECONDS", 0.05)
 
     async def work(line: Lifeline) -> str:
         line.hold(connection)
@@ -270,7 +270,7 @@ async def test_work_that_finishes_while_it_is_stopped_keeps_its_result(
 
 
 async def test_a_connection_without_listeners_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "GRACE_SECONDS", 0.02)
+    monkeypatch.setattr(watchdog, "GRACE_SECONDS", 0.02)
     file = Interruptible()
 
     async def work(line: Lifeline) -> None:

@@ -13,9 +13,9 @@ from sqlalchemy.dialects.sqlite import aiosqlite
 
 from dataloader.conversion.inference import mixed_array
 from dataloader.conversion.types import parse_type
+from dataloader.database.schema import Column, TableName, TableSchema
 from dataloader.errors import PlanError, SchemaMismatch, UnsafeCast, UnsupportedType
 from dataloader.plan import Database, LoadOptions, LoadPlan, Offer, Target, make_plan
-from dataloader.schema import Column, TableName, TableSchema
 
 POSTGRES, PSYCOPG, SQLITE = asyncpg.dialect(), psycopg.dialect(), aiosqlite.dialect()
 SCHEMA = pa.schema([("id", pa.int64()), ("name", pa.string())])

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from dataloader.conversion.types import TYPES, ColumnType, family, parse_type, plain
+from dataloader.database.schema import Column, TableName, TableSchema, check_identifier, created_type, parse_table_name
 from dataloader.errors import PlanError, UnsupportedType
-from dataloader.schema import Column, TableName, TableSchema, check_identifier, created_type, parse_table_name
 
 POSTGRES, SQLITE = postgresql.dialect(), sqlite.dialect()
 SPELLINGS = [(spelling, kind) for kind, row in TYPES.items() for spelling in row.spellings]

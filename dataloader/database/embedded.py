@@ -21,7 +21,7 @@ import platformdirs
 import psutil
 import sqlalchemy as sa
 
-from dataloader.engine import open_engine
+from dataloader.database.engine import open_engine
 from dataloader.errors import LoadError, PlanError
 
 if TYPE_CHECKING:

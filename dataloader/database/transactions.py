@@ -12,11 +12,11 @@ import tenacity
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dataloader import sqlite
-from dataloader.engine import SQLITE_BUSY_SECONDS, driver_of
+from dataloader.database import sqlite
+from dataloader.database.engine import SQLITE_BUSY_SECONDS, driver_of
+from dataloader.database.operators import pinned
+from dataloader.database.sessions import has_own_session
 from dataloader.errors import LoadError
-from dataloader.operators import pinned
-from dataloader.sessions import has_own_session
 
 _SPEAKING = "SET LOCAL client_encoding = 'UTF8'"
 """COPY's bytes are UTF-8, and asyncpg's statements, whatever the session's encoding is."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from dataloader.conversion.types import ColumnType, parse_type
-from dataloader.schema import SQLITE_SCHEMA, Column, TableName, TableSchema
+from dataloader.database.schema import SQLITE_SCHEMA, Column, TableName, TableSchema
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL

@@ -11,14 +11,14 @@ import sqlalchemy as sa
 import tenacity
 from sqlalchemy.dialects import postgresql
 
-from dataloader.engine import place_of
+from dataloader.database.driver_errors import shown_text, sqlstate_of, translate
+from dataloader.database.engine import place_of
 from dataloader.errors import WriteError
-from dataloader.translation import shown_text, sqlstate_of, translate
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from dataloader.schema import TableName
+    from dataloader.database.schema import TableName
 
 LIMIT_SECONDS = 120.0
 """How long a lock is waited for in all."""

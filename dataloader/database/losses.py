@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from dataloader.schema import TableName
+from dataloader.database.schema import TableName
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection

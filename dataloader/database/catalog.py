@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from dataloader import ddl, locks, sqlite
 from dataloader.conversion.types import ColumnType, parse_type
+from dataloader.database import ddl, locks, sqlite
+from dataloader.database.driver_errors import is_name_taken
+from dataloader.database.schema import SQLITE_SCHEMA, Column, TableName, TableSchema
+from dataloader.database.transactions import Prepared
 from dataloader.errors import SchemaMismatch
-from dataloader.schema import SQLITE_SCHEMA, Column, TableName, TableSchema
-from dataloader.transactions import Prepared
-from dataloader.translation import is_name_taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from dataloader import sessions, sqlite
-from dataloader.addresses import Address, Secret, parsed, without_secrets
+from dataloader.database import sessions, sqlite
+from dataloader.database.addresses import Address, Secret, parsed, without_secrets
+from dataloader.database.driver_errors import chain, of_another_loop
+from dataloader.database.operators import pin
 from dataloader.errors import DataLoaderError, PlanError
 from dataloader.formatting import one_line
-from dataloader.operators import pin
 from dataloader.tasks import begun, seen_through
-from dataloader.translation import chain, of_another_loop
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL

@@ -16,9 +16,9 @@ from sqlalchemy.schema import CreateIndex, CreateSequence, CreateTable, DDLEleme
 
 from dataloader.conversion.mixed import MixedType
 from dataloader.conversion.types import ColumnType, parse_type
+from dataloader.database.schema import Column, TableName, TableSchema, created_type
 from dataloader.errors import PlanError, SchemaMismatch, UnsupportedType
 from dataloader.formatting import did_you_mean, one_line
-from dataloader.schema import Column, TableName, TableSchema, created_type
 
 if TYPE_CHECKING:
     import pyarrow as pa

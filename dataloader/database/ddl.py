@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.schema import DropTable
 
-from dataloader.definitions import Definition, bare_table
+from dataloader.database.definitions import Definition, bare_table
 from dataloader.errors import PlanError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
 
-    from dataloader.schema import TableName, TableSchema
+    from dataloader.database.schema import TableName, TableSchema
 
 
 _INSTEAD = {
