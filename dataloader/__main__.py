@@ -16,12 +16,12 @@ import click
 import sqlalchemy as sa
 
 from dataloader import api
-from dataloader import history as ledgers
 from dataloader.arguments import COMMITTING, FILES, LOADING, REJECTING, TABLE, TO, with_options
 from dataloader.database.engine import dispose_all, place_of, resolve
 from dataloader.database.schema import parse_table_name
 from dataloader.errors import CheckpointError, DataLoaderError
 from dataloader.formatting import printable
+from dataloader.ledger import history as ledgers
 from dataloader.options import Target
 from dataloader.rejects import check_suffix
 from dataloader.report import history_frame

@@ -8,10 +8,11 @@ import os
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast
 
-from dataloader import files, history, pipeline, planning, sources, streams, validation
+from dataloader import files, pipeline, planning, sources, streams, validation
 from dataloader.batches import open_async_batches, open_batches
 from dataloader.database import engine as engines
 from dataloader.jobs import LoadJob
+from dataloader.ledger import history
 from dataloader.options import LoadOptions
 from dataloader.plan import LoadPlan
 from dataloader.report import LoadReport, ValidationReport, history_frame

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pyarrow as pa
 
-from dataloader.checkpoint import Checkpoint, Run, rows_of, source_changed
 from dataloader.conversion.converter import Converted, Converter
-from dataloader.digest import chunk_digest
 from dataloader.errors import SourceFailed
+from dataloader.ledger.checkpoint import Checkpoint, Run, rows_of, source_changed
+from dataloader.ledger.digest import chunk_digest
 from dataloader.rejects import Findings
 from dataloader.tasks import in_thread
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dataloader import worker
-from dataloader.checkpoint import rows_of
 from dataloader.database import catalog
 from dataloader.database.driver_errors import Refusal
 from dataloader.database.watchdog import Lifeline, guarded
+from dataloader.ledger.checkpoint import rows_of
 from dataloader.storing import refused
 from dataloader.tasks import seen_through
 from dataloader.worker import committing, retried
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from dataloader.checkpoint import Run
     from dataloader.chunks import Chunk
     from dataloader.conversion.violations import Violation
-    from dataloader.ledger import Ledger, Request
-    from dataloader.owners import Owner
+    from dataloader.ledger.checkpoint import Run
+    from dataloader.ledger.ledger import Ledger, Request
+    from dataloader.ledger.owners import Owner
     from dataloader.plan import LoadPlan
 
 RELEASE_SECONDS = 5.0

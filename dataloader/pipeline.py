@@ -8,8 +8,6 @@ import shlex
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING
 
-from dataloader import owners
-from dataloader.checkpoint import Checkpoint, Run
 from dataloader.chunks import Chunk, Chunks, Shared, ahead, beginning, chained, first_of, resumed
 from dataloader.conversion.violations import summary
 from dataloader.crew import Crew
@@ -19,7 +17,6 @@ from dataloader.database.driver_errors import translated
 from dataloader.database.locks import naming_holders
 from dataloader.database.transactions import check_deferred, transaction
 from dataloader.database.watchdog import Lifeline, guarded
-from dataloader.digest import chunk_digest
 from dataloader.display.progress import Progress
 from dataloader.entry import Entry
 from dataloader.errors import (
@@ -35,7 +32,10 @@ from dataloader.errors import (
     shown_as,
 )
 from dataloader.formatting import quantity
-from dataloader.ledger import Ledger, Request
+from dataloader.ledger import owners
+from dataloader.ledger.checkpoint import Checkpoint, Run
+from dataloader.ledger.digest import chunk_digest
+from dataloader.ledger.ledger import Ledger, Request
 from dataloader.look import refuse_invalid
 from dataloader.options import Target
 from dataloader.planning import decide
@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+    from dataloader.ledger.owners import Owner
     from dataloader.options import LoadOptions
-    from dataloader.owners import Owner
     from dataloader.plan import LoadPlan
     from dataloader.sources import Source
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import tenacity
 
-from dataloader import entries, ledger, trust
 from dataloader.database import catalog, locks
 from dataloader.database import engine as engines
 from dataloader.database.driver_errors import translated
 from dataloader.database.losses import losses
 from dataloader.database.transactions import settle
 from dataloader.database.watchdog import Lifeline, guarded
+from dataloader.ledger import entries, ledger, trust
 from dataloader.options import LoadOptions, Target
 from dataloader.plan import LEDGERS, Database, LoadPlan, Offer, make_plan
 

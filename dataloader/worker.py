@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import tenacity
 
-from dataloader.checkpoint import rows_of
 from dataloader.database import catalog
 from dataloader.database import engine as engines
 from dataloader.database.driver_errors import refusal_of, translated
 from dataloader.database.locks import naming_holders
 from dataloader.database.transactions import transaction
 from dataloader.database.watchdog import Lifeline, guarded
-from dataloader.entries import TABLES
 from dataloader.errors import LoadError, WriteError
+from dataloader.ledger.checkpoint import rows_of
+from dataloader.ledger.entries import TABLES
 from dataloader.storing import Stored, Storing
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from dataloader.checkpoint import Run
     from dataloader.chunks import Chunk
     from dataloader.database.schema import TableName
-    from dataloader.ledger import Ledger
+    from dataloader.ledger.checkpoint import Run
+    from dataloader.ledger.ledger import Ledger
     from dataloader.plan import LoadPlan
     from dataloader.rejects import Rejects
     from dataloader.writers import Writer

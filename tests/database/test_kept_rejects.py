@@ -15,9 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
-from dataloader import history
 from dataloader.database.engine import open_engine
 from dataloader.database.schema import TableName
+from dataloader.ledger import history
 from tests.conftest import execute, fetch
 
 ROWS, CHUNK_ROWS = 60, 10

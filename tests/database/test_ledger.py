@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import dataloader as dl
 from dataloader.__main__ import main
 from dataloader.database.engine import open_engine
-from dataloader.entries import TABLES
+from dataloader.ledger.entries import TABLES
 from tests.conftest import execute, fetch
 
 ROWS, CHUNK_ROWS, COMMITTED = 60, 10, 30

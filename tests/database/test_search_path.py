@@ -11,12 +11,12 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dataloader as dl
-from dataloader import history
 from dataloader.database import engine as engines
 from dataloader.database import locks
 from dataloader.database.engine import open_engine
 from dataloader.database.schema import TableName
-from dataloader.entries import TABLES
+from dataloader.ledger import history
+from dataloader.ledger.entries import TABLES
 from tests.conftest import execute, fetch
 
 PLANTED = """DO $$

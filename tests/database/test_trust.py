@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import dataloader as dl
 from dataloader.__main__ import main
 from dataloader.database.engine import open_engine
-from dataloader.entries import TABLES
+from dataloader.ledger.entries import TABLES
 from tests.conftest import execute, fetch
 from tests.database.test_ledger import batches, command, interrupted, interrupted_files, load, url_of
 

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
-from dataloader import owners
+from dataloader.ledger import owners
 from tests.conftest import execute, fetch
 
 ROWS, CHUNK_ROWS, COMMITTED = 100, 10, 5

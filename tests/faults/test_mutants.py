@@ -50,19 +50,19 @@ MUTANTS = {
         "tests/faults/test_lost_connections.py::test_a_terminated_backend_is_reported_within_a_second[copy]",
     ),
     "no comparison of fingerprints": Mutant(
-        "ledger.py",
+        "ledger/ledger.py",
         "        if change is not None:\n",
         "        if False:\n",
         f"{REFUSED}::test_a_table_that_is_not_the_one_of_the_load_is_refused_by_what_happened_to_it",
     ),
     "no comparison of digests": Mutant(
-        "checkpoint.py",
+        "ledger/checkpoint.py",
         "        if (chunk.digest, chunk.rows, chunk.first_row) != (self.digest, self.rows, self.first_row):\n",
         "        if False:\n",
         f"{REFUSED}::test_a_source_that_changed_where_it_is_committed_is_refused_by_its_chunk",
     ),
     "no count of what is committed": Mutant(
-        "ledger.py",
+        "ledger/ledger.py",
         "        if [len(chunks), *sums] != [found.chunks, found.rows, found.loaded, found.rejected]:\n",
         "        if False:\n",
         f"{REFUSED}::test_an_edited_ledger_is_refused",

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from dataloader.conversion.violations import Violation
-from dataloader.digest import chunk_digest
+from dataloader.ledger.digest import chunk_digest
 
 FULL = os.environ.get("DATALOADER_FAULTS") == "full"
 EXAMPLES = 600 if FULL else 8
@@ -356,7 +356,7 @@ def test_what_did_not_fit_is_part_of_the_chunk() -> None:
 
 OTHER_PROCESS = """
 import pyarrow as pa
-from dataloader.digest import chunk_digest
+from dataloader.ledger.digest import chunk_digest
 print(chunk_digest(pa.record_batch({"a": [1, None], "b": ["x", ""], "c": [[1.5], None], "d": [{"e": 1}, None]})))
 """
 

@@ -17,11 +17,11 @@ from dataloader.database.locks import naming_holders
 from dataloader.database.schema import SQLITE_SCHEMA, TableName, parse_table_name
 from dataloader.database.transactions import settle, transaction
 from dataloader.database.watchdog import Lifeline, guarded
-from dataloader.entries import LOADS, TABLES, aware, is_running, ledger_tables, select_loads, unreadable
 from dataloader.errors import CheckpointError, PlanError
-from dataloader.ledger import forget_load
+from dataloader.ledger.entries import LOADS, TABLES, aware, is_running, ledger_tables, select_loads, unreadable
+from dataloader.ledger.ledger import forget_load
+from dataloader.ledger.trust import distrust, found_tables
 from dataloader.options import CONTINUED
-from dataloader.trust import distrust, found_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

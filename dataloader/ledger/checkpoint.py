@@ -10,7 +10,7 @@ from dataloader.errors import SourceChanged
 if TYPE_CHECKING:
     from dataloader.conversion.violations import Violation
     from dataloader.database.catalog import Fingerprint
-    from dataloader.owners import Owner
+    from dataloader.ledger.owners import Owner
 
 
 @dataclass(frozen=True, slots=True)

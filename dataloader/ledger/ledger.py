@@ -19,17 +19,26 @@ import xxhash
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
-from dataloader.checkpoint import Checkpoint, Run, source_changed
 from dataloader.conversion.violations import REJECT_COLUMNS, Violation
 from dataloader.database import catalog, locks
 from dataloader.database.catalog import Fingerprint, Fingerprints
 from dataloader.database.transactions import Prepared
-from dataloader.entries import REJECTS, TABLES, TOTALS, is_running, ledger_tables, needed, select_loads, unreadable
 from dataloader.errors import CheckpointError, PlanError, UnfinishedLoad
 from dataloader.formatting import quantity
-from dataloader.owners import Owner, shown_owner
+from dataloader.ledger.checkpoint import Checkpoint, Run, source_changed
+from dataloader.ledger.entries import (
+    REJECTS,
+    TABLES,
+    TOTALS,
+    is_running,
+    ledger_tables,
+    needed,
+    select_loads,
+    unreadable,
+)
+from dataloader.ledger.owners import Owner, shown_owner
+from dataloader.ledger.trust import found_tables, refusal
 from dataloader.rejects import json_rows, refused_rows
-from dataloader.trust import found_tables, refusal
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from dataloader.conversion.violations import REJECT_COLUMNS
 from dataloader.database.catalog import Fingerprint
-from dataloader.owners import read_owner
+from dataloader.ledger.owners import read_owner
 
 LOADS, CHUNKS, REJECTS = TABLES = ("dataloader_loads", "dataloader_chunks", "dataloader_rejects")
 """The last one is there for loads that keep rejects."""
