@@ -21,10 +21,10 @@ from peers import psql_copy, write_encoded
 from rounds import Load, show, take_turns
 
 import dataloader as dl
-from dataloader.chunks import Chunk, Chunks, Shared, ahead
 from dataloader.database import embedded
 from dataloader.database.engine import driver_of
-from dataloader.look import refuse_invalid
+from dataloader.loading.chunks import Chunk, Chunks, Shared, ahead
+from dataloader.loading.look import refuse_invalid
 from dataloader.sources import open_dataframe
 from dataloader.writers import writer_for
 from dataloader.writers.copy import PIECE_BYTES

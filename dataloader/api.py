@@ -8,11 +8,12 @@ import os
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast
 
-from dataloader import files, pipeline, planning, sources, streams, validation
+from dataloader import files, sources, streams
 from dataloader.batches import open_async_batches, open_batches
 from dataloader.database import engine as engines
 from dataloader.jobs import LoadJob
 from dataloader.ledger import history
+from dataloader.loading import pipeline, planning, validation
 from dataloader.options import LoadOptions
 from dataloader.plan import LoadPlan
 from dataloader.report import LoadReport, ValidationReport, history_frame

@@ -15,9 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 import dataloader as dl
-from dataloader import worker
 from dataloader.database import embedded, locks, watchdog
 from dataloader.database.engine import open_engine
+from dataloader.loading import worker
 from tests.conftest import execute, fetch
 
 DATA = {"id": [1, 2], "v": ["x", "y"]}

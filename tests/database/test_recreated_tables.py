@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
-from dataloader import pipeline
+from dataloader.loading import pipeline
 from tests.conftest import execute, fetch
 
 PAIRS: tuple[tuple[str, str, list[Any], list[str]], ...] = (
@@ -103,7 +103,7 @@ async def test_a_table_that_is_altered_between_the_plan_and_the_first_row_is_ref
         await execute(postgres, *statements.split(";"))
         return plan
 
-    monkeypatch.setattr("dataloader.pipeline.decide", decided_and_altered)
+    monkeypatch.setattr("dataloader.loading.pipeline.decide", decided_and_altered)
     with pytest.raises(dl.SchemaMismatch, match="not as planned"):
         await dl.load_dataframe({"v": [1], "n": [1.25], "s": ["abc"]}, "t", engine=postgres, method=method)
     assert await fetch(postgres, "SELECT * FROM t") == []

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
-from dataloader import pipeline
 from dataloader.database import embedded
 from dataloader.database.engine import open_engine
+from dataloader.loading import pipeline
 from tests.conftest import execute, fetch
 
 ROWS, CHUNK_ROWS = 40, 10
@@ -447,7 +447,7 @@ async def test_a_rule_that_comes_between_the_plan_and_the_first_row_is_noticed(
         await execute(postgres, "CREATE RULE r AS ON INSERT TO t DO INSTEAD NOTHING")
         return plan
 
-    monkeypatch.setattr("dataloader.pipeline.decide", decided_and_altered)
+    monkeypatch.setattr("dataloader.loading.pipeline.decide", decided_and_altered)
     with pytest.raises(dl.SchemaMismatch, match="INSERT rule"):
         await dl.load_dataframe({"id": [1]}, "t", engine=postgres)
     assert await fetch(postgres, "SELECT * FROM t") == []

@@ -35,10 +35,10 @@ KILLED = "tests/faults/test_killed_processes.py"
 REFUSED = "tests/database/test_wrong_resumes.py"
 MUTANTS = {
     "rows before the claim": Mutant(
-        "worker.py", CLAIM, EARLY + CLAIM, f"{KILLED}::test_a_commit_that_outlives_its_process_counts_once"
+        "loading/worker.py", CLAIM, EARLY + CLAIM, f"{KILLED}::test_a_commit_that_outlives_its_process_counts_once"
     ),
     "checkpoint in a transaction of its own": Mutant(
-        "worker.py",
+        "loading/worker.py",
         STORING,
         "        async with transaction(connection, *opening):\n" + STORING,
         f"{KILLED}::test_a_load_that_is_killed_and_resumed_until_it_is_done_is_exact[postgresql-0]",

@@ -15,9 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
-from dataloader import worker
 from dataloader.database import engine as engines
 from dataloader.database import watchdog
+from dataloader.loading import worker
 from dataloader.writers import copy
 from tests.conftest import execute, fetch
 from tests.faults import proxy as network

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dataloader as dl
-from dataloader import worker
+from dataloader.loading import worker
 from tests.conftest import execute, fetch
 
 ROWS, CHUNK_ROWS = 500, 100

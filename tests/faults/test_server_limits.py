@@ -18,9 +18,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
-from dataloader import worker
 from dataloader.database import embedded
 from dataloader.database import engine as engines
+from dataloader.loading import worker
 from tests.conftest import execute, fetch
 from tests.faults.test_network import CHUNK_ROWS, ROWS, assert_exact, by_workers, load, orders, seeded, start_anew
 

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dataloader import worker
 from dataloader.database import catalog
 from dataloader.database.driver_errors import Refusal
 from dataloader.database.watchdog import Lifeline, guarded
 from dataloader.ledger.checkpoint import rows_of
-from dataloader.storing import refused
+from dataloader.loading import worker
+from dataloader.loading.storage import refused
+from dataloader.loading.worker import committing, retried
 from dataloader.tasks import seen_through
-from dataloader.worker import committing, retried
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from dataloader.chunks import Chunk
     from dataloader.conversion.violations import Violation
     from dataloader.ledger.checkpoint import Run
     from dataloader.ledger.ledger import Ledger, Request
     from dataloader.ledger.owners import Owner
+    from dataloader.loading.chunks import Chunk
     from dataloader.plan import LoadPlan
 
 RELEASE_SECONDS = 5.0

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from dataloader.chunks import ahead, in_threads
 from dataloader.conversion.converter import Converter
 from dataloader.database import engine as engines
 from dataloader.database import locks
@@ -14,9 +13,10 @@ from dataloader.database.driver_errors import translated
 from dataloader.database.transactions import settle
 from dataloader.database.watchdog import Lifeline, guarded
 from dataloader.display.progress import Progress
-from dataloader.inspection import Inspection, Unique
+from dataloader.loading.chunks import ahead, in_threads
+from dataloader.loading.inspection import Inspection, Unique
+from dataloader.loading.planning import decide
 from dataloader.options import Target
-from dataloader.planning import decide
 from dataloader.report import ValidationReport
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from dataloader.errors import LoadError
-from dataloader.worker import EXTRA_SECONDS, Job, Worker, retrying
+from dataloader.loading.worker import EXTRA_SECONDS, Job, Worker, retrying
 
 if TYPE_CHECKING:
-    from dataloader.chunks import Chunk, Shared
-    from dataloader.tally import Tally
+    from dataloader.loading.chunks import Chunk, Shared
+    from dataloader.loading.tally import Tally
 
 
 class Crew:

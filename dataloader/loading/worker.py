@@ -20,15 +20,15 @@ from dataloader.database.watchdog import Lifeline, guarded
 from dataloader.errors import LoadError, WriteError
 from dataloader.ledger.checkpoint import rows_of
 from dataloader.ledger.entries import TABLES
-from dataloader.storing import Stored, Storing
+from dataloader.loading.storage import Stored, Storing
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from dataloader.chunks import Chunk
     from dataloader.database.schema import TableName
     from dataloader.ledger.checkpoint import Run
     from dataloader.ledger.ledger import Ledger
+    from dataloader.loading.chunks import Chunk
     from dataloader.plan import LoadPlan
     from dataloader.rejects import Rejects
     from dataloader.writers import Writer

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dataloader.chunks import Chunk
     from dataloader.conversion.violations import Violation
     from dataloader.display.progress import Progress
+    from dataloader.loading.chunks import Chunk
+    from dataloader.loading.storage import Stored
     from dataloader.rejects import Rejects
-    from dataloader.storing import Stored
 
 
 @dataclass(slots=True)

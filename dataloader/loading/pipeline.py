@@ -8,9 +8,7 @@ import shlex
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING
 
-from dataloader.chunks import Chunk, Chunks, Shared, ahead, beginning, chained, first_of, resumed
 from dataloader.conversion.violations import summary
-from dataloader.crew import Crew
 from dataloader.database import catalog, locks
 from dataloader.database import engine as engines
 from dataloader.database.driver_errors import translated
@@ -18,7 +16,6 @@ from dataloader.database.locks import naming_holders
 from dataloader.database.transactions import check_deferred, transaction
 from dataloader.database.watchdog import Lifeline, guarded
 from dataloader.display.progress import Progress
-from dataloader.entry import Entry
 from dataloader.errors import (
     NOTHING_WRITTEN,
     CheckpointError,
@@ -36,16 +33,19 @@ from dataloader.ledger import owners
 from dataloader.ledger.checkpoint import Checkpoint, Run
 from dataloader.ledger.digest import chunk_digest
 from dataloader.ledger.ledger import Ledger, Request
-from dataloader.look import refuse_invalid
+from dataloader.loading.chunks import Chunk, Chunks, Shared, ahead, beginning, chained, first_of, resumed
+from dataloader.loading.crew import Crew
+from dataloader.loading.entry import Entry
+from dataloader.loading.look import refuse_invalid
+from dataloader.loading.planning import decide
+from dataloader.loading.storage import Storing
+from dataloader.loading.tally import Tally
+from dataloader.loading.worker import Job
 from dataloader.options import Target
-from dataloader.planning import decide
 from dataloader.rejects import Rejects
 from dataloader.report import LoadReport
 from dataloader.sources import ArrowSource
-from dataloader.storing import Storing
-from dataloader.tally import Tally
 from dataloader.tasks import followed
-from dataloader.worker import Job
 from dataloader.writers import Writer, writer_for
 
 if TYPE_CHECKING:

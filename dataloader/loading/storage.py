@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from dataloader.chunks import Chunk
     from dataloader.conversion.converter import Converted
     from dataloader.conversion.rules import ColumnPlan
     from dataloader.database.watchdog import Lifeline
+    from dataloader.loading.chunks import Chunk
     from dataloader.plan import LoadPlan
     from dataloader.rejects import Rejects
     from dataloader.writers import Writer
