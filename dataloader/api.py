@@ -8,8 +8,6 @@ import os
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast
 
-from dataloader import files, sources, streams
-from dataloader.batches import open_async_batches, open_batches
 from dataloader.database import engine as engines
 from dataloader.jobs import LoadJob
 from dataloader.ledger import history
@@ -17,7 +15,9 @@ from dataloader.loading import pipeline, planning, validation
 from dataloader.options import LoadOptions
 from dataloader.plan import LoadPlan
 from dataloader.report import LoadReport, ValidationReport, history_frame
-from dataloader.rows import Row, open_rows
+from dataloader.sources import base, files, streams
+from dataloader.sources.batches import open_async_batches, open_batches
+from dataloader.sources.rows import Row, open_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -148,7 +148,7 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     >>> report.loaded
     2
     """
-    return await _load(data, lambda: asyncio.to_thread(sources.open_dataframe, data), table, options)
+    return await _load(data, lambda: asyncio.to_thread(base.open_dataframe, data), table, options)
 
 
 async def load_batches(
@@ -173,7 +173,7 @@ async def load_batches(
     3
     """
 
-    def opening() -> Awaitable[sources.Source]:
+    def opening() -> Awaitable[base.Source]:
         if isinstance(batches, AsyncIterable):
             return open_async_batches(batches)
         return asyncio.to_thread(open_batches, batches)
@@ -240,7 +240,7 @@ async def load_files(paths: files.Paths, table: str | sa.Table, **options: Unpac
 
 
 async def _load(
-    data: object, opening: Callable[[], Awaitable[sources.Source]], table: str | sa.Table, options: Options
+    data: object, opening: Callable[[], Awaitable[base.Source]], table: str | sa.Table, options: Options
 ) -> LoadReport:
     chosen = LoadOptions.of(cast(dict[str, Any], options))
     async with streams.taken(data), contextlib.aclosing(await opening()) as source:
@@ -284,7 +284,7 @@ def start_load(data: object, table: str | sa.Table, **options: Unpack[Options]) 
     checked = cast(dict[str, Any], options)
     checked["engine"] = LoadOptions.of(checked).engine
     loader: Any = load_files if _are_paths(data) else load_dataframe
-    given, asked = sources.snapshot(data), options.pop("progress", "auto")
+    given, asked = base.snapshot(data), options.pop("progress", "auto")
     what = "files" if loader is load_files else type(data).__name__
     return LoadJob(lambda view: loader(given, table, **options, progress=view), asked, what)
 
@@ -409,5 +409,5 @@ async def load_history(engine: AsyncEngine | str | URL | None = None, *, schema:
     return history_frame([entry.shown for entry in found.entries], [*history.SHOWN, "running"])
 
 
-def _opened(data: Any) -> sources.ArrowSource:
-    return files.open_files(data) if files.are_paths(data) else sources.open_dataframe(data)
+def _opened(data: Any) -> base.ArrowSource:
+    return files.open_files(data) if files.are_paths(data) else base.open_dataframe(data)

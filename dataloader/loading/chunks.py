@@ -19,7 +19,7 @@ from dataloader.tasks import in_thread
 
 if TYPE_CHECKING:
     from dataloader.plan import LoadPlan
-    from dataloader.sources import Source
+    from dataloader.sources.base import Source
     from dataloader.writers import Writer
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from dataloader.plan import LoadPlan
-    from dataloader.sources import ArrowSource
+    from dataloader.sources.base import ArrowSource
 
 LOOKING_THREADS = 2
 """How many go through the source together: Arrow lets the GIL go."""

@@ -44,7 +44,7 @@ from dataloader.loading.worker import Job
 from dataloader.options import Target
 from dataloader.rejects import Rejects
 from dataloader.report import LoadReport
-from dataloader.sources import ArrowSource
+from dataloader.sources.base import ArrowSource
 from dataloader.tasks import followed
 from dataloader.writers import Writer, writer_for
 
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from dataloader.ledger.owners import Owner
     from dataloader.options import LoadOptions
     from dataloader.plan import LoadPlan
-    from dataloader.sources import Source
+    from dataloader.sources.base import Source
 
 RECOGNISED_ROWS = 1_000
 """A load that is not named is recognised by so many of its first rows."""

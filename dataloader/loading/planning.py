@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from dataloader.database.schema import TableName
-    from dataloader.sources import Source
+    from dataloader.sources.base import Source
 
 START_SECONDS = 10.0
 """How long a server that is starting is waited for."""

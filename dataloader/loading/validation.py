@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from dataloader.options import LoadOptions
-    from dataloader.sources import Source
+    from dataloader.sources.base import Source
 
 
 async def validate(

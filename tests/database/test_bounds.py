@@ -17,10 +17,10 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
-from dataloader import files
 from dataloader.conversion.inference import MOST_LEVELS
 from dataloader.database.schema import MOST_COLUMNS
-from dataloader.rows import open_rows
+from dataloader.sources import files
+from dataloader.sources.rows import open_rows
 from tests.conftest import execute, fetch
 
 

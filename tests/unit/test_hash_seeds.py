@@ -24,7 +24,7 @@ from dataloader.conversion.converter import Converter
 from dataloader.errors import DataLoaderError
 from dataloader.conversion.inference import inferred
 from dataloader.plan import ColumnPlan
-from dataloader.rows import open_rows
+from dataloader.sources.rows import open_rows
 from dataloader.conversion.types import carrier, parse_type
 
 NOON = datetime.datetime(2024, 5, 17, 12)

@@ -24,11 +24,11 @@ from dataloader.conversion.documents import NotJson, row_of
 from dataloader.conversion.inference import MOST_LEVELS, SPELLED, depth
 from dataloader.conversion.mixed import as_strings
 from dataloader.conversion.violations import REJECT_COLUMNS
-from dataloader.cutter import cut_all
 from dataloader.errors import DataLoaderError, LoadError, PlanError, SchemaMismatch
 from dataloader.formatting import one_line
-from dataloader.rows import PEEKED_ROWS, batch_of_rows
-from dataloader.sources import ArrowSource, check_names
+from dataloader.sources.base import ArrowSource, check_names
+from dataloader.sources.cutter import cut_all
+from dataloader.sources.rows import PEEKED_ROWS, batch_of_rows
 
 READ_BYTES = 1 << 20
 LINE_CHARACTERS = 1 << 25

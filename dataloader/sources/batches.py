@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from dataloader.cutter import Cutter, cut_all
 from dataloader.errors import PlanError, SchemaMismatch
-from dataloader.sources import ArrowSource, check_names, open_dataframe
+from dataloader.sources.base import ArrowSource, check_names, open_dataframe
+from dataloader.sources.cutter import Cutter, cut_all
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
-from dataloader import streams
 from dataloader.conversion.inference import check_class, inferred
 from dataloader.conversion.mixed import MixedType, mixed_objects
-from dataloader.cutter import cut_all, joined
 from dataloader.errors import PlanError, UnsupportedType
 from dataloader.formatting import one_line
+from dataloader.sources import streams
+from dataloader.sources.cutter import cut_all, joined
 from dataloader.tasks import in_thread
 
 if TYPE_CHECKING:

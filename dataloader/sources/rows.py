@@ -11,10 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from dataloader import streams
 from dataloader.conversion.inference import inferred
 from dataloader.errors import PlanError, SchemaMismatch
-from dataloader.sources import check_names, label
+from dataloader.sources import streams
+from dataloader.sources.base import check_names, label
 from dataloader.tasks import in_thread
 
 Row = Mapping[Any, Any] | Sequence[Any]
