@@ -25,7 +25,7 @@ from dataloader.database import embedded
 from dataloader.database.engine import driver_of
 from dataloader.loading.chunks import Chunk, Chunks, Shared, ahead
 from dataloader.loading.look import refuse_invalid
-from dataloader.sources.base import open_dataframe
+from dataloader.sources.tables import open_dataframe
 from dataloader.writers import writer_for
 from dataloader.writers.copy import PIECE_BYTES
 

@@ -38,7 +38,7 @@ from dataloader.jobs import LoadJob
 from dataloader.loops import run
 from dataloader.plan import LoadPlan
 from dataloader.report import LoadReport, ValidationReport
-from dataloader.sources.base import to_row_dicts, to_tuples
+from dataloader.sources.tables import to_row_dicts, to_tuples
 
 __version__ = "0.1.0"
 

@@ -15,7 +15,7 @@ from dataloader.loading import pipeline, planning, validation
 from dataloader.options import LoadOptions
 from dataloader.plan import LoadPlan
 from dataloader.report import LoadReport, ValidationReport, history_frame
-from dataloader.sources import base, files, streams
+from dataloader.sources import files, streams, tables
 from dataloader.sources.batches import open_async_batches, open_batches
 from dataloader.sources.rows import Row, open_rows
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from sqlalchemy.engine import URL
     from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from dataloader.sources.base import ArrowSource, Source
 
 
 class Options(TypedDict, total=False):
@@ -148,7 +150,7 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     >>> report.loaded
     2
     """
-    return await _load(data, lambda: asyncio.to_thread(base.open_dataframe, data), table, options)
+    return await _load(data, lambda: asyncio.to_thread(tables.open_dataframe, data), table, options)
 
 
 async def load_batches(
@@ -173,7 +175,7 @@ async def load_batches(
     3
     """
 
-    def opening() -> Awaitable[base.Source]:
+    def opening() -> Awaitable[Source]:
         if isinstance(batches, AsyncIterable):
             return open_async_batches(batches)
         return asyncio.to_thread(open_batches, batches)
@@ -240,7 +242,7 @@ async def load_files(paths: files.Paths, table: str | sa.Table, **options: Unpac
 
 
 async def _load(
-    data: object, opening: Callable[[], Awaitable[base.Source]], table: str | sa.Table, options: Options
+    data: object, opening: Callable[[], Awaitable[Source]], table: str | sa.Table, options: Options
 ) -> LoadReport:
     chosen = LoadOptions.of(cast(dict[str, Any], options))
     async with streams.taken(data), contextlib.aclosing(await opening()) as source:
@@ -284,7 +286,7 @@ def start_load(data: object, table: str | sa.Table, **options: Unpack[Options]) 
     checked = cast(dict[str, Any], options)
     checked["engine"] = LoadOptions.of(checked).engine
     loader: Any = load_files if _are_paths(data) else load_dataframe
-    given, asked = base.snapshot(data), options.pop("progress", "auto")
+    given, asked = tables.snapshot(data), options.pop("progress", "auto")
     what = "files" if loader is load_files else type(data).__name__
     return LoadJob(lambda view: loader(given, table, **options, progress=view), asked, what)
 
@@ -409,5 +411,5 @@ async def load_history(engine: AsyncEngine | str | URL | None = None, *, schema:
     return history_frame([entry.shown for entry in found.entries], [*history.SHOWN, "running"])
 
 
-def _opened(data: Any) -> base.ArrowSource:
-    return files.open_files(data) if files.are_paths(data) else base.open_dataframe(data)
+def _opened(data: Any) -> ArrowSource:
+    return files.open_files(data) if files.are_paths(data) else tables.open_dataframe(data)

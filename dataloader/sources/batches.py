@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from dataloader.errors import PlanError, SchemaMismatch
-from dataloader.sources.base import ArrowSource, check_names, open_dataframe
+from dataloader.sources.base import ArrowSource, check_names
 from dataloader.sources.cutter import Cutter, cut_all
+from dataloader.sources.tables import open_dataframe
 
 
 @dataclass(frozen=True, slots=True)

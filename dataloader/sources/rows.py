@@ -14,7 +14,8 @@ import pyarrow as pa
 from dataloader.conversion.inference import inferred
 from dataloader.errors import PlanError, SchemaMismatch
 from dataloader.sources import streams
-from dataloader.sources.base import check_names, label
+from dataloader.sources.base import check_names
+from dataloader.sources.tables import label
 from dataloader.tasks import in_thread
 
 Row = Mapping[Any, Any] | Sequence[Any]

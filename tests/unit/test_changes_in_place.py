@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 import dataloader as dl
-from dataloader.sources.base import open_dataframe, snapshot
+from dataloader.sources.tables import open_dataframe, snapshot
 
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")
 

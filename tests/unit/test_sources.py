@@ -29,27 +29,22 @@ from dataloader.conversion.mixed import MixedType, mixed_objects, mixed_parts, s
 from dataloader.conversion.rules import ColumnPlan
 from dataloader.conversion.types import ColumnType
 from dataloader.errors import DataLoaderError, PlanError, SchemaMismatch, UnsupportedType
-from dataloader.sources import base
 from dataloader.sources import rows as row_streams
-from dataloader.sources.base import (
-    open_dataframe,
-    open_reader,
-    to_row_dicts,
-    to_tuples,
-)
+from dataloader.sources.base import Source
 from dataloader.sources.batches import open_async_batches, open_batches
 from dataloader.sources.cutter import cut_all
 from dataloader.sources.rows import RowSource, open_rows
+from dataloader.sources.tables import open_dataframe, open_reader, to_row_dicts, to_tuples
 
 NOON = datetime.datetime(2024, 5, 17, 12)
 EAST = datetime.timezone(datetime.timedelta(hours=2))
 
 
-async def chunks(source: base.Source, chunk_rows: int = 1000) -> list[pa.RecordBatch]:
+async def chunks(source: Source, chunk_rows: int = 1000) -> list[pa.RecordBatch]:
     return [chunk async for chunk in source.chunks(chunk_rows)]
 
 
-async def rows_of(source: base.Source, chunk_rows: int = 1000) -> list[dict[str, Any]]:
+async def rows_of(source: Source, chunk_rows: int = 1000) -> list[dict[str, Any]]:
     return [row for chunk in await chunks(source, chunk_rows) for row in chunk.to_pylist()]
 
 
@@ -534,7 +529,7 @@ SWAPPED = [pa.record_batch({"a": [1, 2], "b": [10, 20]}), pa.record_batch({"b": 
 RENAMED = [pa.record_batch({"a": [1, 2], "b": [10, 20]}), pa.record_batch({"a": [3, 4], "c": [30, 40]})]
 
 
-async def opened_stream(kind: str, batches: list[pa.RecordBatch]) -> base.Source:
+async def opened_stream(kind: str, batches: list[pa.RecordBatch]) -> Source:
     return open_batches(iter(batches)) if kind == "iterable" else await open_async_batches(agen(*batches))
 
 

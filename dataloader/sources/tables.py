@@ -1,0 +1,312 @@
+"""Tables become a Source: pandas, polars, Arrow, dicts of columns. The only source that knows pandas."""
+
+from __future__ import annotations
+
+import copy
+import re
+import sys
+from collections.abc import (
+    Iterator,
+    Mapping,
+)
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from dataloader.conversion.inference import check_class, inferred
+from dataloader.conversion.mixed import MixedType, mixed_objects
+from dataloader.errors import PlanError, UnsupportedType
+from dataloader.formatting import one_line
+from dataloader.sources import streams
+from dataloader.sources.base import ArrowSource, check_names
+from dataloader.sources.cutter import cut_all, joined
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Snapshot(dict[Any, Any]):
+    """A dict of columns that nobody else can change."""
+
+
+def snapshot(data: Any) -> Any:
+    """The data as it is now: later changes in place do not reach it.
+
+    A pandas frame shares its values until one of the two is changed, from pandas 3 on; a dict's columns are copied.
+    """
+    if _is_pandas(data):
+        return data.copy(deep=_changes_in_place())
+    if isinstance(data, Mapping):
+        return data if isinstance(data, Snapshot) else Snapshot({name: _copied(one) for name, one in data.items()})
+    if hasattr(type(data), "__copy__") and hasattr(data, "__arrow_c_stream__"):  # polars: only its columns' list
+        return copy.copy(data)
+    return list(data) if isinstance(data, list) else data
+
+
+def _changes_in_place() -> bool:
+    """Whether pandas writes into values that another frame shares, as it did before version 3."""
+    pandas = sys.modules["pandas"]
+    return int(pandas.__version__.partition(".")[0]) < 3
+
+
+def _copied(values: Any) -> Any:
+    """A column that is not read from a file in place, as a copy where it can be changed."""
+    copying = getattr(values, "copy", None) or getattr(values, "__copy__", None)
+    return copying() if callable(copying) and type(values).__name__ != "memmap" else values
+
+
+def open_dataframe(data: object) -> ArrowSource:
+    """Open a table-like object: pandas, polars, pyarrow, a dict of columns, or anything that speaks Arrow.
+
+    Raises
+    ------
+    PlanError
+        When the object is not a table, or its column names are not unique.
+    UnsupportedType
+        When a column mixes types that Arrow cannot hold together.
+    """
+    source = _open(data)
+    try:
+        check_names(source.schema.names)
+    except PlanError:
+        streams.close(*source.opened)
+        raise
+    return source
+
+
+def _open(data: object) -> ArrowSource:
+    if _is_pandas(data):
+        return _open_pandas(data)
+    if isinstance(data, pa.RecordBatch):
+        data = pa.Table.from_batches([data])
+    if isinstance(data, pa.Table):
+        return _open_table(data, "Arrow table")
+    if isinstance(data, pa.RecordBatchReader):
+        return open_reader(data, None)
+    if isinstance(data, Mapping):
+        return _open_table(_table_of_columns(snapshot(data)), "dict of columns")
+    try:
+        if hasattr(data, "__arrow_c_stream__"):
+            _check_polars(data)
+            reader = pa.RecordBatchReader.from_stream(data)
+            return open_reader(reader, _known_rows(data), type(data).__name__, data)
+        if hasattr(data, "__arrow_c_array__"):
+            return _open_table(pa.Table.from_batches([pa.record_batch(data)]), type(data).__name__)
+    except pa.ArrowInvalid as error:  # the capsule holds one column, not a table, or was read
+        streams.check(data, has_rows=False)
+        why = "" if "non-struct" in str(error) else f": {one_line(error)}"
+        raise PlanError(f"a {type(data).__name__} is not a table{why}", hint=_better_loader(data)) from error
+    raise PlanError(f"a {type(data).__name__} is not a table", hint=_better_loader(data))
+
+
+def _check_polars(data: object) -> None:
+    """Refuse what polars hands on as an object's address, or in a type that Arrow does not have."""
+    schema = getattr(data, "schema", None)
+    for name, kind in schema.items() if isinstance(schema, Mapping) else ():
+        if found := _NOT_IN_ARROW.search(_QUOTED.sub("", str(kind))):
+            hint = "Cast the column, or load its Python objects: load_rows(df.iter_rows(named=True), table)."
+            raise UnsupportedType(f"column {name!r}: Arrow has no {found[0]} of polars", hint=hint)
+
+
+_NOT_IN_ARROW, _QUOTED = re.compile(r"\b(Object|U?Int128)\b"), re.compile(r"'[^']*'")
+
+
+def _better_loader(data: object) -> str:
+    if isinstance(data, (list, tuple)) or hasattr(data, "__next__") or hasattr(data, "__anext__"):
+        return "Load rows with load_rows(rows, table), and record batches with load_batches(batches, table)."
+    if isinstance(data, str) or hasattr(data, "__fspath__"):
+        return "Load files with load_files(paths, table)."
+    if type(data).__module__.partition(".")[0] == "polars" and not hasattr(data, "__arrow_c_stream__"):
+        return "Update polars: its frames can be read since 1.3. Or load data.to_arrow()."
+    if type(data).__name__ == "Series":
+        return "Make it a frame first: data.to_frame()."
+    if isinstance(data, (pa.Array, pa.ChunkedArray)):
+        return "Give it a name: {'name': data}."
+    return "Pass a DataFrame, an Arrow table, a dict of columns, or an object with __arrow_c_stream__."
+
+
+def _known_rows(data: object) -> int | None:
+    rows = getattr(data, "num_rows", getattr(data, "height", None))
+    return rows if isinstance(rows, int) else None
+
+
+def _open_table(table: pa.Table, name: str) -> ArrowSource:
+    def batches(chunk_rows: int) -> Iterator[pa.RecordBatch]:
+        return cut_all(table.to_batches(max_chunksize=chunk_rows), chunk_rows)
+
+    return ArrowSource(name, table.schema, table.num_rows, batches, in_memory=True)
+
+
+def _table_of_columns(columns: Mapping[Any, Any]) -> pa.Table:
+    names = [label(name) for name in columns]
+    for name, values in zip(names, columns.values(), strict=True):
+        if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
+            hint = "Pass lists or arrays of equal length, one for each column; load dicts with load_rows([...], table)."
+            raise PlanError(f"column {name!r} is a {type(values).__name__}", hint=hint)
+    arrays = [inferred(name, values) for name, values in zip(names, columns.values(), strict=True)]
+    lengths = {len(array) for array in arrays}
+    if len(lengths) > 1:
+        facts = ", ".join(f"{name} has {len(array)}" for name, array in zip(names, arrays, strict=True))
+        raise PlanError(f"the columns differ in length: {facts}", hint="Give every column as many values.")
+    return pa.Table.from_arrays(arrays, names=names)
+
+
+def open_reader(
+    reader: pa.RecordBatchReader, rows: int | None, name: str = "Arrow stream", given: object = None
+) -> ArrowSource:
+    """Open a stream of batches; `given` is what the caller has passed, of which the reader was made."""
+    reading = _checked(reader, given)  # closed before the reader, which must not be closed while it is read
+    return ArrowSource(name, reader.schema, rows, lambda size: cut_all(reading, size), opened=(reading, reader))
+
+
+def _checked(reader: pa.RecordBatchReader, given: object) -> Iterator[pa.RecordBatch]:
+    """The reader's batches, and an error where there is none because they were read before."""
+    rows = 0
+    for batch in reader:
+        if batch.num_rows and not rows:
+            streams.check(given, has_rows=True)
+        rows += batch.num_rows
+        yield batch
+    streams.check(given, rows > 0)
+
+
+def _is_pandas(data: object) -> bool:
+    pandas = sys.modules.get("pandas")
+    frame = getattr(pandas, "DataFrame", None)  # missing while another thread is still importing pandas
+    return frame is not None and isinstance(data, frame)
+
+
+def _open_pandas(frame: Any) -> ArrowSource:
+    frame = frame.copy(deep=False)  # the caller may drop rows and columns meanwhile
+    columns = [(name, _pandas_values(name, series)) for name, series in _pandas_columns(frame)]
+    check_names([name for name, _ in columns])
+    schema = pa.schema([pa.field(name, values.type) for name, values in columns])
+
+    def batches(chunk_rows: int) -> Iterator[pa.RecordBatch]:
+        for start in range(0, len(frame), chunk_rows):
+            arrays = [values.part(start, start + chunk_rows) for _, values in columns]
+            yield from joined(pa.Table.from_arrays(arrays, schema=schema).to_batches())
+
+    return ArrowSource("DataFrame", schema, len(frame), batches, in_memory=True, labels=frame.index)
+
+
+@dataclass(frozen=True, slots=True)
+class _PandasValues:
+    """A pandas column with the Arrow type that holds it, made into Arrow part by part."""
+
+    series: Any
+    type: pa.DataType
+    is_sparse: bool = False
+
+    def part(self, start: int, end: int) -> pa.Array:
+        values = self.series.iloc[start:end]
+        values = values.array.to_dense() if self.is_sparse else values
+        try:
+            return pa.array(values, type=self.type, from_pandas=True)
+        except pa.ArrowException:  # paths as text, and other objects that only their inference makes into Arrow
+            return inferred(str(self.series.name), values)
+
+
+@dataclass(frozen=True, slots=True)
+class _ArrowValues:
+    """A pandas column whose objects only an inference over all of them could make into Arrow."""
+
+    array: pa.Array
+
+    @property
+    def type(self) -> pa.DataType:
+        return self.array.type
+
+    def part(self, start: int, end: int) -> pa.Array:
+        return self.array[start:end]
+
+
+def _pandas_columns(frame: pd.DataFrame) -> list[tuple[str, pd.Series[Any]]]:
+    """The frame's columns; a named index is one too, an unnamed one is only pandas' row label."""
+    index = frame.index
+    named = [
+        (label(name), index.get_level_values(level).to_series(index=index))
+        for level, name in enumerate(index.names)
+        if name is not None
+    ]
+    return named + [(label(name), frame.iloc[:, position]) for position, name in enumerate(frame.columns)]
+
+
+def label(name: object) -> str:
+    if isinstance(name, tuple):
+        hint = "Join its levels first: df.columns = ['_'.join(map(str, c)) for c in df.columns]."
+        raise PlanError(f"the column label {name!r} has several levels", hint=hint)
+    return str(name)
+
+
+def _pandas_values(name: str, series: pd.Series[Any]) -> _PandasValues | _ArrowValues:
+    """An object column's type is in its values, any other column's in its dtype."""
+    if series.dtype != object:
+        kind: Any = getattr(getattr(series.dtype, "categories", None), "dtype", series.dtype)
+        if not hasattr(kind, "pyarrow_dtype"):
+            check_class(name, kind.type)
+        is_sparse = hasattr(kind, "fill_value")
+        empty = series.iloc[:0].array.to_dense() if is_sparse else series.iloc[:0]
+        return _PandasValues(series, inferred(name, empty).type, is_sparse)
+    array = inferred(name, series)
+    is_whole = isinstance(array.type, pa.BaseExtensionType) or pa.types.is_nested(array.type)
+    return _ArrowValues(array) if is_whole else _PandasValues(series, array.type)
+
+
+def to_row_dicts(data: object, *, chunk_rows: int = 2_000) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of a table as lists of dicts, for ``conn.execute(insert(t), rows)``.
+
+    Missing values (None, NaN, NaT, NA) come out as None, NumPy scalars as Python's own.
+
+    Parameters
+    ----------
+    data : DataFrame, Arrow table, dict of columns, ...
+        Whatever `load_dataframe` takes.
+    chunk_rows : int
+        Rows per list; never more than this many are Python objects at once.
+
+    Yields
+    ------
+    list of dict
+        At most `chunk_rows` rows, keyed by column name.
+
+    Raises
+    ------
+    PlanError
+        When `data` is not a table or a column name repeats.
+
+    Examples
+    --------
+    >>> from dataloader import to_row_dicts
+    >>> list(to_row_dicts({"id": [1, 2, 3]}, chunk_rows=2))
+    [[{'id': 1}, {'id': 2}], [{'id': 3}]]
+    """
+    streams.take(data)
+    for batch in open_dataframe(data).batches(chunk_rows):
+        columns = [_objects(column) for column in batch.columns]
+        yield [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def to_tuples(data: object, *, chunk_rows: int = 2_000) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield the rows of a table as lists of tuples, for a driver's ``executemany``.
+
+    Parameters, exceptions and missing values are those of `to_row_dicts`.
+
+    Yields
+    ------
+    list of tuple
+        At most `chunk_rows` rows, in the order of the columns.
+
+    Examples
+    --------
+    >>> from dataloader import to_tuples
+    >>> list(to_tuples({"id": [1, 2], "name": ["a", None]}))
+    [[(1, 'a'), (2, None)]]
+    """
+    for batch in open_dataframe(data).batches(chunk_rows):
+        yield list(zip(*map(_objects, batch.columns), strict=True))
+
+
+def _objects(column: pa.Array) -> list[Any]:
+    return mixed_objects(column) if isinstance(column.type, MixedType) else column.to_pylist()
