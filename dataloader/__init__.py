@@ -35,10 +35,10 @@ from dataloader.errors import (
     WriteError,
 )
 from dataloader.jobs import LoadJob
-from dataloader.loops import run
 from dataloader.plan import LoadPlan
 from dataloader.report import LoadReport, ValidationReport
 from dataloader.sources.tables import to_row_dicts, to_tuples
+from dataloader.sync import run
 
 __version__ = "0.1.0"
 

@@ -12,7 +12,7 @@ from typing import Any
 from dataloader.display.picture import Picture
 from dataloader.display.progress import TICK_SECONDS, State, View, choose_view
 from dataloader.errors import LoadCancelled, left_by
-from dataloader.loops import Running, is_background
+from dataloader.sync import Running, is_background
 from dataloader.report import LoadReport
 
 SHOWN_SECONDS = 0.05

@@ -12,12 +12,12 @@ from typing import Any
 import click
 
 from dataloader import api
-from dataloader.arguments import COMMITTING, LOADING, REJECTING, SOURCES, TABLE, TO, with_options
+from dataloader.cli import COMMITTING, LOADING, REJECTING, SOURCES, TABLE, TO, with_options
 from dataloader.errors import PlanError
-from dataloader.loops import run
 from dataloader.plan import LoadPlan
 from dataloader.rejects import check_suffix
 from dataloader.report import LoadReport
+from dataloader.sync import run
 
 NAME = "dataload"
 _USAGE = "Write: %dataload SOURCE... TABLE [options], where SOURCE is a variable or files; %dataload --help shows them."

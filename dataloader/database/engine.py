@@ -24,7 +24,7 @@ from dataloader.database.driver_errors import chain, of_another_loop
 from dataloader.database.operators import pin
 from dataloader.errors import DataLoaderError, PlanError
 from dataloader.formatting import one_line
-from dataloader.tasks import begun, seen_through
+from dataloader.sync import begun, seen_through
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL

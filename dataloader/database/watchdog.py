@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from dataloader.errors import IN_DOUBT, NOTHING_WRITTEN, ConnectionLost, LoadError
-from dataloader.tasks import seen_through
+from dataloader.sync import seen_through
 
 T = TypeVar("T")
 

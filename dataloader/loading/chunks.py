@@ -15,7 +15,7 @@ from dataloader.errors import SourceFailed
 from dataloader.ledger.checkpoint import Checkpoint, Run, rows_of, source_changed
 from dataloader.ledger.digest import chunk_digest
 from dataloader.rejects import Findings
-from dataloader.tasks import in_thread
+from dataloader.sync import in_thread
 
 if TYPE_CHECKING:
     from dataloader.plan import LoadPlan

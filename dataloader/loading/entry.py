@@ -11,7 +11,7 @@ from dataloader.ledger.checkpoint import rows_of
 from dataloader.loading import worker
 from dataloader.loading.storage import refused
 from dataloader.loading.worker import committing, retried
-from dataloader.tasks import seen_through
+from dataloader.sync import seen_through
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

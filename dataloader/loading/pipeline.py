@@ -45,7 +45,7 @@ from dataloader.options import Target
 from dataloader.rejects import Rejects
 from dataloader.report import LoadReport
 from dataloader.sources.base import ArrowSource
-from dataloader.tasks import followed
+from dataloader.sync import followed
 from dataloader.writers import Writer, writer_for
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from dataloader.database import keys
 from dataloader.database.driver_errors import Refusal, refusal_of, translate
 from dataloader.database.schema import folded
 from dataloader.database.transactions import has_ended
-from dataloader.writers.sieve import Sieve
+from dataloader.writers.bisect import Sieve
 
 if TYPE_CHECKING:
     from collections.abc import Callable

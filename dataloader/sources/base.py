@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from dataloader.errors import PlanError
 from dataloader.sources import streams
-from dataloader.tasks import in_thread
+from dataloader.sync import in_thread
 
 if TYPE_CHECKING:
     pass

@@ -16,7 +16,7 @@ from dataloader.errors import PlanError, SchemaMismatch
 from dataloader.sources import streams
 from dataloader.sources.base import check_names
 from dataloader.sources.tables import label
-from dataloader.tasks import in_thread
+from dataloader.sync import in_thread
 
 Row = Mapping[Any, Any] | Sequence[Any]
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, 
 from typing import Any
 
 from dataloader.errors import PlanError
-from dataloader.tasks import seen_through
+from dataloader.sync import seen_through
 
 CLOSE_SECONDS = 0.5
 """How long a step of a stream that is under way is waited for; it is closed when that step ends."""

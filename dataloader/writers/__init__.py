@@ -1,4 +1,7 @@
-"""Writers: each puts chunks into a table its own way. `writer_for` picks the one that the plan names."""
+"""Writers: each puts chunks into a table its own way. `writer_for` picks the one that the plan names.
+
+A writer is given encoded chunks and a connection; it knows no source, no ledger and no transaction.
+"""
 
 from __future__ import annotations
 

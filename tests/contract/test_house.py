@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import dataloader as dl
-from dataloader import __main__, api
+from dataloader import api, cli
 from dataloader.options import LoadOptions
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +53,7 @@ def test_every_loader_takes_the_shared_options(loader: object) -> None:
 
 
 def test_the_command_line_has_the_commands_that_the_module_names() -> None:
-    assert sorted(__main__.main.commands) == [
+    assert sorted(cli.main.commands) == [
         "forget",
         "grants",
         "history",
@@ -62,7 +62,7 @@ def test_the_command_line_has_the_commands_that_the_module_names() -> None:
         "resume",
         "validate",
     ]
-    assert all(name in (__main__.__doc__ or "") for name in __main__.main.commands)
+    assert all(name in (cli.__doc__ or "") for name in cli.main.commands)
 
 
 def test_no_file_or_function_has_outgrown_its_room() -> None:

@@ -26,7 +26,7 @@ from IPython.core.ultratb import VerboseTB
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dataloader as dl
-from dataloader.__main__ import main
+from dataloader.cli import main
 from dataloader.database.driver_errors import chain
 from dataloader.database.engine import open_engine
 from tests.conftest import execute, fetch

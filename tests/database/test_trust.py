@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
-from dataloader.__main__ import main
+from dataloader.cli import main
 from dataloader.database.engine import open_engine
 from dataloader.ledger.entries import TABLES
 from tests.conftest import execute, fetch

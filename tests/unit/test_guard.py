@@ -12,7 +12,7 @@ import pytest
 from dataloader.database import watchdog
 from dataloader.database.watchdog import Lifeline, guarded
 from dataloader.errors import ConnectionLost, LoadError
-from dataloader.tasks import seen_through
+from dataloader.sync import seen_through
 
 
 class Connection:

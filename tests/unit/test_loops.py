@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from dataloader.loops import background_loop, run
+from dataloader.sync import background_loop, run
 
 
 async def answer(value: object = 42) -> object:
@@ -26,7 +26,7 @@ async def where() -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
 
 def script(code: str) -> str:
     """Run code in a process of its own, where hanging and patching harm nobody; its output."""
-    lines = "import asyncio, os, signal, sys, threading, time\nfrom dataloader.loops import run\n"
+    lines = "import asyncio, os, signal, sys, threading, time\nfrom dataloader.sync import run\n"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", lines + textwrap.dedent(code)],
         capture_output=True,
@@ -101,7 +101,7 @@ def test_the_first_calls_of_many_threads_start_one_loop() -> None:
     assert (
         script(
             """
-        from dataloader.loops import background_loop
+        from dataloader.sync import background_loop
         found = []
         threads = [threading.Thread(target=lambda: found.append(background_loop())) for _ in range(20)]
         [one.start() for one in threads]
@@ -178,7 +178,7 @@ def test_nested_without_a_running_loop_uses_the_loop_of_the_process() -> None:
     assert (
         script(
             """
-        from dataloader.loops import background_loop
+        from dataloader.sync import background_loop
 
         async def where():
             return asyncio.get_running_loop()
