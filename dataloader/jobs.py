@@ -12,8 +12,8 @@ from typing import Any
 from dataloader.display.picture import Picture
 from dataloader.display.progress import TICK_SECONDS, State, View, choose_view
 from dataloader.errors import LoadCancelled, left_by
-from dataloader.sync import Running, is_background
 from dataloader.report import LoadReport
+from dataloader.sync import Running, is_background
 
 SHOWN_SECONDS = 0.05
 """How long `start_load` waits for its source: one that takes longer to open is shown as being opened."""

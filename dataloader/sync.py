@@ -204,13 +204,13 @@ def _replace_by_result(held: list[Any]) -> None:
     held.append(held.pop(0)(*held.pop(0)))
 
 
-async def seen_through(work: Coroutine[Any, Any, T], seconds: float = math.inf) -> asyncio.Task[T]:
+async def finish_despite_cancel(work: Coroutine[Any, Any, T], seconds: float = math.inf) -> asyncio.Task[T]:
     """Begin `work` as a task and wait for its end, but no longer than `seconds`; then it goes on by itself.
 
     Cancels are forgotten meanwhile: the caller raises its own error afterwards. What the work raises is in the
     task, and nobody need look at it.
     """
-    task = begun(work)
+    task = start_task(work)
     clock = asyncio.get_running_loop().time
     end = clock() + seconds
     while not task.done() and clock() < end:
@@ -219,7 +219,7 @@ async def seen_through(work: Coroutine[Any, Any, T], seconds: float = math.inf) 
     return task
 
 
-def begun(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+def start_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """Begin `work` as a task that goes on by itself; what it raises is in the task, and nobody need look at it."""
     task = asyncio.create_task(work)
     _under_way.add(task)
@@ -227,7 +227,7 @@ def begun(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     return task
 
 
-async def followed(task: asyncio.Task[Any]) -> int:
+async def await_and_propagate_cancel(task: asyncio.Task[Any]) -> int:
     """Wait for a task, cancelling it whenever the caller is cancelled, and return how often that was.
 
     Where the task succeeds nevertheless, the cancels are forgotten.

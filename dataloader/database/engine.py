@@ -24,7 +24,7 @@ from dataloader.database.driver_errors import chain, of_another_loop
 from dataloader.database.operators import pin
 from dataloader.errors import DataLoaderError, PlanError
 from dataloader.formatting import one_line
-from dataloader.sync import begun, seen_through
+from dataloader.sync import finish_despite_cancel, start_task
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -186,7 +186,7 @@ def _for_this_loop(address: Address) -> AsyncEngine:
     if address is Default.address:
         for former in [*opened.engines]:
             if former is not key and isinstance(former, AsyncEngine) and _is_idle(opened.engines[former]):
-                begun(opened.dispose_of(former))
+                start_task(opened.dispose_of(former))
     return opened.engines[key]
 
 
@@ -307,7 +307,7 @@ async def open_connection(engine: AsyncEngine) -> AsyncConnection:
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:
-        await seen_through(_given_up(opening), 2 * OPENING_SECONDS)
+        await finish_despite_cancel(_given_up(opening), 2 * OPENING_SECONDS)
         raise
 
 
@@ -343,11 +343,11 @@ async def close(connection: AsyncConnection) -> bool:
 
     SQLAlchemy counts a connection as checked out for ever whose reset was cancelled, so a cancel waits for a moment.
     """
-    closing = begun(_closed(connection))
+    closing = start_task(_closed(connection))
     try:
         return await asyncio.shield(closing)
     except asyncio.CancelledError:
-        await seen_through(asyncio.wait({closing}), 2 * OPENING_SECONDS)
+        await finish_despite_cancel(asyncio.wait({closing}), 2 * OPENING_SECONDS)
         raise
 
 

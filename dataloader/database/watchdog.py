@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from dataloader.errors import IN_DOUBT, NOTHING_WRITTEN, ConnectionLost, LoadError
-from dataloader.sync import seen_through
+from dataloader.sync import finish_despite_cancel
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ SETTLE_SECONDS = 2.0
 LOOK_SECONDS = 0.1
 
 
-class Lifeline:
+class Watchdog:
     """What the guard knows of the work: its connection, and by when the database must show progress."""
 
     def __init__(self) -> None:
@@ -35,38 +35,38 @@ class Lifeline:
         self.is_last = False
         self.lost: asyncio.Future[None] = self._loop.create_future()
 
-    def hold(self, driver: Any) -> None:
+    def watch(self, driver: Any) -> None:
         """Watch a driver's connection; one without termination listeners has its time limit only."""
         self._driver = driver
         if hasattr(driver, "add_termination_listener"):
             driver.add_termination_listener(self._on_termination)
 
-    def release(self) -> None:
+    def unwatch(self) -> None:
         if hasattr(self._driver, "remove_termination_listener"):
             self._driver.remove_termination_listener(self._on_termination)
         self._driver = None
 
-    def progress(self) -> None:
+    def reset_timeout(self) -> None:
         """The database's turn begins, or it has just accepted something: the clock starts anew."""
         self._deadline = self._loop.time() + STALL_SECONDS
 
-    def commit(self, *, last: bool = True) -> None:
+    def begin_commit(self, *, last: bool = True) -> None:
         """The point of no return: from here on a cancel waits for the outcome.
 
         It waits as long as it takes for the last commit of a load, and but a moment for one of many, whose outcome
         the ledger tells later.
         """
         self.committing, self.is_last = True, last
-        self.progress()
+        self.reset_timeout()
 
-    def rest(self) -> None:
+    def suspend_timeout(self) -> None:
         """The source's turn begins: it may take as long as it likes."""
         self._deadline = None
 
-    def stalled(self) -> bool:
+    def is_stalled(self) -> bool:
         return self._deadline is not None and self._loop.time() > self._deadline
 
-    def cut(self) -> None:
+    def terminate(self) -> None:
         """End the connection at once, or interrupt the statement where a connection cannot be ended."""
         if hasattr(self._driver, "terminate"):
             self._driver.terminate()
@@ -79,7 +79,7 @@ class Lifeline:
             self.lost.set_result(None)
 
 
-async def guarded(work: Callable[[Lifeline], Coroutine[Any, Any, T]], *, limit: float = math.inf) -> T:
+async def guarded(work: Callable[[Watchdog], Coroutine[Any, Any, T]], *, limit: float = math.inf) -> T:
     """Run `work` to its end, or to the end of its connection, or until it is cancelled.
 
     A cancel that arrives during the last commit waits for it, and is forgotten when the commit succeeds: what the
@@ -97,65 +97,67 @@ async def guarded(work: Callable[[Lifeline], Coroutine[Any, Any, T]], *, limit: 
     asyncio.CancelledError
         When the caller was cancelled; by then the work has rolled back, or has committed one chunk more.
     """
-    line = Lifeline()
+    watchdog = Watchdog()
     loop = asyncio.get_running_loop()
     end = loop.time() + limit
-    task = asyncio.create_task(work(line))
-    task.add_done_callback(lambda _: line.release())
-    watched: set[asyncio.Future[Any]] = {task, line.lost}
+    task = asyncio.create_task(work(watchdog))
+    task.add_done_callback(lambda _: watchdog.unwatch())
+    watched: set[asyncio.Future[Any]] = {task, watchdog.lost}
     try:
-        while not (task.done() or line.lost.done() or line.stalled() or loop.time() > end):
+        while not (task.done() or watchdog.lost.done() or watchdog.is_stalled() or loop.time() > end):
             await asyncio.wait(watched, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
-        if not line.committing:
+        if not watchdog.committing:
             task.cancel()  # at once: a turn of the loop later it might be committing
-        if not await _committed(task, line):
-            await _until_stopped(task, line)
+        if not await _committed(task, watchdog):
+            await _until_stopped(task, watchdog)
             raise
-        if not line.is_last:
+        if not watchdog.is_last:
             raise
-    if line.lost.done() and not task.done():
+    if watchdog.lost.done() and not task.done():
         # The work may be about to say why in the server's own words: let it, for a moment.
         await asyncio.wait({task}, timeout=LOOK_SECONDS)
     if task.done():
         return task.result()
-    seconds = STALL_SECONDS if line.stalled() else None if line.lost.done() else limit
-    await _until_stopped(task, line)
+    seconds = STALL_SECONDS if watchdog.is_stalled() else None if watchdog.lost.done() else limit
+    await _until_stopped(task, watchdog)
     if not task.cancelled() and task.exception() is None:
         return task.result()
-    hint = IN_DOUBT if line.is_last else f"{NOTHING_WRITTEN}: load again when the server answers."
+    hint = IN_DOUBT if watchdog.is_last else f"{NOTHING_WRITTEN}: load again when the server answers."
     what = "the connection was lost" if seconds is None else f"the database showed no progress for {seconds:.0f} s"
     raise ConnectionLost(what, hint=hint) from (None if task.cancelled() else task.exception())
 
 
-async def _committed(task: asyncio.Task[Any], line: Lifeline) -> bool:
+async def _committed(task: asyncio.Task[Any], watchdog: Watchdog) -> bool:
     """Wait for a commit under way; if it is the last one and succeeds, take back the caller's cancels."""
     loop, cancels = asyncio.get_running_loop(), 1
-    end = math.inf if line.is_last else loop.time() + GRACE_SECONDS
-    while line.committing and not (task.done() or line.lost.done() or line.stalled() or loop.time() > end):
+    end = math.inf if watchdog.is_last else loop.time() + GRACE_SECONDS
+    while watchdog.committing and not (
+        task.done() or watchdog.lost.done() or watchdog.is_stalled() or loop.time() > end
+    ):
         try:
             await asyncio.wait({task}, timeout=LOOK_SECONDS)
         except asyncio.CancelledError:
             cancels += 1
-    if not (line.committing and task.done()) or task.cancelled() or task.exception() is not None:
+    if not (watchdog.committing and task.done()) or task.cancelled() or task.exception() is not None:
         return False
     caller = asyncio.current_task()
-    for _ in range(cancels if caller is not None and line.is_last else 0):
+    for _ in range(cancels if caller is not None and watchdog.is_last else 0):
         caller.uncancel()  # type: ignore[union-attr]
     return True
 
 
-async def _until_stopped(task: asyncio.Task[Any], line: Lifeline) -> None:
+async def _until_stopped(task: asyncio.Task[Any], watchdog: Watchdog) -> None:
     """Stop the work and survive further cancels meanwhile: half-stopped work would hold locks."""
-    (await seen_through(_stop(task, line))).result()
+    (await finish_despite_cancel(_stop(task, watchdog))).result()
 
 
-async def _stop(task: asyncio.Task[Any], line: Lifeline) -> None:
+async def _stop(task: asyncio.Task[Any], watchdog: Watchdog) -> None:
     if not task.cancelling():
         task.cancel()
-    await asyncio.wait({task}, timeout=LOOK_SECONDS if line.committing else GRACE_SECONDS)
+    await asyncio.wait({task}, timeout=LOOK_SECONDS if watchdog.committing else GRACE_SECONDS)
     if not task.done():
-        line.cut()
+        watchdog.terminate()
         task.cancel()
         await asyncio.wait({task}, timeout=SETTLE_SECONDS)
     if not task.done():

@@ -16,7 +16,7 @@ from dataloader.database.driver_errors import translated
 from dataloader.database.locks import naming_holders
 from dataloader.database.schema import SQLITE_SCHEMA, TableName, parse_table_name
 from dataloader.database.transactions import settle, transaction
-from dataloader.database.watchdog import Lifeline, guarded
+from dataloader.database.watchdog import Watchdog, guarded
 from dataloader.errors import CheckpointError, PlanError
 from dataloader.ledger.entries import LOADS, TABLES, aware, is_running, ledger_tables, select_loads, unreadable
 from dataloader.ledger.ledger import forget_load
@@ -169,15 +169,15 @@ async def _forget(connection: AsyncConnection, entry: Entry) -> None:
 async def _under_guard(
     engine: AsyncEngine, work: Callable[[AsyncConnection], Coroutine[Any, Any, Any]], *, writes: bool = False
 ) -> Any:
-    async def connected(line: Lifeline) -> Any:
-        line.progress()
+    async def connected(watchdog: Watchdog) -> Any:
+        watchdog.reset_timeout()
         opened = engines.connected(engine) if writes else engines.reading(engine)
         async with (
             opened as connection,
             naming_holders(connection, TableName(None, LOADS), *TABLES),
             transaction(connection) if writes else connection.begin(),
         ):
-            line.hold(await engines.driver_of(connection))
+            watchdog.watch(await engines.driver_of(connection))
             await settle(connection, locks.LIMIT_SECONDS)
             return await work(connection)
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from dataloader.database.schema import TableName
-    from dataloader.database.watchdog import Lifeline
+    from dataloader.database.watchdog import Watchdog
     from dataloader.plan import LoadPlan
 
 KEPT_ROWS = 1_000
@@ -266,7 +266,7 @@ class Ledger:
         *,
         batch: pa.RecordBatch,
         violations: Sequence[Violation],
-        line: Lifeline,
+        watchdog: Watchdog,
     ) -> None:
         """Keep the rows of a chunk that were refused: as they stand in `batch`, the source's, and why."""
         if not violations:
@@ -278,7 +278,7 @@ class Ledger:
             told = [*(part.slice(start, KEPT_ROWS).to_pylist() for part in reasons), values]
             columns = {name: list(map(_storable, one)) for name, one in zip(_KEPT, told, strict=True)}
             await connection.execute(*_inserting(self._rejects, connection.dialect.name, fixed, columns))
-            line.progress()
+            watchdog.reset_timeout()
 
     async def kept(self, connection: AsyncConnection, run: Run, chunk: int) -> Sequence[Any]:
         """Which rows of a committed chunk were refused, and why, as far as the ledger knows."""
@@ -388,7 +388,7 @@ def _readable(found: Any) -> Any:
     return found
 
 
-async def begun(connection: AsyncConnection, source: str, target: TableName, load_id: str | None) -> Any:
+async def find_load(connection: AsyncConnection, source: str, target: TableName, load_id: str | None) -> Any:
     """The newest load of that name, or else of that source, into a table that exists; None if none is known."""
     loads, *_ = ledger_tables(target.schema)
     if not await _exists(connection, loads):

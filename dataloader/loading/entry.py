@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from dataloader.database import catalog
 from dataloader.database.driver_errors import Refusal
-from dataloader.database.watchdog import Lifeline, guarded
+from dataloader.database.watchdog import Watchdog, guarded
 from dataloader.ledger.checkpoint import rows_of
 from dataloader.loading import worker
 from dataloader.loading.storage import refused
 from dataloader.loading.worker import committing, retried
-from dataloader.sync import seen_through
+from dataloader.sync import finish_despite_cancel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,31 +53,31 @@ class Entry:
     async def begin(self, request: Request, owner: Owner) -> Run:
         """The load in the ledger and the table as planned, in one transaction."""
 
-        async def beginning(line: Lifeline) -> Run:
-            async with committing(self._engine, line, self._plan.table.name) as connection:
+        async def beginning(watchdog: Watchdog) -> Run:
+            async with committing(self._engine, watchdog, self._plan.table.name) as connection:
                 run = await self._ledger.owned(connection, owner)
                 if run is None:
-                    await self._prepare(connection, line)
+                    await self._prepare(connection, watchdog)
                     run = await self._ledger.begin(connection, request, owner)
             return run
 
         return await retried(beginning)
 
-    async def _prepare(self, connection: AsyncConnection, line: Lifeline) -> None:
+    async def _prepare(self, connection: AsyncConnection, watchdog: Watchdog) -> None:
         await catalog.prepare(
             connection,
             self._plan.table,
             self._plan.statements,
             may_exist=self._may_exist and self._plan.creates,
             lock_seconds=worker.LOCK_SECONDS,
-            progress=line.progress,
+            progress=watchdog.reset_timeout,
         )
 
     async def rejects(self, run: Run, chunk: Chunk) -> list[Violation]:
         """What earlier runs have found wrong with a chunk: with its values, as now, and with what the database said."""
 
-        async def reading(line: Lifeline) -> Sequence[Any]:
-            async with committing(self._engine, line, self._plan.table.name) as connection:
+        async def reading(watchdog: Watchdog) -> Sequence[Any]:
+            async with committing(self._engine, watchdog, self._plan.table.name) as connection:
                 return await self._ledger.kept(connection, run, chunk.number)
 
         found = chunk.converted.violations
@@ -90,8 +90,8 @@ class Entry:
     async def finish(self, run: Run) -> None:
         """Every chunk is committed."""
 
-        async def finishing(line: Lifeline) -> None:
-            async with committing(self._engine, line, self._plan.table.name) as connection:
+        async def finishing(watchdog: Watchdog) -> None:
+            async with committing(self._engine, watchdog, self._plan.table.name) as connection:
                 await self._ledger.finish(connection, run)
 
         await retried(finishing)
@@ -99,8 +99,8 @@ class Entry:
     async def release(self, run: Run) -> None:
         """Let other processes go on with the load though this one lives on; who is cancelled hardly waits for that."""
 
-        async def releasing(line: Lifeline) -> None:
-            async with committing(self._engine, line, self._plan.table.name) as connection:
+        async def releasing(watchdog: Watchdog) -> None:
+            async with committing(self._engine, watchdog, self._plan.table.name) as connection:
                 await self._ledger.release(connection, run)
 
-        await seen_through(guarded(releasing, limit=RELEASE_SECONDS), PATIENCE_SECONDS)
+        await finish_despite_cancel(guarded(releasing, limit=RELEASE_SECONDS), PATIENCE_SECONDS)

@@ -14,7 +14,7 @@ from dataloader.database import engine as engines
 from dataloader.database.driver_errors import translated
 from dataloader.database.locks import naming_holders
 from dataloader.database.transactions import check_deferred, transaction
-from dataloader.database.watchdog import Lifeline, guarded
+from dataloader.database.watchdog import Watchdog, guarded
 from dataloader.display.progress import Progress
 from dataloader.errors import (
     NOTHING_WRITTEN,
@@ -45,7 +45,7 @@ from dataloader.options import Target
 from dataloader.rejects import Rejects
 from dataloader.report import LoadReport
 from dataloader.sources.base import ArrowSource
-from dataloader.sync import followed
+from dataloader.sync import await_and_propagate_cancel
 from dataloader.writers import Writer, writer_for
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ RECOGNISED_ROWS = 1_000
 async def load(source: Source, table: str | sa.Table, options: LoadOptions) -> LoadReport:
     """Plan a load and carry it out, in a task of its own: its Cancel button stops the load and not the caller."""
     loading = asyncio.create_task(_load(source, table, options))
-    cancels = await followed(loading)
+    cancels = await await_and_propagate_cancel(loading)
     try:
         return loading.result()
     except asyncio.CancelledError as error:
@@ -132,7 +132,7 @@ class Loading:
                 with translated(self._place):
                     first = await first_of(made)  # no lock is held while a source gets going
                 chunks = chained(first, made)
-                await guarded(lambda line: self._in_one_transaction(chunks, line))
+                await guarded(lambda watchdog: self._in_one_transaction(chunks, watchdog))
                 return
         except ValidationError as error:
             refused = error
@@ -147,17 +147,17 @@ class Loading:
             first, is_all = await beginning(made, self._plan.chunk_rows)
             chunks = chained(first, made)
             if is_all and self._options.commit == "auto" and not self._options.is_named:
-                await guarded(lambda line: self._in_one_transaction(chunks, line))
+                await guarded(lambda watchdog: self._in_one_transaction(chunks, watchdog))
                 return
             with owners.owning() as owner:
                 await self._resumably(making, chunks, self._request(first), owner)
 
-    async def _in_one_transaction(self, chunks: AsyncGenerator[Chunk], line: Lifeline) -> None:
+    async def _in_one_transaction(self, chunks: AsyncGenerator[Chunk], watchdog: Watchdog) -> None:
         """The table as planned, every chunk, the commit."""
-        line.progress()
-        with translated(self._place, in_doubt=lambda: line.is_last):
+        watchdog.reset_timeout()
+        with translated(self._place, in_doubt=lambda: watchdog.is_last):
             async with self._opened() as connection:
-                line.hold(await engines.driver_of(connection))
+                watchdog.watch(await engines.driver_of(connection))
                 await catalog.prepare(
                     connection,
                     self._plan.table,
@@ -165,24 +165,24 @@ class Loading:
                     may_exist=self._plan.creates and self._options.if_exists == "append",
                     empties=self._plan.empties,
                     lock_seconds=locks.LIMIT_SECONDS,
-                    progress=line.progress,
+                    progress=watchdog.reset_timeout,
                 )
                 storing = Storing(connection, self._writer, self._plan, self._source.label, self._tally.rejects)
                 await storing.prepare()
-                line.rest()
+                watchdog.suspend_timeout()
                 async for chunk in chunks:
                     await self._progress.turn()
-                    line.progress()
+                    watchdog.reset_timeout()
                     with translated(self._place, first_row=chunk.first_row):
-                        stored = await storing.store(chunk, line)
-                    line.rest()
+                        stored = await storing.store(chunk, watchdog)
+                    watchdog.suspend_timeout()
                     self._tally.add(chunk, stored)
                 self._tally.rejects.check(self._tally.read)
                 self._refuse_emptying()
                 self._progress.phase("committing")
-                line.progress()
+                watchdog.reset_timeout()
                 await check_deferred(connection)
-                line.commit()
+                watchdog.begin_commit()
 
     @contextlib.asynccontextmanager
     async def _opened(self) -> AsyncIterator[AsyncConnection]:

@@ -12,7 +12,7 @@ from dataloader.database import engine as engines
 from dataloader.database.driver_errors import translated
 from dataloader.database.losses import losses
 from dataloader.database.transactions import settle
-from dataloader.database.watchdog import Lifeline, guarded
+from dataloader.database.watchdog import Watchdog, guarded
 from dataloader.ledger import entries, ledger, trust
 from dataloader.options import LoadOptions, Target
 from dataloader.plan import LEDGERS, Database, LoadPlan, Offer, make_plan
@@ -48,17 +48,17 @@ def _is_starting(error: BaseException) -> bool:
 )
 async def decide(engine: AsyncEngine, source: Source, table: str | sa.Table, options: LoadOptions) -> LoadPlan:
     """Make the plan, waiting for a server that is just starting: nothing is written, so it may be tried again."""
-    return await guarded(lambda line: _plan_on(engine, source, table, options, line))
+    return await guarded(lambda watchdog: _plan_on(engine, source, table, options, watchdog))
 
 
 async def _plan_on(
-    engine: AsyncEngine, source: Source, table: str | sa.Table, options: LoadOptions, line: Lifeline
+    engine: AsyncEngine, source: Source, table: str | sa.Table, options: LoadOptions, watchdog: Watchdog
 ) -> LoadPlan:
     schemas = engine.get_execution_options().get("schema_translate_map")
     target = Target.of(table, engine.dialect.name).within(schemas or {})
-    line.progress()
+    watchdog.reset_timeout()
     async with engines.reading(engine) as connection, locks.naming_holders(connection, target.name):
-        line.hold(await engines.driver_of(connection))
+        watchdog.watch(await engines.driver_of(connection))
         await settle(connection, locks.LIMIT_SECONDS)
         found = await catalog.describe(connection, target.name)
         if found is None:
@@ -87,7 +87,7 @@ async def _continuing(
     """
     if options.if_exists == "append" or options.resume is False or connection.dialect.name not in LEDGERS:
         return options
-    found = await ledger.begun(connection, source.name, name, options.load_id)
+    found = await ledger.find_load(connection, source.name, name, options.load_id)
     if found is None:
         return options
     if options.resume:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from dataloader.conversion.converter import Converted
     from dataloader.conversion.rules import ColumnPlan
-    from dataloader.database.watchdog import Lifeline
+    from dataloader.database.watchdog import Watchdog
     from dataloader.loading.chunks import Chunk
     from dataloader.plan import LoadPlan
     from dataloader.rejects import Rejects
@@ -83,7 +83,7 @@ class Storing:
             elif set(key.columns) <= set(known) and await keys.may_read(self._connection, key.parent):
                 self._parents.append((tuple(known[name] for name in key.columns), key))
 
-    async def store(self, chunk: Chunk, line: Lifeline) -> Stored:
+    async def store(self, chunk: Chunk, watchdog: Watchdog) -> Stored:
         """Write a chunk.
 
         Raises
@@ -93,26 +93,26 @@ class Storing:
         ValidationError
             Where more rows are refused than may be.
         """
-        return await (self._store_some(chunk, line) if self._plan.rejects else self._store_all(chunk, line))
+        return await (self._store_some(chunk, watchdog) if self._plan.rejects else self._store_all(chunk, watchdog))
 
-    async def _store_all(self, chunk: Chunk, line: Lifeline) -> Stored:
+    async def _store_all(self, chunk: Chunk, watchdog: Watchdog) -> Stored:
         if not self._names_rows:
-            stored = await self._writer.write(self._connection, chunk.encoded, line)
+            stored = await self._writer.write(self._connection, chunk.encoded, watchdog)
             return Stored(chunk.rows if stored is None else stored)
         try:
             async with self._connection.begin_nested():
-                stored = await self._writer.write(self._connection, chunk.encoded, line)
+                stored = await self._writer.write(self._connection, chunk.encoded, watchdog)
         except Exception as error:
             refusal = refusal_of(error)
             if refusal is None or refusal.at is not None or await has_ended(self._connection):
                 raise
             batch = chunk.converted.batch
-            sifted = await Sieve(self._writer, self._connection).write(batch, chunk.encoded, line, most=0)
+            sifted = await Sieve(self._writer, self._connection).write(batch, chunk.encoded, watchdog, most=0)
             row = min((int(chunk.converted.rows[at]) for at in sifted.refused), default=None)
             raise translate(error, self._plan.place, row=row) from error
         return Stored(chunk.rows if stored is None else stored)
 
-    async def _store_some(self, chunk: Chunk, line: Lifeline) -> Stored:
+    async def _store_some(self, chunk: Chunk, watchdog: Watchdog) -> Stored:
         converted = chunk.converted
         most = self._rejects.most() - len({one.row for one in converted.violations})
         orphans = await self._orphans(converted)
@@ -120,7 +120,7 @@ class Storing:
         for rows in (np.flatnonzero(orphans), np.flatnonzero(~orphans)) if orphans.any() else (None,):
             batch, encoded = await self._some(chunk, rows)
             if batch.num_rows:
-                sifted = await self._sieve.write(batch, encoded, line, most - len(refused))
+                sifted = await self._sieve.write(batch, encoded, watchdog, most - len(refused))
                 stored += sifted.stored
                 refused |= {at if rows is None else int(rows[at]): why for at, why in sifted.refused.items()}
         violations = [self._refused(chunk, int(converted.rows[at]), why) for at, why in refused.items()]

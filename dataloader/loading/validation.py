@@ -11,7 +11,7 @@ from dataloader.database import engine as engines
 from dataloader.database import locks
 from dataloader.database.driver_errors import translated
 from dataloader.database.transactions import settle
-from dataloader.database.watchdog import Lifeline, guarded
+from dataloader.database.watchdog import Watchdog, guarded
 from dataloader.display.progress import Progress
 from dataloader.loading.chunks import ahead, in_threads
 from dataloader.loading.inspection import Inspection, Unique
@@ -38,7 +38,9 @@ async def validate(
             decided = await decide(engine, source, table, options)
             progress.phase("checking")
             inspection = Inspection(decided, source.label)
-            await guarded(lambda line: _inspect(engine, source, inspection, unique, foreign_keys, progress, line))
+            await guarded(
+                lambda watchdog: _inspect(engine, source, inspection, unique, foreign_keys, progress, watchdog)
+            )
             violations = await asyncio.to_thread(inspection.violations)
     return ValidationReport(decided.source, str(decided.table.name), decided.place, inspection.read, violations)
 
@@ -50,23 +52,23 @@ async def _inspect(  # noqa: PLR0917 - the source, the questions, and who watche
     unique: Unique,
     foreign_keys: bool,
     progress: Progress,
-    line: Lifeline,
+    watchdog: Watchdog,
 ) -> None:
-    line.progress()
+    watchdog.reset_timeout()
     async with (
         engines.reading(engine) as connection,
         locks.naming_holders(connection, inspection.plan.table.name),
         connection.begin(),
     ):
-        line.hold(await engines.driver_of(connection))
+        watchdog.watch(await engines.driver_of(connection))
         await settle(connection, locks.LIMIT_SECONDS)
         await inspection.prepare(connection, unique, foreign_keys)
-        line.rest()
+        watchdog.suspend_timeout()
         convert = Converter(inspection.plan.columns, source.label)
         converting = in_threads(source, inspection.plan.chunk_rows, lambda batch, row: (batch, convert(batch, row)))
         async with contextlib.aclosing(ahead(converting)) as looked_at:
             async for batch, converted in looked_at:
-                line.progress()
+                watchdog.reset_timeout()
                 await inspection.add(connection, converted, batch.num_rows)
-                line.rest()
+                watchdog.suspend_timeout()
                 progress.state.advance(batch.num_rows, batch.nbytes)

@@ -16,7 +16,7 @@ from dataloader.database import engine as engines
 from dataloader.database.driver_errors import refusal_of, translated
 from dataloader.database.locks import naming_holders
 from dataloader.database.transactions import transaction
-from dataloader.database.watchdog import Lifeline, guarded
+from dataloader.database.watchdog import Watchdog, guarded
 from dataloader.errors import LoadError, WriteError
 from dataloader.ledger.checkpoint import rows_of
 from dataloader.ledger.entries import TABLES
@@ -112,19 +112,21 @@ class Worker:
 
     async def _attempt(self, chunk: Chunk, *, names_rows: bool) -> None:
         with translated(self._place, first_row=chunk.first_row):
-            await guarded(lambda line: self._committed(chunk, names_rows, line), limit=CHUNK_SECONDS)
+            await guarded(lambda watchdog: self._committed(chunk, names_rows, watchdog), limit=CHUNK_SECONDS)
 
-    async def _committed(self, chunk: Chunk, names_rows: bool, line: Lifeline) -> None:
+    async def _committed(self, chunk: Chunk, names_rows: bool, watchdog: Watchdog) -> None:
         try:
-            self.committed = await self._transaction(chunk, names_rows, await self._connected(line), line)
+            self.committed = await self._transaction(chunk, names_rows, await self._connected(watchdog), watchdog)
             self.in_doubt = False
         except BaseException as error:
             await self._closed()
             unanswered = self.has_lost or isinstance(error, asyncio.CancelledError)
-            self.in_doubt = self.in_doubt or (line.committing and unanswered)
+            self.in_doubt = self.in_doubt or (watchdog.committing and unanswered)
             raise
 
-    async def _transaction(self, chunk: Chunk, names_rows: bool, connection: AsyncConnection, line: Lifeline) -> Stored:
+    async def _transaction(
+        self, chunk: Chunk, names_rows: bool, connection: AsyncConnection, watchdog: Watchdog
+    ) -> Stored:
         job = self._job
         opening = catalog.opening(job.engine.dialect, LOCK_SECONDS, job.plan.table.name)
         async with naming_holders(connection, job.plan.table.name, *TABLES), transaction(connection, *opening):
@@ -135,20 +137,22 @@ class Worker:
                 return self._stored or Stored(known.loaded)
             storing = Storing(connection, job.writer, job.plan, job.label, job.rejects, names_rows=names_rows)
             await storing.prepare()
-            self._stored = await storing.store(chunk, line)
+            self._stored = await storing.store(chunk, watchdog)
             violations = self._stored.violations
-            await job.ledger.keep(connection, job.run, claimed, batch=chunk.batch, violations=violations, line=line)
+            await job.ledger.keep(
+                connection, job.run, claimed, batch=chunk.batch, violations=violations, watchdog=watchdog
+            )
             stored = replace(claimed, loaded=self._stored.rows, rejected=rows_of(violations))
             await job.ledger.count(connection, job.run, claimed, stored)
-            line.commit(last=False)
+            watchdog.begin_commit(last=False)
         return self._stored
 
-    async def _connected(self, line: Lifeline) -> AsyncConnection:
-        line.progress()
+    async def _connected(self, watchdog: Watchdog) -> AsyncConnection:
+        watchdog.reset_timeout()
         try:
             if self._connection is None:
                 self._connection = await engines.open_connection(self._job.engine)
-            line.hold(await engines.driver_of(self._connection))
+            watchdog.watch(await engines.driver_of(self._connection))
         except BaseException:
             await self._closed()
             raise
@@ -160,7 +164,7 @@ class Worker:
             self.has_lost = await engines.close(connection)
 
 
-async def retried(work: Callable[[Lifeline], Coroutine[Any, Any, T]]) -> T:
+async def retried(work: Callable[[Watchdog], Coroutine[Any, Any, T]]) -> T:
     """Carry out a small transaction under the guard, trying again what may pass."""
     return await retrying()(guarded, work)
 
@@ -176,13 +180,13 @@ def retrying() -> tenacity.AsyncRetrying:
 
 
 @contextlib.asynccontextmanager
-async def committing(engine: AsyncEngine, line: Lifeline, table: TableName) -> AsyncIterator[AsyncConnection]:
+async def committing(engine: AsyncEngine, watchdog: Watchdog, table: TableName) -> AsyncIterator[AsyncConnection]:
     """A transaction on a connection of its own, whose outcome the ledger tells."""
     opening = catalog.opening(engine.dialect, LOCK_SECONDS)
-    line.progress()
+    watchdog.reset_timeout()
     with translated(engines.place_of(engine)):
         async with engines.connected(engine) as connection:
-            line.hold(await engines.driver_of(connection))
+            watchdog.watch(await engines.driver_of(connection))
             async with naming_holders(connection, table, *TABLES), transaction(connection, *opening):
                 yield connection
-                line.commit(last=False)
+                watchdog.begin_commit(last=False)

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, 
 from typing import Any
 
 from dataloader.errors import PlanError
-from dataloader.sync import seen_through
+from dataloader.sync import finish_despite_cancel
 
 CLOSE_SECONDS = 0.5
 """How long a step of a stream that is under way is waited for; it is closed when that step ends."""
@@ -39,7 +39,7 @@ async def taken(data: object) -> AsyncIterator[None]:
         yield
     finally:
         if isinstance(data, AsyncGenerator):
-            await seen_through(data.aclose(), CLOSE_SECONDS)
+            await finish_despite_cancel(data.aclose(), CLOSE_SECONDS)
         elif isinstance(data, Generator):
             await closed(data)
 
@@ -94,7 +94,7 @@ def _read_before(data: object) -> PlanError:
 async def closed(*streams: Any) -> None:
     """Close generators and readers, one after another; a step under way in a thread is waited for, but not for long."""
     if streams:
-        await seen_through(asyncio.to_thread(close, *streams), CLOSE_SECONDS)
+        await finish_despite_cancel(asyncio.to_thread(close, *streams), CLOSE_SECONDS)
 
 
 def close(*streams: Any) -> None:

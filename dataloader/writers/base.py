@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from dataloader.database.watchdog import Lifeline
+    from dataloader.database.watchdog import Watchdog
 
 
 class Writer(Protocol):
@@ -20,8 +20,8 @@ class Writer(Protocol):
         Runs in a thread, a chunk ahead of `write`; must not touch the connection.
         """
 
-    async def write(self, connection: AsyncConnection, encoded: Any, line: Lifeline) -> int | None:
+    async def write(self, connection: AsyncConnection, encoded: Any, watchdog: Watchdog) -> int | None:
         """Send a chunk and return how many rows the database stored, None if it does not say.
 
-        Calls ``line.progress()`` whenever the database has accepted something.
+        Calls ``watchdog.reset_timeout()`` whenever the database has accepted something.
         """

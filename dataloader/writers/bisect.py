@@ -16,7 +16,7 @@ from dataloader.database.transactions import has_ended
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from dataloader.database.watchdog import Lifeline
+    from dataloader.database.watchdog import Watchdog
     from dataloader.writers.base import Writer
 
 BLOCK_ROWS = 4_096
@@ -54,27 +54,27 @@ class Sieve:
         self._connection = connection
         self._may_wait = may_wait
 
-    async def write(self, batch: pa.RecordBatch, encoded: Any, line: Lifeline, most: float) -> Sifted:
+    async def write(self, batch: pa.RecordBatch, encoded: Any, watchdog: Watchdog, most: float) -> Sifted:
         """Write converted rows, which the writer has encoded; after more refusals than `most` the rest is left out."""
         sifted = Sifted()
         first: dict[int, Refusal] = {}
         part: _Part | None = _Part(np.arange(batch.num_rows), batch, encoded)
         while part is not None:
             before = sifted.stored
-            await self._drain([part], sifted, line, most)
+            await self._drain([part], sifted, watchdog, most)
             sifted.refused |= {offset: why for offset, why in first.items() if offset in sifted.refused}
             first = dict(sifted.refused)
             part = self._again(batch, sifted) if sifted.stored > before else None
         return sifted
 
-    async def _drain(self, waiting: list[_Part], sifted: Sifted, line: Lifeline, most: float) -> None:
+    async def _drain(self, waiting: list[_Part], sifted: Sifted, watchdog: Watchdog, most: float) -> None:
         while waiting and len(sifted.refused) <= most:
             part = waiting.pop()
             if part.encoded is None:
                 part.encoded, _ = await asyncio.to_thread(self._writer.encode, part.batch)
             try:
                 async with self._connection.begin_nested():
-                    stored = await self._writer.write(self._connection, part.encoded, line)
+                    stored = await self._writer.write(self._connection, part.encoded, watchdog)
             except Exception as error:
                 refusal = refusal_of(error)
                 if refusal is None or await has_ended(self._connection):

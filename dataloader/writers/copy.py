@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from dataloader.conversion.rules import ColumnPlan
-    from dataloader.database.watchdog import Lifeline
+    from dataloader.database.watchdog import Watchdog
     from dataloader.plan import LoadPlan
 
 PIECE_BYTES = 256 * 1024
@@ -55,7 +55,7 @@ class CopyWriter:
         parts.append(encoder.finish())
         return parts, sum(map(len, parts))
 
-    async def write(self, connection: AsyncConnection, encoded: list[bytes], line: Lifeline) -> int | None:
+    async def write(self, connection: AsyncConnection, encoded: list[bytes], watchdog: Watchdog) -> int | None:
         driver = await driver_of(connection)
         if not driver.is_in_transaction():
             # A COPY outside SQLAlchemy's transaction is committed at once and survives its rollback.
@@ -65,7 +65,7 @@ class CopyWriter:
             self._name.name,
             schema_name=self._name.schema,
             columns=self._columns,
-            source=_pieces(encoded, line),
+            source=_pieces(encoded, watchdog),
             format=self._format,
         )
         return int(status.removeprefix("COPY "))
@@ -92,9 +92,9 @@ class CsvCopyWriter(CopyWriter):
         encoded = buffer.getvalue().to_pybytes()
         return [encoded], len(encoded)
 
-    async def write(self, connection: AsyncConnection, encoded: list[bytes], line: Lifeline) -> int | None:
+    async def write(self, connection: AsyncConnection, encoded: list[bytes], watchdog: Watchdog) -> int | None:
         try:
-            return await super().write(connection, encoded, line)
+            return await super().write(connection, encoded, watchdog)
         except Exception as error:
             driver_error: Any = error
             if isinstance(context := getattr(error, "context", None), str):
@@ -114,11 +114,11 @@ def _row_at(encoded: bytes, line: int) -> int:
     return int(np.count_nonzero(np.cumsum(content == ord('"'))[ends] % 2 == 0))
 
 
-async def _pieces(parts: list[bytes], line: Lifeline) -> AsyncIterator[memoryview]:
+async def _pieces(parts: list[bytes], watchdog: Watchdog) -> AsyncIterator[memoryview]:
     for part in parts:
         for start in range(0, len(part), PIECE_BYTES):
             yield memoryview(part)[start : start + PIECE_BYTES]
-            line.progress()
+            watchdog.reset_timeout()
 
 
 def _field(column: ColumnPlan) -> pa.Field:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from dataloader.conversion.rules import ColumnPlan
     from dataloader.conversion.types import ColumnType
-    from dataloader.database.watchdog import Lifeline
+    from dataloader.database.watchdog import Watchdog
     from dataloader.plan import LoadPlan
 
 STATEMENT_VALUES = 500
@@ -57,11 +57,11 @@ class ArrayWriter:
         columns = zip(self._names, self._python, batch.columns, strict=True)
         return {name: python(values) for name, python, values in columns}
 
-    async def write(self, connection: AsyncConnection, encoded: list[dict[str, Any]], line: Lifeline) -> int | None:
+    async def write(self, connection: AsyncConnection, encoded: list[dict[str, Any]], watchdog: Watchdog) -> int | None:
         stored = 0
         for arrays in encoded:
             stored += (await connection.execute(self._statement, arrays)).rowcount
-            line.progress()
+            watchdog.reset_timeout()
         return stored
 
 
@@ -80,9 +80,9 @@ class InsertWriter:
         rows = [dict(zip(self._names, row, strict=True)) for row in zip(*columns, strict=True)]
         return rows, batch.nbytes
 
-    async def write(self, connection: AsyncConnection, encoded: list[dict[str, Any]], line: Lifeline) -> int | None:
+    async def write(self, connection: AsyncConnection, encoded: list[dict[str, Any]], watchdog: Watchdog) -> int | None:
         stored = (await connection.execute(self._statement, encoded)).rowcount
-        line.progress()
+        watchdog.reset_timeout()
         return stored if connection.dialect.supports_sane_multi_rowcount else None
 
 
@@ -106,7 +106,7 @@ class SqliteWriter:
         flat = list(itertools.chain.from_iterable(zip(*columns, strict=True)))
         return [flat[start : start + self._step] for start in range(0, len(flat), self._step)], batch.nbytes
 
-    async def write(self, connection: AsyncConnection, encoded: list[list[Any]], line: Lifeline) -> int | None:
+    async def write(self, connection: AsyncConnection, encoded: list[list[Any]], watchdog: Watchdog) -> int | None:
         driver = await driver_of(connection)
         *full, last = encoded
         before = await self._count(driver)
@@ -116,7 +116,7 @@ class SqliteWriter:
                 cursor = await driver.executemany(self._statement(len(statements[0])), statements)
                 stored += cursor.rowcount
                 await cursor.close()
-                line.progress()
+                watchdog.reset_timeout()
         return stored if before is None else await self._count(driver) - before
 
     async def _count(self, driver: Any) -> Any:

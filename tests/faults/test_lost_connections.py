@@ -99,7 +99,7 @@ async def test_the_copy_writer_refuses_to_write_outside_a_transaction(postgres: 
     encoded, _ = writer.encode(batch)
     async with postgres.connect() as connection, connection.begin():
         with pytest.raises(dl.LoadError, match="would not be part of the transaction"):
-            await writer.write(connection, encoded, watchdog.Lifeline())
+            await writer.write(connection, encoded, watchdog.Watchdog())
     assert await fetch(postgres, "SELECT count(*) FROM orders") == [(0,)]
 
 

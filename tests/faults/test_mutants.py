@@ -29,7 +29,7 @@ CLAIM = "            known = await job.ledger.claim(connection, job.run, claimed
 STORING = "            storing = Storing(connection, job.writer,"
 EARLY = (
     "            early = Storing(connection, job.writer, job.plan, job.label, job.rejects, names_rows=names_rows)\n"
-    "            self._stored = await early.store(chunk, line)\n"
+    "            self._stored = await early.store(chunk, watchdog)\n"
 )
 KILLED = "tests/faults/test_killed_processes.py"
 REFUSED = "tests/database/test_wrong_resumes.py"
@@ -45,8 +45,8 @@ MUTANTS = {
     ),
     "no guard": Mutant(
         "database/watchdog.py",
-        "    line = Lifeline()\n    loop",
-        "    return await work(Lifeline())\n    line = Lifeline()\n    loop",
+        "    watchdog = Watchdog()\n    loop",
+        "    return await work(Watchdog())\n    watchdog = Watchdog()\n    loop",
         "tests/faults/test_lost_connections.py::test_a_terminated_backend_is_reported_within_a_second[copy]",
     ),
     "no comparison of fingerprints": Mutant(

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import pytest
 
 from dataloader.database import watchdog
-from dataloader.database.watchdog import Lifeline, guarded
+from dataloader.database.watchdog import Watchdog, guarded
 from dataloader.errors import ConnectionLost, LoadError
-from dataloader.sync import seen_through
+from dataloader.sync import finish_despite_cancel
 
 
 class Connection:
@@ -68,8 +68,8 @@ async def cancelled_soon(task: asyncio.Task[object]) -> float:
 
 
 async def test_the_result_of_work_that_finishes_is_returned(connection: Connection) -> None:
-    async def work(line: Lifeline) -> int:
-        line.hold(connection)
+    async def work(watchdog: Watchdog) -> int:
+        watchdog.watch(connection)
         await asyncio.sleep(0.01)
         return 42
 
@@ -78,8 +78,8 @@ async def test_the_result_of_work_that_finishes_is_returned(connection: Connecti
 
 
 async def test_the_error_of_work_passes_through(connection: Connection) -> None:
-    async def work(line: Lifeline) -> None:
-        line.hold(connection)
+    async def work(watchdog: Watchdog) -> None:
+        watchdog.watch(connection)
         raise Failed
 
     with pytest.raises(Failed):
@@ -88,7 +88,7 @@ async def test_the_error_of_work_passes_through(connection: Connection) -> None:
 
 
 async def test_work_that_ends_is_noticed_at_once() -> None:
-    async def work(_line: Lifeline) -> None:
+    async def work(_watchdog: Watchdog) -> None:
         await asyncio.sleep(0)
 
     started = time.monotonic()
@@ -97,8 +97,8 @@ async def test_work_that_ends_is_noticed_at_once() -> None:
 
 
 async def test_work_that_hangs_when_its_connection_ends_is_stopped(connection: Connection) -> None:
-    async def work(line: Lifeline) -> None:
-        line.hold(connection)
+    async def work(watchdog: Watchdog) -> None:
+        watchdog.watch(connection)
         asyncio.get_running_loop().call_later(0.02, connection.end)
         await asyncio.Event().wait()
 
@@ -110,8 +110,8 @@ async def test_work_that_hangs_when_its_connection_ends_is_stopped(connection: C
 
 
 async def test_work_that_notices_the_end_says_it_in_its_own_words(connection: Connection) -> None:
-    async def work(line: Lifeline) -> None:
-        line.hold(connection)
+    async def work(watchdog: Watchdog) -> None:
+        watchdog.watch(connection)
         connection.end()
         await asyncio.sleep(0.02)
         raise Failed("the server said why")
@@ -121,8 +121,8 @@ async def test_work_that_notices_the_end_says_it_in_its_own_words(connection: Co
 
 
 async def test_work_that_fails_while_it_is_stopped_is_the_cause_of_the_loss(connection: Connection) -> None:
-    async def work(line: Lifeline) -> None:
-        line.hold(connection)
+    async def work(watchdog: Watchdog) -> None:
+        watchdog.watch(connection)
         connection.end()
         try:
             await asyncio.Event().wait()
@@ -137,8 +137,8 @@ async def test_work_that_fails_while_it_is_stopped_is_the_cause_of_the_loss(conn
 async def test_a_cancelled_load_has_cleaned_up_before_the_caller_goes_on(connection: Connection) -> None:
     cleaned = []
 
-    async def work(line: Lifeline) -> None:
-        line.hold(connection)
+    async def work(watchdog: Watchdog) -> None:
+        watchdog.watch(connection)
         try:
             await asyncio.Event().wait()
         finally:
@@ -152,8 +152,8 @@ async def test_a_cancelled_load_has_cleaned_up_before_the_caller_goes_on(connect
 async def test_work_that_swallows_a_cancel_loses_its_connection_within_a_second(connection: Connection) -> None:
     swallowed = []
 
-    async def work(line: Lifeline) -> None:
-        line.hold(connection)
+    async def work(watchdog: Watchdog) -> None:
+        watchdog.watch(connection)
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
         swallowed.append("once")
@@ -166,8 +166,8 @@ async def test_work_that_swallows_a_cancel_loses_its_connection_within_a_second(
 async def test_a_second_cancel_meanwhile_does_not_leave_the_work_half_stopped(connection: Connection) -> None:
     cleaned = []
 
-    async def work(line: Lifeline) -> None:
-        line.hold(connection)
+    async def work(watchdog: Watchdog) -> None:
+        watchdog.watch(connection)
         try:
             await asyncio.Event().wait()
         finally:
@@ -191,8 +191,8 @@ async def test_work_that_can_never_be_stopped_is_an_error_and_not_a_hang(
     monkeypatch.setattr(watchdog, "SETTLE_SECONDS", 0.02)
     release = asyncio.Event()
 
-    async def work(line: Lifeline) -> None:
-        line.hold(connection)
+    async def work(watchdog: Watchdog) -> None:
+        watchdog.watch(connection)
         while not release.is_set():
             with contextlib.suppress(asyncio.CancelledError):
                 await release.wait()
@@ -213,9 +213,9 @@ async def test_a_database_that_shows_no_progress_counts_as_lost(
 ) -> None:
     monkeypatch.setattr(watchdog, "STALL_SECONDS", 0.05)
 
-    async def work(line: Lifeline) -> None:
-        line.hold(connection)
-        line.progress()
+    async def work(watchdog: Watchdog) -> None:
+        watchdog.watch(connection)
+        watchdog.reset_timeout()
         await asyncio.Event().wait()
 
     started = time.monotonic()
@@ -230,10 +230,10 @@ async def test_a_database_that_keeps_accepting_has_no_limit(
     monkeypatch.setattr(watchdog, "STALL_SECONDS", 0.15)
     monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.01)
 
-    async def work(line: Lifeline) -> str:
-        line.hold(connection)
+    async def work(watchdog: Watchdog) -> str:
+        watchdog.watch(connection)
         for _ in range(8):
-            line.progress()
+            watchdog.reset_timeout()
             await asyncio.sleep(0.05)
         return "done"
 
@@ -244,10 +244,10 @@ async def test_a_source_may_take_as_long_as_it_likes(connection: Connection, mon
     monkeypatch.setattr(watchdog, "STALL_SECONDS", 0.05)
     monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.01)
 
-    async def work(line: Lifeline) -> str:
-        line.hold(connection)
-        line.progress()
-        line.rest()
+    async def work(watchdog: Watchdog) -> str:
+        watchdog.watch(connection)
+        watchdog.reset_timeout()
+        watchdog.suspend_timeout()
         await asyncio.sleep(0.3)
         return "done"
 
@@ -259,9 +259,9 @@ async def test_work_that_finishes_while_it_is_stopped_keeps_its_result(
 ) -> None:
     monkeypatch.setattr(watchdog, "STALL_SECONDS", 0.05)
 
-    async def work(line: Lifeline) -> str:
-        line.hold(connection)
-        line.progress()
+    async def work(watchdog: Watchdog) -> str:
+        watchdog.watch(connection)
+        watchdog.reset_timeout()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
         return "committed after all"
@@ -273,8 +273,8 @@ async def test_a_connection_without_listeners_is_interrupted(monkeypatch: pytest
     monkeypatch.setattr(watchdog, "GRACE_SECONDS", 0.02)
     file = Interruptible()
 
-    async def work(line: Lifeline) -> None:
-        line.hold(file)
+    async def work(watchdog: Watchdog) -> None:
+        watchdog.watch(file)
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
         await asyncio.Event().wait()
@@ -284,8 +284,8 @@ async def test_a_connection_without_listeners_is_interrupted(monkeypatch: pytest
 
 
 async def test_a_time_limit_of_the_caller_is_kept(connection: Connection) -> None:
-    async def work(line: Lifeline) -> None:
-        line.hold(connection)
+    async def work(watchdog: Watchdog) -> None:
+        watchdog.watch(connection)
         await asyncio.Event().wait()
 
     with pytest.raises(TimeoutError):
@@ -295,7 +295,7 @@ async def test_a_time_limit_of_the_caller_is_kept(connection: Connection) -> Non
 
 
 async def test_work_that_is_cancelled_from_inside_is_cancelled() -> None:
-    async def work(_line: Lifeline) -> None:
+    async def work(_watchdog: Watchdog) -> None:
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
@@ -303,8 +303,8 @@ async def test_work_that_is_cancelled_from_inside_is_cancelled() -> None:
 
 
 async def test_no_task_is_left_behind(connection: Connection) -> None:
-    async def work(line: Lifeline) -> None:
-        line.hold(connection)
+    async def work(watchdog: Watchdog) -> None:
+        watchdog.watch(connection)
         connection.end()
         await asyncio.Event().wait()
 
@@ -317,9 +317,9 @@ async def test_no_task_is_left_behind(connection: Connection) -> None:
 
 async def test_a_cancel_that_meets_finished_work_is_kept_unless_it_was_a_commit() -> None:
     async def cancelled_as_it_ends(commits: bool) -> str:
-        async def work(line: Lifeline) -> str:
+        async def work(watchdog: Watchdog) -> str:
             if commits:
-                line.commit()
+                watchdog.begin_commit()
             waiting.cancel()
             return "done"
 
@@ -339,9 +339,9 @@ async def test_a_cancel_just_before_a_commit_keeps_it_from_being_sent() -> None:
     answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     sent = []
 
-    async def work(line: Lifeline) -> None:
+    async def work(watchdog: Watchdog) -> None:
         await answered
-        line.commit(last=False)
+        watchdog.begin_commit(last=False)
         sent.append("COMMIT")
         await asyncio.sleep(0.05)
 
@@ -359,7 +359,7 @@ async def test_what_is_seen_through_survives_a_second_cancel_but_not_its_time() 
         try:
             await asyncio.sleep(10)
         except asyncio.CancelledError:
-            return (await seen_through(asyncio.sleep(0.1), seconds)).done()
+            return (await finish_despite_cancel(asyncio.sleep(0.1), seconds)).done()
         return False
 
     for seconds, is_done in ((1.0, True), (0.05, False)):
