@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from dataloader.conversion.types import ColumnType, parse_type
-from dataloader.database import ddl, locks, sqlite
+from dataloader.database import ddl, locks
+from dataloader.database.backends import backend_for, sqlite
 from dataloader.database.driver_errors import is_name_taken
 from dataloader.database.schema import SQLITE_SCHEMA, Column, TableName, TableSchema
-from dataloader.database.transactions import Prepared
 from dataloader.errors import SchemaMismatch
 
 if TYPE_CHECKING:
@@ -347,7 +347,7 @@ class Fingerprints:
         self._columns = [*columns]
         names = {"schema": self._name.schema, "name": self._name.name, "columns": self._columns}
         query = _POSTGRES_FINGERPRINT.bindparams(**names)
-        self._query = Prepared(query, dialect)
+        self._query = backend_for(dialect).prepared(query)
         is_postgres = dialect.name == "postgresql"
         self.column = query.columns(sa.column("fingerprint")).scalar_subquery() if is_postgres else sa.null()
 

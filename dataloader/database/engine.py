@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from dataloader.database import sessions, sqlite
 from dataloader.database.addresses import Address, Secret, parsed, without_secrets
+from dataloader.database.backends import backend_for, base
 from dataloader.database.driver_errors import chain, of_another_loop
-from dataloader.database.operators import pin
 from dataloader.errors import DataLoaderError, PlanError
 from dataloader.formatting import one_line
 from dataloader.sync import finish_despite_cancel, start_task
@@ -31,12 +30,13 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "sqlite+aiosqlite:///dataloader.db"
 URL_VARIABLE = "DATALOADER_URL"
-CONNECT_SECONDS = 10
-SQLITE_BUSY_SECONDS = 30
 OPENING_SECONDS = 0.3
 """How long a cancelled caller waits for the connection that is being opened for it."""
 CUT_SECONDS = 0.05
 """And how long it is then waited for after each cancel."""
+
+
+driver_of = base.driver_of
 
 
 class Default:
@@ -130,7 +130,7 @@ def _check_loop(engine: AsyncEngine) -> None:
     """Two loops that run inside one connection of asyncpg's, which is C, can bring the interpreter down."""
     pool, running = engine.sync_engine.pool, asyncio.get_running_loop()
     first = _loops.setdefault(pool, running)
-    if first is running or not first.is_running() or engine.dialect.driver != "asyncpg":
+    if first is running or not first.is_running() or not backend_for(engine.dialect).needs_one_loop:
         _loops[pool] = running
         return
     raise of_another_loop(place_of(engine))
@@ -208,7 +208,7 @@ def _is_idle(engine: AsyncEngine) -> bool:
 
 def _can_end(engine: AsyncEngine) -> bool:
     """A database in memory ends with its connection, which works in any loop."""
-    return not (engine.dialect.name == "sqlite" and isinstance(engine.sync_engine.pool, sa.StaticPool))
+    return not backend_for(engine.dialect).is_in_memory(engine)
 
 
 def _forget(engine: AsyncEngine) -> None:
@@ -225,7 +225,8 @@ async def dispose_all() -> None:
 
 def _open(address: Address) -> AsyncEngine:
     settings: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": True} | address.options
-    settings["connect_args"] = _connect_arguments(address.url) | settings.get("connect_args", {})
+    backend = backend_for(address.url.get_dialect()())
+    settings["connect_args"] = backend.connect_arguments | settings.get("connect_args", {})
     try:
         engine = create_async_engine(address.url, **settings)
     except ImportError as error:
@@ -236,26 +237,8 @@ def _open(address: Address) -> AsyncEngine:
         raise PlanError(f"there can be no engine: {one_line(error)}", hint=hint) from error
     if address.secrets:
         sa.event.listen(engine.sync_engine, "do_connect", _connector(address.secrets))
-    if engine.dialect.name == "sqlite":
-        sa.event.listen(engine.sync_engine, "connect", sqlite.prepare)
-    if engine.dialect.driver == "asyncpg":
-        chosen = settings["connect_args"].get("server_settings", {})
-        sa.event.listen(engine.sync_engine, "connect", sessions.settings_but(chosen))
+    backend.configure(engine, settings["connect_args"])
     return engine
-
-
-def _connect_arguments(url: URL) -> dict[str, Any]:
-    if url.drivername.endswith("+asyncpg"):
-        return {
-            "timeout": CONNECT_SECONDS,
-            "server_settings": {"application_name": "dataloader"},
-            # A pooler gives each transaction another session, in which no statement of an earlier one is known by name;
-            # and a table that is replaced would make prepared queries fail.
-            "statement_cache_size": 0,
-            "prepared_statement_cache_size": 0,
-            "prepared_statement_name_func": str,
-        }
-    return {"timeout": SQLITE_BUSY_SECONDS} if url.drivername.startswith("sqlite") else {}
 
 
 def _connector(secrets: dict[str, Secret]) -> Callable[..., Any]:
@@ -279,15 +262,7 @@ def _cut_off_frames(error: BaseException) -> None:
 
 def place_of(engine: AsyncEngine) -> str:
     """The database as it may be shown: its kind, host and port, without user or password; a socket is local."""
-    url = engine.url
-    backend = url.get_backend_name()
-    if backend == "sqlite":
-        return f"SQLite {url.database or ':memory:'}"
-    name = {"postgresql": "PostgreSQL"}.get(backend, backend)
-    host = url.host or next(iter(url.normalized_query.get("host", ["localhost"])))
-    port = url.port or next(iter(url.normalized_query.get("port", ["5432" if backend == "postgresql" else ""])))
-    host = "local" if host.startswith("/") else host
-    return f"{name} {host}:{port}/{url.database or ''}".rstrip(":/")
+    return backend_for(engine.dialect).place(engine.url)
 
 
 def connections_of(engine: AsyncEngine) -> float:
@@ -320,8 +295,7 @@ async def _started(engine: AsyncEngine) -> AsyncConnection:
     except Exception as error:  # the caller's own engine connects without our connector
         _cut_off_frames(error)
         raise
-    if engine.dialect.name == "postgresql":
-        sa.event.listen(connection.sync_connection, "before_cursor_execute", pin, retval=True)
+    backend_for(engine.dialect).opened(connection)
     return connection
 
 
@@ -365,7 +339,7 @@ async def _closed(connection: AsyncConnection) -> bool:
 async def is_lost(connection: AsyncConnection) -> bool:
     """Whether the driver's connection has ended."""
     if connection.invalidated:
-        return connection.dialect.name != "sqlite"  # there a cancelled statement is enough
+        return backend_for(connection.dialect).ends_invalidated
     driver = await driver_of(connection)
     return bool(hasattr(driver, "is_closed") and driver.is_closed())
 
@@ -383,7 +357,7 @@ async def connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 @contextlib.asynccontextmanager
 async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A connection for questions only: SQLite would make a file that is not there, so an empty database answers."""
-    if not sqlite.is_missing(engine.url):
+    if not backend_for(engine.dialect).is_missing(engine.url):
         async with connected(engine) as connection:
             yield connection
         return
@@ -393,11 +367,3 @@ async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
             yield connection
     finally:
         await nothing.dispose()
-
-
-async def driver_of(connection: AsyncConnection) -> Any:
-    """The driver's own connection: asyncpg's, aiosqlite's, ..."""
-    held = connection.sync_connection
-    if held is not None and not held.closed and not held.invalidated:
-        return held.connection.driver_connection  # without the greenlet, of which a chunk would take seven
-    return (await connection.get_raw_connection()).driver_connection

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from dataloader.conversion.text import to_text
-from dataloader.database.operators import OWN_OPERATORS
+from dataloader.database.backends.operators import OWN_OPERATORS
 from dataloader.database.schema import SQLITE_SCHEMA, TableName, cast_from_text, unnest
 from dataloader.errors import PlanError
 

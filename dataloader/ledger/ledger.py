@@ -21,8 +21,8 @@ from sqlalchemy.schema import CreateTable
 
 from dataloader.conversion.violations import REJECT_COLUMNS, Violation
 from dataloader.database import catalog, locks
+from dataloader.database.backends import backend_for
 from dataloader.database.catalog import Fingerprint, Fingerprints
-from dataloader.database.transactions import Prepared
 from dataloader.errors import CheckpointError, PlanError, UnfinishedLoad
 from dataloader.formatting import quantity
 from dataloader.ledger.checkpoint import Checkpoint, Run, source_changed
@@ -91,16 +91,17 @@ class Ledger:
         self._source = plan.source
         self._target = plan.table.name.spelled
         self._now = _NOW[dialect.name]
+        backend = backend_for(dialect)
         self._loads, self._chunks, self._rejects = loads, chunks, _ = ledger_tables(plan.table.name.schema)
         self._fingerprints = Fingerprints(plan.table.name, [column.name for column in plan.columns], dialect)
         entered = _UPSERTS[dialect.name](chunks).values({name: sa.bindparam(name) for name in chunks.c.keys()})
-        self._claim = Prepared(entered.on_conflict_do_nothing().returning(self._fingerprints.column), dialect)
+        self._claim = backend.prepared(entered.on_conflict_do_nothing().returning(self._fingerprints.column))
         added = {
             name: loads.c[name] + sa.bindparam(f"more_{name}") for name in ("chunks", "rows", "loaded", "rejected")
         }
         mine = sa.update(loads).where(loads.c.load_id == sa.bindparam("run"), loads.c.owner == sa.bindparam("by"))
-        self._count = Prepared(mine.values(**added, seen_at=self._now).returning(loads.c.load_id), dialect)
-        self._finish = Prepared(mine.values(state="finished").returning(loads.c.load_id), dialect)
+        self._count = backend.prepared(mine.values(**added, seen_at=self._now).returning(loads.c.load_id))
+        self._finish = backend.prepared(mine.values(state="finished").returning(loads.c.load_id))
 
     async def owned(self, connection: AsyncConnection, owner: Owner) -> Run | None:
         """The load that this owner has entered already, in a commit whose reply was lost."""

@@ -15,7 +15,7 @@ from pgpq import encoders
 from pgpq.schema import Jsonb
 
 from dataloader.conversion.text import to_text
-from dataloader.database.engine import driver_of
+from dataloader.database.backends.base import driver_of
 from dataloader.errors import LoadError
 
 if TYPE_CHECKING:

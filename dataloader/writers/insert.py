@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from dataloader.conversion.text import read_number, to_text
-from dataloader.database.engine import driver_of
+from dataloader.database.backends.base import driver_of
 from dataloader.database.schema import cast_from_text, unnest
 
 if TYPE_CHECKING:

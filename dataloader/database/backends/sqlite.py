@@ -1,4 +1,4 @@
-"""What is SQLite's own: how its files are opened, and a table as its pragmas describe it."""
+"""SQLite: one file, one writer, a catalog of pragmas, and transactions that have to be begun by hand."""
 
 from __future__ import annotations
 
@@ -7,24 +7,73 @@ import re
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
+import tenacity
 
 from dataloader.conversion.types import ColumnType, parse_type
+from dataloader.database.backends.base import Backend, driver_of
 from dataloader.database.schema import SQLITE_SCHEMA, Column, TableName, TableSchema
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-
+BUSY_SECONDS = 30
+"""How long another program's transaction is waited for."""
 WAL_TRIES, WAL_SECONDS = 20, 0.01
 _OURS = "dataloader"
 """The mark of a connection that has our settings, until the first transaction that writes."""
 
 
-def prepare(connection: Any, record: Any) -> None:
+class SQLite(Backend):
+    """SQLite through aiosqlite, which is one thread for each connection."""
+
+    title = "SQLite"
+    ends_invalidated = False
+    connect_arguments: ClassVar[dict[str, Any]] = {"timeout": BUSY_SECONDS}
+
+    def place(self, url: URL) -> str:
+        return f"{self.title} {url.database or ':memory:'}"
+
+    def is_missing(self, url: URL) -> bool:
+        """Whether SQLite would make the file: without its folder it says so itself."""
+        if not url.database or ":memory:" in url.database:
+            return False
+        path = Path(url.database.removeprefix("file:").partition("?")[0])
+        return not path.exists() and path.parent.exists()
+
+    def is_in_memory(self, engine: AsyncEngine) -> bool:
+        return isinstance(engine.sync_engine.pool, sa.StaticPool)
+
+    def configure(self, engine: AsyncEngine, arguments: dict[str, Any]) -> None:
+        sa.event.listen(engine.sync_engine, "connect", _set_up)
+
+    async def begin(self, connection: AsyncConnection) -> None:
+        """Begin by hand, because the sqlite3 module opens no transaction before DDL.
+
+        Another writer is waited for on the loop, not in the driver's thread, where no cancel would reach the wait.
+        """
+        if (await driver_of(connection)).in_transaction:
+            return
+        pool = connection.engine.pool
+        if not sa.event.contains(pool, "invalidate", _roll_back_before_closing):
+            sa.event.listen(pool, "invalidate", _roll_back_before_closing)
+        patience = (await connection.exec_driver_sql("PRAGMA busy_timeout")).scalar_one()
+        await connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+        try:
+            await _write_ahead(connection)
+            await _begin_when_free(connection)
+        finally:
+            await connection.exec_driver_sql(f"PRAGMA busy_timeout = {patience}")
+
+    async def has_ended(self, connection: AsyncConnection) -> bool:
+        """As RAISE(ROLLBACK) in a trigger does."""
+        return not (await driver_of(connection)).in_transaction
+
+
+def _set_up(connection: Any, record: Any) -> None:
     cursor = connection.cursor()
     try:
         cursor.execute("PRAGMA synchronous=FULL")
@@ -36,7 +85,7 @@ def prepare(connection: Any, record: Any) -> None:
     record.info[_OURS] = True
 
 
-async def write_ahead(connection: AsyncConnection) -> None:
+async def _write_ahead(connection: AsyncConnection) -> None:
     """Make the file of one of our SQLite engines WAL, before something is written; a busy one keeps its own mode.
 
     The busy timeout must be 0: SQLite would wait for a reader at every try.
@@ -53,12 +102,23 @@ async def write_ahead(connection: AsyncConnection) -> None:
             await asyncio.sleep(WAL_SECONDS)
 
 
-def is_missing(url: URL) -> bool:
-    """Whether SQLite would make it: without its folder it says so itself."""
-    if url.get_backend_name() != "sqlite" or not url.database or ":memory:" in url.database:
-        return False
-    path = Path(url.database.removeprefix("file:").partition("?")[0])
-    return not path.exists() and path.parent.exists()
+def _roll_back_before_closing(connection: Any, _record: object, _error: object) -> None:
+    """SQLAlchemy closes a connection whose statement was cancelled, and SQLite's lock would outlive that."""
+    connection.rollback()
+
+
+def _is_locked(error: BaseException) -> bool:
+    return "database is locked" in str(error)
+
+
+@tenacity.retry(
+    retry=tenacity.retry_if_exception(_is_locked),
+    wait=tenacity.wait_random(0.01, 0.1),
+    stop=tenacity.stop_after_delay(BUSY_SECONDS),
+    reraise=True,
+)
+async def _begin_when_free(connection: AsyncConnection) -> None:
+    await connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 async def described(connection: AsyncConnection, name: TableName) -> TableSchema | None:

@@ -1,0 +1,147 @@
+"""PostgreSQL through asyncpg: its sessions, transactions that hold for a raw COPY, and statements prepared once."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Callable, Container, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import sqlalchemy as sa
+
+from dataloader.database.backends.base import Prepared, driver_of
+from dataloader.database.backends.operators import pinned
+from dataloader.database.backends.postgresql import SPEAKING, PostgreSQL
+from dataloader.errors import LoadError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+CONNECT_SECONDS = 10
+KEEPALIVES = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
+"""PostgreSQL's settings by which it notices within a minute that a client is gone, and gives up the locks."""
+_OWN_SESSION = "dataloader_own_session"
+_UTF_8 = ("UTF8", "UTF-8", "UNICODE")
+
+
+class Asyncpg(PostgreSQL):
+    """PostgreSQL through the driver that sends the bytes of a binary COPY."""
+
+    needs_one_loop = True
+    connect_arguments: ClassVar[dict[str, Any]] = {
+        "timeout": CONNECT_SECONDS,
+        "server_settings": {"application_name": "dataloader"},
+        # A pooler gives each transaction another session, in which no statement of an earlier one is known by name;
+        # and a table that is replaced would make prepared queries fail.
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+        "prepared_statement_name_func": str,
+    }
+
+    def configure(self, engine: AsyncEngine, arguments: dict[str, Any]) -> None:
+        chosen = arguments.get("server_settings", {})
+        sa.event.listen(engine.sync_engine, "connect", _settings_but(chosen))
+
+    @contextlib.asynccontextmanager
+    async def transaction(self, connection: AsyncConnection, *opening: str) -> AsyncIterator[None]:
+        """A transaction that is begun by ourselves, in one round trip with its opening.
+
+        SQLAlchemy opens one in its first statement only, so that a COPY before it would be committed at once. It is
+        READ COMMITTED whatever the database's default is: to claim a chunk is to see what others have committed.
+        """
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        reads_only = connection.engine.get_execution_options().get("postgresql_readonly")
+        beginning = f"BEGIN ISOLATION LEVEL READ COMMITTED{' READ ONLY' if reads_only else ''}"
+        async with _begun(await driver_of(connection), beginning, *opening):
+            yield
+        if connection.in_transaction():
+            await connection.rollback()  # SQLAlchemy's own, of which the server knows nothing
+
+    def prepared(self, statement: sa.Executable) -> Prepared:
+        return _Prepared(statement, self.dialect)
+
+
+def _settings_but(chosen: Container[str]) -> Callable[[Any, Any], None]:
+    """What makes our settings, except the ones that the caller chose, in a new connection's session.
+
+    Where there is a pooler nothing is set: it gives the session to others. It shows by the backend's pid, which is not
+    the one that the connection was told.
+    """
+    settings = {name: value for name, value in KEEPALIVES.items() if name not in chosen}
+    setting = [f"pg_catalog.set_config('{name}', '{value}', false)" for name, value in settings.items()]
+
+    def set_up(connection: Any, record: Any) -> None:
+        pid = connection.driver_connection.get_server_pid()
+        same = f"pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) {pid}"
+        sql = f"SELECT {', '.join(setting) or 1} WHERE {same}"
+        record.info[_OWN_SESSION] = connection.run_async(lambda driver: driver.execute(sql)) == "SELECT 1"
+
+    return set_up
+
+
+def _has_own_session(connection: AsyncConnection) -> bool:
+    """Whether the connection is known to have the same session of the server in each of its transactions."""
+    held = connection.sync_connection
+    return held is not None and bool(held.connection.info.get(_OWN_SESSION))
+
+
+@contextlib.asynccontextmanager
+async def _begun(driver: Any, begin: str, *opening: str) -> AsyncIterator[None]:
+    if driver.is_in_transaction():  # sqlalchemy#13381: what is committed would only be a savepoint of it
+        hint = "Dispose of the engine: await engine.dispose(), then load again."
+        raise LoadError("the pool gave out a connection with an open transaction", hint=hint)
+    try:
+        if driver.get_settings().client_encoding.upper() not in _UTF_8:
+            await driver.execute(f"{begin}; {SPEAKING}")  # a round trip before the names that it is about
+            begin = "SELECT"
+        await driver.execute("; ".join([begin, *opening]))
+        yield
+        await driver.execute("COMMIT")
+    except BaseException:
+        await _roll_back(driver)
+        raise
+
+
+async def _roll_back(driver: Any) -> None:
+    """End the transaction, or the connection: the pool must not give one out to the next who asks.
+
+    A cancelled BEGIN may have taken place though the driver has not heard of it, so nobody is asked.
+    """
+    if driver.is_closed():
+        return
+    try:
+        await driver.execute("ROLLBACK")
+    except BaseException:
+        driver.terminate()
+        raise
+
+
+_numbers = itertools.count()
+"""Of prepared statements: where its own cache is off asyncpg names none, and an unnamed one is parsed each time."""
+
+
+class _Prepared(Prepared):
+    """A statement that is compiled once, and prepared once for each connection.
+
+    SQLAlchemy with asyncpg compiles and prepares it each time, which takes as long as to encode the chunk.
+    """
+
+    def __init__(self, statement: sa.Executable, dialect: Dialect) -> None:
+        super().__init__(statement)
+        compiled = statement.compile(dialect=dialect)  # type: ignore[attr-defined]  # every statement has it
+        self._sql = pinned(str(compiled))
+        self._names: list[str] = compiled.positiontup or []
+        self._fixed: dict[str, Any] = compiled.params
+        self._prepared: dict[Any, Any] = {}
+
+    async def fetch(self, connection: AsyncConnection, **values: Any) -> Sequence[Any]:
+        driver, known = await driver_of(connection), {**self._fixed, **values}
+        parameters = [known[name] for name in self._names]
+        if not _has_own_session(connection):
+            rows: Sequence[Any] = await driver.fetch(self._sql, *parameters)
+            return rows
+        if driver not in self._prepared:
+            self._prepared[driver] = await driver.prepare(self._sql, name=f"dataloader_{next(_numbers)}")
+        rows = await self._prepared[driver].fetch(*parameters)
+        return rows
