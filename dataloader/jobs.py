@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
-from dataloader.display.picture import Picture
-from dataloader.display.progress import TICK_SECONDS, State, View, choose_view
+from dataloader.display.html import ProgressSnapshot
+from dataloader.display.progress import TICK_SECONDS, choose_view, current_cell
+from dataloader.display.state import State, View
 from dataloader.errors import LoadCancelled, left_by
 from dataloader.report import LoadReport
 from dataloader.sync import Running, is_background
@@ -38,7 +39,7 @@ class Display:
         self.opened = threading.Event()
         self._asked = asked
         self._cancel = cancel
-        self._views: list[View] = [choose_view(asked, apart=True)]
+        self._views: list[View] = [choose_view(asked, in_other_thread=True)]
         self._drawing = threading.RLock()
         self._has_ended = False
 
@@ -71,7 +72,7 @@ class Display:
     def again(self, state: State) -> None:
         """Show the load in the current cell as well."""
         with self._drawing:
-            view = choose_view(self._asked, apart=True)
+            view = choose_view(self._asked, in_other_thread=True)
             view.open(state, self._cancel)
             self._views.append(view)
             if self._has_ended:
@@ -106,7 +107,7 @@ class LoadJob:
     """
 
     def __init__(self, begin: Callable[[View], Coroutine[Any, Any, LoadReport]], asked: str, what: str) -> None:
-        self._cell = _current_cell()
+        self._cell = current_cell()
         self._display = Display(asked, self.cancel, what)
         self._running = Running(self._shown(begin))
         self._until_shown()
@@ -172,17 +173,9 @@ class LoadJob:
         return str(self.progress)
 
     def _repr_html_(self) -> str:
-        return Picture(self.progress)._repr_html_()
+        return ProgressSnapshot(self.progress)._repr_html_()
 
     def _ipython_display_(self) -> None:
         """Show the load once more, unless this is the very cell in which it began."""
-        if _current_cell() != self._cell:
+        if current_cell() != self._cell:
             self._display.again(self.progress)
-
-
-def _current_cell() -> int | None:
-    with contextlib.suppress(ImportError):
-        from dataloader.display import notebook  # noqa: PLC0415 - only where IPython is there
-
-        return notebook.current_cell()
-    return None

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from dataloader.database.engine import hidden
 from dataloader.database.schema import TableName, check_identifier, parse_table_name
-from dataloader.display.progress import View
+from dataloader.display.state import View
 from dataloader.errors import DataLoaderError, PlanError
 from dataloader.formatting import did_you_mean
 

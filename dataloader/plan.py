@@ -14,7 +14,7 @@ from dataloader.conversion.rules import ColumnPlan, column_plan
 from dataloader.conversion.violations import REJECT_COLUMNS
 from dataloader.database import ddl, definitions
 from dataloader.database.schema import TableSchema, check_case, check_identifier, check_width
-from dataloader.display.html import framed, table
+from dataloader.display.html import panel, table
 from dataloader.errors import PlanError, SchemaMismatch
 from dataloader.formatting import quantity
 from dataloader.options import LoadOptions, Target
@@ -135,7 +135,7 @@ class LoadPlan:
     def _repr_html_(self) -> str:
         columns = [(c.name, c.source, c.target, c.verdict, c.looks) for c in self.columns]
         where = f"<code>{html.escape(str(self.table.name))}</code> of {html.escape(self.place)}"
-        return framed(
+        return panel(
             f"<div><b>load {html.escape(self.source)}</b> ({self._size}) into {where}</div>",
             table(columns, head=("column", "source", "table", "verdict", "what is looked at")),
             *map(_statement, self.statements),

@@ -19,8 +19,8 @@ from dataloader.conversion.violations import (
     cut,
     summary,
 )
-from dataloader.display.html import BAD, GOOD, framed, headline, table
-from dataloader.display.pace import Mark, drawn, rates
+from dataloader.display.html import BAD, GOOD, headline, panel, sparkline, table
+from dataloader.display.state import Sample, rates
 from dataloader.errors import LoadError
 from dataloader.formatting import quantity, size
 from dataloader.rejects import Rejects, columns_of, is_within_python, python_values
@@ -93,7 +93,7 @@ class LoadReport:
     earlier: int = 0
     load_id: str | None = None
     notices: tuple[str, ...] = ()
-    pace: tuple[Mark, ...] = field(default=(), repr=False)
+    pace: tuple[Sample, ...] = field(default=(), repr=False)
     earlier_rejected: int = 0
 
     def __post_init__(self) -> None:
@@ -177,11 +177,11 @@ class LoadReport:
             facts.append(("load_id", self.load_id))
         title = f"{self.source} → {self.table}"
         what = f"<code>{html.escape(title)}</code> of {html.escape(self.place)}"
-        return framed(headline(GOOD, "loaded", what), table(facts), self._picture_of_pace())
+        return panel(headline(GOOD, "loaded", what), table(facts), self._sparkline())
 
-    def _picture_of_pace(self) -> str:
+    def _sparkline(self) -> str:
         heights = rates(self.pace)
-        return f"<div>{drawn(heights)}{max(heights):,.0f} rows/s at most</div>" if heights else ""
+        return f"<div>{sparkline(heights)}{max(heights):,.0f} rows/s at most</div>" if heights else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,10 +258,10 @@ class ValidationReport:
         where = f"<code>{html.escape(self.table)}</code> of {html.escape(self.place)}"
         what = self._outcome(html.escape(self.source), where)
         if self.ok:
-            return framed(headline(GOOD, "valid", what))
+            return panel(headline(GOOD, "valid", what))
         counts = [(column or "", reason, count) for (column, reason), count in self.counts.items()]
         more = len(self.violations) - SHOWN_VIOLATIONS
-        return framed(
+        return panel(
             headline(BAD, "invalid", what),
             table(counts, head=("column", "reason", "count")),
             table(map(_told, self.violations[:SHOWN_VIOLATIONS]), head=("row", "column", "value", "type", "problem")),

@@ -1,22 +1,40 @@
-"""What needs ipywidgets: a live view with a Cancel button, and static HTML in its place when the load ends."""
+"""Views in a cell of Jupyter: HTML, and where ipywidgets is there a live bar with a Cancel button."""
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import html
 from typing import Any
 
-import ipywidgets
 from IPython import display as ipython_display
 
-from dataloader.display.picture import Picture, filled, first_rejected, numbers
-from dataloader.display.progress import Cancel, State
+from dataloader.display.html import ProgressSnapshot, filled, first_rejected, numbers
+from dataloader.display.state import Cancel, State
+
+with contextlib.suppress(ImportError):  # WidgetView is then not chosen
+    import ipywidgets
 
 KEPT = 20
 """A page that was reloaded during a load shows the widget alone, so that the latest stay as they ended."""
 _STYLES = {"done": "success", "cancelled": "warning", "failed": "danger"}
 _display: Any = ipython_display.display
 _ended: collections.deque[ipywidgets.Widget] = collections.deque()
+
+
+class HtmlView:
+    """HTML that is replaced: for kernels without ipywidgets."""
+
+    interval = 0.25
+
+    def open(self, state: State, _cancel: Cancel | None) -> None:
+        self._handle: Any = _display(ProgressSnapshot(state), display_id=True)
+
+    def update(self, state: State) -> None:
+        self._handle.update(ProgressSnapshot(state))
+
+    def close(self, state: State) -> None:
+        self._handle.update(ProgressSnapshot(state))
 
 
 class WidgetView:
@@ -31,7 +49,7 @@ class WidgetView:
         self._bar = ipywidgets.FloatProgress(min=0, max=1, layout={"width": "100%", "height": "14px"})
         if state.total is None:
             self._bar.value, self._bar.bar_style = 1.0, "info"
-        head = ipywidgets.HBox([self._title, self._way_out(cancel)], layout={"justify_content": "space-between"})
+        head = ipywidgets.HBox([self._title, self._cancel_control(cancel)], layout={"justify_content": "space-between"})
         self._box = box = ipywidgets.VBox([head, self._bar, self._numbers], layout={"max_width": "640px"})
         box.add_class("dataloader-progress")
         self.update(state)
@@ -45,10 +63,10 @@ class WidgetView:
         }
         self._handle: Any = _display(bundle, raw=True, display_id=True)
 
-    def _way_out(self, cancel: Cancel | None) -> ipywidgets.Widget:
-        """A button where somebody hears it, else advice."""
+    def _cancel_control(self, cancel: Cancel | None) -> ipywidgets.Widget:
+        """A button where its clicks arrive, else advice."""
         if cancel is None:
-            return ipywidgets.HTML("■ stops it")
+            return ipywidgets.HTML("Interrupt the kernel to cancel")
         self._button = ipywidgets.Button(description="Cancel", icon="stop", layout={"width": "100px"})
         self._button.on_click(lambda _: self._cancel_once(cancel))
         return self._button
@@ -72,7 +90,7 @@ class WidgetView:
         self._bar.value, self._bar.bar_style = filled(state), _STYLES.get(state.phase, "")
         if state.error:
             self._numbers.value += f"<br>{html.escape(state.error)}"
-        self._handle.update(Picture(state))
+        self._handle.update(ProgressSnapshot(state))
         _keep(self._box)
 
 

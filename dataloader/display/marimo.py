@@ -1,4 +1,4 @@
-"""What needs marimo: displays in a cell's output."""
+"""Views in a cell of marimo."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import threading
 
 import marimo
 
-from dataloader.display.picture import Picture
-from dataloader.display.progress import Cancel, State
+from dataloader.display.html import ProgressSnapshot
+from dataloader.display.state import Cancel, State
 
 PLACES = 100
 """marimo does not say how many outputs a cell has; the first place that is not past their end comes after them."""
@@ -30,7 +30,7 @@ class MarimoView:
                 return self.update(state)
 
     def update(self, state: State) -> None:
-        marimo.output.replace_at_index(Picture(state), self._place)
+        marimo.output.replace_at_index(ProgressSnapshot(state), self._place)
 
     def close(self, state: State) -> None:
         self.update(state)

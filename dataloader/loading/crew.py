@@ -47,7 +47,7 @@ class Crew:
             if not await self._is_connected(worker):
                 return
             while (chunk := await chunks.take()) is not None:
-                await self._tally.progress.turn()
+                await self._tally.progress.wait_while_paused()
                 await self._commit(worker, chunk)
                 del chunk  # or it would live on while the next one is waited for
         finally:

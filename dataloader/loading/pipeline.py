@@ -77,7 +77,7 @@ async def load(source: Source, table: str | sa.Table, options: LoadOptions) -> L
 async def _load(source: Source, table: str | sa.Table, options: LoadOptions) -> LoadReport:
     engine = engines.resolve(options.engine)
     name = Target.of(table, engine.dialect.name).name
-    async with Progress(f"{source.name} → {name}", source.rows, options.progress, source.part) as progress:
+    async with Progress(f"{source.name} → {name}", source.rows, options.progress, source.position) as progress:
         with translated(engines.place_of(engine)):
             plan = await decide(engine, source, table, options)
             loading = Loading(engine, source, plan, options, progress)
@@ -171,7 +171,7 @@ class Loading:
                 await storing.prepare()
                 watchdog.suspend_timeout()
                 async for chunk in chunks:
-                    await self._progress.turn()
+                    await self._progress.wait_while_paused()
                     watchdog.reset_timeout()
                     with translated(self._place, first_row=chunk.first_row):
                         stored = await storing.store(chunk, watchdog)
@@ -212,7 +212,7 @@ class Loading:
         entry = Entry(engine, plan, ledger, self._source.label, may_exist=self._options.if_exists == "append")
         run = await entry.begin(request, owner)
         self._run, making.committed = run, run.committed
-        self._progress.state.go_on(run.rows)
+        self._progress.state.resume_from(run.rows)
         job = Job(engine, plan, ledger, run, self._writer, self._source.label, tally.rejects)
         crew = Crew(job, tally)
 
@@ -293,6 +293,6 @@ class Loading:
             earlier=0 if run is None else run.rows,
             load_id=None if run is None else run.load_id,
             notices=tuple(tally.notices),
-            pace=self._progress.state.pace.marks,
+            pace=self._progress.state.throughput.samples,
             earlier_rejected=0 if run is None else run.rejected,
         )

@@ -33,7 +33,7 @@ async def validate(
     """Look at every row."""
     engine = engines.resolve(options.engine)
     name = Target.of(table, engine.dialect.name).name
-    async with Progress(f"{source.name} → {name}", source.rows, options.progress, source.part) as progress:
+    async with Progress(f"{source.name} → {name}", source.rows, options.progress, source.position) as progress:
         with translated(engines.place_of(engine)):
             decided = await decide(engine, source, table, options)
             progress.phase("checking")

@@ -40,8 +40,8 @@ class Source(Protocol):
         The function that the user called.
     paths : tuple of str
         The files that it is read from.
-    part : object
-        Says as a text which part of it is being read; an empty one where it has no parts.
+    position : object
+        Says as a string which of several files is being read; else an empty string.
     """
 
     @property
@@ -57,7 +57,7 @@ class Source(Protocol):
     @property
     def paths(self) -> tuple[str, ...]: ...
     @property
-    def part(self) -> object: ...
+    def position(self) -> object: ...
 
     def label(self, row: int) -> object:
         """The label of the row at a position, None where rows have none."""
@@ -81,7 +81,7 @@ class ArrowSource:
     labels: Sequence[object] | None = None
     loader: str = "load_dataframe"
     paths: tuple[str, ...] = ()
-    part: object = ""
+    position: object = ""
     opened: tuple[Any, ...] = ()
 
     def label(self, row: int) -> object:

@@ -25,7 +25,7 @@ class AsyncBatchSource:
     in_memory: bool = False
     loader: str = "load_batches"
     paths: tuple[str, ...] = ()
-    part: object = ""
+    position: object = ""
 
     def label(self, _row: int) -> object:
         return None

@@ -91,7 +91,7 @@ class Format:
 
 
 @dataclass(slots=True)
-class Turn:
+class FilePosition:
     """Which of several files is being read."""
 
     of: int
@@ -125,10 +125,10 @@ def open_files(paths: Paths) -> ArrowSource:
     rows = None if None in counts else sum(count for count in counts if count is not None)
     name = files[0][0].name if len(files) == 1 else f"{len(files)} files"
 
-    turn = Turn(len(files))
+    position = FilePosition(len(files))
 
     def parts(chunk_rows: int) -> Iterator[pa.RecordBatch]:
-        for turn.number, (file, kind) in enumerate(files, start=1):
+        for position.number, (file, kind) in enumerate(files, start=1):
             yield from _read(file, kind, chunk_rows, schemas[0].names)
 
     def batches(chunk_rows: int) -> Iterator[pa.RecordBatch]:
@@ -136,7 +136,7 @@ def open_files(paths: Paths) -> ArrowSource:
 
     are_local = all(file.is_local for file, _ in files)
     known = tuple(file.path for file, _ in files) if are_local else ()  # a URL may hold a secret
-    return ArrowSource(name, schemas[0], rows, batches, loader="load_files", paths=known, part=turn)
+    return ArrowSource(name, schemas[0], rows, batches, loader="load_files", paths=known, position=position)
 
 
 def _listed(paths: Paths) -> list[File]:

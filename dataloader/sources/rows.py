@@ -39,7 +39,7 @@ class RowSource:
     in_memory: bool = False
     loader: str = "load_rows"
     paths: tuple[str, ...] = ()
-    part: object = ""
+    position: object = ""
 
     def label(self, _row: int) -> object:
         return None

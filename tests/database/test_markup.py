@@ -17,11 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import dataloader as dl
 from dataloader.conversion.violations import SHOWN_CHARACTERS, cut
 from dataloader.database.schema import TableName
-from dataloader.display import jupyter, notebook
-from dataloader.display.jupyter import WidgetView
-from dataloader.display.notebook import HtmlView
-from dataloader.display.picture import Picture
-from dataloader.display.progress import State
+from dataloader.display import jupyter
+from dataloader.display.html import ProgressSnapshot
+from dataloader.display.jupyter import HtmlView, WidgetView
+from dataloader.display.state import State
 from dataloader.formatting import printable
 
 HARMLESS = "harmless"
@@ -141,7 +140,7 @@ class Screen:
         return self
 
     def update(self, thing: Any) -> None:
-        if isinstance(thing, Picture):
+        if isinstance(thing, ProgressSnapshot):
             self.shown.append(thing._repr_html_())
 
 
@@ -157,7 +156,6 @@ class Watched(WidgetView):
 def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
     screen = Screen()
     monkeypatch.setattr(jupyter, "_display", screen)
-    monkeypatch.setattr(notebook, "_display", screen)
     return screen
 
 

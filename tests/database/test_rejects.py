@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dataloader as dl
-from dataloader.display.progress import State
+from dataloader.display.state import State
 from tests.conftest import execute, fetch
 
 REASONS = ["reject_row", "reject_column", "reject_reason", "reject_problem"]

@@ -429,8 +429,8 @@ async def test_a_source_of_several_files_says_which_one_is_read(tmp_path: Path) 
     for number in range(3):
         (tmp_path / f"{number}.csv").write_text("id\n1\n2\n")
     source = open_files(f"{tmp_path}/*.csv")
-    assert str(source.part) == ""
-    parts = [str(source.part) async for _ in source.chunks(2)]
+    assert str(source.position) == ""
+    parts = [str(source.position) async for _ in source.chunks(2)]
     assert parts == ["file 1 of 3", "file 2 of 3", "file 3 of 3"]
     alone = open_files(tmp_path / "0.csv")
-    assert {str(alone.part) async for _ in alone.chunks(2)} == {""}
+    assert {str(alone.position) async for _ in alone.chunks(2)} == {""}

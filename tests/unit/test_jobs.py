@@ -15,7 +15,7 @@ import pytest
 
 import dataloader as dl
 from dataloader import jobs
-from dataloader.display.progress import State
+from dataloader.display.state import State
 from dataloader.jobs import Display
 
 ROWS, CHUNK_ROWS = 20_000, 1_000
@@ -89,7 +89,7 @@ class Recorder:
 def views(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
     made: list[Recorder] = []
 
-    def choose(_asked: str, apart: bool) -> Recorder:
+    def choose(_asked: str, in_other_thread: bool) -> Recorder:
         made.append(Recorder())
         return made[-1]
 

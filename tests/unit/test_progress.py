@@ -11,8 +11,10 @@ import pytest
 from IPython.display import DisplayHandle
 
 from dataloader.display import jupyter, progress
-from dataloader.display.picture import Picture
-from dataloader.display.progress import LogView, NoView, Progress, State, TextView, choose_view
+from dataloader.display import state as states
+from dataloader.display.html import ProgressSnapshot
+from dataloader.display.progress import LogView, Progress, TextView, choose_view
+from dataloader.display.state import NoView, State
 
 
 class Recorder:
@@ -52,7 +54,7 @@ def use(monkeypatch: pytest.MonkeyPatch, view: Recorder) -> Recorder:
 
 
 def test_a_state_counts_rows_bytes_and_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "ETA_SECONDS", 0.0)
+    monkeypatch.setattr(states, "ETA_SECONDS", 0.0)
     state = State("DataFrame → orders", 200)
     state.advance(50, 1000)
     state.advance(50, 1500)
@@ -65,9 +67,9 @@ def test_the_rate_of_a_running_load_is_the_recent_one_and_in_the_end_that_of_all
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr(progress.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(states.time, "perf_counter", lambda: clock[0])
     state = State("DataFrame", 10_000)
-    state.go_on(1_000)
+    state.resume_from(1_000)
     for _ in range(20):
         clock[0] += 1
         state.advance(10, 0)
@@ -221,7 +223,7 @@ async def test_an_interrupted_load_shows_what_it_says_is_committed(recorder: Rec
 async def test_a_view_cancels_the_task_that_shows_it_from_another_thread(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "_hears_clicks", lambda: True)
+    monkeypatch.setattr(progress, "_receives_clicks", lambda: True)
 
     async def loading() -> None:
         async with Progress("DataFrame", 10, "auto"):
@@ -262,20 +264,21 @@ async def test_a_view_is_updated_no_more_often_than_its_interval(recorder: Recor
     assert recorder.seen == ["open", "close done"]
 
 
-def test_mathjax_leaves_a_picture_alone() -> None:
-    assert Picture(State("$5 and $6", 10))._repr_html_().startswith('<div class="mathjax_ignore tex2jax_ignore"')
+def test_mathjax_leaves_a_snapshot_alone() -> None:
+    shown = ProgressSnapshot(State("$5 and $6", 10))._repr_html_()
+    assert shown.startswith('<div class="mathjax_ignore tex2jax_ignore"')
 
 
 def test_a_load_of_unknown_length_that_was_cancelled_does_not_look_complete() -> None:
     state = State("stream", None)
     state.advance(50, 304_000)
-    assert "width:0.0%" in Picture(state)._repr_html_()
-    assert "50 rows · " in Picture(state)._repr_html_()
-    assert " · 1 chunk · 304.0 kB · " in Picture(state)._repr_html_()
+    assert "width:0.0%" in ProgressSnapshot(state)._repr_html_()
+    assert "50 rows · " in ProgressSnapshot(state)._repr_html_()
+    assert " · 1 chunk · 304.0 kB · " in ProgressSnapshot(state)._repr_html_()
     state.finish("cancelled", "50 rows are committed")
-    assert "width:0.0%" in Picture(state)._repr_html_()
+    assert "width:0.0%" in ProgressSnapshot(state)._repr_html_()
     state.finish("done")
-    assert "width:100.0%" in Picture(state)._repr_html_()
+    assert "width:100.0%" in ProgressSnapshot(state)._repr_html_()
 
 
 def test_a_widget_ends_as_the_load_did_and_the_latest_twenty_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,13 +297,14 @@ def test_a_widget_ends_as_the_load_did_and_the_latest_twenty_are_kept(monkeypatc
 
 def test_the_first_row_that_was_rejected_is_shown_as_text_while_the_load_runs() -> None:
     state = State("frame", 10)
-    assert "first rejected" not in Picture(state)._repr_html_()
+    assert "first rejected" not in ProgressSnapshot(state)._repr_html_()
     state.first_rejected = "row 3, column 'a': <b> does not fit integer"
-    assert "first rejected: row 3, column &#x27;a&#x27;: &lt;b&gt; does not fit" in Picture(state)._repr_html_()
+    shown = ProgressSnapshot(state)._repr_html_()
+    assert "first rejected: row 3, column &#x27;a&#x27;: &lt;b&gt; does not fit" in shown
 
 
 def test_the_file_that_is_read_is_shown_while_the_load_runs() -> None:
     state = State("3 files", None, "file 2 of 3")
-    assert "file 2 of 3 · 0 rows · " in Picture(state)._repr_html_()
+    assert "file 2 of 3 · 0 rows · " in ProgressSnapshot(state)._repr_html_()
     state.finish("done")
-    assert "file 2" not in Picture(state)._repr_html_()
+    assert "file 2" not in ProgressSnapshot(state)._repr_html_()
