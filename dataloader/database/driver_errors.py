@@ -272,7 +272,7 @@ def _sqlite_refusal(error: Exception, text: str) -> Refusal | None:
     return Refusal(_SQLITE_REASONS[kind], columns, f"{kind} {what or ''}".strip(), text, None)
 
 
-def chain(error: BaseException) -> Iterator[BaseException]:
+def chain(error: BaseException | None) -> Iterator[BaseException]:
     """Yield the error and everything behind it, nearest first."""
     seen: list[BaseException] = []
     waiting: list[BaseException | None] = [error]

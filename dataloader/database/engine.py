@@ -10,6 +10,8 @@ import contextlib
 import copy
 import math
 import os
+import sys
+import traceback
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import replace
@@ -317,6 +319,9 @@ async def close(connection: AsyncConnection) -> bool:
 
     SQLAlchemy counts a connection as checked out for ever whose reset was cancelled, so a cancel waits for a moment.
     """
+    for error in chain(sys.exception()):
+        if isinstance(error, asyncio.CancelledError):
+            traceback.clear_frames(error.__traceback__)  # SQLAlchemy 2.0 leaves a cursor in them, and so SQLite's lock
     closing = start_task(_closed(connection))
     try:
         return await asyncio.shield(closing)
@@ -339,7 +344,7 @@ async def _closed(connection: AsyncConnection) -> bool:
 async def is_lost(connection: AsyncConnection) -> bool:
     """Whether the driver's connection has ended."""
     if connection.invalidated:
-        return backend_for(connection.dialect).ends_invalidated
+        return True
     driver = await driver_of(connection)
     return bool(hasattr(driver, "is_closed") and driver.is_closed())
 

@@ -31,15 +31,12 @@ class Backend:
         What the driver is given for an engine of ours, unless the caller gives it something else.
     needs_one_loop : bool
         Whether a second event loop that runs inside a connection can bring the interpreter down.
-    ends_invalidated : bool
-        Whether a connection that SQLAlchemy has invalidated has ended; of SQLite's a cancelled statement is enough.
     """
 
     title: ClassVar[str | None] = None
     port: ClassVar[str] = ""
     connect_arguments: ClassVar[dict[str, Any]] = {}
     needs_one_loop: ClassVar[bool] = False
-    ends_invalidated: ClassVar[bool] = True
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect

@@ -25,13 +25,14 @@ BUSY_SECONDS = 30
 WAL_TRIES, WAL_SECONDS = 20, 0.01
 _OURS = "dataloader"
 """The mark of a connection that has our settings, until the first transaction that writes."""
+_KEPT = "dataloader_keeps"
+"""The mark of a connection that outlives a cancelled statement: those of the caller's own code do not."""
 
 
 class SQLite(Backend):
     """SQLite through aiosqlite, which is one thread for each connection."""
 
     title = "SQLite"
-    ends_invalidated = False
     connect_arguments: ClassVar[dict[str, Any]] = {"timeout": BUSY_SECONDS}
 
     def place(self, url: URL) -> str:
@@ -50,6 +51,17 @@ class SQLite(Backend):
     def configure(self, engine: AsyncEngine, arguments: dict[str, Any]) -> None:
         sa.event.listen(engine.sync_engine, "connect", _set_up)
 
+    def opened(self, connection: AsyncConnection) -> None:
+        """Have SQLAlchemy keep the connection whose statement is cancelled.
+
+        It would close it, and SQLite keep its locks until the garbage collector finds the statement. But the driver's
+        thread carries out in turn what it is told, whoever waits for it: a rollback or a close after the statement.
+        """
+        if not sa.event.contains(self.dialect, "handle_error", _keep_cancelled):
+            sa.event.listen(self.dialect, "handle_error", _keep_cancelled)
+        assert connection.sync_connection is not None
+        connection.sync_connection.execution_options(**{_KEPT: True})
+
     async def begin(self, connection: AsyncConnection) -> None:
         """Begin by hand, because the sqlite3 module opens no transaction before DDL.
 
@@ -57,9 +69,6 @@ class SQLite(Backend):
         """
         if (await driver_of(connection)).in_transaction:
             return
-        pool = connection.engine.pool
-        if not sa.event.contains(pool, "invalidate", _roll_back_before_closing):
-            sa.event.listen(pool, "invalidate", _roll_back_before_closing)
         patience = (await connection.exec_driver_sql("PRAGMA busy_timeout")).scalar_one()
         await connection.exec_driver_sql("PRAGMA busy_timeout = 0")
         try:
@@ -85,6 +94,12 @@ def _set_up(connection: Any, record: Any) -> None:
     record.info[_OURS] = True
 
 
+def _keep_cancelled(context: sa.ExceptionContext) -> None:
+    kept = context.connection is not None and context.connection.get_execution_options().get(_KEPT)
+    if kept and isinstance(context.original_exception, asyncio.CancelledError):
+        context.is_disconnect = False
+
+
 async def _write_ahead(connection: AsyncConnection) -> None:
     """Make the file of one of our SQLite engines WAL, before something is written; a busy one keeps its own mode.
 
@@ -100,11 +115,6 @@ async def _write_ahead(connection: AsyncConnection) -> None:
             if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:  # of which there are kinds
                 raise
             await asyncio.sleep(WAL_SECONDS)
-
-
-def _roll_back_before_closing(connection: Any, _record: object, _error: object) -> None:
-    """SQLAlchemy closes a connection whose statement was cancelled, and SQLite's lock would outlive that."""
-    connection.rollback()
 
 
 def _is_locked(error: BaseException) -> bool:
