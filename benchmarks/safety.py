@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -23,8 +24,8 @@ from rounds import Load, show, take_turns
 import dataloader as dl
 from dataloader.database import embedded
 from dataloader.database.engine import driver_of
-from dataloader.loading.chunks import Chunk, Chunks, Shared, ahead
-from dataloader.loading.look import refuse_invalid
+from dataloader.loading.chunks import Chunk, SharedIterator, prefetch, read_chunks
+from dataloader.loading.validation import check_in_memory
 from dataloader.sources.tables import open_dataframe
 from dataloader.writers import writer_for
 from dataloader.writers.copy import PIECE_BYTES
@@ -32,7 +33,7 @@ from dataloader.writers.copy import PIECE_BYTES
 SMALL_CHUNK = 20_000
 
 
-async def copy_bare(engine: sa.ext.asyncio.AsyncEngine, chunks: Shared[Chunk]) -> None:
+async def copy_bare(engine: sa.ext.asyncio.AsyncEngine, chunks: SharedIterator[Chunk]) -> None:
     async with engine.connect() as connection:
         driver = await driver_of(connection)
         while (chunk := await chunks.take()) is not None:
@@ -69,9 +70,9 @@ async def compare(rows: int, rounds: int, folder: Path) -> None:
     async def bare() -> None:
         plan = await dl.plan_load(frame, "facts", engine=engine, commit="chunk", chunk_rows=SMALL_CHUNK, workers=2)
         source = open_dataframe(frame)
-        await refuse_invalid(source, plan)
-        made = Chunks(source, plan, writer_for(plan, engine.dialect), digests=False).made()
-        chunks = Shared(ahead(made))
+        await check_in_memory(source, plan)
+        reading = read_chunks(source, replace(plan, commit="load"), writer_for(plan, engine.dialect))  # no digests
+        chunks = SharedIterator(prefetch(reading))
         await asyncio.gather(*(copy_bare(engine, chunks) for _ in range(plan.workers)))
 
     async def psql() -> None:

@@ -250,3 +250,14 @@ def _ended(task: asyncio.Task[Any]) -> None:
     _under_way.discard(task)
     if not task.cancelled():
         task.exception()  # looked at, or asyncio complains that nobody did
+
+
+async def together(*works: Coroutine[Any, Any, None]) -> None:
+    """Do several things at once: the first error cancels the others, and is raised as it is when they have ended."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for work in works:
+                group.create_task(work)
+    except BaseExceptionGroup as failed:
+        error = failed.exceptions[0]
+        raise error from error.__cause__

@@ -275,11 +275,18 @@ def connections_of(engine: AsyncEngine) -> float:
     return math.inf if isinstance(pool, sa.NullPool) else 1
 
 
-async def open_connection(engine: AsyncEngine) -> AsyncConnection:
+async def open_connection(engine: AsyncEngine, *, reads_only: bool = False) -> AsyncConnection:
     """A connection of the engine's pool; if the caller is cancelled meanwhile, it goes back when it is there.
 
     A moment is waited for that: some versions of SQLAlchemy lose the connection that a cancelled task is opening.
+
+    Parameters
+    ----------
+    reads_only : bool
+        Whether it is for questions only: SQLite would make a file that is not there, so an empty database answers.
     """
+    if reads_only and backend_for(engine.dialect).is_missing(engine.url):
+        engine = create_async_engine("sqlite+aiosqlite://", poolclass=sa.NullPool)
     opening = asyncio.ensure_future(_started(engine))
     try:
         return await asyncio.shield(opening)
@@ -357,18 +364,3 @@ async def connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         yield connection
     finally:
         await close(connection)
-
-
-@contextlib.asynccontextmanager
-async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A connection for questions only: SQLite would make a file that is not there, so an empty database answers."""
-    if not backend_for(engine.dialect).is_missing(engine.url):
-        async with connected(engine) as connection:
-            yield connection
-        return
-    nothing = create_async_engine("sqlite+aiosqlite://")
-    try:
-        async with connected(nothing) as connection:
-            yield connection
-    finally:
-        await nothing.dispose()

@@ -12,11 +12,9 @@ from sqlalchemy.schema import CreateTable
 
 from dataloader.database import catalog, locks
 from dataloader.database import engine as engines
-from dataloader.database.driver_errors import translated
-from dataloader.database.locks import naming_holders
 from dataloader.database.schema import SQLITE_SCHEMA, TableName, parse_table_name
-from dataloader.database.transactions import settle, transaction
-from dataloader.database.watchdog import Watchdog, guarded
+from dataloader.database.session import Session
+from dataloader.database.transactions import settle
 from dataloader.errors import CheckpointError, PlanError
 from dataloader.ledger.entries import LOADS, TABLES, aware, is_running, ledger_tables, select_loads, unreadable
 from dataloader.ledger.ledger import forget_load
@@ -24,8 +22,6 @@ from dataloader.ledger.trust import distrust, found_tables
 from dataloader.options import CONTINUED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 SHOWN = (
@@ -116,8 +112,12 @@ async def read_history(engine: AsyncEngine, schema: str | None = None) -> Histor
 
     Somebody else's ledger is read where its schema is named: whoever made it could have written anything there.
     """
-    history: History = await _under_guard(engine, lambda connection: _history(connection, schema))
-    return history
+
+    async def read(session: Session) -> History:
+        async with session.reading() as connection:
+            return await _history(connection, schema)
+
+    return await _session(engine, reads_only=True).run(read)
 
 
 async def entry_of(engine: AsyncEngine, load_id: str, schema: str | None = None) -> Entry:
@@ -153,7 +153,12 @@ async def forget(engine: AsyncEngine, load_id: str, schema: str | None = None) -
     if entry.shown["running"]:
         raise CheckpointError(f"the load {load_id!r} is running", hint="Nothing was changed. End it first.")
 
-    await _under_guard(engine, lambda connection: _forget(connection, entry), writes=True)
+    async def take_out(session: Session) -> None:
+        async with session.transaction(is_last=False) as connection:
+            await settle(connection, locks.LIMIT_SECONDS)
+            await _forget(connection, entry)
+
+    await _session(engine, reads_only=False).run(take_out)
     return entry
 
 
@@ -166,23 +171,8 @@ async def _forget(connection: AsyncConnection, entry: Entry) -> None:
     await forget_load(connection, entry.schema, entry.load_id)
 
 
-async def _under_guard(
-    engine: AsyncEngine, work: Callable[[AsyncConnection], Coroutine[Any, Any, Any]], *, writes: bool = False
-) -> Any:
-    async def connected(watchdog: Watchdog) -> Any:
-        watchdog.reset_timeout()
-        opened = engines.connected(engine) if writes else engines.reading(engine)
-        async with (
-            opened as connection,
-            naming_holders(connection, TableName(None, LOADS), *TABLES),
-            transaction(connection) if writes else connection.begin(),
-        ):
-            watchdog.watch(await engines.driver_of(connection))
-            await settle(connection, locks.LIMIT_SECONDS)
-            return await work(connection)
-
-    with translated(engines.place_of(engine)):
-        return await guarded(connected)
+def _session(engine: AsyncEngine, *, reads_only: bool) -> Session:
+    return Session(engine, TableName(None, LOADS), *TABLES, reads_only=reads_only)
 
 
 async def _history(connection: AsyncConnection, schema: str | None) -> History:

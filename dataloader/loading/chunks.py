@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Container
+import itertools
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -56,58 +57,79 @@ class Chunk:
         return Checkpoint(self.number, self.first_row, self.rows, self.rows - rejected, rejected, self.digest)
 
 
-class Chunks:
-    """Makes chunks out of a source.
+async def read_chunks(
+    source: Source, plan: LoadPlan, writer: Writer, committed: Container[int] = ()
+) -> AsyncGenerator[Chunk]:
+    """Read the source, and convert, digest and encode each chunk in a thread.
 
     Parameters
     ----------
-    digests : bool
-        Whether the chunks are to have one.
+    committed : container of int
+        The chunks that are not encoded, because they are only compared; it may grow meanwhile.
+
+    Raises
+    ------
+    SourceFailed
+        Carrying the source's own error, or a ValidationError where the plan keeps no rejects.
     """
+    convert, numbers = Converter(plan.columns, source.label), itertools.count()
 
-    def __init__(self, source: Source, plan: LoadPlan, writer: Writer, *, digests: bool) -> None:
-        self._source = source
-        self._plan = plan
-        self._writer = writer
-        self._digests = digests
-        self._convert = Converter(plan.columns, source.label)
-        self._number = 0
-        self.committed: Container[int] = ()
-
-    async def made(self) -> AsyncGenerator[Chunk]:
-        """Read a chunk, convert, digest and encode it in a thread; what is committed is not encoded."""
-        async with contextlib.aclosing(in_threads(self._source, self._plan.chunk_rows, self._chunk)) as chunks:
-            async for chunk in chunks:
-                if chunk.converted.violations and not self._plan.rejects:
-                    findings = Findings()
-                    findings.add(chunk.converted.violations)
-                    raise SourceFailed(findings.error())
-                yield chunk
-                del chunk
-
-    def _chunk(self, batch: pa.RecordBatch, first_row: int) -> Chunk:
-        converted, number = self._convert(batch, first_row), self._number
-        self._number += 1
-        digest = chunk_digest(converted.batch, converted.violations) if self._digests else ""
-        encoded, nbytes = (None, 0) if number in self.committed else self._writer.encode(converted.batch)
+    def make(batch: pa.RecordBatch, first_row: int) -> Chunk:
+        converted, number = convert(batch, first_row), next(numbers)
+        digest = chunk_digest(converted.batch, converted.violations) if plan.commit == "chunk" else ""
+        encoded, nbytes = (None, 0) if number in committed else writer.encode(converted.batch)
         return Chunk(number, first_row, batch, converted, digest, encoded, nbytes)
 
+    async with contextlib.aclosing(map_in_thread(read_batches(source, plan.chunk_rows), make)) as chunks:
+        async for chunk in chunks:
+            if chunk.converted.violations and not plan.rejects:
+                findings = Findings()
+                findings.add(chunk.converted.violations)
+                raise SourceFailed(findings.error())
+            yield chunk
+            del chunk
 
-async def in_threads(source: Source, chunk_rows: int, work: Callable[[pa.RecordBatch, int], T]) -> AsyncGenerator[T]:
-    """Read the source, and yield what `work` makes of each batch and the position of its first row, in a thread."""
+
+async def read_batches(source: Source, chunk_rows: int) -> AsyncGenerator[tuple[pa.RecordBatch, int]]:
+    """Read the source: each batch with the position of its first row.
+
+    Raises
+    ------
+    SourceFailed
+        Carrying the source's own error past the translation of the driver's.
+    """
     first_row = 0
     try:
         async with contextlib.aclosing(source.chunks(chunk_rows)) as batches:
             async for batch in batches:
                 rows = batch.num_rows
-                yield await in_thread(work, batch, first_row)
+                yield batch, first_row
                 first_row += rows
                 del batch
     except Exception as error:
         raise SourceFailed(error) from error
 
 
-async def ahead(items: AsyncGenerator[T]) -> AsyncGenerator[T]:
+async def map_in_thread(
+    batches: AsyncGenerator[tuple[pa.RecordBatch, int]], work: Callable[[pa.RecordBatch, int], T]
+) -> AsyncGenerator[T]:
+    """Yield what `work` makes of each batch and the position of its first row, in a thread."""
+    async with contextlib.aclosing(batches):
+        async for batch, first_row in batches:
+            yield await in_thread(work, batch, first_row)
+            del batch
+
+
+@contextlib.contextmanager
+def source_errors() -> Iterator[None]:
+    """Let the source's own errors out of what has carried them past the translation of the driver's."""
+    try:
+        yield
+    except SourceFailed as failed:
+        raise failed.error from failed.error.__cause__
+
+
+async def prefetch(items: AsyncGenerator[T]) -> AsyncGenerator[T]:
     """Yield `items`, the next one being made while the last one is used: never more than two exist."""
     making = asyncio.ensure_future(anext(items, None))
     try:
@@ -125,7 +147,7 @@ async def ahead(items: AsyncGenerator[T]) -> AsyncGenerator[T]:
         await items.aclose()
 
 
-class Shared(Generic[T]):
+class SharedIterator(Generic[T]):
     """Items that several workers take, each the next one."""
 
     def __init__(self, items: AsyncGenerator[T]) -> None:
@@ -138,7 +160,7 @@ class Shared(Generic[T]):
             return await anext(self._items, None)
 
 
-async def beginning(chunks: AsyncGenerator[Chunk], chunk_rows: int) -> tuple[list[Chunk], bool]:
+async def peek(chunks: AsyncGenerator[Chunk], chunk_rows: int) -> tuple[list[Chunk], bool]:
     """The first chunk, and whether it is the whole source; to know that of a short one, the second is taken too."""
     first = await anext(chunks, None)
     if first is None:
@@ -149,13 +171,13 @@ async def beginning(chunks: AsyncGenerator[Chunk], chunk_rows: int) -> tuple[lis
     return ([first], True) if second is None else ([first, second], False)
 
 
-async def first_of(items: AsyncGenerator[T]) -> list[T]:
+async def take_first(items: AsyncGenerator[T]) -> list[T]:
     """The first item, if there is one."""
     first = await anext(items, None)
     return [] if first is None else [first]
 
 
-async def chained(first: list[T], rest: AsyncGenerator[T]) -> AsyncGenerator[T]:
+async def prepend(first: list[T], rest: AsyncGenerator[T]) -> AsyncGenerator[T]:
     """What was taken already, and then the rest."""
     while first:
         yield first.pop(0)
@@ -164,7 +186,7 @@ async def chained(first: list[T], rest: AsyncGenerator[T]) -> AsyncGenerator[T]:
         del item
 
 
-async def resumed(
+async def skip_committed(
     chunks: AsyncGenerator[Chunk], run: Run, compared: Callable[[Chunk, Checkpoint], Awaitable[None]]
 ) -> AsyncGenerator[Chunk]:
     """Yield the chunks that are not committed yet, once those that are have proved to be the same.

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 import tenacity
 
-from dataloader.database import catalog, locks
+from dataloader.database import catalog
 from dataloader.database import engine as engines
-from dataloader.database.driver_errors import translated
 from dataloader.database.losses import losses
-from dataloader.database.transactions import settle
-from dataloader.database.watchdog import Watchdog, guarded
+from dataloader.database.session import Session
 from dataloader.ledger import entries, ledger, trust
 from dataloader.options import LoadOptions, Target
 from dataloader.plan import LEDGERS, Database, LoadPlan, Offer, make_plan
@@ -30,9 +28,7 @@ START_SECONDS = 10.0
 
 async def plan(source: Source, table: str | sa.Table, options: LoadOptions) -> LoadPlan:
     """Decide a load."""
-    engine = engines.resolve(options.engine)
-    with translated(engines.place_of(engine)):
-        return await decide(engine, source, table, options)
+    return await decide(engines.resolve(options.engine), source, table, options)
 
 
 def _is_starting(error: BaseException) -> bool:
@@ -48,18 +44,16 @@ def _is_starting(error: BaseException) -> bool:
 )
 async def decide(engine: AsyncEngine, source: Source, table: str | sa.Table, options: LoadOptions) -> LoadPlan:
     """Make the plan, waiting for a server that is just starting: nothing is written, so it may be tried again."""
-    return await guarded(lambda watchdog: _plan_on(engine, source, table, options, watchdog))
-
-
-async def _plan_on(
-    engine: AsyncEngine, source: Source, table: str | sa.Table, options: LoadOptions, watchdog: Watchdog
-) -> LoadPlan:
     schemas = engine.get_execution_options().get("schema_translate_map")
     target = Target.of(table, engine.dialect.name).within(schemas or {})
-    watchdog.reset_timeout()
-    async with engines.reading(engine) as connection, locks.naming_holders(connection, target.name):
-        watchdog.watch(await engines.driver_of(connection))
-        await settle(connection, locks.LIMIT_SECONDS)
+    session = Session(engine, target.name, reads_only=True)
+    return await session.run(lambda session: _decide(session, engine, source, target, options))
+
+
+async def _decide(
+    session: Session, engine: AsyncEngine, source: Source, target: Target, options: LoadOptions
+) -> LoadPlan:
+    async with session.reading() as connection:
         found = await catalog.describe(connection, target.name)
         if found is None:
             target = replace(target, name=await catalog.qualified(connection, target.name))

@@ -18,17 +18,13 @@ from dataloader.database.transactions import has_ended
 from dataloader.writers.bisect import Sieve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from dataloader.conversion.converter import Converted
     from dataloader.conversion.rules import ColumnPlan
     from dataloader.database.watchdog import Watchdog
     from dataloader.loading.chunks import Chunk
-    from dataloader.plan import LoadPlan
-    from dataloader.rejects import Rejects
-    from dataloader.writers import Writer
+    from dataloader.loading.execution import LoadExecution
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,36 +35,25 @@ class Stored:
     violations: list[Violation] = field(default_factory=list)
 
 
-class Storing:
+class ChunkStore:
     """Puts chunks into the table, inside one transaction; where the plan keeps rejects, each row that can be stored.
 
     Parameters
     ----------
-    label : callable
-        Gives a row's label by its position.
-    rejects : Rejects
-        The rejects so far: where only so many are allowed, the rest of a chunk is left out.
+    execution : LoadExecution
+        Where only so many rejects are allowed, the rest of a chunk is left out.
     names_rows : bool
         Whether the row that the database refuses is looked for, inside savepoints, where it does not name it.
     """
 
-    def __init__(
-        self,
-        connection: AsyncConnection,
-        writer: Writer,
-        plan: LoadPlan,
-        label: Callable[[int], object],
-        rejects: Rejects,
-        *,
-        names_rows: bool = True,
-    ) -> None:
+    def __init__(self, connection: AsyncConnection, execution: LoadExecution, *, names_rows: bool = True) -> None:
         self._connection = connection
-        self._writer = writer
-        self._plan = plan
-        self._label = label
-        self._rejects = rejects
+        self._writer = execution.writer
+        self._plan = execution.plan
+        self._label = execution.source.label
+        self._rejects = execution.rejects
         self._names_rows = names_rows
-        self._sieve = Sieve(writer, connection, may_wait=connection.dialect.name != "postgresql")
+        self._sieve = Sieve(execution.writer, connection, may_wait=connection.dialect.name != "postgresql")
         self._parents: list[tuple[tuple[ColumnPlan, ...], keys.ForeignKey]] = []
 
     async def prepare(self) -> None:

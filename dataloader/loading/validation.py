@@ -1,4 +1,7 @@
-"""Validation: every row of a source is looked at, in its chunks, and nothing is written."""
+"""Validation: every row of a source is converted and checked, and nothing is written.
+
+`validate` reports all that it finds; `check_in_memory` refuses what does not fit before a load commits its first chunk.
+"""
 
 from __future__ import annotations
 
@@ -6,69 +9,93 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from dataloader.conversion.converter import Converter
+from dataloader.conversion.converter import Converted, Converter
 from dataloader.database import engine as engines
-from dataloader.database import locks
-from dataloader.database.driver_errors import translated
-from dataloader.database.transactions import settle
-from dataloader.database.watchdog import Watchdog, guarded
+from dataloader.database.session import Session
 from dataloader.display.progress import Progress
-from dataloader.loading.chunks import ahead, in_threads
+from dataloader.loading.chunks import SharedIterator, map_in_thread, prefetch, read_batches, source_errors
 from dataloader.loading.inspection import Inspection, Unique
 from dataloader.loading.planning import decide
 from dataloader.options import Target
+from dataloader.rejects import Findings
 from dataloader.report import ValidationReport
+from dataloader.sync import in_thread, together
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    import pyarrow as pa
     import sqlalchemy as sa
-    from sqlalchemy.ext.asyncio import AsyncEngine
 
     from dataloader.options import LoadOptions
+    from dataloader.plan import LoadPlan
     from dataloader.sources.base import Source
+
+CHECKING_TASKS = 2
+"""How many batches are converted at once: Arrow releases the GIL."""
 
 
 async def validate(
     source: Source, table: str | sa.Table, options: LoadOptions, unique: Unique, foreign_keys: bool
 ) -> ValidationReport:
-    """Look at every row."""
+    """Check every row."""
     engine = engines.resolve(options.engine)
     name = Target.of(table, engine.dialect.name).name
     async with Progress(f"{source.name} → {name}", source.rows, options.progress, source.position) as progress:
-        with translated(engines.place_of(engine)):
-            decided = await decide(engine, source, table, options)
-            progress.phase("checking")
-            inspection = Inspection(decided, source.label)
-            await guarded(
-                lambda watchdog: _inspect(engine, source, inspection, unique, foreign_keys, progress, watchdog)
-            )
-            violations = await asyncio.to_thread(inspection.violations)
-    return ValidationReport(decided.source, str(decided.table.name), decided.place, inspection.read, violations)
+        plan = await decide(engine, source, table, options)
+        progress.phase("checking")
+        inspection = Inspection(plan, source.label)
+
+        async def inspect(session: Session) -> None:
+            async with session.reading() as connection:
+                await inspection.prepare(connection, unique, foreign_keys)
+                session.watchdog.suspend_timeout()
+                async with contextlib.aclosing(_scan(source, plan)) as scanned:
+                    async for batch, converted in scanned:
+                        session.watchdog.reset_timeout()
+                        await inspection.add(connection, converted, batch.num_rows)
+                        session.watchdog.suspend_timeout()
+                        progress.state.advance(batch.num_rows, batch.nbytes)
+
+        await Session(engine, plan.table.name, reads_only=True).run(inspect)
+        violations = await asyncio.to_thread(inspection.violations)
+    return ValidationReport(plan.source, str(plan.table.name), plan.place, inspection.read, violations)
 
 
-async def _inspect(  # noqa: PLR0917 - the source, the questions, and who watches
-    engine: AsyncEngine,
-    source: Source,
-    inspection: Inspection,
-    unique: Unique,
-    foreign_keys: bool,
-    progress: Progress,
-    watchdog: Watchdog,
-) -> None:
-    watchdog.reset_timeout()
-    async with (
-        engines.reading(engine) as connection,
-        locks.naming_holders(connection, inspection.plan.table.name),
-        connection.begin(),
-    ):
-        watchdog.watch(await engines.driver_of(connection))
-        await settle(connection, locks.LIMIT_SECONDS)
-        await inspection.prepare(connection, unique, foreign_keys)
-        watchdog.suspend_timeout()
-        convert = Converter(inspection.plan.columns, source.label)
-        converting = in_threads(source, inspection.plan.chunk_rows, lambda batch, row: (batch, convert(batch, row)))
-        async with contextlib.aclosing(ahead(converting)) as looked_at:
-            async for batch, converted in looked_at:
-                watchdog.reset_timeout()
-                await inspection.add(connection, converted, batch.num_rows)
-                watchdog.suspend_timeout()
-                progress.state.advance(batch.num_rows, batch.nbytes)
+def _scan(source: Source, plan: LoadPlan) -> AsyncGenerator[tuple[pa.RecordBatch, Converted]]:
+    """The batches of the source as they come and as converted, one made ahead."""
+    convert = Converter(plan.columns, source.label)
+    return prefetch(
+        map_in_thread(read_batches(source, plan.chunk_rows), lambda batch, row: (batch, convert(batch, row)))
+    )
+
+
+async def check_in_memory(source: Source, plan: LoadPlan) -> None:
+    """Check every row of a source in memory, where the plan keeps no rejects.
+
+    Raises
+    ------
+    ValidationError
+        Showing the first values that do not fit, and counting all.
+    """
+    columns = tuple(column for column in plan.columns if column.can_refuse)
+    if not (source.in_memory and columns) or plan.rejects:
+        return
+    convert, found = Converter(columns, source.label), dict[int, Findings]()
+
+    async def check(batches: SharedIterator[tuple[pa.RecordBatch, int]]) -> None:
+        while (taken := await batches.take()) is not None:
+            batch, first_row = taken
+            if violations := (await in_thread(convert, batch, first_row)).violations:
+                found[first_row] = Findings()
+                found[first_row].add(violations)
+
+    with source_errors():
+        async with contextlib.aclosing(read_batches(source, plan.chunk_rows)) as batches:
+            shared = SharedIterator(batches)
+            await together(*(check(shared) for _ in range(CHECKING_TASKS)))
+    findings = Findings()
+    for first_row in sorted(found):
+        findings.join(found[first_row])
+    if findings.first:
+        raise findings.error()

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 import dataloader as dl
 from dataloader.database import embedded, locks, watchdog
 from dataloader.database.engine import open_engine
-from dataloader.loading import worker
+from dataloader.loading import workers
 from tests.conftest import execute, fetch
 
 DATA = {"id": [1, 2], "v": ["x", "y"]}
@@ -44,8 +44,8 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "LIMIT_SECONDS", 0.2)
     monkeypatch.setattr(locks, "TRY_SECONDS", 0.05)
     monkeypatch.setattr(locks, "HOLDING_SECONDS", 0.1)
-    monkeypatch.setattr(worker, "LOCK_SECONDS", 0.1)
-    monkeypatch.setattr(worker, "RETRY_SECONDS", 0.2)
+    monkeypatch.setattr(workers, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(workers, "RETRY_SECONDS", 0.2)
 
 
 async def pid_of(connection: AsyncConnection) -> int:

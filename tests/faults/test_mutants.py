@@ -25,22 +25,22 @@ class Mutant:
     test: str
 
 
-CLAIM = "            known = await job.ledger.claim(connection, job.run, claimed)\n"
-STORING = "            storing = Storing(connection, job.writer,"
+CLAIM = "            known = await ledger.claim(connection, run, claimed)\n"
+STORING = "            store = ChunkStore(connection, execution, names_rows=names_rows)\n"
 EARLY = (
-    "            early = Storing(connection, job.writer, job.plan, job.label, job.rejects, names_rows=names_rows)\n"
-    "            self._stored = await early.store(chunk, watchdog)\n"
+    "            early = ChunkStore(connection, execution, names_rows=names_rows)\n"
+    "            self._written = await early.store(chunk, session.watchdog)\n"
 )
 KILLED = "tests/faults/test_killed_processes.py"
 REFUSED = "tests/database/test_wrong_resumes.py"
 MUTANTS = {
     "rows before the claim": Mutant(
-        "loading/worker.py", CLAIM, EARLY + CLAIM, f"{KILLED}::test_a_commit_that_outlives_its_process_counts_once"
+        "loading/workers.py", CLAIM, EARLY + CLAIM, f"{KILLED}::test_a_commit_that_outlives_its_process_counts_once"
     ),
     "checkpoint in a transaction of its own": Mutant(
-        "loading/worker.py",
+        "loading/workers.py",
         STORING,
-        "        async with transaction(connection, *opening):\n" + STORING,
+        "        async with session.transaction(*opening, is_last=False) as connection:\n" + STORING,
         f"{KILLED}::test_a_load_that_is_killed_and_resumed_until_it_is_done_is_exact[postgresql-0]",
     ),
     "no guard": Mutant(

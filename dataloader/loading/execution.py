@@ -1,0 +1,136 @@
+"""A load under way: what was decided, and what has been done so far, whichever worker did it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dataloader.errors import NOTHING_WRITTEN, CheckpointError, DataLoaderError, SourceFailed
+from dataloader.formatting import quantity
+from dataloader.rejects import Rejects
+from dataloader.report import LoadReport
+from dataloader.writers import writer_for
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from dataloader.conversion.violations import Violation
+    from dataloader.display.progress import Progress
+    from dataloader.ledger.checkpoint import Checkpoint, Run
+    from dataloader.loading.chunks import Chunk
+    from dataloader.loading.storage import Stored
+    from dataloader.options import LoadOptions
+    from dataloader.plan import LoadPlan
+    from dataloader.sources.base import Source
+    from dataloader.writers import Writer
+
+
+class LoadExecution:
+    """What everything that carries out a load has in common, and its counts.
+
+    Attributes
+    ----------
+    run : Run or None
+        The load in the ledger.
+    committed : dict of int to Checkpoint
+        The chunks that earlier runs have committed: they are compared, and not encoded.
+    read, loaded, chunks, nbytes : int
+        What this run has stored.
+    earlier_rejected : int
+        How many rows of `rejects` an earlier run has rejected.
+    """
+
+    def __init__(
+        self, engine: AsyncEngine, source: Source, plan: LoadPlan, options: LoadOptions, progress: Progress
+    ) -> None:
+        self.engine = engine
+        self.source = source
+        self.plan = plan
+        self.options = options
+        self.progress = progress
+        self.writer: Writer = writer_for(plan, engine.dialect)
+        self.rejects = Rejects(options.max_rejects, source.rows)
+        self.run: Run | None = None
+        self.committed: dict[int, Checkpoint] = {}
+        self.read = self.loaded = self.chunks = self.nbytes = self.earlier_rejected = 0
+        self.notices = [*plan.notices, *_fewer_workers(plan, options, engine)]
+
+    def add(self, chunk: Chunk, stored: Stored) -> None:
+        """Count a chunk that was stored, and show it."""
+        self.read += chunk.rows
+        self.loaded += stored.rows
+        self.chunks += 1
+        self.nbytes += chunk.nbytes
+        self.progress.state.advance(chunk.rows, chunk.nbytes, self._reject(chunk, stored.violations))
+
+    def recall(self, chunk: Chunk, violations: Sequence[Violation]) -> None:
+        """Take in what an earlier run has rejected."""
+        rejected = self._reject(chunk, violations)
+        self.earlier_rejected += rejected
+        self.progress.state.rejected += rejected
+
+    def _reject(self, chunk: Chunk, violations: Sequence[Violation]) -> int:
+        state = self.progress.state
+        if violations and state.first_rejected is None:
+            state.first_rejected = str(violations[0])
+        return self.rejects.add(chunk.batch, chunk.first_row, violations)
+
+    def say_what_is_committed(self, error: BaseException, *, in_doubt: bool) -> None:
+        """Put into words what an interrupted load has left, and how it goes on."""
+        error = error.error if isinstance(error, SourceFailed) else error
+        run = self.run
+        rows = 0 if run is None else run.loaded + self.loaded
+        has_written_nothing = isinstance(error, CheckpointError) and not self.chunks
+        if run is None or not (rows or in_doubt) or has_written_nothing:
+            return
+        there = f"{'at least ' if in_doubt else ''}{quantity(rows, 'row')} {'is' if rows == 1 else 'are'} committed"
+        words = f"{there}; go on with {self._continuation(run)}"
+        if isinstance(error, DataLoaderError):
+            error.hint = error.hint.replace(NOTHING_WRITTEN, words)
+        else:
+            error.add_note(words)
+
+    def _continuation(self, run: Run) -> str:
+        """The call that continues the load."""
+        chunk_rows = self.options.chunk_rows
+        same = "" if chunk_rows is None else f", chunk_rows={chunk_rows}"
+        table = self.plan.table.name.spelled
+        call = f"await {self.source.loader}(..., {table!r}, load_id={run.load_id!r}, resume=True{same})"
+        return f"{call}, or: python -m dataloader resume {shlex.quote(run.load_id)}" if self.source.paths else call
+
+    def report(self) -> LoadReport:
+        """What was done."""
+        plan, run = self.plan, self.run
+        rejected = len(self.rejects) - self.earlier_rejected
+        if not (self.read or self.source.rows == 0 or (run is not None and run.rows)):
+            self.notices.append(f"{self.source.name} yielded no row")
+        return LoadReport(
+            source=plan.source,
+            table=str(plan.table.name),
+            place=plan.place,
+            read=self.read,
+            loaded=self.loaded,
+            rejected=rejected,
+            skipped=self.read - self.loaded - rejected,
+            chunks=self.chunks,
+            nbytes=self.nbytes,
+            seconds=self.progress.state.seconds,
+            method=plan.method,
+            reason=plan.reason,
+            rejected_rows=self.rejects,
+            earlier=0 if run is None else run.rows,
+            load_id=None if run is None else run.load_id,
+            notices=tuple(self.notices),
+            pace=self.progress.state.throughput.samples,
+            earlier_rejected=0 if run is None else run.rejected,
+        )
+
+
+def _fewer_workers(plan: LoadPlan, options: LoadOptions, engine: AsyncEngine) -> list[str]:
+    asked = options.workers or 1
+    if asked <= plan.workers:
+        return []
+    why = "SQLite has one writer" if engine.dialect.name == "sqlite" else "the pool has no more"
+    why = "one transaction has one connection" if plan.commit == "load" else why
+    return [f"{quantity(plan.workers, 'worker')} instead of {asked}: {why}"]

@@ -1,0 +1,212 @@
+"""Where a load's chunks go: into one transaction, or each into one of its own, which the ledger counts.
+
+Both are given the chunks and store them all; an error that they raise says what is in the table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dataloader.conversion.violations import summary
+from dataloader.database import catalog, locks
+from dataloader.database.driver_errors import Refusal, translated
+from dataloader.database.session import Session
+from dataloader.database.transactions import check_deferred
+from dataloader.errors import NOTHING_WRITTEN, ConnectionLost, PlanError
+from dataloader.formatting import quantity
+from dataloader.ledger import owners
+from dataloader.ledger.checkpoint import rows_of
+from dataloader.ledger.digest import chunk_digest
+from dataloader.ledger.entries import TABLES
+from dataloader.ledger.ledger import Ledger, Request
+from dataloader.loading import workers
+from dataloader.loading.chunks import SharedIterator, prepend, skip_committed, take_first
+from dataloader.loading.storage import ChunkStore, refused
+from dataloader.loading.workers import WorkerPool, retrying, store_chunks
+from dataloader.sync import finish_despite_cancel
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from dataloader.ledger.checkpoint import Checkpoint, Run
+    from dataloader.ledger.owners import Owner
+    from dataloader.loading.chunks import Chunk
+    from dataloader.loading.execution import LoadExecution
+
+T = TypeVar("T")
+
+RECOGNISED_ROWS = 1_000
+"""A load that is not named is recognised by so many of its first rows."""
+RELEASE_SECONDS = 5.0
+PATIENCE_SECONDS = 0.4
+"""How long a load that has failed or was cancelled tries to tell the ledger so, and is waited for meanwhile."""
+
+
+class OneTransaction:
+    """One transaction for all of it: the table as planned, every chunk, the commit. Every row is there, or none."""
+
+    def __init__(self, execution: LoadExecution) -> None:
+        self._execution = execution
+
+    async def store(self, first: list[Chunk], rest: AsyncGenerator[Chunk]) -> None:
+        """Store the chunks, and commit."""
+        execution, plan = self._execution, self._execution.plan
+        session = Session(execution.engine, plan.table.name, exclusive=plan.empties)
+        await session.run(lambda session: self._store(session, prepend(first, rest)))
+
+    async def _store(self, session: Session, chunks: AsyncGenerator[Chunk]) -> None:
+        execution, plan, watchdog = self._execution, self._execution.plan, session.watchdog
+        async with session.transaction() as connection:
+            await apply_plan(session, execution)
+            into = ChunkStore(connection, execution)
+            await into.prepare()
+
+            async def store(chunk: Chunk) -> None:
+                watchdog.reset_timeout()
+                with translated(plan.place, first_row=chunk.first_row):
+                    stored = await into.store(chunk, watchdog)
+                execution.add(chunk, stored)
+                watchdog.suspend_timeout()  # the source's turn: it may take as long as it likes
+
+            watchdog.suspend_timeout()
+            await store_chunks(execution, SharedIterator(chunks), store)
+            execution.rejects.check(execution.read)
+            self._refuse_emptying()
+            execution.progress.phase("committing")
+            watchdog.reset_timeout()
+            await check_deferred(connection)
+
+    def _refuse_emptying(self) -> None:
+        """An empty frame or list empties a table; a stream or file without rows may have lost them on its way."""
+        execution, source, name = self._execution, self._execution.source, self._execution.plan.table.name
+        is_meant = source.rows == 0 and source.loader != "load_files"
+        if not execution.plan.discards or is_meant or len(execution.rejects) < execution.read:
+            return
+        if not execution.read:
+            hint = f"{NOTHING_WRITTEN}. Load rows, or pass an empty frame or list to have the table emptied."
+            raise PlanError(f"{source.name} yielded no row, so {name} keeps its rows", hint=hint)
+        findings = execution.rejects.findings
+        headline = f"every row was rejected, so {name} keeps its rows: {summary(findings.counts)}"
+        raise findings.error(headline, f"{NOTHING_WRITTEN}. Correct the source.")
+
+
+class Ledgered:
+    """A transaction for each chunk, with its checkpoint in the ledger, by several workers.
+
+    The load is entered in the ledger, in one transaction with the DDL; it is finished there after the last chunk, or
+    released for whoever continues it. These are transactions of their own, and tried again.
+    """
+
+    def __init__(self, execution: LoadExecution) -> None:
+        self._execution = execution
+        self._ledger = Ledger(execution.plan, execution.engine.dialect)
+
+    async def store(self, first: list[Chunk], rest: AsyncGenerator[Chunk]) -> None:
+        """Store the chunks that earlier runs have not committed, each once."""
+        with owners.owning() as owner:
+            run = await self._enter(self._request(first), owner)
+            await self._store(run, prepend(first, rest))
+
+    def _request(self, first: list[Chunk]) -> Request:
+        execution, options = self._execution, self._execution.options
+        recognised_by = chunk_digest(first[0].converted.batch.slice(0, RECOGNISED_ROWS)) if first else ""
+        call = {"loader": execution.source.loader, "paths": execution.source.paths, **options.call}
+        return Request(options.load_id, options.resume, recognised_by, call, options.if_exists)
+
+    async def _enter(self, request: Request, owner: Owner) -> Run:
+        """The load in the ledger and the table as planned, in one transaction."""
+        execution, ledger = self._execution, self._ledger
+
+        async def enter(session: Session) -> Run:
+            async with self._transaction(session) as connection:
+                run = await ledger.owned(connection, owner)  # by a try whose commit succeeded without an answer
+                if run is None:
+                    await apply_plan(session, execution, lock_seconds=workers.LOCK_SECONDS)
+                    run = await ledger.begin(connection, request, owner)
+            return run
+
+        execution.run = run = await self._retried(enter)
+        execution.committed.update(run.committed)
+        execution.progress.state.resume_from(run.rows)
+        return run
+
+    async def _store(self, run: Run, chunks: AsyncGenerator[Chunk]) -> None:
+        execution = self._execution
+        pool = WorkerPool(execution, self._ledger, run)
+        try:
+            async with contextlib.aclosing(skip_committed(chunks, run, self._recall)) as rest:
+                first = await take_first(rest)  # what is committed is compared while no worker has a connection
+                execution.rejects.check()
+                await pool.store(SharedIterator(prepend(first, rest)))
+            execution.rejects.check(run.rows + execution.read)
+            execution.progress.phase("finishing")
+            if not run.finished:
+                await self._finish(run)
+        except BaseException as error:
+            execution.say_what_is_committed(error, in_doubt=pool.in_doubt)
+            if not (pool.has_lost or isinstance(error, ConnectionLost)):
+                await self._release(run)
+            raise
+        if unknown := run.rejected - execution.earlier_rejected:
+            what = f"the ledger does not hold {quantity(unknown, 'row')} that earlier runs rejected"
+            execution.notices.append(what)
+
+    async def _recall(self, chunk: Chunk, committed: Checkpoint) -> None:
+        """Take in what earlier runs have rejected of a chunk: by its values, as now, and by what the database said."""
+        if not committed.rejected:
+            return
+        violations = chunk.converted.violations
+        if committed.rejected != rows_of(violations):
+            kept = await self._retried(lambda session: self._kept(session, chunk.number))
+            wrong = {one.row for one in violations}
+            said = [(one[0], Refusal(one[2], one[1], "the table", one[3], None)) for one in kept]
+            label = self._execution.source.label
+            violations = [*violations, *(refused(chunk, row, why, label(row)) for row, why in said if row not in wrong)]
+        self._execution.recall(chunk, violations)
+
+    async def _kept(self, session: Session, chunk: int) -> Sequence[Any]:
+        assert self._execution.run is not None
+        async with self._transaction(session) as connection:
+            return await self._ledger.kept(connection, self._execution.run, chunk)
+
+    async def _finish(self, run: Run) -> None:
+        async def finish(session: Session) -> None:
+            async with self._transaction(session) as connection:
+                await self._ledger.finish(connection, run)
+
+        await self._retried(finish)
+
+    async def _release(self, run: Run) -> None:
+        """Let other processes continue the load though this one lives on; best effort, 0.4 s at most."""
+
+        async def release(session: Session) -> None:
+            async with self._transaction(session) as connection:
+                await self._ledger.release(connection, run)
+
+        await finish_despite_cancel(self._session().run(release, limit=RELEASE_SECONDS), PATIENCE_SECONDS)
+
+    def _session(self) -> Session:
+        return Session(self._execution.engine, self._execution.plan.table.name, *TABLES)
+
+    def _transaction(self, session: Session) -> contextlib.AbstractAsyncContextManager[AsyncConnection]:
+        opening = catalog.opening(self._execution.engine.dialect, workers.LOCK_SECONDS)
+        return session.transaction(*opening, is_last=False)
+
+    async def _retried(self, work: Callable[[Session], Awaitable[T]]) -> T:
+        return await retrying()(self._session().run, work)
+
+
+async def apply_plan(session: Session, execution: LoadExecution, lock_seconds: float = locks.LIMIT_SECONDS) -> None:
+    """Carry out the plan's DDL in the session's open transaction."""
+    plan = execution.plan
+    await catalog.prepare(
+        session.connection,
+        plan.table,
+        plan.statements,
+        may_exist=plan.creates and execution.options.if_exists == "append",
+        empties=plan.empties,
+        lock_seconds=lock_seconds,
+        progress=session.watchdog.reset_timeout,
+    )
