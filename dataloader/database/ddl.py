@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.schema import DropTable
 
+from dataloader.database.backends import backend_for
 from dataloader.database.definitions import Definition, bare_table
 from dataloader.errors import PlanError
 
@@ -79,21 +80,7 @@ def statements(
     if definition is not None:
         dropping = [] if found is None else [str(DropTable(bare_table(name)).compile(dialect=dialect)).strip()]
         return (*dropping, *definition.creating(dialect))
-    if if_exists == "truncate":
-        if dialect.name != "postgresql":
-            return (f"DELETE FROM {_quoted(name, dialect)}",)
-        parts = found is not None and found.kind == "partitioned table"  # else they would be tables that inherit
-        return (f"TRUNCATE TABLE {'' if parts else 'ONLY '}{_quoted(name, dialect)}",)
-    if found is not None and found.kind == "foreign table":  # of which LOCK TABLE is refused: EXPLAIN locks it as well
-        return (f"EXPLAIN INSERT INTO {_quoted(name, dialect)} DEFAULT VALUES",)
-    return locking(name, dialect)
-
-
-def locking(name: TableName, dialect: Dialect) -> tuple[str, ...]:
-    """What keeps others from altering a table until the transaction ends."""
-    return (f"LOCK TABLE {_quoted(name, dialect)} IN ROW EXCLUSIVE MODE",) if dialect.name == "postgresql" else ()
-
-
-def _quoted(name: TableName, dialect: Dialect) -> str:
-    quote = dialect.identifier_preparer.quote_identifier
-    return ".".join(quote(part) for part in (name.schema, name.name) if part is not None)
+    backend = backend_for(dialect)
+    if found is not None and if_exists == "truncate":
+        return (backend.emptying(found),)
+    return backend.locking(name, "table" if found is None else found.kind)

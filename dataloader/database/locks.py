@@ -92,11 +92,6 @@ ORDER BY pg_catalog.array_position(:strengths, l.mode), a.xact_start LIMIT 10
 began: who waits for a row cannot be told which, so it is the sessions that have written, the strongest lock first."""
 
 
-def limited(seconds: float) -> str:
-    """The statement by which the open transaction waits for no lock longer than that."""
-    return f"SET LOCAL lock_timeout = {seconds * 1000:.0f}"
-
-
 def trying(seconds: float) -> tenacity.AsyncRetrying:
     """Try again for so long what finds a table locked."""
     return tenacity.AsyncRetrying(

@@ -115,6 +115,47 @@ class TableSchema:
         return folded(name) if self.folds else name
 
 
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What makes a table the very one that a load began with.
+
+    Attributes
+    ----------
+    table : str
+        PostgreSQL's oid; SQLite's root page.
+    files : str
+        ``oid:file`` for the table and each of its parts; a TRUNCATE gives it a new file.
+    persistence : str
+        ``p`` permanent, ``u`` where it or a part is unlogged, ``x`` where one is foreign.
+    columns : str
+        The loaded columns with their types.
+    """
+
+    table: str
+    files: str
+    persistence: str
+    columns: str
+
+    def changes(self, now: Fingerprint) -> str | None:
+        """What happened to the table since, None if it is the same; new partitions are welcome."""
+        if now.table != self.table:
+            return "was dropped and created again"
+        if now.persistence != self.persistence:
+            return _PERSISTENCE[now.persistence]
+        if now.columns != self.columns:
+            return f"has other columns: {now.columns} instead of {self.columns}"
+        if not set(self.files.split()) <= set(now.files.split()):
+            return "was truncated, or written anew as a whole (VACUUM FULL, CLUSTER)"
+        return None
+
+
+_PERSISTENCE = {
+    "p": "was made logged",
+    "u": "was made unlogged, or got a part that is",
+    "x": "got a part that is a foreign table",
+}
+
+
 def folded(name: str) -> str:
     """A name as SQLite compares it: without the case of A to Z."""
     return re.sub("[A-Z]+", lambda found: found[0].lower(), name)

@@ -9,7 +9,7 @@ from dataloader.errors import SourceChanged
 
 if TYPE_CHECKING:
     from dataloader.conversion.violations import Violation
-    from dataloader.database.catalog import Fingerprint
+    from dataloader.database.schema import Fingerprint
     from dataloader.ledger.owners import Owner
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from dataloader.conversion.violations import REJECT_COLUMNS
-from dataloader.database.catalog import Fingerprint
+from dataloader.database.schema import Fingerprint
 from dataloader.ledger.owners import read_owner
 
 LOADS, CHUNKS, REJECTS = TABLES = ("dataloader_loads", "dataloader_chunks", "dataloader_rejects")

@@ -20,9 +20,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
 from dataloader.conversion.violations import REJECT_COLUMNS, Violation
-from dataloader.database import catalog, locks
+from dataloader.database import locks
 from dataloader.database.backends import backend_for
-from dataloader.database.catalog import Fingerprint, Fingerprints
+from dataloader.database.schema import Fingerprint
 from dataloader.errors import CheckpointError, PlanError, UnfinishedLoad
 from dataloader.formatting import quantity
 from dataloader.ledger.checkpoint import Checkpoint, Run, source_changed
@@ -91,9 +91,9 @@ class Ledger:
         self._source = plan.source
         self._target = plan.table.name.spelled
         self._now = _NOW[dialect.name]
-        backend = backend_for(dialect)
+        self._backend = backend = backend_for(dialect)
         self._loads, self._chunks, self._rejects = loads, chunks, _ = ledger_tables(plan.table.name.schema)
-        self._fingerprints = Fingerprints(plan.table.name, [column.name for column in plan.columns], dialect)
+        self._fingerprints = backend.fingerprints(plan.table.name, [column.name for column in plan.columns])
         entered = _UPSERTS[dialect.name](chunks).values({name: sa.bindparam(name) for name in chunks.c.keys()})
         self._claim = backend.prepared(entered.on_conflict_do_nothing().returning(self._fingerprints.column))
         added = {
@@ -193,7 +193,7 @@ class Ledger:
         _refuse_other_chunks(found, self._plan)
         run = await self._run(connection, found.load_id, owner)
         self._check_table(run, await self._fingerprints.take(connection))
-        if not await catalog.holds(connection, self._plan.table.name, run.loaded):
+        if not await self._backend.holds(connection, self._plan.table.name, run.loaded):
             raise _table_changed(self._target, "has fewer rows than were committed", run.load_id)
         if not run.finished:
             taken = sa.update(self._loads).where(self._loads.c.load_id == run.load_id)

@@ -5,8 +5,10 @@ What is written here holds for any database that SQLAlchemy knows; a backend ove
 
 from __future__ import annotations
 
+import abc
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+import itertools
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
@@ -17,12 +19,16 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Dialect
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+    from dataloader.database.schema import Fingerprint, TableName, TableSchema
 
-class Backend:
+
+class Backend(abc.ABC):
     """One database, through one driver.
 
     Attributes
     ----------
+    settings : tuple of str
+        The statements by which the open transaction reads and describes values as we mean them.
     title : str or None
         What people call the database; None: as its URL does.
     port : str
@@ -33,6 +39,7 @@ class Backend:
         Whether a second event loop that runs inside a connection can bring the interpreter down.
     """
 
+    settings: ClassVar[tuple[str, ...]] = ()
     title: ClassVar[str | None] = None
     port: ClassVar[str] = ""
     connect_arguments: ClassVar[dict[str, Any]] = {}
@@ -40,6 +47,14 @@ class Backend:
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
+
+    def quote(self, name: str) -> str:
+        """The name as an identifier, whatever it contains."""
+        return self.dialect.identifier_preparer.quote_identifier(name)
+
+    def quoted(self, name: TableName) -> str:
+        """A table's name, with its schema's."""
+        return ".".join(self.quote(part) for part in (name.schema, name.name) if part is not None)
 
     # Engines and connections
 
@@ -109,6 +124,75 @@ class Backend:
     def prepared(self, statement: sa.Executable) -> Prepared:
         """A statement that is carried out for every chunk."""
         return Prepared(statement)
+
+    # Tables
+
+    @abc.abstractmethod
+    async def describe(self, connection: AsyncConnection, name: TableName) -> TableSchema | None:
+        """Read a table from the catalog, None if there is none of that name."""
+
+    async def qualified(self, connection: AsyncConnection, name: TableName) -> TableName:
+        """The name with the schema in which a table of that name would be created."""
+        return name
+
+    async def losses(self, connection: AsyncConnection, name: TableName) -> dict[str, list[str]]:
+        """What a table would lose by being replaced: names, by what they are."""
+        return {}
+
+    def fingerprints(self, name: TableName, columns: Sequence[str]) -> Fingerprints:
+        """What takes a table's fingerprint; `columns` are the names of those that are loaded."""
+        raise NotImplementedError
+
+    async def holds(self, connection: AsyncConnection, name: TableName, rows: int) -> bool:
+        """Whether a table of which the fingerprint does not tell has that many rows."""
+        raise NotImplementedError
+
+    def emptying(self, table: TableSchema) -> str:
+        """The statement that takes a table's rows away."""
+        return f"DELETE FROM {self.quoted(table.name)}"
+
+    def locking(self, name: TableName, kind: str = "table") -> tuple[str, ...]:
+        """What keeps others from altering a table until the transaction ends."""
+        return ()
+
+    def limiting(self, lock_seconds: float) -> tuple[str, ...]:
+        """What has the open transaction wait for no lock for longer."""
+        return ()
+
+    def opening(self, lock_seconds: float, *locked: TableName) -> list[str]:
+        """What a transaction begins with that the ledger vouches for.
+
+        It is on the disk when it has committed, waits for no lock for long, and nobody alters the tables `locked`.
+        """
+        locks = [statement for name in locked for statement in self.locking(name)]
+        return [*self.settings, *self.limiting(lock_seconds), *locks]
+
+    async def carry_out(self, connection: AsyncConnection, statements: Sequence[str], lock_seconds: float) -> None:
+        """Carry out DDL in the open transaction; after it has failed by a lock it can be tried again."""
+        for statement in statements:
+            await connection.exec_driver_sql(statement)
+
+
+class Fingerprints(abc.ABC):
+    """Takes the fingerprint of a table, for every chunk anew.
+
+    Attributes
+    ----------
+    column : sqlalchemy.ColumnElement
+        It as a column of another statement's result, to save a round trip; NULL where only `take` can tell.
+    """
+
+    column: sa.ColumnElement[Any] = sa.null()
+
+    @abc.abstractmethod
+    async def take(self, connection: AsyncConnection) -> Fingerprint | None:
+        """The fingerprint as it is now, None if there is no such table."""
+
+
+def grouped(rows: Iterable[Any]) -> dict[str, list[str]]:
+    """Names by what they are, both in order."""
+    found = sorted((row.what, row.name) for row in rows)
+    return {what: [name for _, name in group] for what, group in itertools.groupby(found, key=lambda row: row[0])}
 
 
 class Prepared:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from dataloader.database.backends.base import Backend
+from dataloader.database.backends import postgresql_catalog as catalog
+from dataloader.database.backends.base import Backend, Fingerprints, grouped
 from dataloader.database.backends.operators import pin
+from dataloader.database.schema import Fingerprint, TableName, TableSchema
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,12 +18,21 @@ if TYPE_CHECKING:
 SPEAKING = "SET LOCAL client_encoding = 'UTF8'"
 """COPY's bytes are UTF-8, and asyncpg's statements, whatever the session's encoding is."""
 
+READING = (
+    "SET LOCAL array_nulls = on",
+    "SET LOCAL intervalstyle = postgres",
+    "SET LOCAL quote_all_identifiers = off",
+)
+"""With array_nulls off NULL is a word, and sql_standard lets one sign count for what follows; the fingerprint's types
+are spelled alike whatever the role's settings are."""
+
 
 class PostgreSQL(Backend):
     """PostgreSQL as SQLAlchemy reaches it; asyncpg has a file of its own."""
 
     title = "PostgreSQL"
     port = "5432"
+    settings = READING
 
     def opened(self, connection: AsyncConnection) -> None:
         sa.event.listen(connection.sync_connection, "before_cursor_execute", pin, retval=True)
@@ -36,3 +48,52 @@ class PostgreSQL(Backend):
 
     async def check_deferred(self, connection: AsyncConnection) -> None:
         await connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+
+    async def describe(self, connection: AsyncConnection, name: TableName) -> TableSchema | None:
+        return await catalog.describe(connection, name)
+
+    async def qualified(self, connection: AsyncConnection, name: TableName) -> TableName:
+        if name.schema is not None:
+            return name
+        return TableName((await connection.execute(sa.text("SELECT current_schema"))).scalar_one(), name.name)
+
+    async def losses(self, connection: AsyncConnection, name: TableName) -> dict[str, list[str]]:
+        return grouped(await connection.execute(catalog.LOSSES, {"schema": name.schema, "name": name.name}))
+
+    def fingerprints(self, name: TableName, columns: Sequence[str]) -> Fingerprints:
+        return _Fingerprints(self, name, columns)
+
+    async def holds(self, connection: AsyncConnection, name: TableName, rows: int) -> bool:
+        return True  # the fingerprint knows by itself, and the table may not be read
+
+    def emptying(self, table: TableSchema) -> str:
+        only = "" if table.kind == "partitioned table" else "ONLY "  # else tables that inherit would be emptied
+        return f"TRUNCATE TABLE {only}{self.quoted(table.name)}"
+
+    def locking(self, name: TableName, kind: str = "table") -> tuple[str, ...]:
+        if kind == "foreign table":  # of which LOCK TABLE is refused: EXPLAIN locks it as well
+            return (f"EXPLAIN INSERT INTO {self.quoted(name)} DEFAULT VALUES",)
+        return (f"LOCK TABLE {self.quoted(name)} IN ROW EXCLUSIVE MODE",)
+
+    def limiting(self, lock_seconds: float) -> tuple[str, ...]:
+        return (f"SET LOCAL lock_timeout = {lock_seconds * 1000:.0f}",)
+
+    def opening(self, lock_seconds: float, *locked: TableName) -> list[str]:
+        return ["SET LOCAL synchronous_commit = on", *super().opening(lock_seconds, *locked)]
+
+    async def carry_out(self, connection: AsyncConnection, statements: Sequence[str], lock_seconds: float) -> None:
+        async with connection.begin_nested():
+            await super().carry_out(connection, (*self.limiting(lock_seconds), *statements), lock_seconds)
+
+
+class _Fingerprints(Fingerprints):
+    """One query, which can be part of another statement."""
+
+    def __init__(self, backend: PostgreSQL, name: TableName, columns: Sequence[str]) -> None:
+        query = catalog.FINGERPRINT.bindparams(schema=name.schema, name=name.name, columns=[*columns])
+        self._query = backend.prepared(query)
+        self.column = query.columns(sa.column("fingerprint")).scalar_subquery()
+
+    async def take(self, connection: AsyncConnection) -> Fingerprint | None:
+        found = await self._query.fetch(connection)
+        return Fingerprint(*found[0][0]) if found else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,8 +14,8 @@ import sqlalchemy as sa
 import tenacity
 
 from dataloader.conversion.types import ColumnType, parse_type
-from dataloader.database.backends.base import Backend, driver_of
-from dataloader.database.schema import SQLITE_SCHEMA, Column, TableName, TableSchema
+from dataloader.database.backends.base import Backend, Fingerprints, driver_of, grouped
+from dataloader.database.schema import SQLITE_SCHEMA, Column, Fingerprint, TableName, TableSchema
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -81,6 +82,44 @@ class SQLite(Backend):
         """As RAISE(ROLLBACK) in a trigger does."""
         return not (await driver_of(connection)).in_transaction
 
+    async def describe(self, connection: AsyncConnection, name: TableName) -> TableSchema | None:
+        found = await _described(connection, name)
+        return None if found is None else await _with_references(connection, found)
+
+    async def qualified(self, connection: AsyncConnection, name: TableName) -> TableName:
+        return TableName(name.schema or SQLITE_SCHEMA, name.name)
+
+    async def losses(self, connection: AsyncConnection, name: TableName) -> dict[str, list[str]]:
+        query = sa.text(_LOSSES.format(schema=self.quote(name.schema or "").replace(":", r"\:")))
+        return grouped(await connection.execute(query, {"schema": name.schema, "name": name.name}))
+
+    def fingerprints(self, name: TableName, columns: Sequence[str]) -> Fingerprints:
+        return _Fingerprints(self, name, columns)
+
+    async def holds(self, connection: AsyncConnection, name: TableName, rows: int) -> bool:
+        counting = f"SELECT count(*) FROM (SELECT 1 FROM {self.quoted(name)} LIMIT {rows})"
+        return bool((await connection.exec_driver_sql(counting)).scalar_one() == rows)
+
+
+class _Fingerprints(Fingerprints):
+    """Asked for apart, because no function of SQLite's tells it; the root page stands for the table."""
+
+    def __init__(self, backend: SQLite, name: TableName, columns: Sequence[str]) -> None:
+        self._name = name
+        self._columns = [*columns]
+        self._page = (
+            f"SELECT rootpage FROM {backend.quote(name.schema or '')}.sqlite_master WHERE lower(name) = lower(?)"
+        )
+
+    async def take(self, connection: AsyncConnection) -> Fingerprint | None:
+        table = await _described(connection, self._name)
+        page = (await connection.exec_driver_sql(self._page, (self._name.name,))).scalar_one_or_none()
+        if table is None:
+            return None
+        loaded = set(map(table.key, self._columns))
+        shown = ", ".join(f"{one.name} {one.type.sql}" for one in table.columns if table.key(one.name) in loaded)
+        return Fingerprint(str(page), "", "p", shown)
+
 
 def _set_up(connection: Any, record: Any) -> None:
     cursor = connection.cursor()
@@ -131,7 +170,7 @@ async def _begin_when_free(connection: AsyncConnection) -> None:
     await connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-async def described(connection: AsyncConnection, name: TableName) -> TableSchema | None:
+async def _described(connection: AsyncConnection, name: TableName) -> TableSchema | None:
     name = TableName(name.schema or SQLITE_SCHEMA, name.name)  # or a temporary table would be found first
     statement = f"PRAGMA {_quoted(connection, name.schema)}.table_xinfo({_quoted(connection, name.name)})"
     rows = (await connection.exec_driver_sql(statement)).all()
@@ -153,7 +192,7 @@ FROM {schema}.sqlite_master m WHERE lower(name) = lower(?) AND type IN ('table',
 _STRICT = re.compile(r"\)[^)]*\bSTRICT\b[^)]*$", re.IGNORECASE)
 
 
-async def with_references(connection: AsyncConnection, found: TableSchema) -> TableSchema:
+async def _with_references(connection: AsyncConnection, found: TableSchema) -> TableSchema:
     """With its foreign keys, as far as this connection has SQLite check them."""
     query = _REFERENCES.format(schema=_quoted(connection, found.name.schema))
     names = {"name": found.name.name, "schema": found.name.schema}
@@ -167,6 +206,19 @@ _REFERENCES = """SELECT CASE WHEN foreign_keys THEN (
     WHERE m.type = 'table' AND lower(f."table") = lower(:name) AND lower(m.name) <> lower(:name)
 ) END AS referrers, NOT foreign_keys AND EXISTS (SELECT 1 FROM pragma_foreign_key_list(:name, :schema)) AS unchecked
 FROM pragma_foreign_keys"""
+
+
+_LOSSES = """
+SELECT 'primary key' AS what, name FROM pragma_table_info(:name, :schema) WHERE pk > 0
+UNION ALL SELECT 'not null of', name FROM pragma_table_info(:name, :schema) WHERE "notnull"
+UNION ALL SELECT 'default of', name FROM pragma_table_info(:name, :schema) WHERE dflt_value IS NOT NULL
+UNION ALL SELECT 'generated column', name FROM pragma_table_xinfo(:name, :schema) WHERE hidden IN (2, 3)
+UNION ALL SELECT 'foreign key', "from" FROM pragma_foreign_key_list(:name, :schema)
+UNION ALL SELECT 'unique', c.name FROM pragma_index_list(:name, :schema) i, pragma_index_info(i.name, :schema) c
+          WHERE i.origin = 'u'
+UNION ALL SELECT 'index', name FROM pragma_index_list(:name, :schema) WHERE origin = 'c'
+UNION ALL SELECT 'trigger', name FROM {schema}.sqlite_master WHERE type = 'trigger' AND lower(tbl_name) = lower(:name)
+"""
 
 
 def _column(row: Any, numbered: bool, strict: bool) -> Column:

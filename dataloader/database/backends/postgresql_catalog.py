@@ -1,0 +1,207 @@
+"""PostgreSQL's catalog: a table as it describes it, and what makes it the very one that it was."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from dataloader.conversion.types import ColumnType, parse_type
+from dataloader.database.schema import Column, TableName, TableSchema
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+_PARTS = """
+WITH RECURSIVE parts (oid) AS (
+    SELECT c.oid
+  UNION
+    SELECT i.inhrelid FROM parts JOIN pg_catalog.pg_inherits i ON i.inhparent = parts.oid
+    WHERE c.relkind = 'p' OR EXISTS (
+        SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgtype & 7 = 7
+    )
+)
+"""
+"""The table `c` and what its rows may be in: its partitions, and its heirs where a trigger may send rows there."""
+
+_TABLE = sa.text(f"""
+SELECT c.oid, n.nspname, c.relname, c.relkind, pg_catalog.row_security_active(c.oid) AS row_security,
+       CASE WHEN c.relkind IN ('v', 'f')  -- of a table it would wait for whoever has that locked
+           THEN pg_catalog.pg_relation_is_updatable(c.oid, true) & 8 = 8 ELSE c.relkind <> 'm' END AS insertable,
+       (SELECT pg_catalog.bool_or(r.is_instead) FROM pg_catalog.pg_rewrite r
+        WHERE r.ev_class = c.oid AND r.ev_type = '3' AND r.ev_enabled IN ('O', 'A')) AS has_instead_rule,
+       ({_PARTS} SELECT pg_catalog.format('%s%s', p.relkind, p.relname)
+        FROM parts JOIN pg_catalog.pg_class p ON p.oid = parts.oid
+        WHERE p.relkind NOT IN ('r', 'p') OR p.relpersistence <> 'p' ORDER BY p.oid LIMIT 1) AS unwatched,
+       (SELECT pg_catalog.format('%s.%s', m.nspname, p.relname) FROM pg_catalog.pg_inherits i
+        JOIN pg_catalog.pg_class p ON p.oid = i.inhparent JOIN pg_catalog.pg_namespace m ON m.oid = p.relnamespace
+        WHERE i.inhrelid = c.oid LIMIT 1) AS parent,
+       (SELECT pg_catalog.string_agg(DISTINCT pg_catalog.format('%s.%s', m.nspname, r.relname), ', ')
+        FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class r ON r.oid = k.conrelid
+        JOIN pg_catalog.pg_namespace m ON m.oid = r.relnamespace
+        WHERE k.confrelid = c.oid AND k.contype = 'f' AND r.oid <> c.oid AND NOT r.relispartition) AS referrers
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relname = :name AND c.relkind IN ('r', 'p', 'v', 'f', 'm')
+  AND CASE WHEN CAST(:schema AS pg_catalog.text) IS NULL
+      THEN n.nspname = ANY (pg_catalog.current_schemas(false)) ELSE n.nspname = :schema END
+ORDER BY pg_catalog.array_position(pg_catalog.current_schemas(false), n.nspname)
+LIMIT 1
+""")
+"""Temporary tables are not found: the lookup walks the search path without pg_temp."""
+
+_COLUMNS = sa.text("""
+WITH RECURSIVE base (attnum, type, typmod, required) AS (
+    SELECT a.attnum, a.atttypid, a.atttypmod, a.attnotnull
+    FROM pg_catalog.pg_attribute a
+    WHERE a.attrelid = CAST(:oid AS pg_catalog.oid) AND a.attnum > 0 AND NOT a.attisdropped
+  UNION ALL
+    SELECT b.attnum, t.typbasetype, CASE WHEN b.typmod < 0 THEN t.typtypmod ELSE b.typmod END,
+           b.required OR t.typnotnull
+    FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type WHERE t.typtype = 'd'
+)
+SELECT pg_catalog.set_config('quote_all_identifiers', 'off', true), a.attname,
+       pg_catalog.format_type(b.type, b.typmod) AS type,
+       b.required AND NOT EXISTS (
+           SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = a.attrelid AND NOT g.tgisinternal AND g.tgtype & 7 = 7
+       ) AS required,
+       k.typreceive <> 0 AS binary,
+       a.atthasdef OR a.attidentity <> '' AS has_default, a.attgenerated <> '' OR a.attidentity = 'a' AS generated,
+       CASE WHEN t.typtype = 'e' THEN ARRAY(
+           SELECT CAST(e.enumlabel AS pg_catalog.text) FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid
+           ORDER BY e.enumsortorder
+       ) END AS labels,
+       CASE WHEN t.typname = 'money'
+            THEN pg_catalog.scale(CAST(CAST(0 AS pg_catalog.money) AS numeric)) END AS money_digits
+FROM base b
+JOIN pg_catalog.pg_attribute a ON a.attrelid = CAST(:oid AS pg_catalog.oid) AND a.attnum = b.attnum
+JOIN pg_catalog.pg_type k ON k.oid = a.atttypid
+JOIN pg_catalog.pg_type t ON t.oid = b.type AND t.typtype <> 'd'
+ORDER BY b.attnum
+""")
+"""Domains are followed down to the type that is stored; any NOT NULL on the way counts, unless a trigger before
+INSERT may fill the column. With quote_all_identifiers on the type text would be called "text"."""
+
+FINGERPRINT = sa.text(f"""
+SELECT pg_catalog.array_cat(
+    pg_catalog.array_prepend(CAST(c.oid AS pg_catalog.text), CASE WHEN c.relhassubclass THEN ({_PARTS}
+        SELECT ARRAY[
+            pg_catalog.string_agg(pg_catalog.format('%s:%s', p.oid, p.relfilenode), ' ' ORDER BY p.oid),
+            pg_catalog.max(
+                CASE WHEN p.relkind IN ('r', 'p') THEN CAST(p.relpersistence AS pg_catalog.text) ELSE 'x' END)]
+        FROM parts JOIN pg_catalog.pg_class p ON p.oid = parts.oid)
+    ELSE ARRAY[pg_catalog.format('%s:%s', c.oid, c.relfilenode), CAST(c.relpersistence AS pg_catalog.text)] END),
+    ARRAY[(SELECT pg_catalog.string_agg(a.attname || ' ' || pg_catalog.format_type(a.atttypid, a.atttypmod), ', '
+                                        ORDER BY a.attnum)
+           FROM pg_catalog.pg_attribute a
+           WHERE a.attrelid = c.oid AND a.attname = ANY (CAST(:columns AS pg_catalog.text[])))])
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = :schema AND c.relname = :name
+""")
+
+LOSSES = sa.text("""
+WITH t AS (
+    SELECT c.* FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = :schema AND c.relname = :name
+), a AS (
+    SELECT a.* FROM pg_catalog.pg_attribute a JOIN t ON t.oid = a.attrelid WHERE a.attnum > 0 AND NOT a.attisdropped
+)
+SELECT what, CAST(name AS pg_catalog.text) AS name FROM (
+    SELECT CASE WHEN contype = 'p' THEN 'primary key' WHEN contype = 'u' THEN 'unique'
+           WHEN contype = 'f' THEN 'foreign key' WHEN contype = 'c' THEN 'check' ELSE 'exclusion' END AS what,
+           conname AS name
+    FROM pg_catalog.pg_constraint JOIN t ON t.oid = conrelid WHERE contype IN ('p', 'u', 'f', 'c', 'x')
+  UNION ALL
+    SELECT 'not null of', attname FROM a WHERE attnotnull
+  UNION ALL
+    SELECT CASE WHEN attgenerated = '' THEN 'default of' ELSE 'generated column' END, attname FROM a WHERE atthasdef
+  UNION ALL
+    SELECT 'identity of', attname FROM a WHERE attidentity <> ''
+  UNION ALL
+    SELECT 'index', i.relname FROM pg_catalog.pg_index x
+    JOIN t ON t.oid = x.indrelid JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conindid = i.oid AND k.conrelid = t.oid)
+  UNION ALL
+    SELECT 'trigger', tgname FROM pg_catalog.pg_trigger JOIN t ON t.oid = tgrelid WHERE NOT tgisinternal
+  UNION ALL
+    SELECT 'rule', rulename FROM pg_catalog.pg_rewrite JOIN t ON t.oid = ev_class
+  UNION ALL
+    SELECT 'row-level security', '' FROM t WHERE relrowsecurity
+  UNION ALL
+    SELECT 'policy', polname FROM pg_catalog.pg_policy JOIN t ON t.oid = polrelid
+  UNION ALL
+    SELECT 'grants to', CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.pg_get_userbyid(g.grantee) END
+    FROM t, LATERAL (
+        SELECT grantee FROM pg_catalog.aclexplode(t.relacl) UNION
+        SELECT e.grantee FROM a, pg_catalog.aclexplode(a.attacl) e
+    ) g WHERE g.grantee <> t.relowner
+  UNION ALL
+    SELECT 'comments on', COALESCE(a.attname, 'the table')
+    FROM pg_catalog.pg_description d JOIN t ON t.oid = d.objoid LEFT JOIN a ON a.attnum = d.objsubid
+    WHERE d.classoid = CAST('pg_catalog.pg_class' AS pg_catalog.regclass)
+  UNION ALL
+    SELECT 'owner', pg_catalog.pg_get_userbyid(relowner) FROM t
+    WHERE pg_catalog.pg_get_userbyid(relowner) <> current_user
+  UNION ALL
+    SELECT 'publication', p.pubname FROM pg_catalog.pg_publication_rel r
+    JOIN t ON t.oid = r.prrelid JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
+  UNION ALL
+    SELECT 'partitions', c.relname FROM pg_catalog.pg_inherits i
+    JOIN t ON t.oid = i.inhparent JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+  UNION ALL
+    SELECT 'statistics', stxname FROM pg_catalog.pg_statistic_ext JOIN t ON t.oid = stxrelid
+  UNION ALL
+    SELECT 'settings', pg_catalog.unnest(reloptions) FROM t
+  UNION ALL
+    SELECT 'UNLOGGED', '' FROM t WHERE relpersistence = 'u'
+) lost (what, name)
+""")
+
+_KINDS = {"v": "view", "m": "materialized view", "f": "foreign table", "p": "partitioned table"}
+
+
+async def describe(connection: AsyncConnection, name: TableName) -> TableSchema | None:
+    """Read a table, None if there is none of that name."""
+    found = (await connection.execute(_TABLE, {"name": name.name, "schema": name.schema})).one_or_none()
+    if found is None:
+        return None
+    rows = await connection.execute(_COLUMNS, {"oid": found.oid})
+    columns = tuple(
+        Column(row.attname, _type(row), not row.required, row.has_default, row.generated, row.binary) for row in rows
+    )
+    return TableSchema(
+        TableName(found.nspname, found.relname),
+        columns,
+        kind=_KINDS.get(_text(found.relkind), "table"),
+        insertable=found.insertable,
+        copy_refused=_copy_refused(found),
+        unwatched=_unwatched(found),
+        parent=found.parent,
+        referrers=found.referrers,
+    )
+
+
+def _copy_refused(found: Any) -> str | None:
+    if _text(found.relkind) == "v":
+        return "it is a view"
+    if found.has_instead_rule is not None:
+        return "it has an INSERT rule, which COPY does not apply"
+    return "row-level security is active for this role" if found.row_security else None
+
+
+def _unwatched(found: Any) -> str | None:
+    if found.unwatched is not None:
+        kind, name = found.unwatched[0], found.unwatched[1:]
+        return f"{name} is {f'a {_KINDS[kind]}' if kind in _KINDS else 'UNLOGGED'}"
+    return "an INSERT rule may store its rows elsewhere" if found.has_instead_rule else None
+
+
+def _text(value: Any) -> str:
+    """PostgreSQL's "char", which asyncpg gives as bytes."""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _type(row: Any) -> ColumnType:
+    found = parse_type(row.type, "postgresql", tuple(row.labels or ()))
+    return found if row.money_digits is None else replace(found, scale=row.money_digits)
