@@ -16,6 +16,7 @@ import click
 import sqlalchemy as sa
 
 from dataloader import api
+from dataloader.database.backends import backend_for
 from dataloader.database.engine import dispose_all, place_of, resolve
 from dataloader.database.schema import parse_table_name
 from dataloader.errors import CheckpointError, DataLoaderError
@@ -192,7 +193,7 @@ async def _plan(files: list[str], table: str, options: dict[str, Any]) -> str:
 
 async def _first_rows(table: str, url: str | None) -> str:
     engine = resolve(url)
-    name = Target.of(table, engine.dialect.name).name
+    name = Target.of(table, backend_for(engine.dialect)).name
     query = sa.select(sa.text("*")).select_from(sa.table(name.name, schema=name.schema)).limit(SHOWN_ROWS)
     async with engine.connect() as connection:
         result = await connection.execute(query)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from dataloader.database.engine import hidden
-from dataloader.database.schema import TableName, check_identifier, parse_table_name
+from dataloader.database.schema import TableName, parse_table_name
 from dataloader.display.state import View
 from dataloader.errors import DataLoaderError, PlanError
 from dataloader.formatting import did_you_mean
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from dataloader.database.addresses import Address
+    from dataloader.database.backends import Backend
 
 IF_EXISTS = ("append", "fail", "truncate", "replace")
 METHODS = ("auto", "copy", "insert")
@@ -159,12 +160,12 @@ class Target:
     schemas: Mapping[str | None, str | None] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, table: str | sa.Table, dialect: str) -> Target:
+    def of(cls, table: str | sa.Table, backend: Backend) -> Target:
         definition = table if isinstance(table, sa.Table) else None
         name = parse_table_name(table) if definition is None else TableName(definition.schema, definition.name)
-        check_identifier(name.name, "table name", dialect)
+        backend.check_name(name.name, "table name")
         if name.schema is not None:
-            check_identifier(name.schema, "schema name", dialect)
+            backend.check_name(name.schema, "schema name")
         return cls(name, definition)
 
     def within(self, schemas: Mapping[str | None, str | None]) -> Target:

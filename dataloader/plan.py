@@ -13,21 +13,19 @@ import pyarrow as pa
 from dataloader.conversion.rules import ColumnPlan, column_plan
 from dataloader.conversion.violations import REJECT_COLUMNS
 from dataloader.database import ddl, definitions
-from dataloader.database.schema import TableSchema, check_case, check_identifier, check_width
+from dataloader.database.schema import TableSchema
 from dataloader.display.html import panel, table
 from dataloader.errors import PlanError, SchemaMismatch
 from dataloader.formatting import quantity
 from dataloader.options import LoadOptions, Target
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Dialect
+    from dataloader.database.backends import Backend
 
 CHUNK_ROWS = {"copy": 50_000, "insert": 10_000}
 """Rows per chunk where none are asked for: below it round trips show, above it only memory grows."""
 ONE_TRANSACTION_ROWS = 500_000
 """Up to here a load is all or nothing where nobody asks for anything else: it is cheap to begin again."""
-LEDGERS = ("postgresql", "sqlite")
-"""The databases that can hold a ledger."""
 WORKERS = 2
 """Two connections keep a server busy while one of them waits for a commit; more gain little."""
 
@@ -162,7 +160,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """What is known of the database: SQLAlchemy's dialect, how it is shown, and why it cannot keep a ledger.
+    """What is known of the database: its backend, how it is shown, and why it cannot keep a ledger.
 
     Attributes
     ----------
@@ -170,7 +168,7 @@ class Database:
         How many connections the engine's pool gives out at once.
     """
 
-    dialect: Dialect
+    backend: Backend
     place: str
     ledger_refused: str | None = None
     connections: float = math.inf
@@ -186,13 +184,12 @@ def make_plan(
     PlanError
         When the options, the source's columns and the table do not go together.
     """
-    dialect = database.dialect
-    check_width(offer.name, len(offer.schema), found, dialect.name)
+    backend = database.backend
+    backend.check_width(offer.name, len(offer.schema), found)
     offered = _without_reasons(offer.schema, target, found)
     for name in offered.names:
-        check_identifier(name, "column name", dialect.name)
-    if dialect.name == "sqlite":
-        check_case(offered.names)
+        backend.check_name(name, "column name")
+    backend.check_case(offered.names)
     if found is not None and options.if_exists == "fail":
         hint = "Choose if_exists='append', 'truncate' or 'replace', or another table."
         raise PlanError(f"the table {found.name} exists already", hint=hint)
@@ -202,10 +199,10 @@ def make_plan(
         raise PlanError(f"{offer.name} is without columns", hint="Pass a source with at least one column.")
     name = target.name if found is None else found.name
     creates = found is None or options.if_exists == "replace"
-    types = definitions.given_types(offered, target.definition, options.dtype, dialect)
+    types = definitions.given_types(offered, target.definition, options.dtype, backend)
     given = None if target.definition is None else definitions.Definition(target.definition, target.schemas)
-    definition = definitions.definition(offered, given, name, types, dialect) if creates else None
-    table = definition.schema_of(name, dialect) if definition is not None else found
+    definition = definitions.definition(offered, given, name, types, backend) if creates else None
+    table = definition.schema_of(name, backend) if definition is not None else found
     assert table is not None
     _check_columns(offered.names, table)
     by_name = {table.key(column.name): column for column in table.columns}
@@ -214,7 +211,7 @@ def make_plan(
         for field in offered
         for column in [by_name[table.key(field.name)]]
     )
-    method, reason = _method(options.method, columns, table, dialect)
+    method, reason = _method(options.method, columns, table, backend)
     made = definitions.several_kinds(offered, table) if creates else ()
     if creates:
         made = (*ddl.notices(found, table, is_defined=given is not None), *made)
@@ -225,7 +222,7 @@ def make_plan(
         database.place,
         table,
         columns,
-        ddl.statements(definition, name, found, options.if_exists, dialect),
+        ddl.statements(definition, name, found, options.if_exists, backend),
         method,
         reason,
         options.chunk_rows or CHUNK_ROWS[method],
@@ -235,13 +232,13 @@ def make_plan(
         commit,
         commit_reason,
         _workers(options, database) if commit == "chunk" else 1,
-        definitions.differences(found, types, target.schemas, dialect) if table is found else made,
+        definitions.differences(found, types, target.schemas, backend) if table is found else made,
         found is not None,
     )
 
 
 def _workers(options: LoadOptions, database: Database) -> int:
-    connections = database.connections if database.dialect.name == "postgresql" else 1
+    connections = database.connections if database.backend.one_writer is None else 1
     return int(min(options.workers or WORKERS, connections))
 
 
@@ -287,8 +284,8 @@ def _rename_hint(unknown: list[str], table: TableSchema) -> str | None:
     return None
 
 
-def _method(asked: str, columns: tuple[ColumnPlan, ...], table: TableSchema, dialect: Dialect) -> tuple[str, str]:
-    obstacle = _copy_obstacle(columns, table, dialect)
+def _method(asked: str, columns: tuple[ColumnPlan, ...], table: TableSchema, backend: Backend) -> tuple[str, str]:
+    obstacle = _copy_obstacle(columns, table, backend)
     if asked == "copy" and obstacle:
         hint = "Leave method='auto', which chooses insert here."
         raise PlanError(f"COPY cannot write to {table.name}: {obstacle}", hint=hint)
@@ -309,13 +306,10 @@ def _as_text(columns: tuple[ColumnPlan, ...], table: TableSchema) -> list[str]:
     return [f"{name} ({kind})" for name, kind in text.items()]
 
 
-def _copy_obstacle(columns: tuple[ColumnPlan, ...], table: TableSchema, dialect: Dialect) -> str | None:
-    if dialect.name != "postgresql":
-        return "only PostgreSQL has COPY"
-    if dialect.driver != "asyncpg":
-        return f"the driver {dialect.driver} is not asyncpg"
-    if table.copy_refused:
-        return table.copy_refused
+def _copy_obstacle(columns: tuple[ColumnPlan, ...], table: TableSchema, backend: Backend) -> str | None:
+    obstacle = backend.copy_obstacle or table.copy_refused
+    if obstacle:
+        return obstacle
     money = [column.name for column in columns if column.target.kind == "money"]
     if money and _as_text(columns, table):
         return f"the server's locale decides how it reads {money[0]} (money) from text"
@@ -352,8 +346,8 @@ def _commit(options: LoadOptions, rows: int | None, obstacle: str | None) -> tup
 def _commit_obstacle(options: LoadOptions, table: TableSchema, database: Database) -> str | None:
     if options.if_exists in {"truncate", "replace"}:
         return f"if_exists={options.if_exists!r} takes the old rows away in the commit that brings the new ones"
-    if database.dialect.name not in LEDGERS:
-        return "only PostgreSQL and SQLite can hold the ledger"
+    if database.backend.ledger_obstacle:
+        return database.backend.ledger_obstacle
     if table.unwatched:
         return f"{table.unwatched}, where rows could vanish without the ledger's noticing"
     return database.ledger_refused

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.schema import DropTable
 
-from dataloader.database.backends import backend_for
 from dataloader.database.definitions import Definition, bare_table
 from dataloader.errors import PlanError
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Dialect
-
+    from dataloader.database.backends import Backend
     from dataloader.database.schema import TableName, TableSchema
 
 
@@ -75,12 +73,11 @@ def _some(names: list[str]) -> str:
 
 
 def statements(
-    definition: Definition | None, name: TableName, found: TableSchema | None, if_exists: str, dialect: Dialect
+    definition: Definition | None, name: TableName, found: TableSchema | None, if_exists: str, backend: Backend
 ) -> tuple[str, ...]:
     if definition is not None:
-        dropping = [] if found is None else [str(DropTable(bare_table(name)).compile(dialect=dialect)).strip()]
-        return (*dropping, *definition.creating(dialect))
-    backend = backend_for(dialect)
+        dropping = [] if found is None else [str(DropTable(bare_table(name)).compile(dialect=backend.dialect)).strip()]
+        return (*dropping, *definition.creating(backend))
     if found is not None and if_exists == "truncate":
         return (backend.emptying(found),)
     return backend.locking(name, "table" if found is None else found.kind)

@@ -9,21 +9,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy import quoted_name
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateSequence, CreateTable, DDLElement
 
 from dataloader.conversion.mixed import MixedType
-from dataloader.conversion.types import ColumnType, parse_type
-from dataloader.database.schema import Column, TableName, TableSchema, created_type
+from dataloader.conversion.types import ColumnType, family, plain
+from dataloader.database.schema import Column, TableName, TableSchema
 from dataloader.errors import PlanError, SchemaMismatch, UnsupportedType
 from dataloader.formatting import did_you_mean, one_line
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-    from sqlalchemy.engine import Dialect
     from sqlalchemy.types import TypeEngine
+
+    from dataloader.database.backends import Backend
 
 _BINDING = ("process_bind_param", "bind_processor", "bind_expression")
 """The methods by which a type changes a value on its way into an INSERT."""
@@ -42,47 +43,47 @@ class Definition:
     table: sa.Table
     schemas: Mapping[str | None, str | None]
 
-    def schema_of(self, name: TableName, dialect: Dialect) -> TableSchema:
+    def schema_of(self, name: TableName, backend: Backend) -> TableSchema:
         """How the catalog will describe it."""
-        columns = tuple(self._column(column, dialect) for column in self.table.columns)
-        is_logged = "UNLOGGED" not in self._compiled(CreateTable(self.table), dialect).partition("TABLE")[0]
+        columns = tuple(self._column(column, backend) for column in self.table.columns)
+        is_logged = "UNLOGGED" not in self._compiled(CreateTable(self.table), backend).partition("TABLE")[0]
         unwatched = None if is_logged else f"{name.name} is UNLOGGED"
-        return TableSchema(name, columns, unwatched=unwatched, folds=dialect.name == "sqlite")
+        return TableSchema(name, columns, unwatched=unwatched, folds=backend.folds_case)
 
-    def _column(self, column: sa.Column[Any], dialect: Dialect) -> Column:
-        counted = column is column.table.autoincrement_column and _sequence(column, dialect) is None
-        domains = [one for one in _named(column.type, dialect) if isinstance(one, postgresql.DOMAIN)]
+    def _column(self, column: sa.Column[Any], backend: Backend) -> Column:
+        counted = column is column.table.autoincrement_column and _sequence(column, backend) is None
+        domains = [one for one in _named(column.type, backend) if isinstance(one, postgresql.DOMAIN)]
         return Column(
             column.name,
-            _column_type(column.name, column.type, self.schemas, dialect),
+            _column_type(column.name, column.type, self.schemas, backend),
             nullable=bool(column.nullable) and not any(one.not_null for one in domains),
             has_default=column.server_default is not None or column.identity is not None or counted,
             generated=column.computed is not None,
         )
 
-    def creating(self, dialect: Dialect) -> list[str]:
+    def creating(self, backend: Backend) -> list[str]:
         """The statements that make it, and what it needs: types and sequences, where they are missing."""
         indexes = sorted(self.table.indexes, key=lambda index: str(index.name))
-        sequences = [sequence for column in self.table.columns if (sequence := _sequence(column, dialect)) is not None]
+        sequences = [sequence for column in self.table.columns if (sequence := _sequence(column, backend)) is not None]
         elements: list[DDLElement] = [CreateSequence(sequence, if_not_exists=True) for sequence in sequences]
         elements += [CreateTable(self.table), *map(CreateIndex, indexes)]
-        return [*self._types(dialect), *(self._compiled(element, dialect) for element in elements)]
+        return [*self._types(backend), *(self._compiled(element, backend) for element in elements)]
 
-    def _types(self, dialect: Dialect) -> list[str]:
+    def _types(self, backend: Backend) -> list[str]:
         statements: dict[str, str] = {}
         for column in self.table.columns:
-            for one in _named(column.type, dialect):
+            for one in _named(column.type, backend):
                 if one.create_type:
                     is_enum = isinstance(one, postgresql.ENUM)
                     element = (postgresql.CreateEnumType if is_enum else postgresql.CreateDomainType)(one)
-                    spelled = _spelled(one, self.schemas, dialect)
-                    statements[spelled] = _where_missing(spelled, self._compiled(element, dialect))
+                    spelled = _spelled(one, self.schemas, backend)
+                    statements[spelled] = _where_missing(spelled, self._compiled(element, backend))
         return list(statements.values())
 
-    def _compiled(self, element: DDLElement, dialect: Dialect) -> str:
+    def _compiled(self, element: DDLElement, backend: Backend) -> str:
         moved = {old: new for old, new in self.schemas.items() if new not in {old, None}}
         translated: dict[str, Any] = {"schema_translate_map": moved, "render_schema_translate": True} if moved else {}
-        return str(element.compile(dialect=dialect, **translated)).strip()
+        return str(element.compile(dialect=backend.dialect, **translated)).strip()
 
 
 def _where_missing(spelled: str, statement: str) -> str:
@@ -99,16 +100,70 @@ def definition(
     given: Definition | None,
     name: TableName,
     types: Mapping[str, TypeEngine[Any]],
-    dialect: Dialect,
+    backend: Backend,
 ) -> Definition:
     """The table to create; every name is quoted, because no list of a database's keywords is complete."""
     if given is not None:
         return Definition(given.table, {**given.schemas, given.table.schema: name.schema})
     columns = [
-        sa.Column(quoted_name(one.name, True), types.get(one.name) or created_type(one.name, one.type, dialect))
+        sa.Column(quoted_name(one.name, True), types.get(one.name) or created_type(one.name, one.type, backend))
         for one in schema
     ]
     return Definition(bare_table(name, *columns), {None: name.schema})
+
+
+_CREATED: dict[str, TypeEngine[Any]] = {
+    "null": sa.Text(),
+    "bool": sa.Boolean(),
+    "string": sa.Text(),
+    "binary": sa.LargeBinary(),
+    "date": sa.Date(),
+    "time": sa.Time(),
+    "timestamp": sa.DateTime(),
+    "timestamptz": sa.DateTime(timezone=True),
+    "duration": sa.Interval(),
+    "uuid": sa.Uuid(),
+    "interval": sa.Interval(),
+}
+
+
+def created_type(name: str, source: pa.DataType, backend: Backend) -> TypeEngine[Any]:
+    """The SQLAlchemy type of a column that is created for `source`.
+
+    Raises
+    ------
+    UnsupportedType
+        When the database has no type that keeps the values.
+    """
+    source = source.whole if isinstance(source, MixedType) else source
+    if isinstance(source, pa.JsonType):
+        return backend.json_type
+    source = plain(source)
+    kind = family(source)
+    if kind == "int":
+        return _created_integer(source, backend)
+    if kind == "float":
+        return sa.Double() if source.equals(pa.float64()) else sa.REAL()
+    if kind == "decimal":
+        return _created_decimal(source, backend)
+    if kind is None or kind in backend.lacks:
+        hint = "Convert the column first, for example to a number of seconds or to text."
+        raise UnsupportedType(f"column {name!r}: {backend.dialect.name} has no type for Arrow's {source}", hint=hint)
+    return backend.json_type if kind in {"list", "nested"} else _CREATED[kind]
+
+
+def _created_integer(source: pa.DataType, backend: Backend) -> TypeEngine[Any]:
+    if source.equals(pa.uint64()):
+        return backend.unsigned_type
+    bits = source.bit_width + (1 if pa.types.is_unsigned_integer(source) else 0)
+    return sa.SmallInteger() if bits <= 16 else sa.Integer() if bits <= 32 else sa.BigInteger()
+
+
+def _created_decimal(source: pa.DataType, backend: Backend) -> TypeEngine[Any]:
+    precision = max(source.precision - min(source.scale, 0), source.scale)
+    if backend.exact_digits is not None and precision > backend.exact_digits:
+        return sa.Text()
+    return sa.Numeric(precision, max(source.scale, 0))
 
 
 def bare_table(name: TableName, *columns: sa.Column[Any]) -> sa.Table:
@@ -116,7 +171,7 @@ def bare_table(name: TableName, *columns: sa.Column[Any]) -> sa.Table:
 
 
 def given_types(
-    schema: pa.Schema, given: sa.Table | None, dtype: Mapping[str, Any] | None, dialect: Dialect
+    schema: pa.Schema, given: sa.Table | None, dtype: Mapping[str, Any] | None, backend: Backend
 ) -> dict[str, TypeEngine[Any]]:
     """The types that the caller's Table or dtype= gives to the source's columns.
 
@@ -130,13 +185,13 @@ def given_types(
         When a column that the source lacks has a default that only SQLAlchemy's INSERT computes.
     """
     if given is not None:
-        _check_case(given, dialect)
-        _check_defaults(given, schema.names, dialect)
+        _check_case(given, backend)
+        _check_defaults(given, schema.names, backend)
         types = {column.name: column.type for column in given.columns if column.name in schema.names}
     else:
         types = {name: _type_object(name, one, schema) for name, one in (dtype or {}).items()}
     for name, one in types.items():
-        changing = _changes_values(one, dialect)
+        changing = _changes_values(one, backend)
         if changing is not None:
             what = f"column {name!r}: the type {changing} changes values in Python, and a load sends them past it"
             hint = "Convert the values in the source, and pass the table by its name, or another type."
@@ -156,28 +211,28 @@ def _type_object(name: str, given: Any, schema: pa.Schema) -> TypeEngine[Any]:
     return chosen
 
 
-def _check_case(given: sa.Table, dialect: Dialect) -> None:
+def _check_case(given: sa.Table, backend: Backend) -> None:
     names = [given.name, given.schema or "", *(column.name for column in given.columns)]
     for name in names:
-        if dialect.name == "postgresql" and getattr(name, "quote", None) is False and name != name.lower():
+        if backend.folds_unquoted and getattr(name, "quote", None) is False and name != name.lower():
             hint = "Leave quote= out, or write the name in lower case."
-            raise PlanError(f"the name {str(name)!r} has quote=False: PostgreSQL would fold its case", hint=hint)
+            raise PlanError(f"the name {str(name)!r} has quote=False: {backend.title} would fold its case", hint=hint)
 
 
-def _check_defaults(given: sa.Table, offered: list[str], dialect: Dialect) -> None:
+def _check_defaults(given: sa.Table, offered: list[str], backend: Backend) -> None:
     for column in given.columns:
-        is_rowid = column is given.autoincrement_column and not dialect.supports_sequences
+        is_rowid = column is given.autoincrement_column and not backend.dialect.supports_sequences
         if column.default is None or column.server_default is not None or column.name in offered or is_rowid:
             continue
         what = f"the source has no column {column.name!r}, and its default= is computed by SQLAlchemy's INSERT only"
         raise SchemaMismatch(what, hint="Add the column to the source, or give it a server_default.")
 
 
-def _changes_values(kind: TypeEngine[Any], dialect: Dialect) -> str | None:
+def _changes_values(kind: TypeEngine[Any], backend: Backend) -> str | None:
     """The name of the type, or of its elements' or its variant's, that changes values in Python."""
     if isinstance(kind, sa.ARRAY):
-        return _changes_values(kind.item_type, dialect)
-    for one in _implementations(kind, dialect):
+        return _changes_values(kind.item_type, backend)
+    for one in _implementations(kind, backend):
         for method in _BINDING:
             owner = next((base for base in type(one).__mro__ if method in vars(base)), object)
             if isinstance(one, sa.PickleType) or not owner.__module__.startswith(("sqlalchemy.", "builtins")):
@@ -185,63 +240,63 @@ def _changes_values(kind: TypeEngine[Any], dialect: Dialect) -> str | None:
     return None
 
 
-def _implementations(kind: TypeEngine[Any], dialect: Dialect) -> Iterator[TypeEngine[Any]]:
+def _implementations(kind: TypeEngine[Any], backend: Backend) -> Iterator[TypeEngine[Any]]:
     """The type as the dialect has it, and what it decorates."""
-    one = kind.dialect_impl(dialect)
+    one = kind.dialect_impl(backend.dialect)
     yield one
     while isinstance(one, sa.types.TypeDecorator):
         one = one.impl_instance
         yield one
 
 
-def _named(kind: TypeEngine[Any], dialect: Dialect) -> Iterator[Any]:
+def _named(kind: TypeEngine[Any], backend: Backend) -> Iterator[Any]:
     """The enum or domain that a column is of, after those that it is made of."""
     if isinstance(kind, sa.ARRAY):
-        yield from _named(kind.item_type, dialect)
-    *_, one = _implementations(kind, dialect)
+        yield from _named(kind.item_type, backend)
+    *_, one = _implementations(kind, backend)
     if isinstance(one, postgresql.DOMAIN):
-        yield from _named(one.data_type, dialect)
-    if isinstance(one, (postgresql.ENUM, postgresql.DOMAIN)) and dialect.name == "postgresql":
+        yield from _named(one.data_type, backend)
+    if isinstance(one, (postgresql.ENUM, postgresql.DOMAIN)) and backend.has_named_types:
         yield one
 
 
-def _sequence(column: sa.Column[Any], dialect: Dialect) -> sa.Sequence | None:
-    return column.default if isinstance(column.default, sa.Sequence) and dialect.supports_sequences else None
+def _sequence(column: sa.Column[Any], backend: Backend) -> sa.Sequence | None:
+    return column.default if isinstance(column.default, sa.Sequence) and backend.dialect.supports_sequences else None
 
 
-def _spelled(named: Any, schemas: Mapping[str | None, str | None], dialect: Dialect) -> str:
-    quote = dialect.identifier_preparer.quote_identifier
+def _spelled(named: Any, schemas: Mapping[str | None, str | None], backend: Backend) -> str:
+    quote = backend.quote
     parts = (schemas.get(named.schema, named.schema), named.name)
     return ".".join(quote(part) for part in parts if part is not None)
 
 
 def _column_type(
-    name: str, kind: TypeEngine[Any], schemas: Mapping[str | None, str | None], dialect: Dialect
+    name: str, kind: TypeEngine[Any], schemas: Mapping[str | None, str | None], backend: Backend
 ) -> ColumnType:
     try:
-        spelled = kind.compile(dialect=dialect)
+        spelled = kind.compile(dialect=backend.dialect)
     except sa.exc.CompileError as error:
         hint = (
             "Name it: sqlalchemy.Enum(..., name='status')." if "requires a name" in str(error) else "Pass another type."
         )
         raise UnsupportedType(f"column {name!r}: {one_line(error)}", hint=hint) from error
-    *_, named = [None, *_named(kind, dialect)]
+    *_, named = [None, *_named(kind, backend)]
     if isinstance(kind, sa.ARRAY) or named is None:
-        return parse_type(spelled, dialect.name)
+        return backend.column_type(spelled)
     if isinstance(named, postgresql.DOMAIN):
-        return _column_type(name, named.data_type, schemas, dialect)
-    return parse_type(_spelled(named, schemas, dialect), dialect.name, tuple(named.enums))
+        return _column_type(name, named.data_type, schemas, backend)
+    return backend.column_type(_spelled(named, schemas, backend), tuple(named.enums))
 
 
 def differences(
     found: TableSchema,
     types: Mapping[str, TypeEngine[Any]],
     schemas: Mapping[str | None, str | None],
-    dialect: Dialect,
+    backend: Backend,
 ) -> tuple[str, ...]:
     """What is to be known of a table that is there, and what the caller's types say otherwise than it."""
     columns = {column.name: column.type for column in found.columns}
-    asked = {name: _column_type(name, one, schemas, dialect) for name, one in types.items() if name in columns}
+    asked = {name: _column_type(name, one, schemas, backend) for name, one in types.items() if name in columns}
     return found.notices + tuple(
         f"column {name!r} is {columns[name]}, not {one}: {found.name} is there already, and stays as it is"
         for name, one in asked.items()

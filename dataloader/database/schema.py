@@ -1,4 +1,4 @@
-"""Tables and columns, what a column is created as for a source type, and names that a database takes."""
+"""Tables and columns as a catalog describes them, and the names by which people call them."""
 
 from __future__ import annotations
 
@@ -6,25 +6,17 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
-from dataloader.conversion.mixed import MixedType
-from dataloader.conversion.types import SQLITE_EXACT_DIGITS, ColumnType, family, plain
-from dataloader.errors import PlanError, SchemaMismatch, UnsupportedType
+from dataloader.conversion.types import ColumnType
+from dataloader.errors import PlanError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy.engine import Dialect
-    from sqlalchemy.types import TypeEngine
 
 SQLITE_SCHEMA = "main"
 """SQLite's name for the file itself, as against temporary tables and attached files."""
-POSTGRES_NAME_BYTES = 63
-MOST_COLUMNS = {"postgresql": 1_600, "sqlite": 2_000}
-"""How many columns a table can have; SQLite may have been compiled for more."""
 _PLAIN = re.compile(r"\w+")
 
 
@@ -159,110 +151,6 @@ _PERSISTENCE = {
 def folded(name: str) -> str:
     """A name as SQLite compares it: without the case of A to Z."""
     return re.sub("[A-Z]+", lambda found: found[0].lower(), name)
-
-
-_CREATED: dict[str, TypeEngine[Any]] = {
-    "null": sa.Text(),
-    "bool": sa.Boolean(),
-    "string": sa.Text(),
-    "binary": sa.LargeBinary(),
-    "date": sa.Date(),
-    "time": sa.Time(),
-    "timestamp": sa.DateTime(),
-    "timestamptz": sa.DateTime(timezone=True),
-    "duration": sa.Interval(),
-    "uuid": sa.Uuid(),
-    "interval": sa.Interval(),
-    "list": sa.JSON().with_variant(postgresql.JSONB(), "postgresql"),
-    "nested": sa.JSON().with_variant(postgresql.JSONB(), "postgresql"),
-}
-
-
-def created_type(name: str, source: pa.DataType, dialect: Dialect) -> TypeEngine[Any]:
-    """The SQLAlchemy type of a column that is created for `source`.
-
-    Raises
-    ------
-    UnsupportedType
-        When the database has no type that keeps the values.
-    """
-    source = source.whole if isinstance(source, MixedType) else source
-    if isinstance(source, pa.JsonType):
-        return _CREATED["nested"]
-    source = plain(source)
-    kind = family(source)
-    if kind == "int":
-        return _created_integer(source, dialect)
-    if kind == "float":
-        return sa.Double() if source.equals(pa.float64()) else sa.REAL()
-    if kind == "decimal":
-        return _created_decimal(source, dialect)
-    if kind is None or (kind in {"duration", "interval"} and dialect.name == "sqlite"):
-        hint = "Convert the column first, for example to a number of seconds or to text."
-        raise UnsupportedType(f"column {name!r}: {dialect.name} has no type for Arrow's {source}", hint=hint)
-    return _CREATED[kind]
-
-
-def _created_integer(source: pa.DataType, dialect: Dialect) -> TypeEngine[Any]:
-    if source.equals(pa.uint64()):
-        return sa.BigInteger() if dialect.name == "sqlite" else sa.Numeric(20, 0)
-    bits = source.bit_width + (1 if pa.types.is_unsigned_integer(source) else 0)
-    return sa.SmallInteger() if bits <= 16 else sa.Integer() if bits <= 32 else sa.BigInteger()
-
-
-def _created_decimal(source: pa.DataType, dialect: Dialect) -> TypeEngine[Any]:
-    precision = max(source.precision - min(source.scale, 0), source.scale)
-    if dialect.name == "sqlite" and precision > SQLITE_EXACT_DIGITS:
-        return sa.Text()
-    return sa.Numeric(precision, max(source.scale, 0))
-
-
-def check_width(source: str, columns: int, found: TableSchema | None, dialect: str) -> None:
-    """Refuse more columns than a table can have.
-
-    Raises
-    ------
-    PlanError
-        With both numbers.
-    """
-    most = max(MOST_COLUMNS.get(dialect, columns), 0 if found is None else len(found.columns))
-    if columns > most:
-        hint = "Load some of the columns, each part into a table of its own, or make one JSON column of many."
-        raise PlanError(f"{source} has {columns:,} columns, and a table can have {most:,}", hint=hint)
-
-
-def check_case(names: list[str]) -> None:
-    """Refuse names that SQLite takes for one.
-
-    Raises
-    ------
-    SchemaMismatch
-        When two of them differ by the case of A to Z only.
-    """
-    first = {folded(name): name for name in reversed(names)}
-    for name in names:
-        if first[folded(name)] != name:
-            same = f"{first[folded(name)]!r} and {name!r}"
-            what = f"the columns {same} have the same name on SQLite, which ignores the case"
-            raise SchemaMismatch(what, hint="Nothing was written. Rename or drop columns of the source.")
-
-
-def check_identifier(name: str, what: str, dialect: str) -> None:
-    """Refuse a name that the database would cut or choke on.
-
-    Raises
-    ------
-    PlanError
-        When the name is empty, contains NUL, or is longer than PostgreSQL's 63 bytes.
-    """
-    if not name:
-        raise PlanError(f"the {what} is empty", hint="Give it a name.")
-    if "\0" in name:
-        raise PlanError(f"the {what} {name!r} contains a NUL character", hint="Remove it from the name.")
-    size = len(name.encode(errors="surrogatepass"))
-    if dialect == "postgresql" and size > POSTGRES_NAME_BYTES:
-        hint = f"PostgreSQL would cut it silently: shorten it to {POSTGRES_NAME_BYTES} bytes."
-        raise PlanError(f"the {what} {name!r} has {size} bytes", hint=hint)
 
 
 _NAME = re.compile(r'^(?:(?P<q1>"(?:[^"]|"")+")|(?P<n1>[^".]*))(?:\.(?:(?P<q2>"(?:[^"]|"")+")|(?P<n2>[^".]*)))?$')

@@ -10,6 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from dataloader.database import engine as engines
+from dataloader.database.backends import backend_for
 from dataloader.display.progress import Progress
 from dataloader.errors import LoadCancelled, ValidationError, left_by, shown_as
 from dataloader.loading.chunks import peek, prefetch, read_chunks, source_errors
@@ -43,7 +44,7 @@ async def load(source: Source, table: str | sa.Table, options: LoadOptions) -> L
 
 async def _load(source: Source, table: str | sa.Table, options: LoadOptions) -> LoadReport:
     engine = engines.resolve(options.engine)
-    name = Target.of(table, engine.dialect.name).name
+    name = Target.of(table, backend_for(engine.dialect)).name
     async with Progress(f"{source.name} → {name}", source.rows, options.progress, source.position) as progress:
         plan = await decide(engine, source, table, options)
         execution = LoadExecution(engine, source, plan, options, progress)

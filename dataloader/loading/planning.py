@@ -9,11 +9,12 @@ import tenacity
 
 from dataloader.database import catalog
 from dataloader.database import engine as engines
+from dataloader.database.backends import backend_for
 from dataloader.database.losses import losses
 from dataloader.database.session import Session
 from dataloader.ledger import entries, ledger, trust
 from dataloader.options import LoadOptions, Target
-from dataloader.plan import LEDGERS, Database, LoadPlan, Offer, make_plan
+from dataloader.plan import Database, LoadPlan, Offer, make_plan
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -45,7 +46,7 @@ def _is_starting(error: BaseException) -> bool:
 async def decide(engine: AsyncEngine, source: Source, table: str | sa.Table, options: LoadOptions) -> LoadPlan:
     """Make the plan, waiting for a server that is just starting: nothing is written, so it may be tried again."""
     schemas = engine.get_execution_options().get("schema_translate_map")
-    target = Target.of(table, engine.dialect.name).within(schemas or {})
+    target = Target.of(table, backend_for(engine.dialect)).within(schemas or {})
     session = Session(engine, target.name, reads_only=True)
     return await session.run(lambda session: _decide(session, engine, source, target, options))
 
@@ -65,7 +66,7 @@ async def _decide(
         if found is not None and options.if_exists == "replace":
             found = replace(found, losses=await losses(connection, found.name))
     offer = Offer(source.name, source.schema, source.rows)
-    database = Database(engine.dialect, engines.place_of(engine), refused, engines.connections_of(engine))
+    database = Database(backend_for(engine.dialect), engines.place_of(engine), refused, engines.connections_of(engine))
     return make_plan(offer, target, found, options, database)
 
 
@@ -79,7 +80,7 @@ async def _continuing(
     CheckpointError
         When the table is there because an unfinished load made it, and nobody asks to continue that.
     """
-    if options.if_exists == "append" or options.resume is False or connection.dialect.name not in LEDGERS:
+    if options.if_exists == "append" or options.resume is False or backend_for(connection.dialect).ledger_obstacle:
         return options
     found = await ledger.find_load(connection, source.name, name, options.load_id)
     if found is None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from dataloader.conversion.converter import Converted, Converter
 from dataloader.database import engine as engines
+from dataloader.database.backends import backend_for
 from dataloader.database.session import Session
 from dataloader.display.progress import Progress
 from dataloader.loading.chunks import SharedIterator, map_in_thread, prefetch, read_batches, source_errors
@@ -40,7 +41,7 @@ async def validate(
 ) -> ValidationReport:
     """Check every row."""
     engine = engines.resolve(options.engine)
-    name = Target.of(table, engine.dialect.name).name
+    name = Target.of(table, backend_for(engine.dialect)).name
     async with Progress(f"{source.name} → {name}", source.rows, options.progress, source.position) as progress:
         plan = await decide(engine, source, table, options)
         progress.phase("checking")

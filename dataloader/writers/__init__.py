@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dataloader.database.backends import backend_for
 from dataloader.writers.base import Writer
 
 if TYPE_CHECKING:
@@ -25,6 +26,6 @@ def writer_for(plan: LoadPlan, dialect: Dialect) -> Writer:
         return CsvCopyWriter(plan) if plan.travels_as_text else CopyWriter(plan)
     from dataloader.writers.insert import ArrayWriter, InsertWriter, SqliteWriter  # noqa: PLC0415 - as above
 
-    if dialect.driver == "aiosqlite":
-        return SqliteWriter(plan, dialect)
-    return (ArrayWriter if dialect.name == "postgresql" else InsertWriter)(plan, dialect)
+    writers: dict[str, type[ArrayWriter | InsertWriter | SqliteWriter]]
+    writers = {"arrays": ArrayWriter, "core": InsertWriter, "values": SqliteWriter}
+    return writers[backend_for(dialect).inserts](plan, dialect)

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
 from dataloader.conversion.inference import MOST_LEVELS
-from dataloader.database.schema import MOST_COLUMNS
+from dataloader.database.backends import backend_for
 from dataloader.sources import files
 from dataloader.sources.rows import open_rows
 from tests.conftest import execute, fetch
@@ -29,7 +29,7 @@ def wide(count: int) -> dict[str, list[int]]:
 
 
 async def test_a_table_can_have_as_many_columns_as_the_database_takes_and_no_more(database: AsyncEngine) -> None:
-    most = MOST_COLUMNS[database.dialect.name]
+    most = backend_for(database.dialect).most_columns
     table = pa.table(wide(most)).cast(pa.schema([(f"c{number}", pa.int16()) for number in range(most)]))
     assert (await dl.load_dataframe(table, "t", engine=database)).loaded == 1
     for name in ("t", "new"):

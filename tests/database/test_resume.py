@@ -30,6 +30,7 @@ from sqlalchemy.dialects.mysql.asyncmy import MySQLDialect_asyncmy
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
+from dataloader.database.backends import backend_for
 from dataloader.database.engine import open_engine
 from dataloader.options import LoadOptions, Target
 from dataloader.plan import Database, Offer, make_plan
@@ -440,10 +441,10 @@ async def test_an_unlogged_table_is_loaded_in_one_transaction(postgres: AsyncEng
 
 def test_a_database_without_a_ledger_is_loaded_in_one_transaction() -> None:
     offer = Offer("Arrow stream", pa.schema([("id", pa.int64())]), None)
-    mysql: Any = Database(MySQLDialect_asyncmy(), "MySQL")
-    assert make_plan(offer, Target.of("orders", "mysql"), None, LoadOptions.of({}), mysql).commit == "load"
+    mysql: Any = Database(backend_for(MySQLDialect_asyncmy()), "MySQL")
+    assert make_plan(offer, Target.of("orders", mysql.backend), None, LoadOptions.of({}), mysql).commit == "load"
     with pytest.raises(dl.PlanError, match="only PostgreSQL and SQLite can hold the ledger"):
-        make_plan(offer, Target.of("orders", "mysql"), None, LoadOptions.of({"commit": "chunk"}), mysql)
+        make_plan(offer, Target.of("orders", mysql.backend), None, LoadOptions.of({"commit": "chunk"}), mysql)
 
 
 @pytest.mark.parametrize("asked", [{"resume": True}, {"load_id": "May"}])

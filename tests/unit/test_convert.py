@@ -23,6 +23,7 @@ from dataloader.conversion.steps import unwrapped
 from dataloader.conversion.text import to_text
 from dataloader.conversion.types import TYPES, ColumnType, parse_type
 from dataloader.conversion.violations import cut
+from dataloader.database.backends import backend_for
 from dataloader.database.schema import Column, TableName, TableSchema
 from dataloader.errors import UnsafeCast, ValidationError
 from dataloader.plan import Database, LoadOptions, Offer, Target, make_plan
@@ -43,11 +44,10 @@ def plans(
     """The plan of columns that are given as name=(source, SQL type of the table)."""
     offered = pa.schema([(name, source) for name, (source, _) in columns.items()])
     found = tuple(Column(name, column_type(sql, dialect)) for name, (_, sql) in columns.items())
-    offer, target = Offer("rows", offered, None), Target.of("t", dialect)
+    backend = backend_for(DIALECTS[dialect])
+    offer, target = Offer("rows", offered, None), Target.of("t", backend)
     table = TableSchema(TableName(None, "t"), found)
-    return make_plan(
-        offer, target, table, LoadOptions.of({"casts": casts}), Database(DIALECTS[dialect], "here")
-    ).columns
+    return make_plan(offer, target, table, LoadOptions.of({"casts": casts}), Database(backend, "here")).columns
 
 
 def stored(

@@ -13,6 +13,7 @@ from sqlalchemy.dialects.sqlite import aiosqlite
 
 from dataloader.conversion.inference import mixed_array
 from dataloader.conversion.types import parse_type
+from dataloader.database.backends import backend_for
 from dataloader.database.schema import Column, TableName, TableSchema
 from dataloader.errors import PlanError, SchemaMismatch, UnsafeCast, UnsupportedType
 from dataloader.plan import Database, LoadOptions, LoadPlan, Offer, Target, make_plan
@@ -43,7 +44,11 @@ def planned(
     offer = Offer("DataFrame", schema, rows)
     given = LoadOptions.of(options)
     return make_plan(
-        offer, Target.of(target, dialect.name), found, given, Database(dialect, "PostgreSQL shop at db.example")
+        offer,
+        Target.of(target, backend_for(dialect)),
+        found,
+        given,
+        Database(backend_for(dialect), "PostgreSQL shop at db.example"),
     )
 
 
@@ -144,12 +149,12 @@ def test_chunk_rows_that_are_asked_for_are_planned() -> None:
 @pytest.mark.parametrize("name", ["", "n" * 64, "sales." + "n" * 64, "n" * 64 + ".orders", "a\0"])
 def test_a_target_whose_name_postgres_would_not_keep_is_refused(name: str) -> None:
     with pytest.raises(PlanError):
-        Target.of(name, "postgresql")
+        Target.of(name, backend_for(POSTGRES))
 
 
 def test_a_target_that_is_a_sqlalchemy_table_keeps_its_schema_and_definition() -> None:
     definition = sa.Table("orders", sa.MetaData(), sa.Column("id", sa.Integer), schema="sales")
-    assert Target.of(definition, "postgresql") == Target(TableName("sales", "orders"), definition)
+    assert Target.of(definition, backend_for(POSTGRES)) == Target(TableName("sales", "orders"), definition)
 
 
 def test_an_existing_table_is_refused_when_it_should_fail() -> None:
@@ -487,6 +492,7 @@ def test_html_of_a_plan_escapes_what_comes_from_outside() -> None:
     found = table(column(evil, "text"), name=evil, copy_refused=evil)
     given = LoadOptions.of({"if_exists": "truncate"})
     offer = Offer(evil, pa.schema([(evil, pa.string())]), 1)
-    shown = make_plan(offer, Target.of("orders", "postgresql"), found, given, Database(POSTGRES, evil))._repr_html_()
+    backend = backend_for(POSTGRES)
+    shown = make_plan(offer, Target.of("orders", backend), found, given, Database(backend, evil))._repr_html_()
     assert "<script>" not in shown
     assert shown.count("&lt;script&gt;") == 6

@@ -8,7 +8,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from dataloader.conversion.types import TYPES, ColumnType, family, parse_type, plain
-from dataloader.database.schema import Column, TableName, TableSchema, check_identifier, created_type, parse_table_name
+from dataloader.database.backends import backend_for
+from dataloader.database.definitions import created_type
+from dataloader.database.schema import Column, TableName, TableSchema, parse_table_name
 from dataloader.errors import PlanError, UnsupportedType
 
 POSTGRES, SQLITE = postgresql.dialect(), sqlite.dialect()
@@ -17,7 +19,7 @@ SPELLINGS = [(spelling, kind) for kind, row in TYPES.items() for spelling in row
 
 def spelled(source: pa.DataType, dialect: sa.Dialect) -> str:
     """How the database will spell the column that is created for `source`."""
-    return created_type("c", source, dialect).compile(dialect=dialect)
+    return created_type("c", source, backend_for(dialect)).compile(dialect=dialect)
 
 
 @pytest.mark.parametrize(("spelling", "kind"), SPELLINGS, ids=[spelling for spelling, _ in SPELLINGS])
@@ -224,7 +226,7 @@ def test_a_created_column_accepts_the_source_that_it_was_created_for(source: pa.
 def test_a_duration_is_an_interval_on_postgres_and_refused_by_name_on_sqlite() -> None:
     assert spelled(pa.duration("us"), POSTGRES) == "INTERVAL"
     with pytest.raises(UnsupportedType, match=r"'wait'.*sqlite.*duration\[us\]"):
-        created_type("wait", pa.duration("us"), SQLITE)
+        created_type("wait", pa.duration("us"), backend_for(SQLITE))
 
 
 def test_months_days_and_nanoseconds_are_an_interval_on_postgres() -> None:
@@ -242,7 +244,7 @@ def test_months_days_and_nanoseconds_are_an_interval_on_postgres() -> None:
 )
 def test_a_type_that_no_column_can_keep_is_refused_by_name(source: pa.DataType, dialect: sa.Dialect) -> None:
     with pytest.raises(UnsupportedType, match=r"'place'") as refused:
-        created_type("place", source, dialect)
+        created_type("place", source, backend_for(dialect))
     assert str(source) in str(refused.value)
 
 
@@ -274,21 +276,21 @@ def test_a_table_name_prints_with_its_schema() -> None:
 
 @pytest.mark.parametrize("name", ["n" * 63, "ä" * 31 + "n"], ids=["ascii", "two bytes each"])
 def test_a_name_of_63_bytes_is_accepted_by_postgres(name: str) -> None:
-    check_identifier(name, "column name", "postgresql")
+    backend_for(POSTGRES).check_name(name, "column name")
 
 
 @pytest.mark.parametrize("name", ["n" * 64, "ä" * 32], ids=["ascii", "two bytes each"])
 def test_a_name_of_64_bytes_is_refused_where_postgres_would_cut_it(name: str) -> None:
     with pytest.raises(PlanError, match=r"the column name .* has 64 bytes"):
-        check_identifier(name, "column name", "postgresql")
-    check_identifier(name, "column name", "sqlite")
+        backend_for(POSTGRES).check_name(name, "column name")
+    backend_for(SQLITE).check_name(name, "column name")
 
 
-@pytest.mark.parametrize("dialect", ["postgresql", "sqlite"])
+@pytest.mark.parametrize("dialect", [POSTGRES, SQLITE])
 @pytest.mark.parametrize("name", ["", "a\0b"], ids=["empty", "NUL"])
-def test_an_empty_name_and_one_with_nul_are_refused_everywhere(name: str, dialect: str) -> None:
+def test_an_empty_name_and_one_with_nul_are_refused_everywhere(name: str, dialect: sa.Dialect) -> None:
     with pytest.raises(PlanError, match="column name"):
-        check_identifier(name, "column name", dialect)
+        backend_for(dialect).check_name(name, "column name")
 
 
 @pytest.mark.parametrize(

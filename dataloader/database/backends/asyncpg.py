@@ -39,6 +39,10 @@ class Asyncpg(PostgreSQL):
         "prepared_statement_name_func": str,
     }
 
+    @property
+    def copy_obstacle(self) -> str | None:
+        return None
+
     def configure(self, engine: AsyncEngine, arguments: dict[str, Any]) -> None:
         chosen = arguments.get("server_settings", {})
         sa.event.listen(engine.sync_engine, "connect", _settings_but(chosen))

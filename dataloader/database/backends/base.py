@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
 
-from dataloader.errors import LoadError
+from dataloader.conversion.types import ColumnType, parse_type
+from dataloader.database.schema import folded
+from dataloader.errors import LoadError, PlanError, SchemaMismatch
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Dialect
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlalchemy.types import TypeEngine
 
     from dataloader.database.schema import Fingerprint, TableName, TableSchema
 
@@ -29,6 +32,26 @@ class Backend(abc.ABC):
     ----------
     settings : tuple of str
         The statements by which the open transaction reads and describes values as we mean them.
+    name_bytes, most_columns : int or None
+        How long a name and how wide a table can be, where that is known.
+    folds_case : bool
+        Whether names that differ by the case of A to Z only are one.
+    folds_unquoted : bool
+        Whether a name that is not quoted loses its case.
+    has_named_types : bool
+        Whether an enum or a domain is a type of its own, with a name.
+    json_type, unsigned_type : sqlalchemy.types.TypeEngine
+        What a column is created as for documents, and for integers of 64 bits without a sign.
+    exact_digits : int or None
+        How many digits of a decimal are kept exactly, where that is limited.
+    lacks : frozenset of str
+        The families of source types for which there is no type that keeps their values.
+    inserts : str
+        How INSERT sends a chunk's rows: ``core``, ``arrays`` or ``values``, many rows to a statement.
+    ledger_obstacle : str or None
+        Why the database cannot hold a ledger, None if it can.
+    one_writer : str or None
+        Why no more than one connection can write, None if more can.
     title : str or None
         What people call the database; None: as its URL does.
     port : str
@@ -40,6 +63,18 @@ class Backend(abc.ABC):
     """
 
     settings: ClassVar[tuple[str, ...]] = ()
+    name_bytes: ClassVar[int | None] = None
+    most_columns: ClassVar[int | None] = None
+    folds_case: ClassVar[bool] = False
+    folds_unquoted: ClassVar[bool] = False
+    has_named_types: ClassVar[bool] = False
+    json_type: ClassVar[TypeEngine[Any]] = sa.JSON()
+    unsigned_type: ClassVar[TypeEngine[Any]] = sa.Numeric(20, 0)
+    exact_digits: ClassVar[int | None] = None
+    lacks: ClassVar[frozenset[str]] = frozenset()
+    inserts: ClassVar[str] = "core"
+    ledger_obstacle: ClassVar[str | None] = "only PostgreSQL and SQLite can hold the ledger"
+    one_writer: ClassVar[str | None] = None
     title: ClassVar[str | None] = None
     port: ClassVar[str] = ""
     connect_arguments: ClassVar[dict[str, Any]] = {}
@@ -55,6 +90,64 @@ class Backend(abc.ABC):
     def quoted(self, name: TableName) -> str:
         """A table's name, with its schema's."""
         return ".".join(self.quote(part) for part in (name.schema, name.name) if part is not None)
+
+    # Names
+
+    def check_name(self, name: str, what: str) -> None:
+        """Refuse a name that the database would cut or choke on.
+
+        Raises
+        ------
+        PlanError
+            When the name is empty, contains NUL, or too long.
+        """
+        if not name:
+            raise PlanError(f"the {what} is empty", hint="Give it a name.")
+        if "\0" in name:
+            raise PlanError(f"the {what} {name!r} contains a NUL character", hint="Remove it from the name.")
+        size = len(name.encode(errors="surrogatepass"))
+        if self.name_bytes is not None and size > self.name_bytes:
+            hint = f"{self.title} would cut it silently: shorten it to {self.name_bytes} bytes."
+            raise PlanError(f"the {what} {name!r} has {size} bytes", hint=hint)
+
+    def check_width(self, source: str, columns: int, found: TableSchema | None) -> None:
+        """Refuse more columns than a table can have.
+
+        Raises
+        ------
+        PlanError
+            With both numbers.
+        """
+        most = max(self.most_columns or columns, 0 if found is None else len(found.columns))
+        if columns > most:
+            hint = "Load some of the columns, each part into a table of its own, or make one JSON column of many."
+            raise PlanError(f"{source} has {columns:,} columns, and a table can have {most:,}", hint=hint)
+
+    def check_case(self, names: list[str]) -> None:
+        """Refuse names that the database takes for one.
+
+        Raises
+        ------
+        SchemaMismatch
+            When two of them differ by the case of A to Z only.
+        """
+        if not self.folds_case:
+            return
+        first = {folded(name): name for name in reversed(names)}
+        for name in names:
+            if first[folded(name)] != name:
+                same = f"{first[folded(name)]!r} and {name!r}"
+                what = f"the columns {same} have the same name on {self.title}, which ignores the case"
+                raise SchemaMismatch(what, hint="Nothing was written. Rename or drop columns of the source.")
+
+    def column_type(self, sql: str, labels: tuple[str, ...] = ()) -> ColumnType:
+        """A column's type by its spelling; `labels` are an enum's values."""
+        return parse_type(sql, self.dialect.name, labels)
+
+    @property
+    def copy_obstacle(self) -> str | None:
+        """Why COPY cannot be used, None if it can."""
+        return "only PostgreSQL has COPY"
 
     # Engines and connections
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from dataloader.database.backends import postgresql_catalog as catalog
 from dataloader.database.backends.base import Backend, Fingerprints, grouped
@@ -33,6 +34,17 @@ class PostgreSQL(Backend):
     title = "PostgreSQL"
     port = "5432"
     settings = READING
+    name_bytes = 63
+    most_columns = 1_600
+    folds_unquoted = True
+    has_named_types = True
+    json_type = postgresql.JSONB()
+    inserts = "arrays"
+    ledger_obstacle = None
+
+    @property
+    def copy_obstacle(self) -> str | None:
+        return f"the driver {self.dialect.driver} is not asyncpg"
 
     def opened(self, connection: AsyncConnection) -> None:
         sa.event.listen(connection.sync_connection, "before_cursor_execute", pin, retval=True)

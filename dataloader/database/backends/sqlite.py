@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import sqlalchemy as sa
 import tenacity
 
-from dataloader.conversion.types import ColumnType, parse_type
+from dataloader.conversion.types import SQLITE_EXACT_DIGITS, ColumnType, parse_type
 from dataloader.database.backends.base import Backend, Fingerprints, driver_of, grouped
 from dataloader.database.schema import SQLITE_SCHEMA, Column, Fingerprint, TableName, TableSchema
 
@@ -34,6 +34,14 @@ class SQLite(Backend):
     """SQLite through aiosqlite, which is one thread for each connection."""
 
     title = "SQLite"
+    most_columns = 2_000  # it may have been compiled for more
+    folds_case = True
+    unsigned_type = sa.BigInteger()
+    exact_digits = SQLITE_EXACT_DIGITS
+    lacks = frozenset({"duration", "interval"})
+    inserts = "values"
+    ledger_obstacle = None
+    one_writer = "SQLite has one writer"
     connect_arguments: ClassVar[dict[str, Any]] = {"timeout": BUSY_SECONDS}
 
     def place(self, url: URL) -> str:
