@@ -12,7 +12,7 @@ from dataloader.conversion.types import ColumnType
 from dataloader.errors import PlanError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 SQLITE_SCHEMA = "main"
@@ -105,6 +105,22 @@ class TableSchema:
     def key(self, name: str) -> str:
         """What two names have in common that are one to the database."""
         return folded(name) if self.folds else name
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """Columns that refer to a row of another table.
+
+    Attributes
+    ----------
+    readable : bool
+        Whether this role may ask for the rows of the parent.
+    """
+
+    columns: tuple[str, ...]
+    parent: TableName
+    parent_columns: tuple[str, ...]
+    readable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,3 +245,10 @@ def _unlimited(target: ColumnType) -> str:
     name = re.sub(r"\(.*?\)", "", target.sql)
     base = name.removesuffix("[]")
     return _UNLIMITED.get(base, base) + name[len(base) :]
+
+
+def rows_of(table: TableName, columns: Sequence[str]) -> sa.TableClause:
+    """A table in a query of ours, with some of its columns; every name is quoted."""
+    schema = None if table.schema in {None, SQLITE_SCHEMA} else sa.quoted_name(table.schema, True)
+    quoted: list[sa.ColumnClause[Any]] = [sa.column(sa.quoted_name(name, True)) for name in columns]
+    return sa.table(sa.quoted_name(table.name, True), *quoted, schema=schema)

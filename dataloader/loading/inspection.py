@@ -16,11 +16,14 @@ from dataloader.conversion.converter import Converted
 from dataloader.conversion.rules import ColumnPlan
 from dataloader.conversion.violations import REASONS, Violation, Violations, cut
 from dataloader.database import keys
+from dataloader.database.backends import backend_for
 from dataloader.errors import PlanError
 from dataloader.plan import LoadPlan
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from dataloader.database.schema import ForeignKey
 
 REPEATED_ROWS = 10_000
 """So many repeated keys are Python's objects at once."""
@@ -64,7 +67,7 @@ class Inspection:
         self._label = label
         self._found = Violations()
         self._unique: list[Seen] = []
-        self._foreign: list[tuple[Columns, keys.ForeignKey]] = []
+        self._foreign: list[tuple[Columns, ForeignKey]] = []
 
     async def prepare(self, connection: AsyncConnection, unique: Unique, foreign_keys: bool) -> None:
         """Learn the table's keys, as far as they are asked for."""
@@ -75,10 +78,10 @@ class Inspection:
         if not isinstance(unique, bool):
             self._unique.append(Seen(_named(unique, {column.name: column for column in self.plan.columns})))
         elif unique and table_is_there:
-            found = await keys.unique_keys(connection, self.plan.table.name)
+            found = await backend_for(connection.dialect).unique_keys(connection, self.plan.table.name)
             self._unique += [Seen(_named(key, known)) for key in found if set(key) <= set(known)]
         if foreign_keys and table_is_there:
-            for key in await keys.foreign_keys(connection, self.plan.table.name):
+            for key in await backend_for(connection.dialect).foreign_keys(connection, self.plan.table.name):
                 if set(key.columns) <= set(known) and key.parent != self.plan.table.name:
                     self._foreign.append((_named(key.columns, known), key))
 

@@ -12,8 +12,9 @@ import pyarrow as pa
 from dataloader.conversion.converter import shown_of
 from dataloader.conversion.violations import REASONS, Violation
 from dataloader.database import keys
+from dataloader.database.backends import backend_for
 from dataloader.database.driver_errors import Refusal, refusal_of, translate
-from dataloader.database.schema import folded
+from dataloader.database.schema import ForeignKey, folded
 from dataloader.database.transactions import has_ended
 from dataloader.writers.bisect import Sieve
 
@@ -53,19 +54,20 @@ class ChunkStore:
         self._label = execution.source.label
         self._rejects = execution.rejects
         self._names_rows = names_rows
-        self._sieve = Sieve(execution.writer, connection, may_wait=connection.dialect.name != "postgresql")
-        self._parents: list[tuple[tuple[ColumnPlan, ...], keys.ForeignKey]] = []
+        self._backend = backend_for(connection.dialect)
+        self._sieve = Sieve(execution.writer, connection, may_wait=not self._backend.checks_keys_late)
+        self._parents: list[tuple[tuple[ColumnPlan, ...], ForeignKey]] = []
 
     async def prepare(self) -> None:
-        """Learn the foreign keys: PostgreSQL checks them after a whole chunk and does not name the row."""
-        if not self._plan.rejects or self._connection.dialect.name != "postgresql":
+        """Learn the foreign keys that are checked after a whole chunk, of which no row is named."""
+        if not self._plan.rejects or not self._backend.checks_keys_late:
             return
-        await keys.check_at_once(self._connection, self._plan.table.name)
+        await self._backend.check_at_once(self._connection, self._plan.table.name)
         known = {column.name: column for column in self._plan.columns}
-        for key in await keys.foreign_keys(self._connection, self._plan.table.name):
+        for key in await self._backend.foreign_keys(self._connection, self._plan.table.name):
             if key.parent == self._plan.table.name:
                 self._sieve = Sieve(self._writer, self._connection, may_wait=True)
-            elif set(key.columns) <= set(known) and await keys.may_read(self._connection, key.parent):
+            elif set(key.columns) <= set(known) and key.readable:
                 self._parents.append((tuple(known[name] for name in key.columns), key))
 
     async def store(self, chunk: Chunk, watchdog: Watchdog) -> Stored:

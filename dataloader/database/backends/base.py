@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import sqlalchemy as sa
 
 from dataloader.conversion.types import ColumnType, parse_type
-from dataloader.database.schema import folded
+from dataloader.database.schema import ForeignKey, TableName, folded
 from dataloader.errors import LoadError, PlanError, SchemaMismatch
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
     from sqlalchemy.types import TypeEngine
 
-    from dataloader.database.schema import Fingerprint, TableName, TableSchema
+    from dataloader.database.schema import Fingerprint, TableSchema
 
 
 class Backend(abc.ABC):
@@ -60,6 +60,8 @@ class Backend(abc.ABC):
         What the driver is given for an engine of ours, unless the caller gives it something else.
     needs_one_loop : bool
         Whether a second event loop that runs inside a connection can bring the interpreter down.
+    checks_keys_late : bool
+        Whether foreign keys are checked after all rows of a statement, so that the one that is refused is not named.
     """
 
     settings: ClassVar[tuple[str, ...]] = ()
@@ -79,6 +81,7 @@ class Backend(abc.ABC):
     port: ClassVar[str] = ""
     connect_arguments: ClassVar[dict[str, Any]] = {}
     needs_one_loop: ClassVar[bool] = False
+    checks_keys_late: ClassVar[bool] = False
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
@@ -99,7 +102,7 @@ class Backend(abc.ABC):
         Raises
         ------
         PlanError
-            When the name is empty, contains NUL, or too long.
+            When the name is empty, contains NUL, or is too long.
         """
         if not name:
             raise PlanError(f"the {what} is empty", hint="Give it a name.")
@@ -264,6 +267,59 @@ class Backend(abc.ABC):
         """Carry out DDL in the open transaction; after it has failed by a lock it can be tried again."""
         for statement in statements:
             await connection.exec_driver_sql(statement)
+
+    # Keys
+
+    async def unique_keys(self, connection: AsyncConnection, name: TableName) -> list[tuple[str, ...]]:
+        """The columns of the primary key and of every unique constraint and index that holds for all rows."""
+        raise self._keys_are_not_asked()
+
+    async def foreign_keys(self, connection: AsyncConnection, name: TableName) -> list[ForeignKey]:
+        """The table's foreign keys, also those to itself."""
+        return await connection.run_sync(_foreign_keys, name)
+
+    def asking(
+        self, values: list[list[Any]], types: Sequence[ColumnType], parent: sa.TableClause
+    ) -> tuple[sa.Select[Any], dict[str, Any]]:
+        """The query, and its parameters, for the positions of those keys that a table has.
+
+        Parameters
+        ----------
+        values : list of list
+            The parts of the keys as texts, one list for each column.
+        types : sequence of ColumnType
+            The columns' types.
+        parent : sqlalchemy.TableClause
+            The table, with the key's columns.
+
+        Raises
+        ------
+        PlanError
+            When the database is neither PostgreSQL nor SQLite.
+        """
+        raise self._keys_are_not_asked()
+
+    def _keys_are_not_asked(self) -> PlanError:
+        hint = "Leave unique= and foreign_keys= out: the database checks them when the rows are loaded."
+        return PlanError(f"keys cannot be looked up in {self.dialect.name}", hint=hint)
+
+    async def check_at_once(self, connection: AsyncConnection, name: TableName) -> None:
+        """Have keys checked at every statement that would be checked at the commit.
+
+        What may depend on later rows stays deferred: foreign keys to the table itself, and constraint triggers.
+        """
+        return None
+
+
+def _foreign_keys(connection: sa.Connection, name: TableName) -> list[ForeignKey]:
+    return [
+        ForeignKey(
+            tuple(one["constrained_columns"]),
+            TableName(one["referred_schema"] or name.schema, one["referred_table"]),
+            tuple(one["referred_columns"]),
+        )
+        for one in sa.inspect(connection).get_foreign_keys(name.name, schema=name.schema)
+    ]
 
 
 class Fingerprints(abc.ABC):

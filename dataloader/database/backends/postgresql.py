@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -11,10 +11,12 @@ from sqlalchemy.dialects import postgresql
 from dataloader.database.backends import postgresql_catalog as catalog
 from dataloader.database.backends.base import Backend, Fingerprints, grouped
 from dataloader.database.backends.operators import pin
-from dataloader.database.schema import Fingerprint, TableName, TableSchema
+from dataloader.database.schema import Fingerprint, ForeignKey, TableName, TableSchema, cast_from_text, unnest
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from dataloader.conversion.types import ColumnType
 
 SPEAKING = "SET LOCAL client_encoding = 'UTF8'"
 """COPY's bytes are UTF-8, and asyncpg's statements, whatever the session's encoding is."""
@@ -40,6 +42,7 @@ class PostgreSQL(Backend):
     has_named_types = True
     json_type = postgresql.JSONB()
     inserts = "arrays"
+    checks_keys_late = True
     ledger_obstacle = None
 
     @property
@@ -96,6 +99,33 @@ class PostgreSQL(Backend):
     async def carry_out(self, connection: AsyncConnection, statements: Sequence[str], lock_seconds: float) -> None:
         async with connection.begin_nested():
             await super().carry_out(connection, (*self.limiting(lock_seconds), *statements), lock_seconds)
+
+    async def unique_keys(self, connection: AsyncConnection, name: TableName) -> list[tuple[str, ...]]:
+        found = await connection.execute(catalog.UNIQUE_KEYS, {"name": self.quoted(name)})
+        return list(dict.fromkeys(tuple(names) for (names,) in found))
+
+    async def foreign_keys(self, connection: AsyncConnection, name: TableName) -> list[ForeignKey]:
+        found = await connection.execute(catalog.FOREIGN_KEYS, {"name": self.quoted(name)})
+        return [ForeignKey(tuple(one[0]), TableName(one[1], one[2]), tuple(one[3]), one[4]) for one in found]
+
+    def asking(
+        self, values: list[list[Any]], types: Sequence[ColumnType], parent: sa.TableClause
+    ) -> tuple[sa.Select[Any], dict[str, Any]]:
+        texts = postgresql.ARRAY(sa.Text())
+        parameters = {f"k{number}": part for number, part in enumerate(values)}
+        arrays = [sa.bindparam(name, type_=texts) for name in parameters]
+        asked = unnest(arrays).table_valued(*parameters, with_ordinality="n", name="asked").render_derived()
+        equal = [
+            column == cast_from_text(asked.c[key], target)
+            for column, key, target in zip(parent.c, parameters, types, strict=True)
+        ]
+        return sa.select(asked.c.n - 1).where(sa.exists().where(*equal).select_from(parent)), parameters
+
+    async def check_at_once(self, connection: AsyncConnection, name: TableName) -> None:
+        found = await connection.execute(catalog.DEFERRED, {"name": self.quoted(name)})
+        names = [constraint for (constraint,) in found]
+        if names:
+            await connection.exec_driver_sql(f"SET CONSTRAINTS {', '.join(names)} IMMEDIATE")
 
 
 class _Fingerprints(Fingerprints):

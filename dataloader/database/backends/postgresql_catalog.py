@@ -158,6 +158,36 @@ SELECT what, CAST(name AS pg_catalog.text) AS name FROM (
 ) lost (what, name)
 """)
 
+_NAMES = """ARRAY(SELECT CAST(a.attname AS pg_catalog.text) FROM pg_catalog.unnest({0}) WITH ORDINALITY k (number, n)
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = {1} AND a.attnum = k.number WHERE k.n <= {2} ORDER BY k.n)"""
+"""The names of numbered columns of a table, the first few; SQLAlchemy's reflection calls functions without a schema."""
+UNIQUE_KEYS = sa.text(f"""
+SELECT {_NAMES.format("i.indkey", "i.indrelid", "i.indnkeyatts")}
+FROM pg_catalog.pg_index i
+WHERE i.indrelid = CAST(CAST(:name AS pg_catalog.text) AS pg_catalog.regclass)
+  AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL
+ORDER BY i.indisprimary DESC, i.indexrelid
+""")
+FOREIGN_KEYS = sa.text(f"""
+SELECT {_NAMES.format("c.conkey", "c.conrelid", "pg_catalog.cardinality(c.conkey)")}, n.nspname, p.relname,
+       {_NAMES.format("c.confkey", "c.confrelid", "pg_catalog.cardinality(c.confkey)")},
+       pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(p.oid, 'SELECT')
+FROM pg_catalog.pg_constraint c
+JOIN pg_catalog.pg_class p ON p.oid = c.confrelid JOIN pg_catalog.pg_namespace n ON n.oid = p.relnamespace
+WHERE c.conrelid = CAST(CAST(:name AS pg_catalog.text) AS pg_catalog.regclass) AND c.contype = 'f'
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint u WHERE u.oid = c.conparentid AND u.conrelid = c.conrelid)
+ORDER BY c.conname
+""")
+"""A key to a partitioned table has a copy for each of its partitions."""
+
+
+DEFERRED = sa.text("""
+SELECT pg_catalog.format('%I.%I', n.nspname, c.conname)
+FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace
+WHERE c.conrelid = CAST(CAST(:name AS pg_catalog.text) AS pg_catalog.regclass) AND c.condeferrable
+  AND (c.contype IN ('p', 'u', 'x') OR c.contype = 'f' AND c.confrelid <> c.conrelid)
+""")
+
 _KINDS = {"v": "view", "m": "materialized view", "f": "foreign table", "p": "partitioned table"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import sqlite3
 from collections.abc import Sequence
@@ -107,6 +108,22 @@ class SQLite(Backend):
     async def holds(self, connection: AsyncConnection, name: TableName, rows: int) -> bool:
         counting = f"SELECT count(*) FROM (SELECT 1 FROM {self.quoted(name)} LIMIT {rows})"
         return bool((await connection.exec_driver_sql(counting)).scalar_one() == rows)
+
+    async def unique_keys(self, connection: AsyncConnection, name: TableName) -> list[tuple[str, ...]]:
+        rows = (await connection.execute(_KEYS, {"name": name.name, "schema": name.schema})).all()
+        named = {key: [row.name for row in rows if row.key == key] for key in dict.fromkeys(row.key for row in rows)}
+        return [tuple(names) for names in named.values() if None not in names]
+
+    def asking(
+        self, values: list[list[Any]], types: Sequence[ColumnType], parent: sa.TableClause
+    ) -> tuple[sa.Select[Any], dict[str, Any]]:
+        """The columns' affinity turns the texts into what they are compared with."""
+        asked = sa.func.json_each(sa.bindparam("keys")).table_valued("key", "value", name="asked")
+        equal = [
+            column == sa.func.json_extract(asked.c.value, f"$[{number}]") for number, column in enumerate(parent.c)
+        ]
+        rows = list(zip(*values, strict=True))
+        return sa.select(asked.c.key).where(sa.exists().where(*equal).select_from(parent)), {"keys": json.dumps(rows)}
 
 
 class _Fingerprints(Fingerprints):
@@ -227,6 +244,16 @@ UNION ALL SELECT 'unique', c.name FROM pragma_index_list(:name, :schema) i, prag
 UNION ALL SELECT 'index', name FROM pragma_index_list(:name, :schema) WHERE origin = 'c'
 UNION ALL SELECT 'trigger', name FROM {schema}.sqlite_master WHERE type = 'trigger' AND lower(tbl_name) = lower(:name)
 """
+
+
+_KEYS = sa.text("""
+SELECT 'the primary key' AS key, name, pk AS position FROM pragma_table_info(:name, :schema) WHERE pk > 0
+UNION ALL
+SELECT i.name, c.name, c.seqno FROM pragma_index_list(:name, :schema) AS i, pragma_index_info(i.name, :schema) AS c
+WHERE i."unique" AND NOT i.partial AND i.origin <> 'pk'
+ORDER BY key, position
+""")
+"""SQLAlchemy's reflection reads the CREATE statement, and misses a UNIQUE that stands behind a type with a length."""
 
 
 def _column(row: Any, numbered: bool, strict: bool) -> Column:
