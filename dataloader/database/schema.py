@@ -124,6 +124,37 @@ class ForeignKey:
 
 
 @dataclass(frozen=True, slots=True)
+class TableRights:
+    """Whose a table is, and what this role may do with it; the name None stands for a schema without such a table.
+
+    Attributes
+    ----------
+    may_create : bool
+        Whether the role may create tables in the schema.
+    usable : bool
+        Whether it may read, insert and update.
+    is_ours : bool
+        Whether it belongs to the role, to the target's owner or to a superuser.
+    strangers : sequence of str
+        The others whose triggers it has.
+    """
+
+    schema: str
+    name: str | None
+    role: str = ""
+    owner: str | None = None
+    is_table: bool = True
+    is_unlogged: bool = False
+    may_create: bool = True
+    may_read: bool = True
+    usable: bool = True
+    is_ours: bool = True
+    has_policies: bool = False
+    has_rules: bool = False
+    strangers: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Fingerprint:
     """What makes a table the very one that a load began with.
 

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from dataloader.conversion.violations import REJECT_COLUMNS
+from dataloader.database.backends import backend_for
 from dataloader.database.schema import Fingerprint
 from dataloader.ledger.owners import read_owner
 
@@ -25,7 +26,7 @@ class Moment(sa.types.TypeDecorator[dt.datetime]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: sa.Dialect) -> Any:
-        return sa.Text() if dialect.name == "sqlite" else self.impl_instance
+        return backend_for(dialect).moment_type
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> dt.datetime | None:
         if isinstance(value, dt.datetime):

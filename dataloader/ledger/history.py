@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.schema import CreateTable
 
-from dataloader.database import catalog, locks
 from dataloader.database import engine as engines
+from dataloader.database import locks
+from dataloader.database.backends import backend_for
 from dataloader.database.schema import SQLITE_SCHEMA, TableName, parse_table_name
 from dataloader.database.session import Session
 from dataloader.database.transactions import settle
 from dataloader.errors import CheckpointError, PlanError
 from dataloader.ledger.entries import LOADS, TABLES, aware, is_running, ledger_tables, select_loads, unreadable
 from dataloader.ledger.ledger import forget_load
-from dataloader.ledger.trust import distrust, found_tables
+from dataloader.ledger.trust import distrust
 from dataloader.options import CONTINUED
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ async def forget(engine: AsyncEngine, load_id: str, schema: str | None = None) -
 
 async def _forget(connection: AsyncConnection, entry: Entry) -> None:
     target = None if entry.target is None else entry.target.name
-    found = await found_tables(connection, TABLES, entry.schema, target)
+    found = await backend_for(connection.dialect).rights(connection, TABLES, entry.schema, target)
     why = next(filter(None, map(distrust, found)), None)
     if why is not None:
         raise CheckpointError(f"the load {entry.load_id!r} is not forgotten: {why}", hint="Nothing was changed.")
@@ -189,20 +190,18 @@ def _entry(schema: str, row: Any) -> Entry:
 
 async def _ledgers(connection: AsyncConnection, schema: str | None) -> tuple[list[str], list[str]]:
     """The schemas whose ledgers are to be read, and why others are not."""
-    if connection.dialect.name != "postgresql":
-        candidates = [] if schema not in {None, SQLITE_SCHEMA} else [SQLITE_SCHEMA]
-        return [one for one in candidates if await _is_ledger(connection, one)], []
+    backend = backend_for(connection.dialect)
     mine: list[str] = []
     passed_over: list[str] = []
-    for one in await found_tables(connection, (LOADS,), schema):
+    for one in await backend.rights(connection, (LOADS,), schema):
         if one.name is None or not one.may_read:
             continue
         why = distrust(one, of_strangers=schema is not None)
         if why is None:
             # Until the end its name is that of the table that was looked at.
-            quote = connection.dialect.identifier_preparer.quote_identifier
-            await connection.exec_driver_sql(f"LOCK TABLE {quote(one.schema)}.{quote(LOADS)} IN ACCESS SHARE MODE")
-            (locked,) = await found_tables(connection, (LOADS,), one.schema)
+            for statement in backend.keeping(TableName(one.schema, LOADS)):
+                await connection.exec_driver_sql(statement)
+            (locked,) = await backend.rights(connection, (LOADS,), one.schema)
             why = distrust(locked, of_strangers=schema is not None)
         if why is None and not await _is_ledger(connection, one.schema):
             why = f"{one.schema}.{LOADS} has other columns than a ledger"
@@ -212,7 +211,7 @@ async def _ledgers(connection: AsyncConnection, schema: str | None) -> tuple[lis
 
 async def _is_ledger(connection: AsyncConnection, schema: str) -> bool:
     """Whether the table is a ledger by its columns: it may be the caller's own, of that name."""
-    found = await catalog.describe(connection, TableName(schema, LOADS))
+    found = await backend_for(connection.dialect).describe(connection, TableName(schema, LOADS))
     names = set() if found is None else {column.name for column in found.columns}
     return set(ledger_tables(schema)[0].c.keys()) <= names
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 import xxhash
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
 from dataloader.conversion.violations import REJECT_COLUMNS, Violation
@@ -37,7 +36,7 @@ from dataloader.ledger.entries import (
     unreadable,
 )
 from dataloader.ledger.owners import Owner, shown_owner
-from dataloader.ledger.trust import found_tables, refusal
+from dataloader.ledger.trust import refusal
 from dataloader.rejects import json_rows, refused_rows
 
 if TYPE_CHECKING:
@@ -51,12 +50,6 @@ if TYPE_CHECKING:
 
 KEPT_ROWS = 1_000
 """So many rejects are sent at once."""
-_NOW: dict[str, Any] = {
-    "postgresql": sa.func.pg_catalog.clock_timestamp(),
-    "sqlite": sa.func.strftime("%Y-%m-%d %H:%M:%f000", "now"),
-}
-"""The moment, finer than the second that SQLite's CURRENT_TIMESTAMP knows."""
-_UPSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +83,12 @@ class Ledger:
         self._plan = plan
         self._source = plan.source
         self._target = plan.table.name.spelled
-        self._now = _NOW[dialect.name]
         self._backend = backend = backend_for(dialect)
+        self._now = backend.now
         self._loads, self._chunks, self._rejects = loads, chunks, _ = ledger_tables(plan.table.name.schema)
         self._fingerprints = backend.fingerprints(plan.table.name, [column.name for column in plan.columns])
-        entered = _UPSERTS[dialect.name](chunks).values({name: sa.bindparam(name) for name in chunks.c.keys()})
-        self._claim = backend.prepared(entered.on_conflict_do_nothing().returning(self._fingerprints.column))
+        entered = backend.inserting_new(chunks).values({name: sa.bindparam(name) for name in chunks.c.keys()})
+        self._claim = backend.prepared(entered.returning(self._fingerprints.column))
         added = {
             name: loads.c[name] + sa.bindparam(f"more_{name}") for name in ("chunks", "rows", "loaded", "rejected")
         }
@@ -141,20 +134,18 @@ class Ledger:
     async def _prepare(self, connection: AsyncConnection) -> None:
         """Make the tables that are missing; one process at a time gets past this.
 
-        On PostgreSQL they are looked for first: IF NOT EXISTS would want the right to create them even where they
-        exist, and would take whatever somebody else has put there since.
+        They are looked for first: IF NOT EXISTS would want the right to create them even where they exist, and would
+        take whatever somebody else has put there since.
         """
-        names, there = needed(keeps_rejects=self._plan.rejects), set[str]()
-        is_postgres = connection.dialect.name == "postgresql"
-        if is_postgres:
-            await connection.execute(sa.text("SELECT pg_catalog.pg_advisory_xact_lock(:key)"), {"key": locks.ENTERING})
-            why = await refusal(connection, TABLES, names, self._plan.table.name)
-            if why is not None:
-                raise CheckpointError(f"the load cannot use its ledger: {why}", hint="Nothing was written.")
-            there = {one.name for one in await found_tables(connection, names, self._loads.schema)}
+        names = needed(keeps_rejects=self._plan.rejects)
+        await self._backend.take_turns(connection, locks.ENTERING)
+        why = await refusal(connection, TABLES, names, self._plan.table.name)
+        if why is not None:
+            raise CheckpointError(f"the load cannot use its ledger: {why}", hint="Nothing was written.")
+        there = {one.name for one in await self._backend.rights(connection, names, self._loads.schema)}
         for table in (self._loads, self._chunks, self._rejects):
             if table.name in set(names) - there:
-                await connection.execute(CreateTable(table, if_not_exists=not is_postgres))
+                await connection.execute(CreateTable(table))
 
     async def _find(self, connection: AsyncConnection, request: Request) -> Any:
         """The row of the load that the request means, None if it is a new one."""
@@ -278,7 +269,7 @@ class Ledger:
             values = await asyncio.to_thread(json_rows, rows.slice(start, KEPT_ROWS))
             told = [*(part.slice(start, KEPT_ROWS).to_pylist() for part in reasons), values]
             columns = {name: list(map(_storable, one)) for name, one in zip(_KEPT, told, strict=True)}
-            await connection.execute(*_inserting(self._rejects, connection.dialect.name, fixed, columns))
+            await connection.execute(*self._backend.inserting(self._rejects, fixed, columns))
             watchdog.reset_timeout()
 
     async def kept(self, connection: AsyncConnection, run: Run, chunk: int) -> Sequence[Any]:
@@ -331,26 +322,6 @@ async def _exists(connection: AsyncConnection, table: sa.Table) -> bool:
 
 
 _KEPT = (*REJECT_COLUMNS, "reject_values")
-
-
-def _inserting(
-    table: sa.Table, dialect: str, fixed: dict[str, Any], columns: dict[str, list[Any]]
-) -> tuple[sa.Insert, Any]:
-    """A statement that inserts rows, and its parameters; to PostgreSQL arrays are sent, ten times as fast as rows.
-
-    They are arrays of text, of all array types the only one about which asyncpg does not ask the server, by a query
-    whose operators are those of whoever comes first in the search_path.
-    """
-    if dialect != "postgresql":
-        rows = zip(*columns.values(), strict=True)
-        return sa.insert(table), [fixed | dict(zip(columns, row, strict=True)) for row in rows]
-    texts = postgresql.ARRAY(sa.Text())
-    values = [
-        *(sa.bindparam(name, type_=table.c[name].type) for name in fixed),
-        *(sa.cast(sa.func.pg_catalog.unnest(sa.bindparam(name, type_=texts)), table.c[name].type) for name in columns),
-    ]
-    sent = {name: [None if one is None else str(one) for one in column] for name, column in columns.items()}
-    return sa.insert(table).from_select([*fixed, *columns], sa.select(*values)), fixed | sent
 
 
 def _storable(value: Any) -> Any:

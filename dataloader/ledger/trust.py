@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
+from dataloader.database.backends import backend_for
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from dataloader.database.schema import TableName
+    from dataloader.database.schema import TableName, TableRights
 
 
 async def refusal(
@@ -21,7 +20,7 @@ async def refusal(
 
     Each of its tables that is there must be trusted, and those that are needed must be usable, or may be created.
     """
-    found = await found_tables(connection, names, target.schema, target.name)
+    found = await backend_for(connection.dialect).rights(connection, names, target.schema, target.name)
     distrusted = next(filter(None, map(distrust, found)), None)
     if distrusted or not found:  # no such schema: the DDL says so better
         return distrusted
@@ -35,48 +34,7 @@ async def refusal(
     )
 
 
-async def found_tables(
-    connection: AsyncConnection, names: Sequence[str], schema: str | None = None, target: str | None = None
-) -> Sequence[Any]:
-    """The tables of these names in one or in all of PostgreSQL's schemas, with what makes them trusted.
-
-    A schema without them comes with the name None.
-    """
-    if connection.dialect.name != "postgresql":
-        return []
-    parameters = {"schema": schema, "target": target, "names": list(names)}
-    return (await connection.execute(_FOUND, parameters)).all()
-
-
-_FOUND = sa.text("""
-SELECT n.nspname AS schema, c.relname AS name, current_user AS role, o.rolname AS owner, c.relkind = 'r' AS is_table,
-       c.relpersistence = 'u' AS is_unlogged,
-       pg_catalog.has_schema_privilege(n.oid, 'CREATE') AS may_create,
-       pg_catalog.has_schema_privilege(n.oid, 'USAGE')
-           AND pg_catalog.has_table_privilege(c.oid, 'SELECT') AS may_read,
-       pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'INSERT')
-           AND pg_catalog.has_table_privilege(c.oid, 'UPDATE') AS usable,
-       o.rolsuper OR o.rolname = current_user OR COALESCE(o.oid = t.relowner, false) AS is_ours,
-       c.relrowsecurity AS has_policies,
-       EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid) AS has_rules,
-       ARRAY(SELECT CAST(f.rolname AS pg_catalog.text) FROM pg_catalog.pg_trigger g
-             JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid JOIN pg_catalog.pg_roles f ON f.oid = p.proowner
-             WHERE g.tgrelid = c.oid AND NOT g.tgisinternal
-               AND NOT (f.rolsuper OR f.rolname = current_user OR COALESCE(f.oid = t.relowner, false))) AS strangers
-FROM pg_catalog.pg_namespace n
-LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = ANY (CAST(:names AS pg_catalog.text[]))
-LEFT JOIN pg_catalog.pg_roles o ON o.oid = c.relowner
-LEFT JOIN pg_catalog.pg_class t ON t.relnamespace = n.oid AND t.relname = :target
-WHERE n.nspname = COALESCE(:schema, n.nspname)
-ORDER BY n.nspname, c.relname DESC
-""").bindparams(
-    sa.bindparam("names", type_=postgresql.ARRAY(sa.Text())),
-    sa.bindparam("schema", type_=sa.Text()),
-    sa.bindparam("target", type_=sa.Text()),
-)
-
-
-def distrust(found: Any, *, of_strangers: bool = False) -> str | None:
+def distrust(found: TableRights, *, of_strangers: bool = False) -> str | None:
     """Why a ledger's table is not to be trusted: it could carry out somebody else's functions with our role's rights.
 
     Parameters

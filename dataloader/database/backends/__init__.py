@@ -25,5 +25,6 @@ def backend_for(dialect: Dialect) -> Backend:
     if dialect.name == "sqlite":
         return SQLite(dialect)
     if dialect.name == "postgresql":
-        return (Asyncpg if dialect.driver == "asyncpg" else PostgreSQL)(dialect)
+        is_asyncpg = getattr(dialect, "driver", None) == "asyncpg"  # a dialect that only spells SQL has none
+        return Asyncpg(dialect) if is_asyncpg else PostgreSQL(dialect)
     return Generic(dialect)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
     from sqlalchemy.types import TypeEngine
 
-    from dataloader.database.schema import Fingerprint, TableSchema
+    from dataloader.database.schema import Fingerprint, TableRights, TableSchema
 
 
 class Backend(abc.ABC):
@@ -60,6 +60,10 @@ class Backend(abc.ABC):
         What the driver is given for an engine of ours, unless the caller gives it something else.
     needs_one_loop : bool
         Whether a second event loop that runs inside a connection can bring the interpreter down.
+    now : sqlalchemy.ColumnElement
+        The moment, also within a transaction.
+    moment_type : sqlalchemy.types.TypeEngine
+        What a moment of the ledger is stored as.
     checks_keys_late : bool
         Whether foreign keys are checked after all rows of a statement, so that the one that is refused is not named.
     """
@@ -81,10 +85,13 @@ class Backend(abc.ABC):
     port: ClassVar[str] = ""
     connect_arguments: ClassVar[dict[str, Any]] = {}
     needs_one_loop: ClassVar[bool] = False
+    now: ClassVar[sa.ColumnElement[Any]] = sa.func.current_timestamp()
+    moment_type: ClassVar[TypeEngine[Any]] = sa.DateTime(timezone=True)
     checks_keys_late: ClassVar[bool] = False
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
+        self.name = dialect.name
 
     def quote(self, name: str) -> str:
         """The name as an identifier, whatever it contains."""
@@ -145,7 +152,7 @@ class Backend(abc.ABC):
 
     def column_type(self, sql: str, labels: tuple[str, ...] = ()) -> ColumnType:
         """A column's type by its spelling; `labels` are an enum's values."""
-        return parse_type(sql, self.dialect.name, labels)
+        return parse_type(sql, self.name, labels)
 
     @property
     def copy_obstacle(self) -> str | None:
@@ -301,7 +308,7 @@ class Backend(abc.ABC):
 
     def _keys_are_not_asked(self) -> PlanError:
         hint = "Leave unique= and foreign_keys= out: the database checks them when the rows are loaded."
-        return PlanError(f"keys cannot be looked up in {self.dialect.name}", hint=hint)
+        return PlanError(f"keys cannot be looked up in {self.name}", hint=hint)
 
     async def check_at_once(self, connection: AsyncConnection, name: TableName) -> None:
         """Have keys checked at every statement that would be checked at the commit.
@@ -309,6 +316,45 @@ class Backend(abc.ABC):
         What may depend on later rows stays deferred: foreign keys to the table itself, and constraint triggers.
         """
         return None
+
+    # The ledger
+
+    async def rights(
+        self, connection: AsyncConnection, names: Sequence[str], schema: str | None = None, target: str | None = None
+    ) -> list[TableRights]:
+        """Those of the tables of these names that are there, in one schema or in all, and whose they are.
+
+        Parameters
+        ----------
+        target : str or None
+            The table of the schema whose owner is one of us.
+        """
+        return []
+
+    def keeping(self, name: TableName) -> tuple[str, ...]:
+        """What keeps others from replacing a table until the transaction ends."""
+        return ()
+
+    async def take_turns(self, connection: AsyncConnection, key: int) -> None:
+        """Wait until no other open transaction is past this with the same key."""
+        return None
+
+    def inserting_new(self, table: sa.Table) -> Any:
+        """An INSERT that does nothing where a row with the same key is there."""
+        raise NotImplementedError
+
+    def inserting(self, table: sa.Table, fixed: dict[str, Any], columns: dict[str, list[Any]]) -> tuple[sa.Insert, Any]:
+        """A statement that inserts rows, and its parameters.
+
+        Parameters
+        ----------
+        fixed : dict
+            The columns that have the same value in every row.
+        columns : dict of str to list
+            The values of the others.
+        """
+        rows = zip(*columns.values(), strict=True)
+        return sa.insert(table), [fixed | dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def _foreign_keys(connection: sa.Connection, name: TableName) -> list[ForeignKey]:

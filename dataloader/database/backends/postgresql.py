@@ -11,7 +11,15 @@ from sqlalchemy.dialects import postgresql
 from dataloader.database.backends import postgresql_catalog as catalog
 from dataloader.database.backends.base import Backend, Fingerprints, grouped
 from dataloader.database.backends.operators import pin
-from dataloader.database.schema import Fingerprint, ForeignKey, TableName, TableSchema, cast_from_text, unnest
+from dataloader.database.schema import (
+    Fingerprint,
+    ForeignKey,
+    TableName,
+    TableRights,
+    TableSchema,
+    cast_from_text,
+    unnest,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -43,6 +51,7 @@ class PostgreSQL(Backend):
     json_type = postgresql.JSONB()
     inserts = "arrays"
     checks_keys_late = True
+    now = sa.func.pg_catalog.clock_timestamp()
     ledger_obstacle = None
 
     @property
@@ -126,6 +135,38 @@ class PostgreSQL(Backend):
         names = [constraint for (constraint,) in found]
         if names:
             await connection.exec_driver_sql(f"SET CONSTRAINTS {', '.join(names)} IMMEDIATE")
+
+    async def rights(
+        self, connection: AsyncConnection, names: Sequence[str], schema: str | None = None, target: str | None = None
+    ) -> list[TableRights]:
+        asked = {"schema": schema, "target": target, "names": list(names)}
+        return [TableRights(*found) for found in await connection.execute(catalog.RIGHTS, asked)]
+
+    def keeping(self, name: TableName) -> tuple[str, ...]:
+        return (f"LOCK TABLE {self.quoted(name)} IN ACCESS SHARE MODE",)
+
+    async def take_turns(self, connection: AsyncConnection, key: int) -> None:
+        await connection.execute(sa.text("SELECT pg_catalog.pg_advisory_xact_lock(:key)"), {"key": key})
+
+    def inserting_new(self, table: sa.Table) -> Any:
+        return postgresql.insert(table).on_conflict_do_nothing()
+
+    def inserting(self, table: sa.Table, fixed: dict[str, Any], columns: dict[str, list[Any]]) -> tuple[sa.Insert, Any]:
+        """Arrays are sent, ten times as fast as rows.
+
+        They are arrays of text, of all array types the only one about which asyncpg does not ask the server, by a query
+        whose operators are those of whoever comes first in the search_path.
+        """
+        texts = postgresql.ARRAY(sa.Text())
+        values = [
+            *(sa.bindparam(name, type_=table.c[name].type) for name in fixed),
+            *(
+                sa.cast(sa.func.pg_catalog.unnest(sa.bindparam(name, type_=texts)), table.c[name].type)
+                for name in columns
+            ),
+        ]
+        sent = {name: [None if one is None else str(one) for one in column] for name, column in columns.items()}
+        return sa.insert(table).from_select([*fixed, *columns], sa.select(*values)), fixed | sent
 
 
 class _Fingerprints(Fingerprints):

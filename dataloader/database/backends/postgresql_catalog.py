@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from dataloader.conversion.types import ColumnType, parse_type
 from dataloader.database.schema import Column, TableName, TableSchema
@@ -187,6 +188,34 @@ FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.conn
 WHERE c.conrelid = CAST(CAST(:name AS pg_catalog.text) AS pg_catalog.regclass) AND c.condeferrable
   AND (c.contype IN ('p', 'u', 'x') OR c.contype = 'f' AND c.confrelid <> c.conrelid)
 """)
+
+RIGHTS = sa.text("""
+SELECT n.nspname AS schema, c.relname AS name, current_user AS role, o.rolname AS owner, c.relkind = 'r' AS is_table,
+       c.relpersistence = 'u' AS is_unlogged,
+       pg_catalog.has_schema_privilege(n.oid, 'CREATE') AS may_create,
+       pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+           AND pg_catalog.has_table_privilege(c.oid, 'SELECT') AS may_read,
+       pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'INSERT')
+           AND pg_catalog.has_table_privilege(c.oid, 'UPDATE') AS usable,
+       o.rolsuper OR o.rolname = current_user OR COALESCE(o.oid = t.relowner, false) AS is_ours,
+       c.relrowsecurity AS has_policies,
+       EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid) AS has_rules,
+       ARRAY(SELECT CAST(f.rolname AS pg_catalog.text) FROM pg_catalog.pg_trigger g
+             JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid JOIN pg_catalog.pg_roles f ON f.oid = p.proowner
+             WHERE g.tgrelid = c.oid AND NOT g.tgisinternal
+               AND NOT (f.rolsuper OR f.rolname = current_user OR COALESCE(f.oid = t.relowner, false))) AS strangers
+FROM pg_catalog.pg_namespace n
+LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = ANY (CAST(:names AS pg_catalog.text[]))
+LEFT JOIN pg_catalog.pg_roles o ON o.oid = c.relowner
+LEFT JOIN pg_catalog.pg_class t ON t.relnamespace = n.oid AND t.relname = :target
+WHERE n.nspname = COALESCE(:schema, n.nspname)
+ORDER BY n.nspname, c.relname DESC
+""").bindparams(
+    sa.bindparam("names", type_=postgresql.ARRAY(sa.Text())),
+    sa.bindparam("schema", type_=sa.Text()),
+    sa.bindparam("target", type_=sa.Text()),
+)
+"""In the order of `TableRights`."""
 
 _KINDS = {"v": "view", "m": "materialized view", "f": "foreign table", "p": "partitioned table"}
 

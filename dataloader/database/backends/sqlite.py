@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
 import tenacity
+from sqlalchemy.dialects import sqlite as dialect
 
 from dataloader.conversion.types import SQLITE_EXACT_DIGITS, ColumnType, parse_type
 from dataloader.database.backends.base import Backend, Fingerprints, driver_of, grouped
-from dataloader.database.schema import SQLITE_SCHEMA, Column, Fingerprint, TableName, TableSchema
+from dataloader.database.schema import SQLITE_SCHEMA, Column, Fingerprint, TableName, TableRights, TableSchema
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -43,6 +44,8 @@ class SQLite(Backend):
     inserts = "values"
     ledger_obstacle = None
     one_writer = "SQLite has one writer"
+    now = sa.func.strftime("%Y-%m-%d %H:%M:%f000", "now")  # finer than the second that CURRENT_TIMESTAMP knows
+    moment_type = sa.Text()
     connect_arguments: ClassVar[dict[str, Any]] = {"timeout": BUSY_SECONDS}
 
     def place(self, url: URL) -> str:
@@ -124,6 +127,21 @@ class SQLite(Backend):
         ]
         rows = list(zip(*values, strict=True))
         return sa.select(asked.c.key).where(sa.exists().where(*equal).select_from(parent)), {"keys": json.dumps(rows)}
+
+    async def rights(
+        self, connection: AsyncConnection, names: Sequence[str], schema: str | None = None, target: str | None = None
+    ) -> list[TableRights]:
+        """Whoever can write to the file may do everything."""
+        if schema not in {None, SQLITE_SCHEMA}:
+            return []
+        rows = await connection.exec_driver_sql(
+            "SELECT lower(name) FROM main.sqlite_master WHERE type IN ('table', 'view')"
+        )
+        there = {name for (name,) in rows}
+        return [TableRights(SQLITE_SCHEMA, name) for name in names if name in there]
+
+    def inserting_new(self, table: sa.Table) -> Any:
+        return dialect.insert(table).on_conflict_do_nothing()
 
 
 class _Fingerprints(Fingerprints):
