@@ -146,7 +146,7 @@ def created_type(name: str, source: pa.DataType, backend: Backend) -> TypeEngine
         return sa.Double() if source.equals(pa.float64()) else sa.REAL()
     if kind == "decimal":
         return _created_decimal(source, backend)
-    if kind is None or kind in backend.lacks:
+    if kind is None or kind in backend.untyped:
         hint = "Convert the column first, for example to a number of seconds or to text."
         raise UnsupportedType(f"column {name!r}: {backend.name} has no type for Arrow's {source}", hint=hint)
     return backend.json_type if kind in {"list", "nested"} else _CREATED[kind]

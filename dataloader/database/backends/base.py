@@ -26,68 +26,53 @@ if TYPE_CHECKING:
 
 
 class Backend(abc.ABC):
-    """One database, through one driver.
+    """One database, through one driver."""
 
-    Attributes
-    ----------
-    settings : tuple of str
-        The statements by which the open transaction reads and describes values as we mean them.
-    name_bytes, most_columns : int or None
-        How long a name and how wide a table can be, where that is known.
-    folds_case : bool
-        Whether names that differ by the case of A to Z only are one.
-    folds_unquoted : bool
-        Whether a name that is not quoted loses its case.
-    has_named_types : bool
-        Whether an enum or a domain is a type of its own, with a name.
-    json_type, unsigned_type : sqlalchemy.types.TypeEngine
-        What a column is created as for documents, and for integers of 64 bits without a sign.
-    exact_digits : int or None
-        How many digits of a decimal are kept exactly, where that is limited.
-    lacks : frozenset of str
-        The families of source types for which there is no type that keeps their values.
-    inserts : str
-        How INSERT sends a chunk's rows: ``core``, ``arrays`` or ``values``, many rows to a statement.
-    ledger_obstacle : str or None
-        Why the database cannot hold a ledger, None if it can.
-    one_writer : str or None
-        Why no more than one connection can write, None if more can.
-    title : str or None
-        What people call the database; None: as its URL does.
-    port : str
-        Where it listens if the URL does not say.
-    connect_arguments : dict
-        What the driver is given for an engine of ours, unless the caller gives it something else.
-    needs_one_loop : bool
-        Whether a second event loop that runs inside a connection can bring the interpreter down.
-    now : sqlalchemy.ColumnElement
-        The moment, also within a transaction.
-    moment_type : sqlalchemy.types.TypeEngine
-        What a moment of the ledger is stored as.
-    checks_keys_late : bool
-        Whether foreign keys are checked after all rows of a statement, so that the one that is refused is not named.
-    """
+    # What it declares
 
-    settings: ClassVar[tuple[str, ...]] = ()
-    name_bytes: ClassVar[int | None] = None
-    most_columns: ClassVar[int | None] = None
-    folds_case: ClassVar[bool] = False
-    folds_unquoted: ClassVar[bool] = False
-    has_named_types: ClassVar[bool] = False
-    json_type: ClassVar[TypeEngine[Any]] = sa.JSON()
-    unsigned_type: ClassVar[TypeEngine[Any]] = sa.Numeric(20, 0)
-    exact_digits: ClassVar[int | None] = None
-    lacks: ClassVar[frozenset[str]] = frozenset()
-    inserts: ClassVar[str] = "core"
-    ledger_obstacle: ClassVar[str | None] = "only PostgreSQL and SQLite can hold the ledger"
-    one_writer: ClassVar[str | None] = None
     title: ClassVar[str | None] = None
+    """What people call the database; None: as its URL does."""
     port: ClassVar[str] = ""
+    """Where it listens if the URL does not say."""
     connect_arguments: ClassVar[dict[str, Any]] = {}
+    """What the driver is given for an engine of ours, unless the caller gives it something else."""
     needs_one_loop: ClassVar[bool] = False
-    now: ClassVar[sa.ColumnElement[Any]] = sa.func.current_timestamp()
-    moment_type: ClassVar[TypeEngine[Any]] = sa.DateTime(timezone=True)
+    """Whether a second event loop that runs inside a connection can bring the interpreter down."""
+    settings: ClassVar[tuple[str, ...]] = ()
+    """The statements by which the open transaction reads and describes values as we mean them."""
+
+    name_bytes: ClassVar[int | None] = None
+    """How long a name can be, where a longer one would be cut."""
+    most_columns: ClassVar[int | None] = None
+    """How many columns a table can have, where that is known."""
+    folds_case: ClassVar[bool] = False
+    """Whether names that differ by the case of A to Z only are one."""
+    folds_unquoted: ClassVar[bool] = False
+    """Whether a name that is not quoted loses its case."""
+
+    has_named_types: ClassVar[bool] = False
+    """Whether an enum or a domain is a type of its own, with a name."""
+    json_type: ClassVar[TypeEngine[Any]] = sa.JSON()
+    """What a column is created as for lists, structs and documents."""
+    unsigned_type: ClassVar[TypeEngine[Any]] = sa.Numeric(20, 0)
+    """What a column is created as for integers of 64 bits without a sign."""
+    exact_digits: ClassVar[int | None] = None
+    """How many digits of a decimal are kept exactly, where that is limited."""
+    untyped: ClassVar[frozenset[str]] = frozenset()
+    """The families of source types for which no type keeps their values."""
+
+    inserts: ClassVar[str] = "core"
+    """How INSERT sends a chunk: ``core``, ``arrays`` of the columns, or ``values``, many rows to a statement."""
+    one_writer: ClassVar[str | None] = None
+    """Why no more than one connection can write, None if more can."""
     checks_keys_late: ClassVar[bool] = False
+    """Whether foreign keys are checked after all rows of a statement, so that the one that is refused is not named."""
+    ledger_obstacle: ClassVar[str | None] = "only PostgreSQL and SQLite can hold the ledger"
+    """Why the database cannot hold a ledger, None if it can."""
+    now: ClassVar[sa.ColumnElement[Any]] = sa.func.current_timestamp()
+    """The moment, also within a transaction."""
+    moment_type: ClassVar[TypeEngine[Any]] = sa.DateTime(timezone=True)
+    """What a moment of the ledger is stored as."""
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect

@@ -40,7 +40,7 @@ class SQLite(Backend):
     folds_case = True
     unsigned_type = sa.BigInteger()
     exact_digits = SQLITE_EXACT_DIGITS
-    lacks = frozenset({"duration", "interval"})
+    untyped = frozenset({"duration", "interval"})
     inserts = "values"
     ledger_obstacle = None
     one_writer = "SQLite has one writer"
