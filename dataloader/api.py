@@ -388,7 +388,7 @@ async def load_history(engine: AsyncEngine | str | URL | None = None, *, schema:
     pandas.DataFrame
         One row for each load, the newest first: ``load_id``, ``target``, ``source``, ``state`` (``finished``,
         ``unfinished``, or ``unreadable``: its row was edited), ``chunks``, ``rows``, ``loaded`` and ``rejected`` as
-        committed, ``started_at``, ``seen_at`` (of the last commit) and ``running``: whether a living process owns it.
+        committed, ``started_at``, ``last_commit_at`` and ``running``: whether a living process owns it.
 
     Raises
     ------

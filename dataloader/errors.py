@@ -48,12 +48,38 @@ class DataLoaderError(Exception):
         What happened and where, as a sentence without its full stop.
     hint : str
         What to do about it, as a sentence.
+    committed_rows : int or None
+        How many rows are committed, as far as that can be said where it happened: 0 for none.
+
+    Attributes
+    ----------
+    committed_rows : int or None
+        How many rows the load has committed, in this run and before; None where it cannot be said.
+    resume_call : str or None
+        The call that continues the load.
     """
 
-    def __init__(self, what: str, *, hint: str) -> None:
+    committed_rows: int | None
+    resume_call: str | None = None
+    is_in_doubt = False
+    """Whether there may be more rows: a commit was under way."""
+
+    def __init__(self, what: str, *, hint: str, committed_rows: int | None = None) -> None:
         super().__init__(what, hint)
         self.what = what
-        self.hint = hint
+        self.committed_rows = committed_rows
+        self._advice = hint
+
+    @property
+    def hint(self) -> str:
+        """What is committed, and what to do about it."""
+        left = left_words(self.committed_rows, self.resume_call, in_doubt=self.is_in_doubt)
+        return f"{left}. {self._advice}".rstrip() if left else self._advice
+
+    def say_committed(self, rows: int, resume_call: str, *, in_doubt: bool) -> None:
+        """Take in what the whole load has committed, where the error says anything of it."""
+        if self.committed_rows is not None:
+            self.committed_rows, self.resume_call, self.is_in_doubt = rows, resume_call, in_doubt
 
     def __str__(self) -> str:
         return f"{self.what}\n{self.hint}" if "\n" in self.what else f"{self.what}. {self.hint}"
@@ -70,7 +96,7 @@ class DataLoaderError(Exception):
 
 def _restored(kind: type[DataLoaderError], facts: dict[str, Any]) -> DataLoaderError:
     """Make an error again in another process, or as a copy."""
-    error = kind.__new__(kind, facts["what"], facts["hint"])
+    error = kind.__new__(kind, facts["what"], facts["_advice"])
     error.__dict__.update(facts)
     return error
 
@@ -110,8 +136,16 @@ class ValidationError(DataLoaderError, ValueError):
         How many there are by column and reason.
     """
 
-    def __init__(self, what: str, *, hint: str, violations: Sequence[Any], counts: dict[Any, int]) -> None:
-        super().__init__(what, hint=hint)
+    def __init__(
+        self,
+        what: str,
+        *,
+        hint: str,
+        committed_rows: int | None = None,
+        violations: Sequence[Any],
+        counts: dict[Any, int],
+    ) -> None:
+        super().__init__(what, hint=hint, committed_rows=committed_rows)
         first = violations[0]
         self.column = first.column
         self.row = first.row
@@ -126,11 +160,11 @@ class LoadError(DataLoaderError):
 
     Attributes
     ----------
-    passing : bool
+    is_transient : bool
         Whether the same rows may be taken when they are sent again: a lost connection, a deadlock, a lock.
     """
 
-    passing = False
+    is_transient = False
 
 
 class WriteError(LoadError):
@@ -151,11 +185,12 @@ class WriteError(LoadError):
         what: str,
         *,
         hint: str,
+        committed_rows: int | None = None,
         sqlstate: str | None = None,
         row: int | None = None,
         column: str | None = None,
     ) -> None:
-        super().__init__(what, hint=hint)
+        super().__init__(what, hint=hint, committed_rows=committed_rows)
         self.sqlstate = sqlstate
         self.row = row
         self.column = column
@@ -175,7 +210,7 @@ class LoadCancelled(LoadError):
 class ConnectionLost(LoadError):
     """The server cannot be reached, refused the login, or went away."""
 
-    passing = True
+    is_transient = True
 
 
 class CheckpointError(DataLoaderError):
@@ -191,8 +226,8 @@ class UnfinishedLoad(CheckpointError):
         Its name in the ledger.
     """
 
-    def __init__(self, what: str, *, hint: str, load_id: str) -> None:
-        super().__init__(what, hint=hint)
+    def __init__(self, what: str, *, hint: str, committed_rows: int | None = None, load_id: str) -> None:
+        super().__init__(what, hint=hint, committed_rows=committed_rows)
         self.load_id = load_id
 
 
@@ -205,8 +240,8 @@ class SourceChanged(CheckpointError):
         The first chunk that differs, counted from 0.
     """
 
-    def __init__(self, what: str, *, hint: str, chunk: int) -> None:
-        super().__init__(what, hint=hint)
+    def __init__(self, what: str, *, hint: str, committed_rows: int | None = None, chunk: int) -> None:
+        super().__init__(what, hint=hint, committed_rows=committed_rows)
         self.chunk = chunk
 
 
@@ -220,6 +255,16 @@ class SourceFailed(Exception):
 
 NOTHING_WRITTEN = "Nothing was written"
 IN_DOUBT = "The commit was under way, so the rows may be there: count them before you load again."
+
+
+def left_words(rows: int | None, resume_call: str | None, *, in_doubt: bool = False) -> str:
+    """What a load has left in the table, in words without a full stop; nothing where it cannot be said."""
+    if rows is None:
+        return ""
+    if resume_call is None:
+        return NOTHING_WRITTEN
+    there = f"{'at least ' if in_doubt else ''}{rows:,} row{' is' if rows == 1 else 's are'} committed"
+    return f"{there}; continue with {resume_call}"
 
 
 def left_by(error: BaseException) -> str:

@@ -62,16 +62,16 @@ class Findings:
 
     def error(self, headline: str = "", hint: str = "") -> ValidationError:
         """The error that shows them."""
-        hint = hint or "Nothing was written. Correct the source, or load the rest with on_invalid='reject'."
+        hint = hint or "Correct the source, or load the rest with on_invalid='reject'."
         first = self.first[0]
         if self.total == 1 and not headline:
             what = str(first)
-            hint = f"Nothing was written. {first.suggestion}"
+            hint = first.suggestion
         else:
             headline = headline or f"{self.total:,} values do not fit: {summary(self.counts)}"
             more = [f"... and {self.total - len(self.first):,} more"] if self.total > len(self.first) else []
             what = "\n  ".join([headline, *map(str, self.first), *more])
-        return ValidationError(what, hint=hint, violations=self.first, counts=self.counts)
+        return ValidationError(what, hint=hint, committed_rows=0, violations=self.first, counts=self.counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ class Rejects:
         findings = Findings([*self.findings.first], {**self.findings.counts})
         findings.add(more)
         headline = f"{quantity(count, 'row')} cannot be loaded, and max_rejects={self.limit} allows fewer: "
-        hint = "Nothing was written. Correct the source, or allow more rejects."
+        hint = "Correct the source, or allow more rejects."
         raise findings.error(headline + summary(findings.counts), hint)
 
     def most(self) -> float:

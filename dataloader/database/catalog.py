@@ -84,12 +84,14 @@ async def prepare(
         await connection.exec_driver_sql(setting)
     found = await describe(connection, table.name)
     if found is None:
-        hint = "Nothing was written. Run the load again: it makes a new plan."
-        raise SchemaMismatch(f"the table {table.name} was dropped since the plan was made", hint=hint)
+        hint = "Run the load again: it makes a new plan."
+        raise SchemaMismatch(f"the table {table.name} was dropped since the plan was made", hint=hint, committed_rows=0)
     changed = _differences(table, found)
     if changed:
-        hint = "Nothing was written. Run the load again: it makes a new plan."
-        raise SchemaMismatch(f"the table {table.name} is not as planned: {'; '.join(changed)}", hint=hint)
+        hint = "Run the load again: it makes a new plan."
+        raise SchemaMismatch(
+            f"the table {table.name} is not as planned: {'; '.join(changed)}", hint=hint, committed_rows=0
+        )
     return found
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from dataloader.errors import (
     IN_DOUBT,
-    NOTHING_WRITTEN,
     ConnectionLost,
     DataLoaderError,
     LoadError,
@@ -37,7 +36,7 @@ _MESSAGE_CHARACTERS = 1_000
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LOST_STATES = ("08", "57P", "25P03", "25P04", "53300")
 _UNREACHABLE = (ConnectionError, TimeoutError, OSError)
-_PASSING_STATES = {"40001", "40P01", "55P03"}
+_TRANSIENT_STATES = {"40001", "40P01", "55P03"}
 """A serialization failure, a deadlock, a lock that was waited for too long."""
 _DRIVERS = {"asyncpg", "aiosqlite", "sqlite3", "psycopg", "sqlalchemy"}
 _DRIVERS_WORDS = ("different loop", "connect() got an unexpected keyword argument")
@@ -58,7 +57,7 @@ _HINTS = {
     "57014": "A time limit of the server ended the statement: raise statement_timeout and load again.",
     "25006": "The server or the session is read-only: connect to one that may write.",
 }
-_PASSING_TEXTS = ("database is locked", "database table is locked", "QueuePool limit")
+_TRANSIENT_TEXTS = ("database is locked", "database table is locked", "QueuePool limit")
 _TEXT_HINTS = {
     "QueuePool limit": "Every connection of the engine's pool is in use: let one go, or make a larger pool.",
     "database is locked": "Another program has the file open, in a transaction: end it there, and load again.",
@@ -120,7 +119,7 @@ def translate(
 
 
 def _hopeless(error: ConnectionLost) -> ConnectionLost:
-    error.passing = False
+    error.is_transient = False
     return error
 
 
@@ -133,8 +132,8 @@ def _login_hint(sqlstate: str | None, text: str) -> str | None:
 
 def _lost(error: Exception, sqlstate: str | None, text: str, place: str, in_doubt: bool) -> DataLoaderError | None:
     if sqlstate is not None or _is_closed(error):
-        hint = IN_DOUBT if in_doubt else f"{NOTHING_WRITTEN}: load again when the server answers."
-        return ConnectionLost(f"the connection to {place} was lost: {text}", hint=hint)
+        hint, rows = (IN_DOUBT, None) if in_doubt else ("Load again when the server answers.", 0)
+        return ConnectionLost(f"the connection to {place} was lost: {text}", hint=hint, committed_rows=rows)
     if text.startswith("connection failed") or any(isinstance(one, _UNREACHABLE) for one in chain(error)):
         hint = "Check that the server runs and that the host and port in the URL are right."
         return ConnectionLost(f"cannot reach {place}: {text}", hint=hint)
@@ -164,12 +163,13 @@ def _refused(  # noqa: PLR0917 - what the server said, and where that is about
     hint = _HINTS.get(sqlstate) or _HINTS.get(sqlstate[:2]) or "See the cause for the server's own message."
     refused = WriteError(
         f"{_where(row, column)}{place} refused it: {facts}",
-        hint=f"{NOTHING_WRITTEN}. {hint}",
+        hint=hint,
+        committed_rows=0,
         sqlstate=sqlstate,
         row=row,
         column=column,
     )
-    refused.passing = is_taken or sqlstate in _PASSING_STATES
+    refused.is_transient = is_taken or sqlstate in _TRANSIENT_STATES
     return refused
 
 
@@ -179,8 +179,8 @@ def _refused_without_state(error: Exception, text: str, place: str, row: int | N
     refusal = _sqlite_refusal(error, text)
     column = None if refusal is None else refusal.column
     what = f"{_where(row, column)}{place} refused it: {text}"
-    refused = WriteError(what, hint=f"{NOTHING_WRITTEN}. {hint}", row=row, column=column)
-    refused.passing = any(part in text for part in _PASSING_TEXTS)
+    refused = WriteError(what, hint=hint, committed_rows=0, row=row, column=column)
+    refused.is_transient = any(part in text for part in _TRANSIENT_TEXTS)
     return refused
 
 

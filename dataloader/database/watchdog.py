@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from dataloader.errors import IN_DOUBT, NOTHING_WRITTEN, ConnectionLost, LoadError
+from dataloader.errors import IN_DOUBT, ConnectionLost, LoadError
 from dataloader.sync import finish_despite_cancel
 
 T = TypeVar("T")
@@ -123,9 +123,9 @@ async def guarded(work: Callable[[Watchdog], Coroutine[Any, Any, T]], *, limit: 
     await _until_stopped(task, watchdog)
     if not task.cancelled() and task.exception() is None:
         return task.result()
-    hint = IN_DOUBT if watchdog.is_last else f"{NOTHING_WRITTEN}: load again when the server answers."
+    hint, rows = (IN_DOUBT, None) if watchdog.is_last else ("Load again when the server answers.", 0)
     what = "the connection was lost" if seconds is None else f"the database showed no progress for {seconds:.0f} s"
-    raise ConnectionLost(what, hint=hint) from (None if task.cancelled() else task.exception())
+    raise ConnectionLost(what, hint=hint, committed_rows=rows) from (None if task.cancelled() else task.exception())
 
 
 async def _committed(task: asyncio.Task[Any], watchdog: Watchdog) -> bool:

@@ -68,5 +68,6 @@ class Run:
 
 
 def source_changed(chunk: int, how: str) -> SourceChanged:
-    hint = "Nothing was written. Pass the data that the load began with, or load this as another one: resume=False."
-    return SourceChanged(f"the source has changed since it was loaded: chunk {chunk}, {how}", hint=hint, chunk=chunk)
+    hint = "Pass the data that the load began with, or load this as another one: resume=False."
+    what = f"the source has changed since it was loaded: chunk {chunk}, {how}"
+    return SourceChanged(what, hint=hint, committed_rows=0, chunk=chunk)

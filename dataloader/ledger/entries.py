@@ -46,14 +46,14 @@ def ledger_tables(schema: str | None) -> tuple[sa.Table, sa.Table, sa.Table]:
         sa.Column("load_id", sa.Text, primary_key=True),
         sa.Column("target", sa.Text, nullable=False),
         sa.Column("source", sa.Text, nullable=False),
-        sa.Column("recognised_by", sa.Text, nullable=False),
+        sa.Column("source_digest", sa.Text, nullable=False),
         sa.Column("chunk_rows", sa.BigInteger, nullable=False),
         sa.Column("fingerprint", sa.Text, nullable=False),
-        sa.Column("call", sa.Text, nullable=False),
+        sa.Column("options", sa.Text, nullable=False),
         sa.Column("owner", sa.Text),
         sa.Column("state", sa.Text, nullable=False),
         *(sa.Column(name, sa.BigInteger, nullable=False) for name in TOTALS),
-        *(sa.Column(name, moment, nullable=False, server_default=now) for name in ("started_at", "seen_at")),
+        *(sa.Column(name, moment, nullable=False, server_default=now) for name in ("started_at", "last_commit_at")),
         schema=schema,
     )
     chunks = sa.Table(
@@ -93,7 +93,7 @@ def unreadable(found: Any) -> str | None:
     for name in ("chunk_rows", *TOTALS):
         if not isinstance(getattr(found, name), int):
             return name
-    for name in ("started_at", "seen_at"):
+    for name in ("started_at", "last_commit_at"):
         if getattr(found, name) is None:
             return name
     try:
@@ -108,7 +108,7 @@ def is_running(found: Any) -> bool:
     owner = read_owner(found.owner) if found.state == "unfinished" else None
     if owner is None:
         return False
-    seen = found.seen_at
+    seen = found.last_commit_at
     return owner.is_alive(math.inf if seen is None else (aware(found.now) - aware(seen)).total_seconds())
 
 

@@ -36,7 +36,7 @@ SHOWN = (
     "rejected",
     "chunk_rows",
     "started_at",
-    "seen_at",
+    "last_commit_at",
 )
 """What is shown of a load, besides whether it is running."""
 UNREADABLE = "unreadable"
@@ -51,7 +51,7 @@ class Entry:
 
     shown: dict[str, Any]
     schema: str
-    call: str
+    options: str
 
     @property
     def load_id(self) -> str:
@@ -81,13 +81,13 @@ class Entry:
             When the ledger says something that no load has written there.
         """
         try:
-            call = json.loads(self.call)
+            call = json.loads(self.options)
             loader, paths = call.pop("loader"), call.pop("paths")
         except (ValueError, TypeError, AttributeError, KeyError):
             call, loader, paths = None, None, None
         listed = isinstance(paths, list) and all(isinstance(path, str) for path in paths)
         if loader not in LOADERS or not (paths is None or listed) or not set(call) <= set(CONTINUED):
-            raise self._unreadable("call", self.call)
+            raise self._unreadable("options", self.options)
         if self.target is None:
             raise self._unreadable("target", self.shown["target"])
         if self.shown["state"] == UNREADABLE:
@@ -185,7 +185,7 @@ async def _history(connection: AsyncConnection, schema: str | None) -> History:
 
 def _entry(schema: str, row: Any) -> Entry:
     shown = {name: getattr(row, name) for name in SHOWN} | {"running": is_running(row)}
-    return Entry(shown if unreadable(row) is None else shown | {"state": UNREADABLE}, schema, row.call)
+    return Entry(shown if unreadable(row) is None else shown | {"state": UNREADABLE}, schema, row.options)
 
 
 async def _ledgers(connection: AsyncConnection, schema: str | None) -> tuple[list[str], list[str]]:

@@ -60,16 +60,16 @@ class Request:
     ----------
     load_id : str or None
         The caller's name for it.
-    recognised_by : str
+    source_digest : str
         The digest of its first rows, by which an unnamed load is found again.
-    call : dict
+    options : dict
         The loader and its options, for who continues it.
     """
 
     load_id: str | None
     resume: bool | None
-    recognised_by: str
-    call: Mapping[str, Any]
+    source_digest: str
+    options: Mapping[str, Any]
     if_exists: str = "append"
 
 
@@ -93,7 +93,7 @@ class Ledger:
             name: loads.c[name] + sa.bindparam(f"more_{name}") for name in ("chunks", "rows", "loaded", "rejected")
         }
         mine = sa.update(loads).where(loads.c.load_id == sa.bindparam("run"), loads.c.owner == sa.bindparam("by"))
-        self._count = backend.prepared(mine.values(**added, seen_at=self._now).returning(loads.c.load_id))
+        self._count = backend.prepared(mine.values(**added, last_commit_at=self._now).returning(loads.c.load_id))
         self._finish = backend.prepared(mine.values(state="finished").returning(loads.c.load_id))
 
     async def owned(self, connection: AsyncConnection, owner: Owner) -> Run | None:
@@ -115,15 +115,15 @@ class Ledger:
         if found is not None:
             self._check_target(found)
             if is_running(found):
-                hint = "Nothing was written. Wait for it, or end it: then resume=True goes on with what is left."
+                hint = "Wait for it, or end it: then resume=True loads what is left."
                 what = f"{shown_owner(found.owner)} is loading {found.source} into {found.target} now"
-                raise CheckpointError(what, hint=hint)
+                raise CheckpointError(what, hint=hint, committed_rows=0)
             if request.resume is not False:
                 return await self._take_up(connection, request, found, owner)
             await forget_load(connection, self._loads.schema, found.load_id)
         if request.if_exists != "append" and not self._plan.creates:
-            hint = "Nothing was written. Leave resume=True out: no load of this data is known that it could continue."
-            raise PlanError(f"the table {self._plan.table.name} exists already", hint=hint)
+            hint = "Leave resume=True out: no load of this data is known that it could continue."
+            raise PlanError(f"the table {self._plan.table.name} exists already", hint=hint, committed_rows=0)
         now = await self._fingerprints.take(connection)
         assert now is not None
         load_id = request.load_id or f"{self._plan.table.name.name}-{owner.token[:8]}"
@@ -141,7 +141,7 @@ class Ledger:
         await self._backend.take_turns(connection, locks.ENTERING)
         why = await refusal(connection, TABLES, names, self._plan.table.name)
         if why is not None:
-            raise CheckpointError(f"the load cannot use its ledger: {why}", hint="Nothing was written.")
+            raise CheckpointError(f"the load cannot use its ledger: {why}", hint="", committed_rows=0)
         there = {one.name for one in await self._backend.rights(connection, names, self._loads.schema)}
         for table in (self._loads, self._chunks, self._rejects):
             if table.name in set(names) - there:
@@ -154,7 +154,7 @@ class Ledger:
             found = (await connection.execute(query.where(loads.load_id == request.load_id))).one_or_none()
             return found if found is None or request.resume is False else _readable(found)
         here = (await connection.execute(query.where(loads.target == self._target))).all()
-        same = [row for row in here if row.recognised_by == request.recognised_by]
+        same = [row for row in here if row.source_digest == request.source_digest]
         for row in same:
             if row.state == "unfinished" or request.resume is True:
                 return _readable(row)
@@ -166,7 +166,7 @@ class Ledger:
         """Refuse data that may well be meant to continue another load; resume=False forgets that one."""
         for row in here:
             other = row.source == self._source and row.state == "unfinished" and row.chunks > 0
-            if not other or row.recognised_by == row.load_id or is_running(row):
+            if not other or row.source_digest == row.load_id or is_running(row):
                 continue
             if request.resume is not False:
                 _refuse_other_chunks(row, self._plan)
@@ -175,8 +175,10 @@ class Ledger:
 
     def _check_target(self, found: Any) -> None:
         if found.target != self._target:
-            hint = "Nothing was written. Pass another load_id."
-            raise CheckpointError(f"the load {found.load_id!r} goes into {found.target}, not {self._target}", hint=hint)
+            hint = "Pass another load_id."
+            raise CheckpointError(
+                f"the load {found.load_id!r} goes into {found.target}, not {self._target}", hint=hint, committed_rows=0
+            )
 
     async def _take_up(self, connection: AsyncConnection, request: Request, found: Any, owner: Owner) -> Run:
         if request.resume is None and (found.chunks or found.state == "finished"):
@@ -188,7 +190,7 @@ class Ledger:
             raise _table_changed(self._target, "has fewer rows than were committed", run.load_id)
         if not run.finished:
             taken = sa.update(self._loads).where(self._loads.c.load_id == run.load_id)
-            await connection.execute(taken.values(owner=str(owner), seen_at=self._now))
+            await connection.execute(taken.values(owner=str(owner), last_commit_at=self._now))
         return run
 
     async def _run(self, connection: AsyncConnection, load_id: str, owner: Owner) -> Run:
@@ -215,15 +217,15 @@ class Ledger:
             "load_id": run.load_id,
             "target": self._target,
             "source": self._source,
-            "recognised_by": request.load_id or request.recognised_by,
+            "source_digest": request.load_id or request.source_digest,
             "chunk_rows": self._plan.chunk_rows,
             "fingerprint": json.dumps(asdict(run.fingerprint)),
-            "call": json.dumps(request.call),
+            "options": json.dumps(request.options),
             "owner": str(run.owner),
             "state": "unfinished",
             **dict.fromkeys(TOTALS, 0),
             "started_at": self._now,
-            "seen_at": self._now,
+            "last_commit_at": self._now,
         }
 
     async def claim(self, connection: AsyncConnection, run: Run, chunk: Checkpoint) -> Checkpoint | None:
@@ -347,16 +349,16 @@ def _unsealed(run: Run, row: Any) -> Checkpoint:
 
 
 def _edited(run: Run, how: str) -> CheckpointError:
-    hint = "Nothing was written. Compare the table with the source, empty it, and load with resume=False."
-    return CheckpointError(f"the ledger of the load {run.load_id!r} was edited: {how}", hint=hint)
+    hint = "Compare the table with the source, empty it, and load with resume=False."
+    return CheckpointError(f"the ledger of the load {run.load_id!r} was edited: {how}", hint=hint, committed_rows=0)
 
 
 def _readable(found: Any) -> Any:
     name = unreadable(found)
     if name is not None:
-        hint = "Nothing was written. Correct it, or load from the beginning with resume=False once the table is empty."
+        hint = "Correct it, or load from the beginning with resume=False once the table is empty."
         what = f"the ledger's row of the load {found.load_id!r} cannot be read: its {name} is {getattr(found, name)!r}"
-        raise CheckpointError(what, hint=hint)
+        raise CheckpointError(what, hint=hint, committed_rows=0)
     return found
 
 
@@ -377,8 +379,10 @@ def _check_owned(run: Run, updated: Sequence[Any]) -> None:
 
 
 def _table_changed(target: str, change: str, load_id: str) -> CheckpointError:
-    hint = "Nothing was written. Load from the beginning with resume=False, once the table holds none of its rows."
-    return CheckpointError(f"the load {load_id!r} cannot go on: the table {target} {change}", hint=hint)
+    hint = "Load from the beginning with resume=False, once the table holds none of its rows."
+    return CheckpointError(
+        f"the load {load_id!r} cannot continue: the table {target} {change}", hint=hint, committed_rows=0
+    )
 
 
 def not_asked_to_resume(found: Any, rows_in_all: int | None) -> CheckpointError:
@@ -386,17 +390,17 @@ def not_asked_to_resume(found: Any, rows_in_all: int | None) -> CheckpointError:
     rows = quantity(found.loaded, "row", rows_in_all)
     if found.state == "finished":
         what = f"the load {found.load_id!r} into {found.target} is finished, with {rows}"
-        hint = "Nothing was written. Pass resume=True to have that confirmed, or another load_id to load them again."
-        return CheckpointError(what, hint=hint)
+        hint = "Pass resume=True to have that confirmed, or another load_id to load them again."
+        return CheckpointError(what, hint=hint, committed_rows=0)
     what = f"a load of the same data into {found.target} did not finish, with {rows} committed"
     hint = (
-        "Nothing was written. Continue it with resume=True, or load from the beginning with resume=False "
+        "Continue it with resume=True, or load from the beginning with resume=False "
         f"once the table holds none of its rows (its load_id is {found.load_id!r})."
     )
-    return UnfinishedLoad(what, hint=hint, load_id=found.load_id)
+    return UnfinishedLoad(what, hint=hint, committed_rows=0, load_id=found.load_id)
 
 
 def _refuse_other_chunks(found: Any, plan: LoadPlan) -> None:
     if found.chunk_rows != plan.chunk_rows:
         what = f"the load {found.load_id!r} was begun in chunks of {found.chunk_rows:,} rows, not {plan.chunk_rows:,}"
-        raise CheckpointError(what, hint=f"Nothing was written. Pass chunk_rows={found.chunk_rows}.")
+        raise CheckpointError(what, hint=f"Pass chunk_rows={found.chunk_rows}.", committed_rows=0)

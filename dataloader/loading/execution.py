@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dataloader.errors import NOTHING_WRITTEN, CheckpointError, DataLoaderError, SourceFailed
+from dataloader.errors import CheckpointError, DataLoaderError, SourceFailed, left_words
 from dataloader.formatting import quantity
 from dataloader.rejects import Rejects
 from dataloader.report import LoadReport
@@ -84,14 +84,12 @@ class LoadExecution:
         has_written_nothing = isinstance(error, CheckpointError) and not self.chunks
         if run is None or not (rows or in_doubt) or has_written_nothing:
             return
-        there = f"{'at least ' if in_doubt else ''}{quantity(rows, 'row')} {'is' if rows == 1 else 'are'} committed"
-        words = f"{there}; go on with {self._continuation(run)}"
         if isinstance(error, DataLoaderError):
-            error.hint = error.hint.replace(NOTHING_WRITTEN, words)
+            error.say_committed(rows, self._resume_call(run), in_doubt=in_doubt)
         else:
-            error.add_note(words)
+            error.add_note(left_words(rows, self._resume_call(run), in_doubt=in_doubt))
 
-    def _continuation(self, run: Run) -> str:
+    def _resume_call(self, run: Run) -> str:
         """The call that continues the load."""
         chunk_rows = self.options.chunk_rows
         same = "" if chunk_rows is None else f", chunk_rows={chunk_rows}"

@@ -14,7 +14,7 @@ from dataloader.database import catalog, locks
 from dataloader.database.driver_errors import Refusal, translated
 from dataloader.database.session import Session
 from dataloader.database.transactions import check_deferred
-from dataloader.errors import NOTHING_WRITTEN, ConnectionLost, PlanError
+from dataloader.errors import ConnectionLost, PlanError
 from dataloader.formatting import quantity
 from dataloader.ledger import owners
 from dataloader.ledger.checkpoint import rows_of
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-RECOGNISED_ROWS = 1_000
+DIGESTED_ROWS = 1_000
 """A load that is not named is recognised by so many of its first rows."""
 RELEASE_SECONDS = 5.0
 PATIENCE_SECONDS = 0.4
@@ -85,11 +85,11 @@ class OneTransaction:
         if not execution.plan.discards or is_meant or len(execution.rejects) < execution.read:
             return
         if not execution.read:
-            hint = f"{NOTHING_WRITTEN}. Load rows, or pass an empty frame or list to have the table emptied."
-            raise PlanError(f"{source.name} yielded no row, so {name} keeps its rows", hint=hint)
+            hint = "Load rows, or pass an empty frame or list to have the table emptied."
+            raise PlanError(f"{source.name} yielded no row, so {name} keeps its rows", hint=hint, committed_rows=0)
         findings = execution.rejects.findings
         headline = f"every row was rejected, so {name} keeps its rows: {summary(findings.counts)}"
-        raise findings.error(headline, f"{NOTHING_WRITTEN}. Correct the source.")
+        raise findings.error(headline, "Correct the source.")
 
 
 class Ledgered:
@@ -111,9 +111,9 @@ class Ledgered:
 
     def _request(self, first: list[Chunk]) -> Request:
         execution, options = self._execution, self._execution.options
-        recognised_by = chunk_digest(first[0].converted.batch.slice(0, RECOGNISED_ROWS)) if first else ""
+        source_digest = chunk_digest(first[0].converted.batch.slice(0, DIGESTED_ROWS)) if first else ""
         call = {"loader": execution.source.loader, "paths": execution.source.paths, **options.call}
-        return Request(options.load_id, options.resume, recognised_by, call, options.if_exists)
+        return Request(options.load_id, options.resume, source_digest, call, options.if_exists)
 
     async def _enter(self, request: Request, owner: Owner) -> Run:
         """The load in the ledger and the table as planned, in one transaction."""

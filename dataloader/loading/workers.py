@@ -162,7 +162,7 @@ class Worker:
 def retrying() -> tenacity.AsyncRetrying:
     """Try again after a transient error, longer and longer apart, inside a budget."""
     return tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_exception(lambda error: isinstance(error, LoadError) and error.passing),
+        retry=tenacity.retry_if_exception(lambda error: isinstance(error, LoadError) and error.is_transient),
         wait=tenacity.wait_random_exponential(multiplier=0.1, max=5),
         stop=tenacity.stop_after_delay(RETRY_SECONDS),
         reraise=True,

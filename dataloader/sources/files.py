@@ -248,9 +248,9 @@ def _read(file: File, kind: Format, chunk_rows: int, names: list[str]) -> Iterat
     except Exception as error:
         if not file.fails_by(error):
             raise
-        hint = "Nothing was written. Correct or replace the file and load again."
+        hint = "Correct or replace the file and load again."
         what = f"{_hidden(file.path)} cannot be read further: {_hidden(one_line(error))}"
-        raise LoadError(what, hint=hint) from _cause(error)
+        raise LoadError(what, hint=hint, committed_rows=0) from _cause(error)
 
 
 def _no_rows(_file: File) -> None:

@@ -87,8 +87,8 @@ def _was_read(data: object) -> bool:
 
 
 def _read_before(data: object) -> PlanError:
-    hint = "Nothing was written. It can be read once: make it anew for every load and validation."
-    return PlanError(f"the {type(data).__name__} has been read already", hint=hint)
+    hint = "It can be read once: make it anew for every load and validation."
+    return PlanError(f"the {type(data).__name__} has been read already", hint=hint, committed_rows=0)
 
 
 async def closed(*streams: Any) -> None:

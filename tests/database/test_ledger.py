@@ -29,7 +29,7 @@ from tests.conftest import execute, fetch
 ROWS, CHUNK_ROWS, COMMITTED = 60, 10, 30
 LEDGER = ("dataloader_loads", "dataloader_chunks")
 HISTORY = ["load_id", "target", "source", "state", "chunks", "rows", "loaded", "rejected", "chunk_rows"]
-TIMES = ["started_at", "seen_at", "running"]
+TIMES = ["started_at", "last_commit_at", "running"]
 Snapshot = list[list[tuple[Any, ...]]]
 
 
@@ -372,7 +372,7 @@ async def test_the_history_shows_the_newest_load_first(database: AsyncEngine) ->
     part = ["stream of batches", "unfinished", COMMITTED // CHUNK_ROWS, COMMITTED, COMMITTED, 0, CHUNK_ROWS]
     assert history[HISTORY[2:]].to_numpy().tolist() == [part, whole, whole]
     assert history["running"].tolist() == [False] * 3
-    assert (history["started_at"] <= history["seen_at"]).all()
+    assert (history["started_at"] <= history["last_commit_at"]).all()
 
 
 async def test_the_history_is_that_of_the_default_engine_too(sqlite: AsyncEngine) -> None:

@@ -203,13 +203,13 @@ async def test_files_that_a_ledger_names_are_shown_and_read_only_on_a_yes(
 ESCAPE = "\x1b]0;pwn\x07"
 
 
-@pytest.mark.parametrize("column", ["source", "target", "call", "load_id", "state"])
+@pytest.mark.parametrize("column", ["source", "target", "options", "load_id", "state"])
 async def test_an_escape_in_a_ledger_does_not_reach_the_terminal(sqlite: AsyncEngine, column: str) -> None:
     await interrupted(sqlite, load_id="May")
-    replaced = "replace(call, 'load_batches', :word)" if column == "call" else ":word"
+    replaced = "replace(options, 'load_batches', :word)" if column == "options" else ":word"
     async with sqlite.begin() as connection:
         edit = sa.text(f"UPDATE dataloader_loads SET {column} = {replaced}")
-        await connection.execute(edit, {"word": f"load_batches{ESCAPE}" if column == "call" else ESCAPE})
+        await connection.execute(edit, {"word": f"load_batches{ESCAPE}" if column == "options" else ESCAPE})
     load_id = ESCAPE if column == "load_id" else "May"
     for verb in (["history"], ["resume", load_id, "--yes"], ["forget", load_id]):
         done = await command(*verb, "--to", url_of(sqlite))
@@ -218,10 +218,10 @@ async def test_an_escape_in_a_ledger_does_not_reach_the_terminal(sqlite: AsyncEn
 
 
 BROKEN = (
-    ("call", "not json"),
-    ("call", '{"x": 1}'),
-    ("call", "[1]"),
-    ("call", '{"loader": "load_files", "paths": ["a.csv"], "if_exists": "replace"}'),
+    ("options", "not json"),
+    ("options", '{"x": 1}'),
+    ("options", "[1]"),
+    ("options", '{"loader": "load_files", "paths": ["a.csv"], "if_exists": "replace"}'),
     ("target", "elsewhere.orders"),
     ("fingerprint", "{}"),
     ("owner", "nobody knows"),
@@ -241,7 +241,7 @@ async def test_a_bad_row_of_a_ledger_is_named_and_leaves_the_others_alone(databa
         assert "'bad'" in done.stderr
         assert column in done.stderr or column in {"owner", "fingerprint"}
         await set_bad(database, column, kept)
-    await set_bad(database, "call", "not json")
+    await set_bad(database, "options", "not json")
     assert (await load(database, "bills", load_id="good", resume=True)).loaded == 30
     done = await command("forget", "bad", *to)
     assert done.returncode == 0, done.stderr
@@ -253,7 +253,7 @@ async def set_bad(database: AsyncEngine, column: str, value: str | None) -> None
         await connection.execute(edit, {"value": value})
 
 
-@pytest.mark.parametrize("column", ["started_at", "seen_at", "rows", "chunk_rows", "fingerprint"])
+@pytest.mark.parametrize("column", ["started_at", "last_commit_at", "rows", "chunk_rows", "fingerprint"])
 async def test_a_row_that_no_load_has_written_is_unreadable_and_not_continued(sqlite: AsyncEngine, column: str) -> None:
     await interrupted(sqlite, load_id="good")
     await interrupted(sqlite, load_id="bad")

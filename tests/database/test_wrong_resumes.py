@@ -77,7 +77,7 @@ async def half_way(database: AsyncEngine) -> None:
 
 async def snapshot(database: AsyncEngine, table: str = "orders") -> Snapshot:
     """The table and the ledger, to the last digit, but for who looked at the load last, and when."""
-    loads = "load_id, target, recognised_by, chunk_rows, fingerprint, state, chunks, rows, loaded, rejected"
+    loads = "load_id, target, source_digest, chunk_rows, fingerprint, state, chunks, rows, loaded, rejected"
     queries = (
         f"SELECT * FROM {table} ORDER BY id",
         f"SELECT {loads} FROM dataloader_loads ORDER BY load_id",
@@ -554,7 +554,7 @@ async def test_a_load_of_a_container_of_the_same_host_name_is_left_to_it_while_i
     seen = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=seconds)
     shown = seen.isoformat(" ") if database.dialect.name == "postgresql" else f"{seen:%Y-%m-%d %H:%M:%S.%f}"
     async with database.begin() as connection:
-        await connection.exec_driver_sql(f"UPDATE dataloader_loads SET owner = '{there}', seen_at = '{shown}'")
+        await connection.exec_driver_sql(f"UPDATE dataloader_loads SET owner = '{there}', last_commit_at = '{shown}'")
     if seconds == 0:
         await assert_refused(database, orders(), f"process {there.pid} on .* now")
     else:

@@ -170,7 +170,7 @@ async def test_a_button_ends_a_cell_in_one_line_and_the_cell_run_again_loads_the
     there, _ = stored(place)
     assert 0 < there < ROWS
     line = await notebook.error(1)
-    assert f"{there:,} rows are committed; go on with await load_batches(" in line
+    assert f"{there:,} rows are committed; continue with await load_batches(" in line
     assert "\n" not in line
     assert f"an earlier run committed {there:,} rows" in await notebook.run(1)
     assert stored(place) == (ROWS, ROWS)

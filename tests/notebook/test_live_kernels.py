@@ -96,7 +96,7 @@ async def assert_ended_in_one_line(kernel: Kernel, cell: Cell, error: str, onloo
     assert cell.error == error
     assert len(cell.traceback) == 1
     there = await rows(onlooker)
-    assert (f"{there:,} rows are committed; go on with" if there else "Nothing was written") in cell.traceback[0]
+    assert (f"{there:,} rows are committed; continue with" if there else "Nothing was written") in cell.traceback[0]
     assert_static(cell)
     assert kernel.run("engine.pool.checkedout()").displays[0]["text/plain"] == "0"
 

@@ -133,7 +133,7 @@ class Backend(abc.ABC):
             if first[folded(name)] != name:
                 same = f"{first[folded(name)]!r} and {name!r}"
                 what = f"the columns {same} have the same name on {self.title}, which ignores the case"
-                raise SchemaMismatch(what, hint="Nothing was written. Rename or drop columns of the source.")
+                raise SchemaMismatch(what, hint="Rename or drop columns of the source.", committed_rows=0)
 
     def column_type(self, sql: str, labels: tuple[str, ...] = ()) -> ColumnType:
         """A column's type by its spelling; `labels` are an enum's values."""
