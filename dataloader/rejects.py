@@ -361,23 +361,37 @@ def _write_jsonl(rejects: Rejects, path: Path) -> None:
 
 
 def _write_parquet(rejects: Rejects, path: Path) -> None:
-    """A column whose chunks differ in type is text."""
+    """A column whose chunks differ in type is text, and lists of a fixed size are lists."""
     kinds = rejects.kinds or {name: {pa.string(): None} for name in REJECT_COLUMNS}
     plain = {name: next(iter(types)) if len(types) == 1 else pa.string() for name, types in kinds.items()}
-    schema = pa.schema([pa.field(name, kind if _is_in_parquet(kind) else pa.string()) for name, kind in plain.items()])
+    schema = pa.schema([pa.field(name, _parquet_type(kind)) for name, kind in plain.items()])
     with pa.parquet.ParquetWriter(path, schema) as file:
         for part in rejects.parts():
             columns = [(part.rows.column(one.name), one.type) for one in schema]
-            arrays = [values if values.type == kind else _texts(values) for values, kind in columns]
+            arrays = [_in_parquet(values, kind) for values, kind in columns]
             file.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
 
 
-def _is_in_parquet(kind: pa.DataType) -> bool:
+def _parquet_type(kind: pa.DataType) -> pa.DataType:
+    """The type in which a file has the column: before pyarrow 26, nulls among lists of a fixed size cannot be read."""
+    if pa.types.is_fixed_size_list(kind):
+        kind = pa.list_(kind.value_field)
     try:
         pa.parquet.ParquetWriter(pa.BufferOutputStream(), pa.schema([pa.field("v", kind)])).close()
     except (pa.ArrowException, OSError):
-        return False
-    return not isinstance(kind, MixedType)
+        return pa.string()
+    return pa.string() if isinstance(kind, MixedType) or "fixed_size_list" in str(kind) else kind
+
+
+def _in_parquet(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    if values.type == kind:
+        return values
+    if not pa.types.is_list(kind):
+        return _texts(values)
+    # A cast would keep the elements of nulls, which cannot be written before pyarrow 26.
+    sizes = (values.type.list_size * valid for valid in values.is_valid().to_pylist())
+    offsets = pa.array(itertools.accumulate(sizes, initial=0), pa.int32())
+    return pa.ListArray.from_arrays(offsets, values.flatten(), kind, mask=values.is_null())
 
 
 _WRITERS: dict[str, Callable[[Rejects, Path], None]] = {

@@ -218,6 +218,7 @@ KEPT: dict[str, pa.Array] = {
     "binary": pa.array([b"\0\xff", None]),
     "bool": pa.array([True, None]),
     "list": pa.array([[1, None], None]),
+    "list of a fixed size": pa.array([None, [1, None], None], pa.list_(pa.int8(), 2)).slice(1),
     "dictionary": pa.array(["a", None]).dictionary_encode(),
 }
 
