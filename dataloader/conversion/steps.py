@@ -212,10 +212,9 @@ def zoned_cast(zone: str) -> Cast:
 
 def _parsed_moments(values: pa.Array) -> tuple[pa.Array, pa.Array]:
     """The times in text that have an offset from UTC, and those that have none."""
-    # Up to pyarrow 23 a null in the second place reads memory that is not the array's, where that is a slice.
     has_offset = pc.match_substring_regex(values, ZONED)
     aware = EXACT["string", "timestamptz"](pc.if_else(has_offset, values, None), pa.timestamp("us", "UTC"))
-    return aware, EXACT["string", "timestamp"](pc.if_else(pc.invert(has_offset), values, None), _MOMENT)
+    return aware, EXACT["string", "timestamp"](pc.if_else(has_offset, None, values), _MOMENT)
 
 
 def _canonical_moments(check: Steps) -> Cast:

@@ -416,12 +416,12 @@ def _text_to_number(values: pa.Array, carrier: pa.DataType) -> pa.Array:
     """A number in text fits where it is an integer of 64 bits or what a float shows."""
     refuse("nan", pc.match_substring_regex(values, NOT_FINITE))
     short = pc.and_(pc.match_substring_regex(values, WHOLE), pc.less(pc.binary_length(values), _SHORT_INTEGER))
-    rest = pc.if_else(pc.invert(short), values, None)
+    rest = pc.if_else(short, None, values)
     long = pc.match_substring_regex(rest, WHOLE)
     if pc.any(long).as_py():
         pairs = zip(long.to_pylist(), rest.to_pylist(), strict=True)
         fits = [bool(is_whole) and isinstance(read_number(text), int) for is_whole, text in pairs]
-        rest = pc.if_else(pc.invert(pa.array(fits)), rest, None)
+        rest = pc.if_else(pa.array(fits), None, rest)
     text_to_float(rest, pa.float64())
     return values.cast(carrier)
 

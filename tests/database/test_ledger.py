@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import json
 import os
 import subprocess
@@ -31,6 +32,10 @@ LEDGER = ("dataloader_loads", "dataloader_chunks")
 HISTORY = ["load_id", "target", "source", "state", "chunks", "rows", "loaded", "rejected", "chunk_rows"]
 TIMES = ["started_at", "last_commit_at", "running"]
 Snapshot = list[list[tuple[Any, ...]]]
+
+
+RUNNER = CliRunner(**({"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}))
+"""Before click 8.2 the two outputs are one, unless it is told."""
 
 
 class Broken(Exception):
@@ -95,7 +100,7 @@ async def another_process(*arguments: str, cwd: Path | None = None) -> subproces
 
 def invoke(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     with contextlib.chdir(cwd or Path.cwd()):
-        done = CliRunner().invoke(main, arguments)
+        done = RUNNER.invoke(main, arguments)
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 

@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
-from click.testing import CliRunner
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
@@ -18,7 +17,7 @@ from dataloader.cli import main
 from dataloader.database.engine import open_engine
 from dataloader.ledger.entries import TABLES
 from tests.conftest import execute, fetch
-from tests.database.test_ledger import batches, command, interrupted, interrupted_files, load, url_of
+from tests.database.test_ledger import RUNNER, batches, command, interrupted, interrupted_files, load, url_of
 
 ROLES = ("mallory", "analyst", "owner")
 GROUND = (
@@ -193,7 +192,7 @@ async def test_files_that_a_ledger_names_are_shown_and_read_only_on_a_yes(
     await interrupted_files(database, tmp_path, "--load-id", "May")
     for answer, loaded in (("", 35), ("n\n", 35), ("y\n", 60)):
         asked = ["resume", "May", "--to", url_of(database)]
-        done = await asyncio.to_thread(CliRunner().invoke, main, asked, input=answer)
+        done = await asyncio.to_thread(RUNNER.invoke, main, asked, input=answer)
         assert str(tmp_path / "part 0.csv") in done.stderr
         assert "orders" in done.stderr
         assert done.exit_code == (0 if loaded == 60 else 1), done.stderr
