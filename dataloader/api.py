@@ -9,6 +9,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mappin
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast
 
 from dataloader.database import engine as engines
+from dataloader.database.addresses import hide_url
 from dataloader.jobs import LoadJob
 from dataloader.ledger import history
 from dataloader.loading import pipeline, planning, validation
@@ -405,9 +406,8 @@ async def load_history(engine: AsyncEngine | str | URL | None = None, *, schema:
     >>> history[["load_id", "state", "rows"]].values.tolist()
     [['ids of May', 'finished', 100]]
     """
-    known = engines.hidden(engine)
-    del engine
-    found = await history.read_history(engines.resolve(known), schema)
+    engine = hide_url(engine)
+    found = await history.read_history(engines.resolve(engine), schema)
     return history_frame([entry.shown for entry in found.entries], [*history.SHOWN, "running"])
 
 

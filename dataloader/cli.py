@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from dataloader import api
 from dataloader.database.backends import backend_for
-from dataloader.database.engine import dispose_all, place_of, resolve
+from dataloader.database.engine import describe_url, dispose_all, resolve
 from dataloader.database.schema import parse_table_name
 from dataloader.errors import CheckpointError, DataLoaderError
 from dataloader.formatting import printable
@@ -147,7 +147,7 @@ async def _resume(load_id: str, url: str | None, schema: str | None, yes: bool) 
         raise CheckpointError(
             f"the load {load_id!r} came from {entry.shown['source']}, not from local files", hint=hint
         )
-    if not (yes or _confirmed(entry, paths, place_of(resolve(url)))):
+    if not (yes or _confirmed(entry, paths, describe_url(resolve(url)))):
         raise CheckpointError(f"the load {load_id!r} is not resumed", hint="Nothing was read. Answer y, or pass --yes.")
     options |= {"engine": url, "load_id": load_id, "resume": True, "chunk_rows": entry.shown["chunk_rows"]}
     return str(await api.load_files(paths, entry.shown["target"], **options))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from dataloader.database.engine import hidden
+from dataloader.database.engine import parse_engine
 from dataloader.database.schema import TableName, parse_table_name
 from dataloader.display.state import View
-from dataloader.errors import DataLoaderError, PlanError
+from dataloader.errors import PlanError
 from dataloader.formatting import did_you_mean
 
 if TYPE_CHECKING:
@@ -70,9 +70,7 @@ class LoadOptions:
         PlanError
             Naming the option, the value and what is allowed.
         """
-        engine = hidden(given.pop("engine", None))
-        if isinstance(engine, DataLoaderError):
-            raise engine
+        engine = parse_engine(given.pop("engine", None))
         names = [one.name for one in fields(cls)]
         for name in given:
             if name not in names:

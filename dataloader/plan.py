@@ -40,7 +40,7 @@ class LoadPlan:
         What is loaded.
     rows : int or None
         How many rows, None if the source does not know.
-    place : str
+    database : str
         The database.
     table : TableSchema
         The table as it will be when the rows arrive.
@@ -70,7 +70,7 @@ class LoadPlan:
 
     source: str
     rows: int | None
-    place: str
+    database: str
     table: TableSchema
     columns: tuple[ColumnPlan, ...]
     statements: tuple[str, ...]
@@ -122,7 +122,7 @@ class LoadPlan:
 
     def __str__(self) -> str:
         width = max((len(column.name) for column in self.columns), default=0)
-        lines = [f"load {self.source} ({self._size}) into {self.table.name} of {self.place}"]
+        lines = [f"load {self.source} ({self._size}) into {self.table.name} of {self.database}"]
         lines += [f"  {c.name:<{width}}  {c.source} → {c.target}  ({_verdict(c)})" for c in self.columns]
         lines += [f"  first: {' '.join(statement.split())}" for statement in self.statements]
         lines += [f"  {name}: {fact}" for name, fact in self._facts]
@@ -132,7 +132,7 @@ class LoadPlan:
 
     def _repr_html_(self) -> str:
         columns = [(c.name, c.source, c.target, c.verdict, c.looks) for c in self.columns]
-        where = f"<code>{html.escape(str(self.table.name))}</code> of {html.escape(self.place)}"
+        where = f"<code>{html.escape(str(self.table.name))}</code> of {html.escape(self.database)}"
         return panel(
             f"<div><b>load {html.escape(self.source)}</b> ({self._size}) into {where}</div>",
             table(columns, head=("column", "source", "table", "verdict", "what is looked at")),
@@ -160,7 +160,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """What is known of the database: its backend, how it is shown, and why it cannot keep a ledger.
+    """What is known of the database: its backend, its name for people, and why it cannot keep a ledger.
 
     Attributes
     ----------
@@ -169,7 +169,7 @@ class Database:
     """
 
     backend: Backend
-    place: str
+    name: str
     ledger_refused: str | None = None
     connections: float = math.inf
 
@@ -219,7 +219,7 @@ def make_plan(
     return LoadPlan(
         offer.name,
         offer.rows,
-        database.place,
+        database.name,
         table,
         columns,
         ddl.statements(definition, name, found, options.if_exists, backend),

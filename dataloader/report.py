@@ -35,7 +35,7 @@ class LoadReport:
 
     Attributes
     ----------
-    source, table, place : str
+    source, table, database : str
         What was loaded, into which table of which database.
     read : int
         Rows that the source gave.
@@ -79,7 +79,7 @@ class LoadReport:
 
     source: str
     table: str
-    place: str
+    database: str
     read: int
     loaded: int
     rejected: int
@@ -137,7 +137,7 @@ class LoadReport:
 
     def __str__(self) -> str:
         text = (
-            f"{quantity(self.loaded, 'row')} loaded from {self.source} into {self.table} of {self.place} "
+            f"{quantity(self.loaded, 'row')} loaded from {self.source} into {self.table} of {self.database} "
             f"in {self.seconds:.2f} s ({self.rows_per_second:,.0f} rows/s, {self.method})"
         )
         return text + self._more()
@@ -176,7 +176,7 @@ class LoadReport:
         if self.load_id is not None:
             facts.append(("load_id", self.load_id))
         title = f"{self.source} → {self.table}"
-        what = f"<code>{html.escape(title)}</code> of {html.escape(self.place)}"
+        what = f"<code>{html.escape(title)}</code> of {html.escape(self.database)}"
         return panel(headline(GOOD, "loaded", what), table(facts), self._sparkline())
 
     def _sparkline(self) -> str:
@@ -190,7 +190,7 @@ class ValidationReport:
 
     Attributes
     ----------
-    source, table, place : str
+    source, table, database : str
         What was looked at, and for which table of which database.
     read : int
         Rows that the source gave.
@@ -208,7 +208,7 @@ class ValidationReport:
 
     source: str
     table: str
-    place: str
+    database: str
     read: int
     violations: Violations
 
@@ -241,7 +241,7 @@ class ValidationReport:
         return f"{quantity(self.invalid_rows, 'row', self.read)} of {source} {do} not fit {where}"
 
     def __str__(self) -> str:
-        what = self._outcome(self.source, f"{self.table} of {self.place}")
+        what = self._outcome(self.source, f"{self.table} of {self.database}")
         if self.ok:
             return what
         more = len(self.violations) - SHOWN_VIOLATIONS
@@ -255,7 +255,7 @@ class ValidationReport:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        where = f"<code>{html.escape(self.table)}</code> of {html.escape(self.place)}"
+        where = f"<code>{html.escape(self.table)}</code> of {html.escape(self.database)}"
         what = self._outcome(html.escape(self.source), where)
         if self.ok:
             return panel(headline(GOOD, "valid", what))

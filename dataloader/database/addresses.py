@@ -1,106 +1,125 @@
-"""Addresses: what a database's URL says, with its secrets apart. Errors are returned: no traceback shows the URL."""
+"""What a database's URL says. Its passwords are hidden: a traceback that prints local variables calls repr()."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 
 from dataloader.errors import PlanError
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import URL
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 _ASYNC_DRIVERS = {
-    "postgresql": "asyncpg",
-    "postgres": "asyncpg",
-    "sqlite": "aiosqlite",
-    "mysql": "asyncmy",
-    "mariadb": "asyncmy",
-    "oracle": "oracledb_async",
-    "mssql": "aioodbc",
+    "postgresql": "postgresql+asyncpg",
+    "postgres": "postgresql+asyncpg",
+    "sqlite": "sqlite+aiosqlite",
+    "mysql": "mysql+asyncmy",
+    "mariadb": "mariadb+asyncmy",
+    "oracle": "oracle+oracledb_async",
+    "mssql": "mssql+aioodbc",
 }
-_CHOSEN_DRIVERS = ("postgresql", "postgres", "sqlite")
-"""Databases whose bare URL, without a driver, means the driver in the table above."""
+_CHOSEN = ("postgresql", "postgres", "sqlite")
+"""Databases whose bare URL means the driver in the table above."""
 _SECRET_OPTIONS = ("password", "sslpassword", "passfile")
 
 
 class Secret(str):
-    """A password that repr() does not show: tracebacks that print local variables call repr()."""
+    """A password, or a URL with one, that repr() does not show."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
         return "'***'"
 
+    def __str__(self) -> str:
+        return self  # SQLAlchemy gives the driver str() of a URL's password
+
+    def reveal(self) -> str:
+        """The plain string: asyncpg takes no other."""
+        return str.__str__(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A database's URL without its secrets, and the secrets apart."""
+    """A database's URL, and the driver's arguments that it names and does not hide.
+
+    Attributes
+    ----------
+    engine : AsyncEngine or None
+        What `connect` made of it: it is used as it is, with the caller's listeners.
+    """
 
     url: URL
-    secrets: dict[str, Secret]
-    options: dict[str, Any]
+    arguments: dict[str, Secret]
     engine: AsyncEngine | None = None
-    """What `connect` made of it: it is used as it is, with the caller's listeners."""
+
+    @classmethod
+    def of(cls, url: URL) -> Address:
+        if url.drivername in _CHOSEN:
+            url = url.set(drivername=_ASYNC_DRIVERS[url.drivername])
+        query = dict(url.query)
+        secrets = hide_passwords({name: query.pop(name) for name in _SECRET_OPTIONS if name in query})
+        password = secrets.pop("password", None if url.password is None else Secret(url.password))
+        if "sslmode" in query and url.drivername.endswith("+asyncpg"):
+            query["ssl"] = query.pop("sslmode")
+        return cls(url.set(password=password, query=query), secrets)
 
 
-def parsed(url: str | URL, options: dict[str, Any]) -> Address | PlanError:
-    """Read a URL. An error is returned, not raised: no frame that holds the password is in its traceback."""
+def hide_passwords(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A driver's arguments; a password may also be a function that makes it."""
+    return {
+        name: Secret(value) if name in _SECRET_OPTIONS and isinstance(value, str) else value
+        for name, value in arguments.items()
+    }
+
+
+def hide_url(engine: Any) -> Any:
+    """A URL in a form that shows no password, anything else as it is.
+
+    It raises nothing: its caller, which puts the result in the URL's place, would show it.
+    """
+    if isinstance(engine, URL):
+        return Address.of(engine)
+    return Secret(engine) if isinstance(engine, str) else engine
+
+
+def parse_url(url: str | URL | Address) -> Address:
+    """Read a URL and check its driver.
+
+    Raises
+    ------
+    PlanError
+        When it cannot be read, or names a driver that is unknown or not async.
+    """
+    url = hide_url(url)
+    address = url if isinstance(url, Address) else _read(Secret(url))
+    name = address.url.drivername
+    known = _ASYNC_DRIVERS.get(name.partition("+")[0])
+    hint = f"Write {known}://..." if known else "Use postgresql+asyncpg:// or sqlite+aiosqlite://."
     try:
-        parsed = make_url(url)
-    except (sa.exc.ArgumentError, ValueError):
-        hint = "Write postgresql://user:password@host:5432/database or sqlite:///file.db."
-        return PlanError("the database URL cannot be read", hint=hint)
-    if "@" in (parsed.host or ""):
-        hint = "Write %40 for an @ in the password: urllib.parse.quote(password, safe='') does."
-        return PlanError("the database URL has more than one @", hint=hint)
-    backend, _, driver = parsed.drivername.partition("+")
-    if not driver and backend in _CHOSEN_DRIVERS:
-        driver = _ASYNC_DRIVERS[backend]
-        parsed = parsed.set(drivername=f"{'sqlite' if backend == 'sqlite' else 'postgresql'}+{driver}")
-    problem = _driver_problem(parsed)
-    return problem or without_secrets(parsed, options)
-
-
-def _driver_problem(url: URL) -> PlanError | None:
-    backend = url.drivername.partition("+")[0]
-    known = _ASYNC_DRIVERS.get(backend)
-    advice = f"Write {backend}+{known}://..." if known else "Use postgresql+asyncpg:// or sqlite+aiosqlite://."
-    try:
-        dialect = url.get_dialect(_is_async=True)
+        dialect = address.url.get_dialect(_is_async=True)
     except sa.exc.NoSuchModuleError:
-        return PlanError(f"SQLAlchemy knows no database driver {url.drivername!r}", hint=advice)
+        raise PlanError(f"SQLAlchemy knows no database driver {name!r}", hint=hint) from None
     if not dialect.is_async:
-        return PlanError(f"the driver {url.drivername!r} is not async", hint=advice)
-    return None
+        raise PlanError(f"the driver {name!r} is not async", hint=hint)
+    return address
 
 
-def without_secrets(url: URL, options: dict[str, Any]) -> Address:
-    query = dict(url.query)
-    secrets = {name: Secret(query.pop(name)) for name in _SECRET_OPTIONS if name in query}
-    if url.password is not None:
-        secrets["password"] = Secret(url.password)
-    if "connect_args" in options:
-        arguments = dict(options["connect_args"])
-        secrets |= {name: Secret(arguments.pop(name)) for name in _SECRET_OPTIONS if _is_text(arguments.get(name))}
-        options = options | {"connect_args": arguments}
-    if "sslmode" in query and url.drivername.endswith("+asyncpg"):
-        query["ssl"] = query.pop("sslmode")
-    bare = sa.URL.create(
-        url.drivername,
-        username=url.username,
-        host=url.host,
-        port=url.port,
-        database=url.database,
-        query=query,
-    )
-    return Address(bare, secrets, options)
-
-
-def _is_text(value: object) -> bool:
-    """asyncpg takes a function as well, which makes the password."""
-    return isinstance(value, str)
+def _read(text: Secret) -> Address:
+    url = None
+    with contextlib.suppress(sa.exc.ArgumentError, ValueError):
+        url = make_url(text)
+    if url is None:
+        hint = "Write postgresql://user:password@host:5432/database or sqlite:///file.db."
+        raise PlanError("the database URL cannot be read", hint=hint)
+    if "@" in (url.host or ""):
+        del url  # in its host is what follows the first @ of the password
+        hint = "Write %40 for an @ in the password: urllib.parse.quote(password, safe='') does."
+        raise PlanError("the database URL has more than one @", hint=hint)
+    return Address.of(url)

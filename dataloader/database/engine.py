@@ -13,17 +13,17 @@ import os
 import sys
 import traceback
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from dataloader.database.addresses import Address, Secret, parsed, without_secrets
+from dataloader.database.addresses import Address, Secret, hide_passwords, hide_url, parse_url
 from dataloader.database.backends import backend_for, base
 from dataloader.database.driver_errors import chain, of_another_loop
-from dataloader.errors import DataLoaderError, PlanError
+from dataloader.errors import PlanError
 from dataloader.formatting import one_line
 from dataloader.sync import finish_despite_cancel, start_task
 
@@ -81,32 +81,39 @@ def connect(url: str | URL | None = None, **engine_options: Any) -> AsyncEngine:
     >>> dl.connect("sqlite:///:memory:").url.drivername
     'sqlite+aiosqlite'
     """
-    address = parsed(url or os.environ.get(URL_VARIABLE) or DEFAULT_URL, engine_options)
-    del url, engine_options
-    if isinstance(address, DataLoaderError):
-        raise address
-    engine = _open(address)
+    url = hide_url(url or os.environ.get(URL_VARIABLE) or DEFAULT_URL)
+    if "connect_args" in engine_options:
+        engine_options["connect_args"] = hide_passwords(engine_options["connect_args"])
+    address = parse_url(url)
+    engine = _open(address, engine_options)
     Default.address = replace(address, engine=engine)
     return engine
 
 
 def open_engine(url: URL) -> AsyncEngine:
     """An engine with the settings of `connect` that does not become the default."""
-    return _open(without_secrets(url, {}))
+    return _open(Address.of(url), {})
 
 
-def hidden(engine: object) -> AsyncEngine | Address | PlanError:
-    """What ``engine=`` means, with nothing left of a URL's password; an error is returned, not raised."""
-    if isinstance(engine, (AsyncEngine, Address)):
-        return engine
+def parse_engine(engine: object) -> AsyncEngine | Address:
+    """What ``engine=`` means.
+
+    Raises
+    ------
+    PlanError
+        When it is neither an AsyncEngine nor a URL that can be used.
+    """
     if engine is None:
-        return Default.address or parsed(os.environ.get(URL_VARIABLE) or DEFAULT_URL, {})
-    if isinstance(engine, (str, sa.URL)):
-        return parsed(engine, {})
+        engine = Default.address or os.environ.get(URL_VARIABLE) or DEFAULT_URL
+    engine = hide_url(engine)
+    if isinstance(engine, AsyncEngine):
+        return engine
+    if isinstance(engine, (str, Address)):
+        return parse_url(engine)
     hint = "Pass an AsyncEngine (connect(url) makes one) or a URL."
     if isinstance(engine, sa.Engine):
         hint = "It is a synchronous engine: pass its URL to connect(), which makes an async one."
-    return PlanError(f"engine= is a {type(engine).__name__}", hint=hint)
+    raise PlanError(f"engine= must be an AsyncEngine or a URL, got {type(engine).__name__}", hint=hint)
 
 
 def resolve(engine: object) -> AsyncEngine:
@@ -119,9 +126,7 @@ def resolve(engine: object) -> AsyncEngine:
     LoadError
         When the engine's connections are in use in another event loop.
     """
-    known = hidden(engine)
-    if isinstance(known, PlanError):
-        raise known
+    known = parse_engine(engine)
     if isinstance(known, AsyncEngine):
         _check_loop(known)
         return known
@@ -135,7 +140,7 @@ def _check_loop(engine: AsyncEngine) -> None:
     if first is running or not first.is_running() or not backend_for(engine.dialect).needs_one_loop:
         _loops[pool] = running
         return
-    raise of_another_loop(place_of(engine))
+    raise of_another_loop(describe_url(engine))
 
 
 _loops: weakref.WeakKeyDictionary[sa.Pool, asyncio.AbstractEventLoop] = weakref.WeakKeyDictionary()
@@ -160,7 +165,7 @@ class _Opened:
         finally:
             _opened.pop(loop, None)
             for key, engine in [*self.engines.items()]:
-                if isinstance(key, str) or _can_end(engine):  # what a URL stands for nobody else holds
+                if isinstance(key, tuple) or _can_end(engine):  # what a URL stands for nobody else holds
                     await engine.dispose()
 
     async def close(self) -> None:
@@ -182,9 +187,9 @@ def _for_this_loop(address: Address) -> AsyncEngine:
             _forget(engine)
     loop = asyncio.get_running_loop()
     opened = _opened.get(loop) or _opened.setdefault(loop, _Opened(loop))
-    key = address.engine or f"{address.url}{sorted(map(hash, address.secrets.items()))}"
+    key = address.engine or (address.url, *address.arguments.items())
     if key not in opened.engines:
-        opened.engines[key] = _open(address) if address.engine is None else _usable(address.engine)
+        opened.engines[key] = _open(address, {}) if address.engine is None else _usable(address.engine)
     if address is Default.address:
         for former in [*opened.engines]:
             if former is not key and isinstance(former, AsyncEngine) and _is_idle(opened.engines[former]):
@@ -225,10 +230,10 @@ async def dispose_all() -> None:
         await opened.close()
 
 
-def _open(address: Address) -> AsyncEngine:
-    settings: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": True} | address.options
+def _open(address: Address, options: dict[str, Any]) -> AsyncEngine:
+    settings: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": True} | options
     backend = backend_for(address.url.get_dialect()())
-    settings["connect_args"] = backend.connect_arguments | settings.get("connect_args", {})
+    settings["connect_args"] = backend.connect_arguments | address.arguments | settings.get("connect_args", {})
     try:
         engine = create_async_engine(address.url, **settings)
     except ImportError as error:
@@ -236,24 +241,22 @@ def _open(address: Address) -> AsyncEngine:
         raise PlanError(f"the driver of {address.url.drivername} is not installed", hint=hint) from error
     except (TypeError, sa.exc.ArgumentError) as error:
         hint = "Pass connect() what sqlalchemy.ext.asyncio.create_async_engine takes."
-        raise PlanError(f"there can be no engine: {one_line(error)}", hint=hint) from error
-    if address.secrets:
-        sa.event.listen(engine.sync_engine, "do_connect", _connector(address.secrets))
+        raise PlanError(f"could not create the engine: {one_line(error)}", hint=hint) from error
+    sa.event.listen(engine.sync_engine, "do_connect", _connect_in_secret)
     backend.configure(engine, settings["connect_args"])
     return engine
 
 
-def _connector(secrets: dict[str, Secret]) -> Callable[..., Any]:
-    """Connect with the secrets, which no frame of a traceback shows: the driver's own frames are cut off."""
-
-    def connect_in_secret(dialect: Any, _record: object, arguments: Any, parameters: dict[str, Any]) -> Any:
-        try:
-            return dialect.connect(*arguments, **parameters, **{name: str(secrets[name]) for name in secrets})
-        except BaseException as error:
-            _cut_off_frames(error)
-            raise
-
-    return connect_in_secret
+def _connect_in_secret(dialect: Any, _record: object, arguments: Any, parameters: dict[str, Any]) -> Any:
+    """Connect with the plain passwords, if there are any, and cut the driver's frames off an error: they show them."""
+    secrets = {name: value for name, value in parameters.items() if isinstance(value, Secret)}
+    if not secrets:
+        return None  # SQLAlchemy connects
+    try:
+        return dialect.connect(*arguments, **parameters | {name: one.reveal() for name, one in secrets.items()})
+    except BaseException as error:
+        _cut_off_frames(error)
+        raise
 
 
 def _cut_off_frames(error: BaseException) -> None:
@@ -262,7 +265,7 @@ def _cut_off_frames(error: BaseException) -> None:
         one.__traceback__ = None
 
 
-def place_of(engine: AsyncEngine) -> str:
+def describe_url(engine: AsyncEngine) -> str:
     """The database as it may be shown: its kind, host and port, without user or password; a socket is local."""
     return backend_for(engine.dialect).place(engine.url)
 

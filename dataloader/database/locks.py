@@ -12,7 +12,7 @@ import tenacity
 from sqlalchemy.dialects import postgresql
 
 from dataloader.database.driver_errors import shown_text, sqlstate_of, translate
-from dataloader.database.engine import place_of
+from dataloader.database.engine import describe_url
 from dataloader.errors import WriteError
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ async def naming_holders(
     except Exception as error:
         if sqlstate_of(error) != _LOCKED:
             raise
-        refused = error if isinstance(error, WriteError) else translate(error, place_of(connection.engine))
+        refused = error if isinstance(error, WriteError) else translate(error, describe_url(connection.engine))
         refused.what += f": {await _holders(connection, table, beside, exclusive)}"
         raise refused from error.__cause__ if refused is error else error
 

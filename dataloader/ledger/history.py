@@ -134,7 +134,7 @@ async def entry_of(engine: AsyncEngine, load_id: str, schema: str | None = None)
     if not found:
         hint = "`python -m dataloader history` shows those that there are."
         hint += "".join(f" Not read: {why}." for why in history.passed_over)
-        raise CheckpointError(f"no ledger of {engines.place_of(engine)} has a load {load_id!r}", hint=hint)
+        raise CheckpointError(f"no ledger of {engines.describe_url(engine)} has a load {load_id!r}", hint=hint)
     if len(found) > 1:
         schemas = ", ".join(sorted(entry.schema for entry in found))
         hint = "Nothing was changed. Say which one is meant, with --schema."

@@ -106,7 +106,7 @@ class LoadExecution:
         return LoadReport(
             source=plan.source,
             table=str(plan.table.name),
-            place=plan.place,
+            database=plan.database,
             read=self.read,
             loaded=self.loaded,
             rejected=rejected,

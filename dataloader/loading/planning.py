@@ -66,7 +66,8 @@ async def _decide(
         if found is not None and options.if_exists == "replace":
             found = replace(found, losses=await losses(connection, found.name))
     offer = Offer(source.name, source.schema, source.rows)
-    database = Database(backend_for(engine.dialect), engines.place_of(engine), refused, engines.connections_of(engine))
+    connections = engines.connections_of(engine)
+    database = Database(backend_for(engine.dialect), engines.describe_url(engine), refused, connections)
     return make_plan(offer, target, found, options, database)
 
 

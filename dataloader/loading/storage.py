@@ -96,7 +96,7 @@ class ChunkStore:
             batch = chunk.converted.batch
             sifted = await Sieve(self._writer, self._connection).write(batch, chunk.encoded, watchdog, most=0)
             row = min((int(chunk.converted.rows[at]) for at in sifted.refused), default=None)
-            raise translate(error, self._plan.place, row=row) from error
+            raise translate(error, self._plan.database, row=row) from error
         return Stored(chunk.rows if stored is None else stored)
 
     async def _store_some(self, chunk: Chunk, watchdog: Watchdog) -> Stored:

@@ -65,7 +65,7 @@ class OneTransaction:
 
             async def store(chunk: Chunk) -> None:
                 watchdog.reset_timeout()
-                with translated(plan.place, first_row=chunk.first_row):
+                with translated(plan.database, first_row=chunk.first_row):
                     stored = await into.store(chunk, watchdog)
                 execution.add(chunk, stored)
                 watchdog.suspend_timeout()  # the source's turn: it may take as long as it likes

@@ -97,7 +97,7 @@ async def test_the_default_is_the_variable_where_nothing_was_connected(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATALOADER_URL", "sqlite:///variable.db")
-    assert (await dl.load_dataframe(FRAME, "t")).place == "SQLite variable.db"
+    assert (await dl.load_dataframe(FRAME, "t")).database == "SQLite variable.db"
     assert (tmp_path / "variable.db").exists()
 
 
@@ -105,14 +105,14 @@ async def test_the_default_is_a_file_in_the_current_folder_where_nothing_is_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert (await dl.load_dataframe(FRAME, "t")).place == "SQLite dataloader.db"
+    assert (await dl.load_dataframe(FRAME, "t")).database == "SQLite dataloader.db"
     assert (tmp_path / "dataloader.db").exists()
 
 
 async def test_a_later_connect_replaces_the_default(tmp_path: Path) -> None:
     for name in ("one.db", "two.db"):
         dl.connect(f"sqlite:///{tmp_path / name}")
-        assert (await dl.load_dataframe(FRAME, "t")).place.endswith(name)
+        assert (await dl.load_dataframe(FRAME, "t")).database.endswith(name)
 
 
 async def _load_and_close() -> int:

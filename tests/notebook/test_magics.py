@@ -15,6 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 import dataloader as dl
 from dataloader import magics
+from dataloader.database import engine as engines
 
 
 @pytest.fixture
@@ -23,14 +24,14 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Interacti
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("DATALOADER_URL", f"sqlite:///{tmp_path}/shop.db")
-    monkeypatch.setattr(dl.engine.Default, "address", None)
+    monkeypatch.setattr(engines.Default, "address", None)
     for number in range(2):
         Path(f"part{number}.csv").write_text(f"id,name\n{number},a\n{number + 10},\n")
     shell = InteractiveShell()
     shell.run_line_magic("load_ext", "dataloader")
     shell.push({"df": pd.DataFrame({"id": [1, 2, 3], "name": ["a", None, "c"]}), "number": 7})
     yield shell
-    dl.run(dl.engine.dispose_all())  # the file of the same name in the next test is another one
+    dl.run(engines.dispose_all())  # the file of the same name in the next test is another one
     shell.history_manager.end_session()
 
 
@@ -94,7 +95,7 @@ def test_rejects_are_kept_in_a_file(shell: InteractiveShell) -> None:
 
 
 def test_an_engine_is_named_by_its_variable(shell: InteractiveShell) -> None:
-    shell.push({"mine": dl.engine.open_engine(sa.make_url("sqlite+aiosqlite:///mine.db"))})
+    shell.push({"mine": engines.open_engine(sa.make_url("sqlite+aiosqlite:///mine.db"))})
     result_of(shell, "%dataload df orders --to mine")
     assert len(stored(file="mine.db")) == 3
     dl.run(shell.user_ns["mine"].dispose())

@@ -16,7 +16,7 @@ def report(**facts: Any) -> LoadReport:
     given: dict[str, Any] = {
         "source": "DataFrame",
         "table": "orders",
-        "place": "SQLite shop.db",
+        "database": "SQLite shop.db",
         "read": 2000,
         "loaded": 2000,
         "rejected": 0,
@@ -84,7 +84,7 @@ def test_html_draws_how_fast_the_chunks_went() -> None:
     assert "<svg" not in report()._repr_html_()
 
 
-@pytest.mark.parametrize("fact", ["source", "table", "place", "reason"])
+@pytest.mark.parametrize("fact", ["source", "table", "database", "reason"])
 def test_html_escapes_what_comes_from_outside(fact: str) -> None:
     shown = report(**{fact: "<script>alert(1)</script>"})._repr_html_()
     assert "<script>" not in shown
@@ -105,7 +105,7 @@ def violation(
 
 
 def validated(*violations: Violation, read: int = 2000, **facts: str) -> ValidationReport:
-    named = {"source": "DataFrame", "table": "orders", "place": "SQLite shop.db"} | facts
+    named = {"source": "DataFrame", "table": "orders", "database": "SQLite shop.db"} | facts
     return ValidationReport(read=read, violations=Violations(violations), **named)  # type: ignore[arg-type]
 
 
@@ -174,7 +174,7 @@ EVIL = "<script>alert(1)</script>"
 
 
 @pytest.mark.parametrize("violations", [(), (violation(1),)], ids=["valid", "invalid"])
-@pytest.mark.parametrize("fact", ["source", "table", "place"])
+@pytest.mark.parametrize("fact", ["source", "table", "database"])
 def test_html_of_a_validation_escapes_what_it_looked_at(fact: str, violations: tuple[Violation, ...]) -> None:
     shown = validated(*violations, **{fact: EVIL})._repr_html_()
     assert EVIL not in shown
