@@ -223,7 +223,7 @@ def _whole(parts: list[pa.Array]) -> pa.ChunkedArray | list[Any]:
     kinds = {part.type for part in parts}
     if len(kinds) == 1 and not isinstance(parts[0].type, MixedType):
         return pa.chunked_array([unwrapped(part) for part in parts])
-    return [value for part in parts for value in _objects(part)]
+    return [value for part in parts for value in mixed_objects(part)]
 
 
 def is_within_python(values: pa.ChunkedArray) -> bool:
@@ -241,15 +241,11 @@ def python_values(values: pa.ChunkedArray) -> list[Any]:
     return values.to_pylist() if is_within_python(values) else _texts(whole).to_pylist()  # type: ignore[no-any-return]
 
 
-def _objects(values: pa.Array) -> list[Any]:
-    return mixed_objects(values) if isinstance(values.type, MixedType) else values.to_pylist()
-
-
 def _texts(values: pa.Array) -> pa.Array:
     """A column as text."""
     values = values if isinstance(values.type, MixedType) else unwrapped(values)
     if isinstance(values.type, (pa.BaseExtensionType, MixedType)):
-        return pa.array([None if one is None else _text_of(one) for one in _objects(values)], pa.string())
+        return pa.array([None if one is None else _text_of(one) for one in mixed_objects(values)], pa.string())
     if pa.types.is_nested(values.type):
         return pa.array([None if one is None else _json(one) for one in _python(values)], pa.string())
     try:
@@ -331,7 +327,7 @@ def _in_json(values: pa.Array) -> list[str]:
         return [next((one for one in row if one not in {"None", "null"}), "null") for row in rows]
     is_known = pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_boolean(kind)
     if is_known or pa.types.is_float64(kind) or isinstance(kind, MixedType):
-        return [_json(one) for one in _objects(values)]
+        return [_json(one) for one in mixed_objects(values)]
     if pa.types.is_nested(kind):
         return [_json(one) for one in _python(values)]
     return [_json(one) for one in _texts(values).to_pylist()]

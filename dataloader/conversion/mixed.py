@@ -104,6 +104,8 @@ def strangers(values: pa.Array) -> tuple[list[str | None], list[str | None]]:
 
 
 def mixed_objects(values: pa.Array) -> list[Any]:
-    """The objects as they came."""
+    """The objects as they came; of an array of one type too."""
+    if not isinstance(values.type, MixedType):
+        return values.to_pylist()  # type: ignore[no-any-return]  # of Arrow
     columns = [*(part.to_pylist() for part in mixed_parts(values)), strangers(values)[0]]
     return [next((one for one in row if one is not None), None) for row in zip(*columns, strict=True)]

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import (
-    AsyncGenerator,
-    Callable,
-    Iterator,
-    Sequence,
-)
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -18,11 +13,9 @@ from dataloader.errors import PlanError
 from dataloader.sources import streams
 from dataloader.sync import in_thread
 
-if TYPE_CHECKING:
-    pass
 
-
-class Source(Protocol):
+@dataclass(frozen=True, slots=True)
+class Source:
     """Rows to load, as Arrow batches.
 
     Attributes
@@ -31,9 +24,9 @@ class Source(Protocol):
         What the user would call it, for plans and reports.
     schema : pyarrow.Schema
         The columns it offers. A batch has these columns; a column's type may differ from batch
-        to batch where the rows do (CSV text, dicts), and the converter answers for that.
+        to batch where the rows do (CSV fields, dicts), and the converter answers for that.
     rows : int or None
-        How many rows there are, None if nobody knows.
+        The row count, None if it is unknown.
     in_memory : bool
         Whether it can be read again at no cost.
     loader : str
@@ -44,44 +37,34 @@ class Source(Protocol):
         Says as a string which of several files is being read; else an empty string.
     """
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def schema(self) -> pa.Schema: ...
-    @property
-    def rows(self) -> int | None: ...
-    @property
-    def in_memory(self) -> bool: ...
-    @property
-    def loader(self) -> str: ...
-    @property
-    def paths(self) -> tuple[str, ...]: ...
-    @property
-    def position(self) -> object: ...
+    name: str
+    schema: pa.Schema
+    rows: int | None
+    _: KW_ONLY
+    in_memory: bool = False
+    loader: str = "load_dataframe"
+    paths: tuple[str, ...] = ()
+    position: object = ""
 
-    def label(self, row: int) -> object:
+    def label(self, _row: int) -> object:
         """The label of the row at a position, None where rows have none."""
+        return None
 
     def chunks(self, chunk_rows: int) -> AsyncGenerator[pa.RecordBatch]:
         """Yield batches of exactly `chunk_rows` rows; the last one, and one before a change of types, of fewer."""
+        raise NotImplementedError
 
     async def aclose(self) -> None:
         """Close what is read, wherever the reading stands."""
 
 
 @dataclass(frozen=True, slots=True)
-class ArrowSource:
+class ArrowSource(Source):
     """A source that is read by blocking calls: each step of the reading runs in a thread."""
 
-    name: str
-    schema: pa.Schema
-    rows: int | None
     batches: Callable[[int], Iterator[pa.RecordBatch]]
-    in_memory: bool = False
+    _: KW_ONLY
     labels: Sequence[object] | None = None
-    loader: str = "load_dataframe"
-    paths: tuple[str, ...] = ()
-    position: object = ""
     opened: tuple[Any, ...] = ()
 
     def label(self, row: int) -> object:
@@ -113,3 +96,72 @@ def check_names(names: Sequence[object]) -> None:
     if twice:
         hint = "Rename them, so that every column is named once."
         raise PlanError(f"the source has columns with the same name: {', '.join(twice)}", hint=hint)
+
+
+class Rechunker:
+    """Makes batches of any size into chunks of one size, without copying what already fits.
+
+    Where the types change from batch to batch, and at the end, a chunk is shorter.
+    """
+
+    def __init__(self, chunk_rows: int) -> None:
+        self._chunk_rows = chunk_rows
+        self._waiting: list[pa.RecordBatch] = []
+        self._rows = 0
+
+    def add(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        if self._waiting and not self._waiting[0].schema.equals(batch.schema):
+            yield from self.rest()
+        while self._rows + batch.num_rows >= self._chunk_rows:
+            missing = self._chunk_rows - self._rows
+            yield from self._flush(batch.slice(0, missing))
+            batch = batch.slice(missing)
+        if batch.num_rows:
+            self._waiting.append(batch)
+            self._rows += batch.num_rows
+
+    def rest(self) -> Iterator[pa.RecordBatch]:
+        if self._rows:
+            yield from self._flush()
+
+    def _flush(self, *last: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        parts = [*self._waiting, *last]
+        self._waiting, self._rows = [], 0
+        yield from concatenated(parts)
+
+
+def concatenated(parts: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """One batch, or several where a column has more than 2 GB of text or Arrow cannot put it together."""
+    if len(parts) == 1:
+        return parts
+    try:
+        whole: list[pa.RecordBatch] = _unified(pa.Table.from_batches(parts)).combine_chunks().to_batches()
+    except pa.ArrowNotImplementedError:  # runs of an extension type, dictionaries of lists of views
+        return parts
+    return whole
+
+
+def _unified(table: pa.Table) -> pa.Table:
+    """Every column with one dictionary, or with none where Arrow cannot unify them."""
+    try:
+        return table.unify_dictionaries()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # of lists, or with a null among the values
+        return pa.table([_decoded(column) for column in table.columns], names=table.column_names)
+
+
+def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if not pa.types.is_dictionary(column.type):
+        return column
+    view = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(column.type.value_type)
+    kind = view or column.type.value_type  # Arrow does not take from views
+    parts = [chunk.dictionary if view is None else chunk.dictionary.cast(view) for chunk in column.chunks]
+    taken = [part.take(chunk.indices) for part, chunk in zip(parts, column.chunks, strict=True)]
+    return pa.chunked_array(taken, kind)
+
+
+def rechunk(batches: Iterable[pa.RecordBatch], chunk_rows: int) -> Iterator[pa.RecordBatch]:
+    """The chunks of a blocking stream of batches."""
+    rechunker = Rechunker(chunk_rows)
+    for batch in batches:
+        yield from rechunker.add(batch)
+    yield from rechunker.rest()

@@ -8,39 +8,25 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from dataloader.errors import PlanError, SchemaMismatch
-from dataloader.sources.base import ArrowSource, check_names
-from dataloader.sources.cutter import Cutter, cut_all
+from dataloader.sources.base import ArrowSource, Rechunker, Source, check_names, rechunk
 from dataloader.sources.tables import open_dataframe
 
 
 @dataclass(frozen=True, slots=True)
-class AsyncBatchSource:
-    """An asynchronous stream of batches; `first` is the one that was read for its schema."""
+class AsyncBatchSource(Source):
+    """An asynchronous stream of batches, the caller's own; `first` is the one that was read for its schema."""
 
-    name: str
-    schema: pa.Schema
-    rows: int | None
     first: pa.RecordBatch
     rest: AsyncIterator[pa.RecordBatch]
-    in_memory: bool = False
-    loader: str = "load_batches"
-    paths: tuple[str, ...] = ()
-    position: object = ""
-
-    def label(self, _row: int) -> object:
-        return None
-
-    async def aclose(self) -> None:
-        """What is read is the caller's own generator."""
 
     async def chunks(self, chunk_rows: int) -> AsyncGenerator[pa.RecordBatch]:
-        cutter = Cutter(chunk_rows)
-        for chunk in cutter.cut(self.first):
+        rechunker = Rechunker(chunk_rows)
+        for chunk in rechunker.add(self.first):
             yield chunk
         async for batch in self.rest:
-            for chunk in cutter.cut(_fitting(batch, self.schema)):
+            for chunk in rechunker.add(_fitting(batch, self.schema)):
                 yield chunk
-        for chunk in cutter.rest():
+        for chunk in rechunker.rest():
             yield chunk
 
 
@@ -50,13 +36,13 @@ def open_batches(batches: object) -> ArrowSource:
         return open_dataframe(batches)
     if not isinstance(batches, Iterable) or isinstance(batches, (str, bytes, Mapping)):
         hint = "Pass a RecordBatchReader, or an iterable or async iterable of RecordBatch."
-        raise PlanError(f"a {type(batches).__name__} is not a stream of record batches", hint=hint)
+        raise PlanError(f"expected a stream of record batches, got {type(batches).__name__}", hint=hint)
     reading = iter(batches)
     first = _first_batch(next(reading, None))
     schema = first.schema
     check_names(schema.names)
     stream = _all_fitting([first], reading, schema)
-    return ArrowSource("stream of batches", schema, None, lambda size: cut_all(stream, size), loader="load_batches")
+    return ArrowSource("stream of batches", schema, None, lambda size: rechunk(stream, size), loader="load_batches")
 
 
 def _all_fitting(first: list[pa.RecordBatch], rest: Iterator[object], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -71,7 +57,7 @@ async def open_async_batches(batches: AsyncIterable[pa.RecordBatch]) -> AsyncBat
     reading = aiter(batches)
     first = _first_batch(await anext(reading, None))
     check_names(first.schema.names)
-    return AsyncBatchSource("stream of batches", first.schema, None, first, reading)
+    return AsyncBatchSource("stream of batches", first.schema, None, first, reading, loader="load_batches")
 
 
 def _first_batch(batch: object | None) -> pa.RecordBatch:
@@ -86,12 +72,12 @@ def _fitting(batch: object, schema: pa.Schema) -> pa.RecordBatch:
     checked = _as_batch(batch)
     if sorted(checked.schema.names) != sorted(schema.names):
         facts = f"{', '.join(checked.schema.names)} after {', '.join(schema.names)}"
-        raise SchemaMismatch(f"a batch has other columns than the first: {facts}", hint="Load them apart.")
+        raise SchemaMismatch(f"a batch has other columns than the first: {facts}", hint="Load them separately.")
     return checked.select(schema.names)
 
 
 def _as_batch(batch: object) -> pa.RecordBatch:
     if not isinstance(batch, pa.RecordBatch):
         hint = "Yield pyarrow.RecordBatch objects: table.to_batches() gives them."
-        raise PlanError(f"the stream yields a {type(batch).__name__}", hint=hint)
+        raise PlanError(f"the stream must yield record batches, got {type(batch).__name__}", hint=hint)
     return batch

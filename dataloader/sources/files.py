@@ -26,8 +26,7 @@ from dataloader.conversion.mixed import as_strings
 from dataloader.conversion.violations import REJECT_COLUMNS
 from dataloader.errors import DataLoaderError, LoadError, PlanError, SchemaMismatch
 from dataloader.formatting import one_line
-from dataloader.sources.base import ArrowSource, check_names
-from dataloader.sources.cutter import cut_all
+from dataloader.sources.base import ArrowSource, check_names, rechunk
 from dataloader.sources.rows import PEEKED_ROWS, batch_of_rows
 
 READ_BYTES = 1 << 20
@@ -37,7 +36,7 @@ BLOCK_CHARACTERS = 1 << 25
 """Lines of a JSON file that are read at once, where they are long."""
 _USER = re.compile(r"://[^/\s'\"]*@")
 _QUERY = re.compile(r"(://[^?#\s]*[?#]).*", re.DOTALL)
-"""Signed URLs have their token in it; where one ends that is not encoded, nobody knows."""
+"""Signed URLs have their token in it; where one ends that is not encoded is unknown."""
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
@@ -132,7 +131,7 @@ def open_files(paths: Paths) -> ArrowSource:
             yield from _read(file, kind, chunk_rows, schemas[0].names)
 
     def batches(chunk_rows: int) -> Iterator[pa.RecordBatch]:
-        return cut_all(parts(chunk_rows), chunk_rows)
+        return rechunk(parts(chunk_rows), chunk_rows)
 
     are_local = all(file.is_local for file, _ in files)
     known = tuple(file.path for file, _ in files) if are_local else ()  # a URL may hold a secret
@@ -237,7 +236,7 @@ def _check_columns(file: File, schema: pa.Schema, first: File, expected: pa.Sche
     differing = sorted(set(schema.names) ^ set(expected.names))
     if differing:
         facts = f"{file.name} has {', '.join(schema.names)}; {first.name} has {', '.join(expected.names)}"
-        hint = f"Load them apart, or make them agree on: {', '.join(differing)}."
+        hint = f"Load them separately, or make them agree on: {', '.join(differing)}."
         raise SchemaMismatch(f"the files do not have the same columns: {facts}", hint=hint)
 
 

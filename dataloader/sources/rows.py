@@ -14,7 +14,7 @@ import pyarrow as pa
 from dataloader.conversion.inference import inferred
 from dataloader.errors import PlanError, SchemaMismatch
 from dataloader.sources import streams
-from dataloader.sources.base import check_names
+from dataloader.sources.base import Source, check_names
 from dataloader.sources.tables import label
 from dataloader.sync import in_thread
 
@@ -27,22 +27,12 @@ STEP_ROWS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class RowSource:
+class RowSource(Source):
     """A stream of dicts with the given keys, or of tuples; `first` are those that were read for the schema."""
 
-    name: str
-    schema: pa.Schema
-    rows: int | None
     first: list[Row]
     rest: AsyncGenerator[list[Row]]
     keys: tuple[Any, ...]
-    in_memory: bool = False
-    loader: str = "load_rows"
-    paths: tuple[str, ...] = ()
-    position: object = ""
-
-    def label(self, _row: int) -> object:
-        return None
 
     async def aclose(self) -> None:
         await self.rest.aclose()
@@ -89,7 +79,7 @@ async def open_rows(rows: object, columns: Sequence[str] | None) -> RowSource:
     """
     if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, (Iterable, AsyncIterable)):
         hint = "Pass an iterable or async iterable of dicts, tuples or objects; load frames with load_dataframe."
-        raise PlanError(f"a {type(rows).__name__} is not a stream of rows", hint=hint)
+        raise PlanError(f"expected a stream of rows, got {type(rows).__name__}", hint=hint)
     known = len(rows) if isinstance(rows, Sequence) else None
     blocks = _async_blocks(rows) if isinstance(rows, AsyncIterable) else _blocks(rows)
     first: list[Row] = await anext(blocks, [])
@@ -99,7 +89,7 @@ async def open_rows(rows: object, columns: Sequence[str] | None) -> RowSource:
     check_names(names)
     types = [inferred(name, values).type for name, values in zip(names, _columns_of(first, keys, 0), strict=True)]
     schema = pa.schema(list(zip(names, types, strict=True)))
-    return RowSource("stream of rows", schema, known, first, blocks, keys)
+    return RowSource("stream of rows", schema, known, first, blocks, keys, loader="load_rows")
 
 
 async def _blocks(rows: Iterable[Row]) -> AsyncGenerator[list[Row]]:
@@ -172,7 +162,7 @@ def _keys(rows: list[Row]) -> tuple[Any, ...]:
         raise PlanError("there are no rows, so the columns are unknown", hint=hint)
     if not isinstance(rows[0], Mapping):
         hint = "Pass columns=[...] with the tuples' column names."
-        raise PlanError(f"the rows are {type(rows[0]).__name__}s without column names", hint=hint)
+        raise PlanError(f"the rows have no column names: expected dicts, got {type(rows[0]).__name__}", hint=hint)
     return tuple(dict.fromkeys(key for row in rows if isinstance(row, Mapping) for key in row))
 
 
@@ -191,7 +181,8 @@ def _columns_of(rows: list[Row], keys: tuple[Any, ...], first_row: int) -> list[
 
 def _check_dict(row: Row, known: KeysView[Any], position: int) -> None:
     if not isinstance(row, Mapping):
-        raise PlanError(f"row {position} is a {type(row).__name__} among dicts", hint="Yield dicts only.")
+        hint = "Yield dicts only."
+        raise PlanError(f"row {position} must be a dict like the first, got {type(row).__name__}", hint=hint)
     if not row.keys() <= known:
         unknown = next(key for key in row if key not in known)
         hint = f"The columns are {', '.join(map(str, known))}: drop the key, or pass columns=[...] with all of them."
@@ -201,7 +192,7 @@ def _check_dict(row: Row, known: KeysView[Any], position: int) -> None:
 def _check_tuple(row: Row, keys: tuple[Any, ...], position: int) -> None:
     if isinstance(row, (str, bytes)) or not isinstance(row, Sequence):
         hint = "Yield dicts only, or tuples only, together with columns=[...]."
-        raise PlanError(f"row {position} is a {type(row).__name__}", hint=hint)
+        raise PlanError(f"row {position} must be a tuple or list, got {type(row).__name__}", hint=hint)
     if len(row) != len(keys):
         hint = f"Give every row a value for each of: {', '.join(map(str, keys))}."
         raise SchemaMismatch(f"row {position} has {len(row)} values for {len(keys)} columns", hint=hint)

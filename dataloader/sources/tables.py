@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from dataloader.conversion.inference import check_class, inferred
-from dataloader.conversion.mixed import MixedType, mixed_objects
+from dataloader.conversion.mixed import mixed_objects
 from dataloader.errors import PlanError, UnsupportedType
 from dataloader.formatting import one_line
 from dataloader.sources import streams
-from dataloader.sources.base import ArrowSource, check_names
-from dataloader.sources.cutter import cut_all, joined
+from dataloader.sources.base import ArrowSource, check_names, concatenated, rechunk
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,8 +95,8 @@ def _open(data: object) -> ArrowSource:
     except pa.ArrowInvalid as error:  # the capsule holds one column, not a table, or was read
         streams.check(data, has_rows=False)
         why = "" if "non-struct" in str(error) else f": {one_line(error)}"
-        raise PlanError(f"a {type(data).__name__} is not a table{why}", hint=_better_loader(data)) from error
-    raise PlanError(f"a {type(data).__name__} is not a table", hint=_better_loader(data))
+        raise PlanError(f"expected a table, got {type(data).__name__}{why}", hint=_better_loader(data)) from error
+    raise PlanError(f"expected a table, got {type(data).__name__}", hint=_better_loader(data))
 
 
 def _check_polars(data: object) -> None:
@@ -133,7 +132,7 @@ def _known_rows(data: object) -> int | None:
 
 def _open_table(table: pa.Table, name: str) -> ArrowSource:
     def batches(chunk_rows: int) -> Iterator[pa.RecordBatch]:
-        return cut_all(table.to_batches(max_chunksize=chunk_rows), chunk_rows)
+        return rechunk(table.to_batches(max_chunksize=chunk_rows), chunk_rows)
 
     return ArrowSource(name, table.schema, table.num_rows, batches, in_memory=True)
 
@@ -143,7 +142,7 @@ def _table_of_columns(columns: Mapping[Any, Any]) -> pa.Table:
     for name, values in zip(names, columns.values(), strict=True):
         if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
             hint = "Pass lists or arrays of equal length, one for each column; load dicts with load_rows([...], table)."
-            raise PlanError(f"column {name!r} is a {type(values).__name__}", hint=hint)
+            raise PlanError(f"column {name!r} must be a list or array, got {type(values).__name__}", hint=hint)
     arrays = [inferred(name, values) for name, values in zip(names, columns.values(), strict=True)]
     lengths = {len(array) for array in arrays}
     if len(lengths) > 1:
@@ -157,7 +156,7 @@ def open_reader(
 ) -> ArrowSource:
     """Open a stream of batches; `given` is what the caller has passed, of which the reader was made."""
     reading = _checked(reader, given)  # closed before the reader, which must not be closed while it is read
-    return ArrowSource(name, reader.schema, rows, lambda size: cut_all(reading, size), opened=(reading, reader))
+    return ArrowSource(name, reader.schema, rows, lambda size: rechunk(reading, size), opened=(reading, reader))
 
 
 def _checked(reader: pa.RecordBatchReader, given: object) -> Iterator[pa.RecordBatch]:
@@ -186,7 +185,7 @@ def _open_pandas(frame: Any) -> ArrowSource:
     def batches(chunk_rows: int) -> Iterator[pa.RecordBatch]:
         for start in range(0, len(frame), chunk_rows):
             arrays = [values.part(start, start + chunk_rows) for _, values in columns]
-            yield from joined(pa.Table.from_arrays(arrays, schema=schema).to_batches())
+            yield from concatenated(pa.Table.from_arrays(arrays, schema=schema).to_batches())
 
     return ArrowSource("DataFrame", schema, len(frame), batches, in_memory=True, labels=frame.index)
 
@@ -284,7 +283,7 @@ def to_row_dicts(data: object, *, chunk_rows: int = 2_000) -> Iterator[list[dict
     """
     streams.take(data)
     for batch in open_dataframe(data).batches(chunk_rows):
-        columns = [_objects(column) for column in batch.columns]
+        columns = [mixed_objects(column) for column in batch.columns]
         yield [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
@@ -305,8 +304,4 @@ def to_tuples(data: object, *, chunk_rows: int = 2_000) -> Iterator[list[tuple[A
     [[(1, 'a'), (2, None)]]
     """
     for batch in open_dataframe(data).batches(chunk_rows):
-        yield list(zip(*map(_objects, batch.columns), strict=True))
-
-
-def _objects(column: pa.Array) -> list[Any]:
-    return mixed_objects(column) if isinstance(column.type, MixedType) else column.to_pylist()
+        yield list(zip(*map(mixed_objects, batch.columns), strict=True))

@@ -112,7 +112,7 @@ def test_an_engine_is_named_by_its_variable(shell: InteractiveShell) -> None:
         ("df orders --if-exists destroy", "'destroy' is not one of"),
         ("df orders --chunk-rows many", "'many' is not a valid integer range"),
         ("'df orders", "cannot be read: no closing quotation"),
-        ("number orders", "is not a table"),
+        ("number orders", "expected a table, got int"),
         ("nothing.csv orders", "nothing.csv"),
     ],
 )

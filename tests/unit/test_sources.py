@@ -30,9 +30,8 @@ from dataloader.conversion.rules import ColumnPlan
 from dataloader.conversion.types import ColumnType
 from dataloader.errors import DataLoaderError, PlanError, SchemaMismatch, UnsupportedType
 from dataloader.sources import rows as row_streams
-from dataloader.sources.base import Source
+from dataloader.sources.base import Source, rechunk
 from dataloader.sources.batches import open_async_batches, open_batches
-from dataloader.sources.cutter import cut_all
 from dataloader.sources.rows import RowSource, open_rows
 from dataloader.sources.tables import open_dataframe, open_reader, to_row_dicts, to_tuples
 
@@ -73,7 +72,7 @@ def layouts(draw: st.DrawFn) -> list[pa.RecordBatch]:
 @settings(deadline=None)
 @given(layouts(), st.integers(1, 12))
 def test_cutting_keeps_rows_and_order_and_gives_exact_chunks(batches: list[pa.RecordBatch], chunk_rows: int) -> None:
-    cut = list(cut_all(batches, chunk_rows))
+    cut = list(rechunk(batches, chunk_rows))
     total = sum(batch.num_rows for batch in batches)
     assert [row["n"] for chunk in cut for row in chunk.to_pylist()] == list(range(total))
     whole, rest = divmod(total, chunk_rows)
@@ -82,7 +81,7 @@ def test_cutting_keeps_rows_and_order_and_gives_exact_chunks(batches: list[pa.Re
 
 def test_a_chunk_that_is_one_batch_already_is_not_copied() -> None:
     batch = pa.record_batch({"n": [1, 2, 3]})
-    (cut,) = cut_all([batch], 3)
+    (cut,) = rechunk([batch], 3)
     assert cut["n"].buffers()[1].address == batch["n"].buffers()[1].address
 
 
@@ -94,7 +93,7 @@ def test_cutting_pulls_only_the_batches_that_a_chunk_needs() -> None:
             pulled.append(number)
             yield pa.record_batch({"n": [number]})
 
-    cutting = cut_all(reading(), 3)
+    cutting = rechunk(reading(), 3)
     next(cutting)
     assert pulled == [0, 1, 2]
 
@@ -486,7 +485,7 @@ def test_only_the_first_batch_is_read_to_open_a_stream() -> None:
 
 @pytest.mark.parametrize("data", [5, "text", b"bytes", {"a": [1]}, None])
 def test_what_is_no_stream_of_batches_is_refused(data: object) -> None:
-    with pytest.raises(PlanError, match="not a stream of record batches"):
+    with pytest.raises(PlanError, match="expected a stream of record batches, got "):
         open_batches(data)
 
 
@@ -496,10 +495,10 @@ def test_a_stream_without_any_batch_is_refused() -> None:
 
 
 def test_a_stream_of_something_else_is_refused_at_its_first_and_at_a_later_item() -> None:
-    with pytest.raises(PlanError, match="yields a dict"):
+    with pytest.raises(PlanError, match="must yield record batches, got dict"):
         open_batches([{"a": 1}])
     later = open_batches([TABLE.to_batches()[0], TABLE])
-    with pytest.raises(PlanError, match="yields a Table"):
+    with pytest.raises(PlanError, match="must yield record batches, got Table"):
         list(later.batches(5))
 
 
@@ -518,10 +517,10 @@ async def test_record_batches_are_read_from_an_async_iterable() -> None:
 async def test_an_async_stream_without_batches_or_of_something_else_is_refused() -> None:
     with pytest.raises(PlanError, match="columns are unknown"):
         await open_async_batches(agen())
-    with pytest.raises(PlanError, match="yields a Table"):
+    with pytest.raises(PlanError, match="must yield record batches, got Table"):
         await open_async_batches(agen(TABLE))
     later = await open_async_batches(agen(TABLE.to_batches()[0], 5))
-    with pytest.raises(PlanError, match="yields a int"):
+    with pytest.raises(PlanError, match="must yield record batches, got int"):
         await chunks(later, 5)
 
 
@@ -675,16 +674,16 @@ async def test_a_row_that_does_not_have_the_columns_is_named(rows: list[Any], co
 @pytest.mark.parametrize(
     ("rows", "columns", "problem"),
     [
-        ([(1, 2)], None, "tuples without column names"),
+        ([(1, 2)], None, "no column names: expected dicts, got tuple"),
         ([], None, "no rows"),
         (iter([]), None, "no rows"),
-        ("text", None, "a str is not a stream of rows"),
-        ({"a": 1}, None, "a dict is not a stream of rows"),
-        (5, None, "a int is not a stream of rows"),
-        ([5], ["a"], "row 0 is a int"),
-        (["text"], ["a", "b", "c", "d"], "row 0 is a str"),
+        ("text", None, "expected a stream of rows, got str"),
+        ({"a": 1}, None, "expected a stream of rows, got dict"),
+        (5, None, "expected a stream of rows, got int"),
+        ([5], ["a"], "row 0 must be a tuple or list, got int"),
+        (["text"], ["a", "b", "c", "d"], "row 0 must be a tuple or list, got str"),
         ([(1, 2)], ["a", "a"], "same name: a"),
-        ([{"a": 1}, None], None, "row 1 is a NoneType"),
+        ([{"a": 1}, None], None, "row 1 must be a dict like the first, got NoneType"),
     ],
 )
 async def test_what_are_no_rows_is_refused(rows: object, columns: list[str] | None, problem: str) -> None:
