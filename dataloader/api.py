@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from dataloader.database import engine as engines
 from dataloader.database.addresses import hide_url
 from dataloader.jobs import LoadJob
 from dataloader.ledger import history
 from dataloader.loading import pipeline, planning, validation
-from dataloader.options import LoadOptions
+from dataloader.options import LoadOptions, Options
 from dataloader.plan import LoadPlan
 from dataloader.report import LoadReport, ValidationReport, history_frame
 from dataloader.sources import files, streams, tables
@@ -27,25 +26,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from dataloader.sources.base import ArrowSource, Source
-
-
-class Options(TypedDict, total=False):
-    """The keyword options of every loader, for type checkers; `LoadOptions` checks them."""
-
-    engine: AsyncEngine | str | URL | None
-    if_exists: Literal["append", "fail", "truncate", "replace"]
-    method: Literal["auto", "copy", "insert"]
-    commit: Literal["auto", "load", "chunk"]
-    chunk_rows: int | None
-    workers: int | None
-    resume: bool | None
-    load_id: str | None
-    on_invalid: Literal["raise", "reject"]
-    max_rejects: int | float | None
-    casts: Literal["exact", "lossy"]
-    assume_timezone: str | None
-    dtype: Mapping[str, sa.types.TypeEngine[Any] | type[sa.types.TypeEngine[Any]]] | None
-    progress: Literal["auto", "widget", "html", "text", "log", "none"]
 
 
 async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[Options]) -> LoadReport:
@@ -286,15 +266,10 @@ def start_load(data: object, table: str | sa.Table, **options: Unpack[Options]) 
     """
     checked = cast(dict[str, Any], options)
     checked["engine"] = LoadOptions.of(checked).engine
-    loader: Any = load_files if _are_paths(data) else load_dataframe
+    loader: Any = load_files if files.are_paths(data) else load_dataframe
     given, asked = tables.snapshot(data), options.pop("progress", "auto")
     what = "files" if loader is load_files else type(data).__name__
     return LoadJob(lambda view: loader(given, table, **options, progress=view), asked, what)
-
-
-def _are_paths(data: object) -> bool:
-    first = next(iter(data), None) if isinstance(data, (list, tuple)) else data
-    return isinstance(first, (str, os.PathLike))
 
 
 async def plan_load(data: object, table: str | sa.Table, **options: Unpack[Options]) -> LoadPlan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def quantity(number: int, noun: str, total: int | None = None) -> str:
@@ -36,10 +36,21 @@ def printable(text: str) -> str:
     return "".join(one if one.isprintable() or one in "\n\t" else repr(one)[1:-1] for one in text)
 
 
+def closest(given: object, known: Iterable[object]) -> str | None:
+    """The name that was probably meant, whatever its case.
+
+    >>> closest("Nmae", ["id", "name"])
+    'name'
+    """
+    by_folded = {name.casefold(): name for name in known if isinstance(name, str)}
+    found = difflib.get_close_matches(str(given).casefold(), by_folded, n=1)
+    return by_folded[found[0]] if found else None
+
+
 def did_you_mean(given: object, known: Sequence[object]) -> str:
     """A hint that names what was probably meant, and what there is."""
-    close = difflib.get_close_matches(str(given), [one for one in known if isinstance(one, str)], n=1)
-    return f"{f'Did you mean {close[0]!r}? ' if close else ''}The choices are: {', '.join(map(str, known))}."
+    close = closest(given, known)
+    return f"{f'Did you mean {close!r}? ' if close else ''}The choices are: {', '.join(map(str, known))}."
 
 
 def one_line(error: Exception) -> str:

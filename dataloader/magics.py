@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import glob
 import shlex
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import click
 from dataloader import api
 from dataloader.cli import COMMITTING, LOADING, REJECTING, SOURCES, TABLE, TO, with_options
 from dataloader.errors import PlanError
+from dataloader.formatting import closest
 from dataloader.plan import LoadPlan
 from dataloader.rejects import check_suffix
 from dataloader.report import LoadReport
@@ -87,8 +87,8 @@ def _data(sources: tuple[str, ...], variables: Mapping[str, Any]) -> Any:
         return variables[sources[0]]
     for source in sources:
         if source.isidentifier() and not Path(source).exists():
-            close = difflib.get_close_matches(source, _loadable(variables), n=1)
-            hint = f"Did you mean {close[0]!r}?" if close else "Pass the name of a variable, or files."
+            close = closest(source, _loadable(variables))
+            hint = f"Did you mean {close!r}?" if close else "Pass the name of a variable, or files."
             raise PlanError(f"there is neither a variable nor a file {source!r}", hint=hint)
     return list(sources)
 

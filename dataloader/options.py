@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zoneinfo
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 import sqlalchemy as sa
 
@@ -15,21 +16,44 @@ from dataloader.errors import PlanError
 from dataloader.formatting import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
-
+    from sqlalchemy.engine import URL
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from dataloader.database.addresses import Address
     from dataloader.database.backends import Backend
 
-IF_EXISTS = ("append", "fail", "truncate", "replace")
-METHODS = ("auto", "copy", "insert")
-COMMITS = ("auto", "load", "chunk")
-ON_INVALID = ("raise", "reject")
-CASTS = ("exact", "lossy")
+IfExists = Literal["append", "fail", "truncate", "replace"]
+Method = Literal["auto", "copy", "insert"]
+Commit = Literal["auto", "load", "chunk"]
+OnInvalid = Literal["raise", "reject"]
+Casts = Literal["exact", "lossy"]
+ProgressName = Literal["auto", "widget", "html", "text", "log", "none"]
+
+IF_EXISTS: tuple[str, ...] = get_args(IfExists)
+METHODS: tuple[str, ...] = get_args(Method)
+COMMITS: tuple[str, ...] = get_args(Commit)
+CASTS: tuple[str, ...] = get_args(Casts)
 CONTINUED = ("method", "chunk_rows", "workers", "on_invalid", "max_rejects", "casts", "assume_timezone")
 """What the ledger keeps of a call, for who continues it."""
-PROGRESS = ("auto", "widget", "html", "text", "log", "none")
+
+
+class Options(TypedDict, total=False):
+    """The keyword options of every loader, for type checkers; `LoadOptions` checks them."""
+
+    engine: AsyncEngine | str | URL | None
+    if_exists: IfExists
+    method: Method
+    commit: Commit
+    chunk_rows: int | None
+    workers: int | None
+    resume: bool | None
+    load_id: str | None
+    on_invalid: OnInvalid
+    max_rejects: int | float | None
+    casts: Casts
+    assume_timezone: str | None
+    dtype: Mapping[str, sa.types.TypeEngine[Any] | type[sa.types.TypeEngine[Any]]] | None
+    progress: ProgressName
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +61,16 @@ class LoadOptions:
     """The keyword options that every loader shares; see `load_dataframe` for their meaning."""
 
     engine: AsyncEngine | Address
-    if_exists: str = "append"
-    method: str = "auto"
-    commit: str = "auto"
+    if_exists: IfExists = "append"
+    method: Method = "auto"
+    commit: Commit = "auto"
     chunk_rows: int | None = None
     workers: int | None = None
     resume: bool | None = None
     load_id: str | None = None
-    on_invalid: str = "raise"
+    on_invalid: OnInvalid = "raise"
     max_rejects: int | float | None = None
-    casts: str = "exact"
+    casts: Casts = "exact"
     assume_timezone: str | None = None
     dtype: Mapping[str, Any] | None = None
     progress: str | View = "auto"
@@ -80,10 +104,10 @@ class LoadOptions:
             value = getattr(options, name)
             if value not in allowed:
                 raise PlanError(f"{name}={value!r} is unknown", hint=did_you_mean(value, allowed))
-        for name, what in (("chunk_rows", "rows"), ("workers", "workers")):
+        for name in ("chunk_rows", "workers"):
             value = getattr(options, name)
             if value is not None and not (_is_whole(value) and value >= 1):
-                raise PlanError(f"{name}={value!r} is not a number of {what}", hint="Pass an integer from 1 up.")
+                raise PlanError(f"{name} must be a count, got {value!r}", hint="Pass an integer from 1 up.")
         _check_resume(options)
         _check_rejects(options)
         _check_zone(options.assume_timezone)
@@ -96,7 +120,7 @@ _CHOICES = {
     "method": METHODS,
     "commit": COMMITS,
     "resume": (None, True, False),
-    "on_invalid": ON_INVALID,
+    "on_invalid": get_args(OnInvalid),
     "casts": CASTS,
 }
 
@@ -108,11 +132,11 @@ def _is_whole(value: object) -> bool:
 def _check_resume(options: LoadOptions) -> None:
     name = options.load_id
     if name is not None and not (isinstance(name, str) and name.strip() and "\x00" not in name):
-        raise PlanError(f"load_id={name!r} is not a name", hint="Pass a text, like 'orders of May'.")
+        raise PlanError(f"load_id must be a name, got {name!r}", hint="Pass a string, like 'orders of May'.")
     if options.commit == "load" and options.is_named:
-        said = "resume=True" if options.resume else f"load_id={name!r}"
+        asked = "resume=True" if options.resume else f"load_id={name!r}"
         hint = "Leave commit= out, or pass commit='chunk': only such a load can be resumed."
-        raise PlanError(f"commit='load' keeps no checkpoints, and {said} needs them", hint=hint)
+        raise PlanError(f"commit='load' keeps no checkpoints, and {asked} needs them", hint=hint)
 
 
 def _check_rejects(options: LoadOptions) -> None:
@@ -121,17 +145,17 @@ def _check_rejects(options: LoadOptions) -> None:
         return
     if not ((_is_whole(limit) and limit >= 0) or (isinstance(limit, float) and 0 < limit < 1)):
         hint = "Pass a count, like 100, or a share of the rows, like 0.01."
-        raise PlanError(f"max_rejects={limit!r} is neither", hint=hint)
+        raise PlanError(f"max_rejects must be a count or a share between 0 and 1, got {limit!r}", hint=hint)
     if options.on_invalid != "reject":
-        hint = "Pass on_invalid='reject' as well, or leave it out."
-        raise PlanError("max_rejects= is about rejects, and none are kept", hint=hint)
+        hint = "Pass on_invalid='reject' as well, or leave max_rejects= out."
+        raise PlanError("max_rejects requires on_invalid='reject'", hint=hint)
 
 
 def _check_zone(zone: object) -> None:
     if zone is None:
         return
     try:
-        zoneinfo.ZoneInfo(zone)  # type: ignore[arg-type]  # what it is shows here
+        zoneinfo.ZoneInfo(zone)  # type: ignore[arg-type]  # checked here
     except (ValueError, TypeError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
         hint = "Pass a name of the time zone database, like 'UTC' or 'Europe/Berlin'."
         raise PlanError(f"assume_timezone={zone!r} is not a time zone", hint=hint) from error
@@ -139,8 +163,9 @@ def _check_zone(zone: object) -> None:
 
 def _check_progress(progress: object) -> None:
     """A name, or the view of a load in the background."""
-    if progress not in PROGRESS and not isinstance(progress, View):
-        raise PlanError(f"progress={progress!r} is unknown", hint=did_you_mean(progress, PROGRESS))
+    known = get_args(ProgressName)
+    if progress not in known and not isinstance(progress, View):
+        raise PlanError(f"progress={progress!r} is unknown", hint=did_you_mean(progress, known))
 
 
 @dataclass(frozen=True, slots=True)

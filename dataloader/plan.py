@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import html
 import math
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from dataloader.database import ddl, definitions
 from dataloader.database.schema import TableSchema
 from dataloader.display.html import panel, table
 from dataloader.errors import PlanError, SchemaMismatch
-from dataloader.formatting import quantity
+from dataloader.formatting import closest, quantity
 from dataloader.options import LoadOptions, Target
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ WORKERS = 2
 """Two connections keep a server busy while one of them waits for a commit; more gain little."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadPlan:
     """Everything that a load will do, decided and printable; making one writes nothing.
 
@@ -217,23 +216,23 @@ def make_plan(
         made = (*ddl.notices(found, table, is_defined=given is not None), *made)
     commit, commit_reason = _commit(options, offer.rows, _commit_obstacle(options, table, database))
     return LoadPlan(
-        offer.name,
-        offer.rows,
-        database.name,
-        table,
-        columns,
-        ddl.statements(definition, name, found, options.if_exists, backend),
-        method,
-        reason,
-        options.chunk_rows or CHUNK_ROWS[method],
-        creates,
-        options.on_invalid == "reject",
-        options.if_exists in {"truncate", "replace"},
-        commit,
-        commit_reason,
-        _workers(options, database) if commit == "chunk" else 1,
-        definitions.differences(found, types, target.schemas, backend) if table is found else made,
-        found is not None,
+        source=offer.name,
+        rows=offer.rows,
+        database=database.name,
+        table=table,
+        columns=columns,
+        statements=ddl.statements(definition, name, found, options.if_exists, backend),
+        method=method,
+        reason=reason,
+        chunk_rows=options.chunk_rows or CHUNK_ROWS[method],
+        creates=creates,
+        rejects=options.on_invalid == "reject",
+        empties=options.if_exists in {"truncate", "replace"},
+        commit=commit,
+        commit_reason=commit_reason,
+        workers=_workers(options, database) if commit == "chunk" else 1,
+        notices=definitions.differences(found, types, target.schemas, backend) if table is found else made,
+        exists=found is not None,
     )
 
 
@@ -276,11 +275,9 @@ def _check_columns(offered: list[str], table: TableSchema) -> None:
 
 
 def _rename_hint(unknown: list[str], table: TableSchema) -> str | None:
-    folded = {column.name.casefold(): column.name for column in table.columns}
     for name in unknown:
-        close = difflib.get_close_matches(name.casefold(), folded, n=1)
-        if close:
-            return f"Did you mean {folded[close[0]]!r} instead of {name!r}?"
+        if close := closest(name, (column.name for column in table.columns)):
+            return f"Did you mean {close!r} instead of {name!r}?"
     return None
 
 
@@ -290,7 +287,7 @@ def _method(asked: str, columns: tuple[ColumnPlan, ...], table: TableSchema, bac
         hint = "Leave method='auto', which chooses insert here."
         raise PlanError(f"COPY cannot write to {table.name}: {obstacle}", hint=hint)
     if asked == "insert":
-        return "insert", "you asked for it"
+        return "insert", "it was requested"
     if obstacle:
         return "insert", obstacle
     text = _as_text(columns, table)
@@ -331,13 +328,13 @@ def _commit(options: LoadOptions, rows: int | None, obstacle: str | None) -> tup
         )
         raise PlanError(f"the load cannot be committed chunk by chunk: {obstacle}", hint=hint)
     if options.commit != "auto":
-        return options.commit, "you asked for it"
+        return options.commit, "it was requested"
     if obstacle is not None:
         return "load", obstacle
     if options.is_named:
-        return "chunk", "you asked for a load that can be resumed"
+        return "chunk", "a resumable load was requested"
     if rows is None:
-        return "chunk", "nobody knows how many rows there are"
+        return "chunk", "the row count is unknown"
     if rows > ONE_TRANSACTION_ROWS:
         return "chunk", f"there are more than {ONE_TRANSACTION_ROWS:,} rows"
     return "load", f"there are no more than {ONE_TRANSACTION_ROWS:,} rows"

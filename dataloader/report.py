@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadReport:
     """What a load did. Printed as text; shown as HTML in a notebook.
 
@@ -72,9 +72,10 @@ class LoadReport:
 
     Examples
     --------
-    >>> report = LoadReport("DataFrame", "orders", "SQLite shop.db", 2, 2, 0, 0, 1, 64, 0.5, "insert", "...")
-    >>> print(report)
-    2 rows loaded from DataFrame into orders of SQLite shop.db in 0.50 s (4 rows/s, insert)
+    >>> import asyncio, dataloader as dl
+    >>> report = asyncio.run(dl.load_dataframe({"id": [1, 2]}, "t", engine="sqlite:///:memory:", progress="none"))
+    >>> print(report)  # doctest: +ELLIPSIS
+    2 rows loaded from dict of columns into t of SQLite :memory: in ... s (... rows/s, insert)
     """
 
     source: str
@@ -184,7 +185,7 @@ class LoadReport:
         return f"<div>{sparkline(heights)}{max(heights):,.0f} rows/s at most</div>" if heights else ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ValidationReport:
     """What `validate` found; nothing was written. Printed as text; shown as HTML in a notebook.
 
@@ -199,11 +200,12 @@ class ValidationReport:
 
     Examples
     --------
-    >>> report = ValidationReport("DataFrame", "orders", "SQLite shop.db", 2, Violations())
+    >>> import asyncio, dataloader as dl
+    >>> report = asyncio.run(dl.validate({"id": [1, 2]}, "t", engine="sqlite:///:memory:", progress="none"))
     >>> report.ok
     True
     >>> print(report)
-    2 rows of DataFrame fit orders of SQLite shop.db
+    2 rows of dict of columns fit t of SQLite :memory:
     """
 
     source: str

@@ -220,7 +220,7 @@ def parse_table_name(table: object) -> TableName:
     """
     if not isinstance(table, str):
         hint = "Pass its name, like 'orders' or 'sales.orders', or a sqlalchemy.Table."
-        raise PlanError(f"the table is a {type(table).__name__}", hint=hint)
+        raise PlanError(f"table must be a name or a SQLAlchemy Table, got {type(table).__name__}", hint=hint)
     if _URL.match(table):
         hint = "Pass the URL as engine=, on the command line as --to, and the table's name as the table."
         raise PlanError("the table's name is a URL", hint=hint)

@@ -60,7 +60,13 @@ async def validate(
 
         await Session(engine, plan.table.name, reads_only=True).run(inspect)
         violations = await asyncio.to_thread(inspection.violations)
-    return ValidationReport(plan.source, str(plan.table.name), plan.database, inspection.read, violations)
+    return ValidationReport(
+        source=plan.source,
+        table=str(plan.table.name),
+        database=plan.database,
+        read=inspection.read,
+        violations=violations,
+    )
 
 
 def _scan(source: Source, plan: LoadPlan) -> AsyncGenerator[tuple[pa.RecordBatch, Converted]]:

@@ -405,14 +405,14 @@ async def test_an_unknown_number_of_rows_is_committed_chunk_by_chunk(database: A
     for source in (reader, str(csv_file(tmp_path))):
         plan = await dl.plan_load(source, "orders", engine=database)
         assert plan.commit == "chunk"
-        assert "nobody knows how many rows" in str(plan)
+        assert "the row count is unknown" in str(plan)
     assert (await dl.plan_load(str(parquet_file(tmp_path)), "orders", engine=database)).commit == "load"
 
 
 @pytest.mark.parametrize("asked", ["load", "chunk"])
 async def test_what_the_caller_decides_is_done(database: AsyncEngine, asked: Any) -> None:
     plan = await dl.plan_load(columns(), "orders", engine=database, commit=asked)
-    assert (plan.commit, plan.commit_reason) == (asked, "you asked for it")
+    assert (plan.commit, plan.commit_reason) == (asked, "it was requested")
 
 
 @pytest.mark.parametrize("if_exists", ["truncate", "replace"])

@@ -261,7 +261,7 @@ async def test_values_that_binary_copy_cannot_carry_arrive_as_text_that_the_serv
     report = await dl.load_dataframe(table_of(values), "t", engine=postgres, method=method)
     as_text = "PostgreSQL takes rows fastest by COPY, here as text, in which it reads v ("
     assert report.method == ("insert" if method == "insert" else "copy")
-    assert report.reason.startswith("you asked for it" if method == "insert" else as_text)
+    assert report.reason.startswith("it was requested" if method == "insert" else as_text)
     assert await texts(postgres) == [*expected, None]
 
 

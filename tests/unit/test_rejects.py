@@ -20,7 +20,7 @@ from dataloader.conversion.inference import mixed_array
 from dataloader.conversion.violations import REASONS, REJECT_COLUMNS, Violation
 from dataloader.errors import PlanError, ValidationError
 from dataloader.rejects import Findings, Rejects, columns_of
-from dataloader.report import LoadReport
+from tests.unit.test_report import report
 
 
 def violation(row: int, reason: str = "digits", column: str | None = "v", label: object = None) -> Violation:
@@ -43,7 +43,7 @@ def rejected(values: Any, *rows: int, first_row: int = 0, **options: Any) -> Rej
 
 def frame_of(rejects: Rejects) -> pd.DataFrame:
     count = len(rejects)
-    return LoadReport("rows", "t", "here", count, 0, count, 0, 1, 0, 1.0, "copy", "", rejects).rejects
+    return report(read=count, loaded=0, rejected=count, rejected_rows=rejects).rejects
 
 
 def test_the_first_ten_violations_are_kept_and_all_are_counted() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from dataloader.display.html import sparkline
 from dataloader.display.state import SAMPLES, Throughput, rates
-from dataloader.report import LoadReport
+from tests.unit.test_report import report
 
 
 def steady(chunks: int, rows: int = 100, seconds: float = 0.5) -> Throughput:
@@ -49,7 +49,7 @@ def test_a_slow_half_is_drawn_lower_than_a_fast_one() -> None:
 @pytest.mark.parametrize("samples", [(), ((0.0, 0),), ((0.0, 0), (1.0, 5)), ((1.0, 0), (1.0, 5), (1.0, 9))], ids=len)
 def test_what_has_no_course_has_no_picture(samples: tuple[tuple[float, int], ...]) -> None:
     assert rates(samples) == []
-    assert "<svg" not in LoadReport("rows", "t", "here", 0, 0, 0, 0, 0, 0, 1.0, "copy", "", pace=samples)._repr_html_()
+    assert "<svg" not in report(pace=samples)._repr_html_()
 
 
 def test_a_load_that_stored_nothing_is_drawn_flat() -> None:
