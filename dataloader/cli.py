@@ -8,9 +8,10 @@ Exit codes: 0 done, 1 the load failed or the data is not valid, 2 the command wa
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 import sqlalchemy as sa
@@ -24,7 +25,7 @@ from dataloader.formatting import printable
 from dataloader.ledger import history as ledgers
 from dataloader.options import CASTS, COMMITS, IF_EXISTS, METHODS, Target
 from dataloader.rejects import check_suffix
-from dataloader.report import history_frame
+from dataloader.report import LoadReport, history_frame
 
 SHOWN_ROWS = 5
 
@@ -54,12 +55,53 @@ REJECTING = (
 def with_options(*options: Callable[..., Any]) -> Callable[..., Any]:
     """Decorate a command with options, in their order."""
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in reversed(options):
             command = option(command)
         return command
 
     return decorate
+
+
+def prints(command: Callable[..., Awaitable[str]]) -> Callable[..., None]:
+    """Run a command that is a coroutine, and print what it returns or what went wrong."""
+
+    @functools.wraps(command)
+    def run(**arguments: Any) -> None:
+        try:
+            _show(asyncio.run(_closing(command(**arguments))))
+        except NotValid as found:
+            _show(str(found))
+            sys.exit(1)
+        except DataLoaderError as error:
+            _show(f"error: {error.what}\n{error.hint}", err=True)
+            sys.exit(1)
+        except KeyboardInterrupt as stopped:
+            _show(f"stopped: {_left_behind(stopped)}", err=True)
+            sys.exit(130)
+
+    return run
+
+
+class NotValid(Exception):
+    """The files do not fit; carries what is shown."""
+
+
+def _show(text: str, *, err: bool = False) -> None:
+    click.echo(printable(text), err=err)
+
+
+def _left_behind(stopped: KeyboardInterrupt) -> str:
+    """What the cancelled load says of itself; asyncio keeps its CancelledError behind the KeyboardInterrupt."""
+    notes: list[str] = getattr(stopped.__context__, "__notes__", [])
+    return "; ".join(notes) or "nothing was written"
+
+
+async def _closing(answer: Awaitable[str]) -> str:
+    try:
+        return await answer
+    finally:
+        await dispose_all()
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -70,26 +112,45 @@ def main() -> None:
 
 @main.command()
 @with_options(FILES, TABLE, TO, *LOADING, *COMMITTING, *REJECTING)
-def load(files: tuple[str, ...], table: str, rejects: str | None, **options: Any) -> None:
+@prints
+async def load(files: tuple[str, ...], table: str, rejects: str | None, **options: Any) -> str:
     """Load FILE... (csv, parquet, arrow, jsonl; globs too) into TABLE, and show its first rows."""
-    options["on_invalid"] = "raise" if rejects is None else "reject"
-    _run(_load(list(files), table, rejects, options))
+    report = await load_keeping_rejects(api.load_files, list(files), table, rejects, options)
+    return f"{report}\n\n{await _first_rows(table, options['engine'])}"
+
+
+async def load_keeping_rejects(
+    loader: Callable[..., Awaitable[LoadReport]], data: object, table: str, rejects: str | None, options: dict[str, Any]
+) -> LoadReport:
+    """Load, and write the rows that do not fit to the file `rejects`, if there is one."""
+    if rejects is None:
+        return await loader(data, table, **options)
+    check_suffix(rejects)
+    report = await loader(data, table, **options, on_invalid="reject")
+    if report.rejected:
+        await asyncio.to_thread(report.rejects_to, rejects)
+    return report
 
 
 @main.command()
 @with_options(FILES, TABLE, TO, *LOADING, *COMMITTING)
-def plan(files: tuple[str, ...], table: str, **options: Any) -> None:
+@prints
+async def plan(files: tuple[str, ...], table: str, **options: Any) -> str:
     """Show what `load` would do, and write nothing."""
-    _run(_plan(list(files), table, options))
+    return str(await api.plan_load(list(files), table, **options))
 
 
 @main.command()
 @with_options(FILES, TABLE, TO, *LOADING)
-@click.option("--unique", is_flag=True, help="Look at the keys too, in the files and against the table.")
-@click.option("--foreign-keys", is_flag=True, help="Look for the rows that are referred to.")
-def validate(files: tuple[str, ...], table: str, **options: Any) -> None:
+@click.option("--unique", is_flag=True, help="Check the keys too, in the files and against the table.")
+@click.option("--foreign-keys", is_flag=True, help="Check that the rows that are referred to exist.")
+@prints
+async def validate(files: tuple[str, ...], table: str, **options: Any) -> str:
     """Show every value of FILE... that does not fit TABLE, and write nothing."""
-    _run(_validate(list(files), table, options))
+    report = await api.validate(list(files), table, **options)
+    if not report.ok:
+        raise NotValid(str(report))
+    return str(report)
 
 
 SCHEMA = click.option("--schema", help="The schema whose ledger is meant, whoever it belongs to.")
@@ -97,48 +158,23 @@ SCHEMA = click.option("--schema", help="The schema whose ledger is meant, whoeve
 
 @main.command()
 @with_options(TO, SCHEMA)
-def history(engine: str | None, schema: str | None) -> None:
+@prints
+async def history(engine: str | None, schema: str | None) -> str:
     """Show the loads of the database's ledgers, the newest first."""
-    _run(_history(engine, schema))
+    found = await ledgers.read_history(resolve(engine), schema)
+    frame = history_frame([entry.shown for entry in found.entries], [*ledgers.SHOWN, "running"])
+    shown = "no load was committed chunk by chunk" if frame.empty else frame.to_string(index=False)
+    return "\n".join([shown, *(f"not read: {why}; --schema reads it" for why in found.passed_over)])
 
 
 @main.command()
 @click.argument("load_id")
 @with_options(TO, SCHEMA)
 @click.option("--yes", is_flag=True, help="Read the files that the ledger names without asking.")
-def resume(load_id: str, engine: str | None, schema: str | None, yes: bool) -> None:
+@prints
+async def resume(load_id: str, engine: str | None, schema: str | None, yes: bool) -> str:
     """Continue the unfinished load LOAD_ID of files, with the options that it began with."""
-    _run(_resume(load_id, engine, schema, yes))
-
-
-@main.command()
-@click.argument("load_id")
-@with_options(TO, SCHEMA)
-def forget(load_id: str, engine: str | None, schema: str | None) -> None:
-    """Take the load LOAD_ID out of the ledger; its rows stay in the table."""
-    _run(_forget(load_id, engine, schema))
-
-
-@main.command()
-@click.argument("table")
-@click.argument("role")
-def grants(table: str, role: str) -> None:
-    """Print the SQL that lets ROLE load into TABLE of PostgreSQL, and resume; an administrator runs it."""
-    try:
-        click.echo(ledgers.grants(parse_table_name(table), role), nl=False)
-    except DataLoaderError as error:
-        _fail(error)
-
-
-async def _history(url: str | None, schema: str | None) -> str:
-    found = await ledgers.read_history(resolve(url), schema)
-    frame = history_frame([entry.shown for entry in found.entries], [*ledgers.SHOWN, "running"])
-    shown = "no load was committed chunk by chunk" if frame.empty else frame.to_string(index=False)
-    return "\n".join([shown, *(f"not read: {why}; --schema reads it" for why in found.passed_over)])
-
-
-async def _resume(load_id: str, url: str | None, schema: str | None, yes: bool) -> str:
-    entry = await ledgers.entry_of(resolve(url), load_id, schema)
+    entry = await ledgers.entry_of(resolve(engine), load_id, schema)
     if entry.shown["state"] == "finished":
         return f"the load {load_id!r} is finished: {entry.loaded} rows are in {entry.shown['target']}"
     loader, paths, options = entry.began_with()
@@ -147,18 +183,18 @@ async def _resume(load_id: str, url: str | None, schema: str | None, yes: bool) 
         raise CheckpointError(
             f"the load {load_id!r} came from {entry.shown['source']}, not from local files", hint=hint
         )
-    if not (yes or _confirmed(entry, paths, describe_url(resolve(url)))):
+    if not (yes or _confirmed(entry, paths, describe_url(resolve(engine)))):
         raise CheckpointError(f"the load {load_id!r} is not resumed", hint="Nothing was read. Answer y, or pass --yes.")
-    options |= {"engine": url, "load_id": load_id, "resume": True, "chunk_rows": entry.shown["chunk_rows"]}
+    options |= {"engine": engine, "load_id": load_id, "resume": True, "chunk_rows": entry.shown["chunk_rows"]}
     return str(await api.load_files(paths, entry.shown["target"], **options))
 
 
-def _confirmed(entry: ledgers.Entry, paths: list[str], place: str) -> bool:
+def _confirmed(entry: ledgers.Entry, paths: list[str], database: str) -> bool:
     """Whether the files that the ledger names are to be read: whoever may write into it could name any."""
     asked = [
         f"The ledger of schema {entry.schema} names these files of this machine for the load {entry.load_id!r}:",
         *(f"  {path!r}" for path in paths),
-        f"They go into {entry.shown['target']} of {place}. Read them?",
+        f"They go into {entry.shown['target']} of {database}. Read them?",
     ]
     try:
         return click.confirm(printable("\n".join(asked)), err=True)
@@ -166,29 +202,23 @@ def _confirmed(entry: ledgers.Entry, paths: list[str], place: str) -> bool:
         return False
 
 
-async def _forget(load_id: str, url: str | None, schema: str | None) -> str:
-    entry = await ledgers.forget(resolve(url), load_id, schema)
+@main.command()
+@click.argument("load_id")
+@with_options(TO, SCHEMA)
+@prints
+async def forget(load_id: str, engine: str | None, schema: str | None) -> str:
+    """Take the load LOAD_ID out of the ledger; its rows stay in the table."""
+    entry = await ledgers.forget(resolve(engine), load_id, schema)
     return f"forgotten: {entry.loaded} rows of it stay in {entry.shown['target']}"
 
 
-async def _load(files: list[str], table: str, rejects: str | None, options: dict[str, Any]) -> str:
-    if rejects is not None:
-        check_suffix(rejects)
-    report = await api.load_files(files, table, **options)
-    if rejects is not None and report.rejected:
-        report.rejects_to(rejects)
-    return f"{report}\n\n{await _first_rows(table, options['engine'])}"
-
-
-async def _validate(files: list[str], table: str, options: dict[str, Any]) -> str:
-    report = await api.validate(files, table, **options)
-    if not report.ok:
-        raise NotValid(str(report))
-    return str(report)
-
-
-async def _plan(files: list[str], table: str, options: dict[str, Any]) -> str:
-    return str(await api.plan_load(files, table, **options))
+@main.command()
+@click.argument("table")
+@click.argument("role")
+@prints
+async def grants(table: str, role: str) -> str:
+    """Print the SQL that lets ROLE load into TABLE of PostgreSQL, and resume; an administrator runs it."""
+    return ledgers.grants(parse_table_name(table), role).rstrip("\n")
 
 
 async def _first_rows(table: str, url: str | None) -> str:
@@ -206,38 +236,3 @@ async def _first_rows(table: str, url: str | None) -> str:
 def _cell(value: object) -> str:
     text = "NULL" if value is None else str(value)
     return text if text.isprintable() and len(text) <= 40 else repr(text)[:40]
-
-
-class NotValid(Exception):
-    """The files do not fit; carries what is shown."""
-
-
-def _run(answer: Awaitable[str]) -> None:
-    try:
-        click.echo(printable(asyncio.run(_closing(answer))))
-    except NotValid as found:
-        click.echo(printable(str(found)))
-        sys.exit(1)
-    except DataLoaderError as error:
-        _fail(error)
-    except KeyboardInterrupt as stopped:
-        click.echo(printable(f"stopped: {_left_behind(stopped)}"), err=True)
-        sys.exit(130)
-
-
-def _fail(error: DataLoaderError) -> NoReturn:
-    click.echo(printable(f"error: {error.what}\n{error.hint}"), err=True)
-    sys.exit(1)
-
-
-def _left_behind(stopped: KeyboardInterrupt) -> str:
-    """What the cancelled load says of itself; asyncio keeps its CancelledError behind the KeyboardInterrupt."""
-    notes: list[str] = getattr(stopped.__context__, "__notes__", [])
-    return "; ".join(notes) or "nothing was written"
-
-
-async def _closing(answer: Awaitable[str]) -> str:
-    try:
-        return await answer
-    finally:
-        await dispose_all()

@@ -11,11 +11,10 @@ from typing import Any
 import click
 
 from dataloader import api
-from dataloader.cli import COMMITTING, LOADING, REJECTING, SOURCES, TABLE, TO, with_options
+from dataloader.cli import COMMITTING, LOADING, REJECTING, SOURCES, TABLE, TO, load_keeping_rejects, with_options
 from dataloader.errors import PlanError
 from dataloader.formatting import closest
 from dataloader.plan import LoadPlan
-from dataloader.rejects import check_suffix
 from dataloader.report import LoadReport
 from dataloader.sync import run
 
@@ -44,25 +43,19 @@ def register(shell: Any) -> None:
 
 def _dataload(text: str, variables: Mapping[str, Any]) -> LoadReport | LoadPlan | None:
     """Carry out the magic; a cell's lines are one line, in which ``#`` begins a comment."""
-    said = _parsed(text)
-    if said is None:
+    options = _parse(text)
+    if options is None:
         return None
-    data, rejects = _data(said.pop("sources"), variables), said.pop("rejects")
-    said["engine"] = variables.get(said["engine"], said["engine"])
-    table, said["on_invalid"] = said.pop("table"), "raise" if rejects is None else "reject"
-    if rejects is not None:
-        check_suffix(rejects)
-    if said.pop("plan"):
-        return run(api.plan_load(data, table, **said))
+    data, table, rejects = _data(options.pop("sources"), variables), options.pop("table"), options.pop("rejects")
+    options["engine"] = variables.get(options["engine"], options["engine"])
+    if options.pop("plan"):
+        return run(api.plan_load(data, table, **options, on_invalid="raise" if rejects is None else "reject"))
     loader: Any = api.load_files if isinstance(data, list) else api.load_dataframe
-    report: LoadReport = run(loader(data, table, **said))
-    if rejects is not None and report.rejected:
-        report.rejects_to(rejects)
-    return report
+    return run(load_keeping_rejects(loader, data, table, rejects, options))
 
 
-def _parsed(text: str) -> dict[str, Any] | None:
-    """The arguments by name; None when they asked for help, which is printed then."""
+def _parse(text: str) -> dict[str, Any] | None:
+    """The options by name; None when they asked for help, which is printed then."""
     try:
         words = shlex.split(text, comments=True)
     except ValueError as error:
