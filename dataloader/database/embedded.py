@@ -24,6 +24,10 @@ import sqlalchemy as sa
 from dataloader.database.engine import open_engine
 from dataloader.errors import LoadError, PlanError
 
+with contextlib.suppress(ImportError):  # of POSIX; elsewhere there is no embedded server
+    import fcntl
+    import pwd
+
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -39,6 +43,7 @@ START_SECONDS = 60.0
 """How long a server is waited for that another process is starting or stopping: pg_ctl's own limit."""
 NO_PID = 2**31 - 1
 """A pid that no process has: the most that Linux gives is 2**22."""
+OWN_FOLDER = "Pass embedded_postgres(path) a folder of your own."
 FAST_AND_LOOSE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 """Settings for a server whose data may be lost: tests."""
 
@@ -142,24 +147,25 @@ def start(folder: Path, binaries: Path, settings: dict[str, str] | None = None) 
     """Start a server whose data lies in `folder`, or find the one that runs there already."""
     account = _account()
     try:
-        return _started(_make_private(folder, account), binaries, account, settings or {})
+        folder = _make_private(folder, account)
+        with _locked(folder / "start.lock"):
+            server = _started(folder, _reachable(binaries, folder, account), account, settings or {})
+            _stop_after_last_user(server, folder / "users.lock")
     except OSError as error:
         hint = "Pass embedded_postgres(path) a folder of your own that you may write to."
         where = "" if error.filename in {None, str(folder)} else f" ({error.filename})"
         raise PlanError(f"the folder {folder} cannot be used: {error.strerror}{where}", hint=hint) from error
+    return server
 
 
 def _started(folder: Path, binaries: Path, account: dict[str, Any], settings: dict[str, str]) -> Server:
-    with _locked(folder / "start.lock"):
-        usable = _reachable(binaries, folder, account)
-        data = folder / "data"
-        running = _running(data)
-        server = Server(usable, data, running or _socket_folder(folder, account), account)
-        if running is None:
-            _initialise(server)
-            _disown(server)
-            _launch(server, settings)
-        _stop_after_last_user(server, folder / "users.lock")
+    data = folder / "data"
+    if (sockets := _running(data)) is not None:
+        return Server(binaries, data, sockets, account)
+    server = Server(binaries, data, _socket_folder(folder, account), account)
+    _initialise(server)
+    _disown(server)
+    _launch(server, settings)
     return server
 
 
@@ -173,8 +179,6 @@ def _account() -> dict[str, Any]:
         raise PlanError("the embedded PostgreSQL needs Unix sockets", hint="Connect to a server by its URL.")
     if not _is_root():
         return {}
-    import pwd  # noqa: PLC0415 - exists on POSIX only
-
     for name in ("postgres", "nobody"):
         with contextlib.suppress(KeyError):
             entry = pwd.getpwnam(name)
@@ -188,8 +192,7 @@ def _make_private(folder: Path, account: dict[str, Any]) -> Path:
     folder.mkdir(parents=True, exist_ok=True, mode=0o755)
     with _opened(folder, os.O_DIRECTORY) as opened:
         if os.fstat(opened).st_uid not in {os.geteuid(), account.get("user")}:
-            hint = "Pass embedded_postgres(path) a folder of your own."
-            raise PlanError(f"the folder {folder} belongs to another user", hint=hint)
+            raise PlanError(f"the folder {folder} belongs to another user", hint=OWN_FOLDER)
         os.fchmod(opened, 0o700)
         if account:
             os.fchown(opened, account["user"], account["group"])
@@ -210,8 +213,7 @@ def _without_links(path: Path) -> Path:
         found = found.parent if part == ".." else found / part
         if found.is_symlink():
             if found.lstat().st_uid not in {0, os.geteuid()}:
-                hint = "Pass embedded_postgres(path) a folder of your own."
-                raise PlanError(f"the folder {path} lies behind {found}, a link of another user", hint=hint)
+                raise PlanError(f"the folder {path} lies behind {found}, a link of another user", hint=OWN_FOLDER)
             found = _without_links(found.parent / found.readlink())
     return found
 
@@ -228,8 +230,6 @@ def _opened(path: str | Path, flags: int, **options: Any) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    import fcntl  # noqa: PLC0415 - exists on POSIX only
-
     with _opened(path, os.O_RDWR | os.O_CREAT) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -254,9 +254,8 @@ def _copied(binaries: Path, folder: Path, account: dict[str, Any]) -> Path:
         libraries = package.parent / f"{package.name}.libs"  # found by the binaries beside their package
         if libraries.is_dir():
             shutil.copytree(libraries, fresh / libraries.name, symlinks=True)
-        for parent, _, files in os.walk(fresh, topdown=False):
-            for name in (*(os.path.join(parent, file) for file in files), parent):
-                os.chown(name, account["user"], account["group"], follow_symlinks=False)
+        for path in (*fresh.rglob("*"), fresh):  # the folder at last: its owner may enter it
+            os.chown(path, account["user"], account["group"], follow_symlinks=False)
         shutil.rmtree(folder, ignore_errors=True)
         fresh.rename(folder)
     return target / "bin"
@@ -352,8 +351,6 @@ def _run(server: Server, program: str, *arguments: str | Path) -> None:
 
 def _stop_after_last_user(server: Server, path: Path) -> None:
     """Every process that uses the server holds a shared lock; who gets it alone at exit is the last."""
-    import fcntl  # noqa: PLC0415 - exists on POSIX only
-
     if path in _users:
         return
     using = contextlib.ExitStack()
