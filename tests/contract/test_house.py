@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import itertools
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,9 @@ from dataloader.options import LoadOptions
 ROOT = Path(__file__).parents[2]
 LAZY = ("asyncpg", "aiosqlite", "psycopg", "pandas", "ipywidgets", "IPython", "marimo", "pgpq", "tqdm", "nest_asyncio2")
 LOADERS = (dl.load_dataframe, dl.load_batches, dl.load_rows, dl.load_files, dl.start_load, dl.plan_load)
+FILE_LINES, FUNCTION_LINES = 450, 30
+OUTGROWN = {"plan.make_plan": 55, "entries.ledger_tables": 38, "catalog.prepare": 33}
+"""Functions that are still to be split, and how long they may be until then."""
 HOOK = "load_ipython_extension"
 """IPython calls it, and nobody else."""
 
@@ -68,9 +73,23 @@ def test_the_command_line_has_the_commands_that_the_module_names() -> None:
     assert all(name in (cli.__doc__ or "") for name in cli.main.commands)
 
 
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    """The functions of a file, and how many lines each has beside its docstring."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            documented = node.body[0] if ast.get_docstring(node) else None
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            yield (
+                f"{path.stem}.{node.name}",
+                lines - (documented.end_lineno - documented.lineno + 1 if documented else 0),
+            )
+
+
 def test_no_file_or_function_has_outgrown_its_room() -> None:
-    for path in (ROOT / "dataloader").rglob("*.py"):
-        assert len(path.read_text().splitlines()) <= 450, path.name
+    paths = list((ROOT / "dataloader").rglob("*.py"))
+    assert [path.name for path in paths if len(path.read_text().splitlines()) > FILE_LINES] == []
+    long = {name: lines for path in paths for name, lines in functions(path) if lines > FUNCTION_LINES}
+    assert {name: lines for name, lines in long.items() if lines > OUTGROWN.get(name, 0)} == {}
 
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

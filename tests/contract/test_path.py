@@ -1,0 +1,56 @@
+"""How far one row travels: the files of the package that a load enters, and how often it passes from one to another."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import pandas as pd
+import pytest
+
+import dataloader as dl
+
+PACKAGE = str(Path(dl.__file__).parent)
+LONGEST = {"load": (46, 330), "chunk": (51, 540)}
+"""For each way to commit the most files and changes of file, a few for the heartbeat among them. They only shrink."""
+
+
+def entered(load: Callable[[], Any]) -> list[str]:
+    """The files of the package in the order in which its functions are called, in any thread."""
+    frames: dict[FrameType, str] = {}  # one that goes on after an await, or a yield, is called again: it counts once
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(PACKAGE):
+            frames.setdefault(frame, frame.f_code.co_filename)
+
+    threading.setprofile(note)
+    sys.setprofile(note)
+    try:
+        load()
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)  # type: ignore[arg-type]
+    return list(frames.values())
+
+
+@pytest.mark.parametrize("commit", LONGEST)
+def test_one_row_enters_few_files(commit: Literal["load", "chunk"], tmp_path: Path) -> None:
+    async def load() -> None:
+        frame = pd.DataFrame({"id": [1], "note": ["a"]})
+        url = f"sqlite:///{tmp_path / 'one.db'}"
+        report = await dl.load_dataframe(frame, "one", engine=url, commit=commit, resume=False, progress="none")
+        assert report.loaded == 1
+
+    asyncio.run(load())
+    files = entered(lambda: asyncio.run(load()))
+    changes = sum(one != other for one, other in itertools.pairwise(files))
+    print(f"commit={commit}: {len(set(files))} files, {changes} changes of file, {len(files)} calls")
+    most_files, most_changes = LONGEST[commit]
+    assert len(set(files)) <= most_files, sorted(set(files))
+    assert changes <= most_changes
