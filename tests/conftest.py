@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -19,10 +20,22 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from dataloader.database import embedded
 from dataloader.database.engine import Default, dispose_all, open_engine
 
+SERVER_VARIABLE = "DATALOADER_TEST_SERVER"
+"""The folder of a running server that a test session uses instead of one of its own."""
+
 
 def pytest_report_header() -> str:
     binaries = embedded.find_binaries()
     return f"postgresql: {binaries}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``--dist loadgroup`` a file is a group, and so are all tests that hold a clock against what they test."""
+    if config.getoption("dist", "no") == "loadgroup":
+        for item in items:
+            group = "serial" if item.get_closest_marker("serial") else item.nodeid.partition("::")[0]
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @contextlib.contextmanager
@@ -48,24 +61,41 @@ def server_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[embedded.Server]:
-    """A throw-away PostgreSQL: no PostgreSQL is an error, never a skip."""
+    """A throw-away PostgreSQL: no PostgreSQL is an error, never a skip. Another session may lend its own."""
+    if running := os.environ.get(SERVER_VARIABLE):
+        yield embedded.start(Path(running), embedded.find_binaries())
+        return
     with enterable_folder() as folder:
         yield embedded.start(folder / "pg", embedded.find_binaries(), embedded.FAST_AND_LOOSE)
 
 
-@pytest.fixture
-async def postgres_url(server: embedded.Server) -> AsyncIterator[sa.URL]:
-    """The URL of a new, empty database."""
+def connect_at_once(url: sa.URL) -> psycopg.Connection:
+    """A connection that no loop owns, for what is done between tests: to open one takes longer than most of them."""
+    return psycopg.connect(host=url.query["host"], user=url.username, dbname=url.database, autocommit=True)
+
+
+@pytest.fixture(scope="session")
+def admin(server: embedded.Server) -> Iterator[psycopg.Connection]:
+    """Creates and drops databases."""
+    with connect_at_once(server.url) as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def new_database(server: embedded.Server, admin: psycopg.Connection) -> Iterator[sa.URL]:
+    """The URL of a new, empty database, which is dropped afterwards."""
     name = f"t_{uuid.uuid4().hex[:12]}"
-    admin = open_engine(server.url)
-    async with admin.connect() as connection:
-        await connection.execution_options(isolation_level="AUTOCOMMIT")
-        await connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    admin.execute(f"CREATE DATABASE {name}".encode())
     yield server.url.set(database=name)
-    async with admin.connect() as connection:
-        await connection.execution_options(isolation_level="AUTOCOMMIT")
-        await connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
-    await admin.dispose()
+    admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture
+async def postgres_url(server: embedded.Server, admin: psycopg.Connection) -> AsyncIterator[sa.URL]:
+    """The URL of a new, empty database."""
+    with new_database(server, admin) as url:
+        yield url
+        await dispose_all()  # before the server ends their connections
 
 
 @pytest.fixture
@@ -91,14 +121,21 @@ def database(request: pytest.FixtureRequest) -> AsyncEngine:
     return engine
 
 
+@pytest.fixture
+async def disposed() -> AsyncIterator[None]:
+    """What a test's loop has opened for URLs is closed before that loop is."""
+    yield
+    await dispose_all()
+
+
 @pytest.fixture(autouse=True)
-async def no_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[None]:
+def no_default(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test starts without a default engine, and with the default SQLite file out of the way."""
+    if request.node.get_closest_marker("asyncio"):  # for the others there need not be a loop: that takes 2 ms
+        request.getfixturevalue("disposed")
     monkeypatch.delenv("DATALOADER_URL", raising=False)
     monkeypatch.setenv("DATALOADER_PROGRESS", "none")
     monkeypatch.setattr(Default, "address", None)
-    yield
-    await dispose_all()
 
 
 async def fetch(engine: AsyncEngine, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:

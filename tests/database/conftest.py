@@ -6,39 +6,49 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
 from dataloader.database import embedded
-from dataloader.database.engine import open_engine
-from tests.conftest import enterable_folder, execute
+from dataloader.database.engine import dispose_all, open_engine
+from tests.conftest import connect_at_once, enterable_folder, execute, new_database
 
 SECRET = "S3CRET"
 PLANTED = "pl4nted!s3cret/@:%&?"
 """Of characters that a URL must have encoded."""
 _EMPTY = (
-    """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    b"""SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()""",
-    """DO $$ DECLARE name text; BEGIN
+    b"""DO $$ DECLARE name text; BEGIN
         FOR name IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' LOOP
             EXECUTE format('DROP SCHEMA %I CASCADE', name);
         END LOOP;
         EXECUTE format('ALTER DATABASE %I RESET ALL', current_database());
     END $$""",
-    "CREATE SCHEMA public",
+    b"CREATE SCHEMA public",
 )
 
 
+@pytest.fixture(scope="session")
+def shared_url(server: embedded.Server, admin: psycopg.Connection) -> Iterator[sa.URL]:
+    with new_database(server, admin) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def cleaner(shared_url: sa.URL) -> Iterator[psycopg.Connection]:
+    with connect_at_once(shared_url) as connection:
+        yield connection
+
+
 @pytest.fixture
-async def postgres_url(server: embedded.Server) -> AsyncIterator[sa.URL]:
+async def postgres_url(shared_url: sa.URL, cleaner: psycopg.Connection) -> AsyncIterator[sa.URL]:
     """The URL of an empty database."""
-    yield server.url
-    admin = open_engine(server.url)
-    async with admin.connect() as connection:
-        await connection.execution_options(isolation_level="AUTOCOMMIT")
-        for statement in _EMPTY:
-            await connection.exec_driver_sql(statement)
-    await admin.dispose()
+    yield shared_url
+    await dispose_all()  # before the server ends their connections
+    for statement in _EMPTY:
+        cleaner.execute(statement)
 
 
 def free_port() -> int:

@@ -28,6 +28,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import dataloader as dl
 from tests.conftest import execute, fetch
 
+pytestmark = pytest.mark.any_version
+
 FULL = os.environ.get("DATALOADER_FAULTS") == "full"
 ROWS, BAD = 7, 4
 """How many rows a case has, and which is bad: chunks of three put it inside the second. The last row brings NULL."""

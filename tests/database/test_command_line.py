@@ -17,6 +17,8 @@ import sqlalchemy as sa
 
 from tests.conftest import fetch
 
+pytestmark = pytest.mark.any_version
+
 ROWS = 250
 
 

@@ -16,6 +16,8 @@ from dataloader.database import embedded
 from dataloader.database.engine import open_engine
 from tests.conftest import enterable_folder, fetch
 
+pytestmark = pytest.mark.slow
+
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another user")
 NOBODY = 65534
 

@@ -25,6 +25,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import dataloader as dl
 from tests.conftest import execute, fetch
 
+pytestmark = pytest.mark.any_version
+
 ROWS: list[tuple[Any, ...]] = [(1, "ä", 1.5, True), (2, None, None, None), (3, "it's; \\N", -0.25, False)]
 COLUMNS = ("id", "name", "amount", "paid")
 ARROW = pa.table({name: list(values) for name, values in zip(COLUMNS, zip(*ROWS, strict=True), strict=True)})

@@ -27,6 +27,8 @@ from dataloader.database.engine import open_engine
 from dataloader.ledger.entries import TABLES
 from tests.conftest import execute, fetch
 
+pytestmark = pytest.mark.any_version
+
 ROWS, CHUNK_ROWS, COMMITTED = 60, 10, 30
 LEDGER = ("dataloader_loads", "dataloader_chunks")
 HISTORY = ["load_id", "target", "source", "state", "chunks", "rows", "loaded", "rejected", "chunk_rows"]

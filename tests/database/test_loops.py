@@ -12,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.conftest import fetch
 
+pytestmark = pytest.mark.any_version
+
 BEGIN = """
 import asyncio, os, sys
 import dataloader as dl

@@ -23,6 +23,8 @@ from dataloader.display.jupyter import HtmlView, WidgetView
 from dataloader.display.state import State
 from dataloader.formatting import printable
 
+pytestmark = pytest.mark.any_version
+
 HARMLESS = "harmless"
 PAYLOADS = {
     "a script": "<script>alert(1)</script>",

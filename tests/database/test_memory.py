@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+pytestmark = [pytest.mark.slow, pytest.mark.any_version]
+
 MEGABYTES = 48
 LOADER = """
 import asyncio, resource, sys

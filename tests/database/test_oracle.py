@@ -21,6 +21,8 @@ import dataloader as dl
 from tests.conftest import execute, fetch
 from tests.database.cases import CASES, DEPENDS_ON_SETTINGS, MAKE_TYPES, TEXT_ONLY, Case, copy_bytes
 
+pytestmark = pytest.mark.slow
+
 MISSING = 20
 WAYS = ("copy", "text", "insert")
 FORMATS = (
@@ -241,7 +243,7 @@ async def test_strange_settings_of_the_database_change_nothing(postgres: AsyncEn
     values = case.values()
     await make_tables(postgres, case.sql)
     await load_as_psql_does(postgres, case, [*values, *[None] * MISSING])
-    await execute(postgres, *(f"ALTER DATABASE postgres SET {setting}" for setting in STRANGE_FORMATS))
+    await execute(postgres, *(f"ALTER DATABASE {postgres.url.database} SET {setting}" for setting in STRANGE_FORMATS))
     await postgres.dispose()
     found = [one for way in ways_of(case) for one in await compared(postgres, way, case, values, {"plain": plain})]
     assert not found, "\n".join(found)

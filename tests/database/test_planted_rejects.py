@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+pytestmark = pytest.mark.any_version
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 

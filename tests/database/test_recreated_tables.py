@@ -13,6 +13,8 @@ import dataloader as dl
 from dataloader.loading import pipeline
 from tests.conftest import execute, fetch
 
+pytestmark = pytest.mark.any_version
+
 PAIRS: tuple[tuple[str, str, list[Any], list[str]], ...] = (
     ("integer", "bigint", [1, -7], ["1", "-7"]),
     ("bigint", "real", [1, 16777216], ["1", "1.6777216e+07"]),

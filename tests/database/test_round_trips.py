@@ -30,6 +30,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import dataloader as dl
 from tests.conftest import execute, fetch
 
+pytestmark = pytest.mark.any_version
+
 Values = st.SearchStrategy[Any]
 
 DAY = 86_400_000_000

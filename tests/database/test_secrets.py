@@ -32,6 +32,8 @@ from dataloader.database.engine import open_engine
 from tests.conftest import execute, fetch
 from tests.database.conftest import PLANTED, free_port
 
+pytestmark = pytest.mark.any_version
+
 PARTS = ("pl4nted", "s3cret")
 """The password is in a text, raw, encoded or cut at one of its odd characters, if one of these is."""
 ENCODED = quote(PLANTED, safe="")

@@ -19,6 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import dataloader as dl
 from tests.conftest import fetch
 
+pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.any_version]
+
 ROWS = 1_000_000
 LONGEST_SECONDS = 0.1
 TRIES = 3

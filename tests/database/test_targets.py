@@ -30,10 +30,11 @@ async def engine_of(url: sa.URL) -> AsyncIterator[AsyncEngine]:
 @pytest.fixture
 async def linked(postgres: AsyncEngine, server: embedded.Server) -> AsyncEngine:
     """A database with a foreign server `here`, which is itself."""
+    itself = f"host '{server.sockets}', dbname '{postgres.url.database}'"
     await execute(
         postgres,
         "CREATE EXTENSION postgres_fdw",
-        f"CREATE SERVER here FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '{server.sockets}', dbname 'postgres')",
+        f"CREATE SERVER here FOREIGN DATA WRAPPER postgres_fdw OPTIONS ({itself})",
         "CREATE USER MAPPING FOR postgres SERVER here OPTIONS (user 'postgres')",
     )
     return postgres

@@ -21,6 +21,8 @@ import dataloader as dl
 from dataloader.ledger import owners
 from tests.conftest import execute, fetch
 
+pytestmark = pytest.mark.any_version
+
 ROWS, CHUNK_ROWS, COMMITTED = 100, 10, 5
 ORDERS = "CREATE TABLE orders (id bigint, name varchar(20), amount double precision)"
 Row = tuple[int, str | None, float]

@@ -28,6 +28,8 @@ from dataloader.database import engine as engines
 from tests.conftest import execute, fetch
 from tests.faults.test_network import by_workers, seeded
 
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
+
 FULL = os.environ.get("DATALOADER_FAULTS") == "full"
 CANCELS = 100 if FULL else 8
 """For each path."""

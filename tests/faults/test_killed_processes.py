@@ -34,6 +34,8 @@ from dataloader.database.engine import open_engine
 from tests.conftest import execute, fetch
 from tests.faults.processes import Ending, Nursery, Order, batches, open_nursery, until
 
+pytestmark = [pytest.mark.slow, pytest.mark.any_version]
+
 FULL = os.environ.get("DATALOADER_FAULTS") == "full"
 ROWS = 1_000_000 if FULL else 200_000
 CHUNKS = 50
@@ -300,6 +302,7 @@ async def test_of_two_processes_that_would_both_make_the_table_one_does(
     await assert_exact(database, order, await load_clean(nursery, database, order))
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("race", RACES)
 async def test_a_frozen_process_keeps_its_load_until_it_is_killed(
     nursery: Nursery, postgres: AsyncEngine, race: int
@@ -344,7 +347,8 @@ HELD_COMMIT = (
     f"FOR EACH ROW WHEN (NEW.id = {ROWS // 8}) EXECUTE FUNCTION held()",
 )
 """One chunk in the middle of an unhurried load is in its commit until a lock is given up."""
-COMMITTING = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'COMMIT%' AND wait_event = 'advisory'"
+COMMITTING = """SELECT pid FROM pg_stat_activity
+    WHERE datname = current_database() AND query LIKE 'COMMIT%' AND wait_event = 'advisory'"""
 
 
 class HeldCommit:

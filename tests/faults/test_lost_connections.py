@@ -25,6 +25,8 @@ from dataloader.plan import Database, Offer, make_plan
 from dataloader.writers import writer_for
 from tests.conftest import execute, fetch
 
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
+
 ROWS = 60_000
 ROUNDS = 10
 SLOW_TRIGGER = (
@@ -32,7 +34,8 @@ SLOW_TRIGGER = (
     "$$BEGIN IF NEW.id % 100 = 0 THEN PERFORM pg_sleep(0.005); END IF; RETURN NEW; END$$",
     "CREATE TRIGGER slow BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION slow()",
 )
-BACKEND = "SELECT pid FROM pg_stat_activity WHERE query LIKE :query AND state = 'active' AND pid <> pg_backend_pid()"
+BACKEND = """SELECT pid FROM pg_stat_activity WHERE datname = current_database()
+    AND query LIKE :query AND state = 'active' AND pid <> pg_backend_pid()"""
 
 
 def orders() -> pa.Table:

@@ -6,10 +6,17 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from dataloader.database import embedded
+from tests.conftest import SERVER_VARIABLE
+
+pytestmark = [pytest.mark.slow, pytest.mark.any_version]
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 110
@@ -71,34 +78,35 @@ MUTANTS = {
 
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("mutants")
+def running(
+    tmp_path_factory: pytest.TempPathFactory, server: embedded.Server
+) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """For each mutant its test, all at once: each in a copy of the project, with a database of the server's."""
+    started = {name: start_test(tmp_path_factory.mktemp("mutant"), mutant, server) for name, mutant in MUTANTS.items()}
+    yield started
+    for process in started.values():
+        process.kill()
+        process.communicate()
+
+
+def start_test(folder: Path, mutant: Mutant, server: embedded.Server) -> subprocess.Popen[str]:
+    """Break a copy of the project and run the test with it."""
     for name in ("dataloader", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
-    return folder
-
-
-def run_test(folder: Path, test: str) -> subprocess.CompletedProcess[str]:
-    """Run a test with the package that lies in the folder."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", test]
-    environment = os.environ | {"PYTHONPATH": str(folder), "PYTEST_ADDOPTS": ""}
-    return subprocess.run(
-        command, check=False, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS
-    )
+    path = folder / "dataloader" / mutant.file
+    sound = path.read_text()
+    assert sound.count(mutant.sound) == 1, f"{mutant.file} has changed: break it anew"
+    path.write_text(sound.replace(mutant.sound, mutant.broken))
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", mutant.test]
+    own = {"PYTHONPATH": str(folder), "PYTEST_ADDOPTS": "", SERVER_VARIABLE: str(server.data.parent)}
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(command, cwd=folder, env=os.environ | own, text=True, **pipes)
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_broken_protocol_makes_a_test_fail(copy: Path, name: str) -> None:
-    mutant = MUTANTS[name]
-    path = copy / "dataloader" / mutant.file
-    sound = path.read_text()
-    assert sound.count(mutant.sound) == 1, "the code has changed: break it anew"
-    path.write_text(sound.replace(mutant.sound, mutant.broken))
-    try:
-        ran = run_test(copy, mutant.test)
-    finally:
-        path.write_text(sound)
-    assert ran.returncode == 1, ran.stdout
-    assert "1 failed" in ran.stdout
-    assert "SyntaxError" not in ran.stdout
+def test_a_broken_protocol_makes_a_test_fail(running: dict[str, subprocess.Popen[str]], name: str) -> None:
+    printed, _ = running[name].communicate(timeout=SECONDS)
+    assert running[name].returncode == 1, printed
+    assert "1 failed" in printed
+    assert "SyntaxError" not in printed

@@ -23,6 +23,8 @@ from tests.conftest import execute, fetch
 from tests.faults import proxy as network
 from tests.faults.proxy import Act, Proxy, Trap
 
+pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.any_version]
+
 FULL = os.environ.get("DATALOADER_FAULTS") == "full"
 FREEZES = 5 if FULL else 1
 """For each place and number of workers."""

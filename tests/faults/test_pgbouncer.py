@@ -23,6 +23,8 @@ from tests.conftest import enterable_folder, execute, fetch
 from tests.database.conftest import free_port
 from tests.faults.processes import Nursery, Order, open_nursery
 
+pytestmark = [pytest.mark.slow, pytest.mark.any_version]
+
 NO_PGBOUNCER = "the tests of poolers need pgbouncer: apt-get install pgbouncer"
 ROWS, CHUNK_ROWS = 2_000, 100
 SLOW_TRIGGER = (

@@ -12,8 +12,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dataloader as dl
-from dataloader.loading import workers
+from dataloader.loading import workers as loading_workers
 from tests.conftest import execute, fetch
+
+pytestmark = pytest.mark.slow
 
 ROWS, CHUNK_ROWS = 500, 100
 OTHERS = """SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -76,7 +78,7 @@ async def assert_pool_is_sound(engine: AsyncEngine) -> None:
 async def test_a_lost_connection_leaves_the_callers_pool_and_the_chunk_is_tried_on_a_new_one(
     workers: int, made: Callable[..., AsyncEngine], postgres: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "RETRY_SECONDS", 5)
+    monkeypatch.setattr(loading_workers, "RETRY_SECONDS", 5)
     report = await terminated_while_resting(engine := made(), postgres, workers=workers)
     assert getattr(report, "loaded", report) == ROWS
     await assert_pool_is_sound(engine)
@@ -137,7 +139,7 @@ async def test_a_load_has_as_many_workers_as_the_pool_gives_connections(
 async def test_one_connection_for_everybody_survives_its_end(
     made: Callable[..., AsyncEngine], postgres: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "RETRY_SECONDS", 5)
+    monkeypatch.setattr(loading_workers, "RETRY_SECONDS", 5)
     engine = made(poolclass=sa.StaticPool)
     assert (await terminated_while_resting(engine, postgres)).loaded == ROWS
     assert await fetch(engine, "SELECT count(*), count(DISTINCT id) FROM orders") == [(ROWS, ROWS)]

@@ -24,6 +24,8 @@ from dataloader.loading import workers
 from tests.conftest import execute, fetch
 from tests.faults.test_network import CHUNK_ROWS, ROWS, assert_exact, by_workers, load, orders, seeded, start_anew
 
+pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.any_version]
+
 FULL = os.environ.get("DATALOADER_FAULTS") == "full"
 TERMINATIONS = 100 if FULL else 6
 """For each method."""

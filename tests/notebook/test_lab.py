@@ -16,7 +16,7 @@ from playwright.async_api import BrowserContext, async_playwright, expect
 
 from tests.notebook.lab import ARGUMENTS, HOST, TOKEN, Notebook, find_chromium, jupyterlab, write_notebook
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow, pytest.mark.serial]
 
 ROOT = Path(__file__).parents[2]
 NO_CHROMIUM = "the tests in JupyterLab need Chromium: apt-get install chromium"

@@ -14,6 +14,8 @@ from dataloader.database import engine as engines
 from tests.conftest import execute, fetch
 from tests.notebook.kernels import Cell, Kernel, kinds
 
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
+
 FULL = os.environ.get("DATALOADER_FAULTS") == "full"
 TIMES = 20 if FULL else 1
 FOLDER = os.environ.get("DATALOADER_IPYKERNELS", "")

@@ -20,6 +20,8 @@ from playwright.async_api import Locator, Page, async_playwright, expect
 
 from tests.notebook.lab import ARGUMENTS, HOST, find_chromium, free_port, serving
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 NO_CHROMIUM = "the test in marimo needs Chromium: apt-get install chromium"
 ROWS = 200_000

@@ -14,6 +14,8 @@ from dataloader.database.watchdog import Watchdog, guarded
 from dataloader.errors import ConnectionLost, LoadError
 from dataloader.sync import finish_despite_cancel
 
+pytestmark = pytest.mark.serial
+
 
 class Connection:
     """As much of a driver's connection as the guard knows."""

@@ -10,6 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 SEEDS = range(20 if os.environ.get("DATALOADER_FAULTS") == "full" else 4)
 AT_ONCE = 4
 DECISIONS = """
