@@ -383,7 +383,7 @@ async def load_history(engine: AsyncEngine | str | URL | None = None, *, schema:
     """
     engine = hide_url(engine)
     found = await history.read_history(engines.resolve(engine), schema)
-    return history_frame([entry.shown for entry in found.entries], [*history.SHOWN, "running"])
+    return history_frame([record.shown for record in found.records], [*history.SHOWN, "running"])
 
 
 def _opened(data: Any) -> ArrowSource:

@@ -162,7 +162,7 @@ SCHEMA = click.option("--schema", help="The schema whose ledger is meant, whoeve
 async def history(engine: str | None, schema: str | None) -> str:
     """Show the loads of the database's ledgers, the newest first."""
     found = await ledgers.read_history(resolve(engine), schema)
-    frame = history_frame([entry.shown for entry in found.entries], [*ledgers.SHOWN, "running"])
+    frame = history_frame([record.shown for record in found.records], [*ledgers.SHOWN, "running"])
     shown = "no load was committed chunk by chunk" if frame.empty else frame.to_string(index=False)
     return "\n".join([shown, *(f"not read: {why}; --schema reads it" for why in found.passed_over)])
 
@@ -174,27 +174,27 @@ async def history(engine: str | None, schema: str | None) -> str:
 @prints
 async def resume(load_id: str, engine: str | None, schema: str | None, yes: bool) -> str:
     """Continue the unfinished load LOAD_ID of files, with the options that it began with."""
-    entry = await ledgers.entry_of(resolve(engine), load_id, schema)
-    if entry.shown["state"] == "finished":
-        return f"the load {load_id!r} is finished: {entry.loaded} rows are in {entry.shown['target']}"
-    loader, paths, options = entry.began_with()
+    record = await ledgers.find_record(resolve(engine), load_id, schema)
+    if record.shown["state"] == "finished":
+        return f"the load {load_id!r} is finished: {record.loaded} rows are in {record.shown['target']}"
+    loader, paths, options = record.began_with()
     if not paths:
         hint = f"Run it again where its data is: {loader}(..., load_id={load_id!r}, resume=True)."
         raise CheckpointError(
-            f"the load {load_id!r} came from {entry.shown['source']}, not from local files", hint=hint
+            f"the load {load_id!r} came from {record.shown['source']}, not from local files", hint=hint
         )
-    if not (yes or _confirmed(entry, paths, describe_url(resolve(engine)))):
+    if not (yes or _confirmed(record, paths, describe_url(resolve(engine)))):
         raise CheckpointError(f"the load {load_id!r} is not resumed", hint="Nothing was read. Answer y, or pass --yes.")
-    options |= {"engine": engine, "load_id": load_id, "resume": True, "chunk_rows": entry.shown["chunk_rows"]}
-    return str(await api.load_files(paths, entry.shown["target"], **options))
+    options |= {"engine": engine, "load_id": load_id, "resume": True, "chunk_rows": record.shown["chunk_rows"]}
+    return str(await api.load_files(paths, record.shown["target"], **options))
 
 
-def _confirmed(entry: ledgers.Entry, paths: list[str], database: str) -> bool:
+def _confirmed(record: ledgers.LoadRecord, paths: list[str], database: str) -> bool:
     """Whether the files that the ledger names are to be read: whoever may write into it could name any."""
     asked = [
-        f"The ledger of schema {entry.schema} names these files of this machine for the load {entry.load_id!r}:",
+        f"The ledger of schema {record.schema} names these files of this machine for the load {record.load_id!r}:",
         *(f"  {path!r}" for path in paths),
-        f"They go into {entry.shown['target']} of {database}. Read them?",
+        f"They go into {record.shown['target']} of {database}. Read them?",
     ]
     try:
         return click.confirm(printable("\n".join(asked)), err=True)
@@ -208,8 +208,8 @@ def _confirmed(entry: ledgers.Entry, paths: list[str], database: str) -> bool:
 @prints
 async def forget(load_id: str, engine: str | None, schema: str | None) -> str:
     """Take the load LOAD_ID out of the ledger; its rows stay in the table."""
-    entry = await ledgers.forget(resolve(engine), load_id, schema)
-    return f"forgotten: {entry.loaded} rows of it stay in {entry.shown['target']}"
+    record = await ledgers.forget(resolve(engine), load_id, schema)
+    return f"forgotten: {record.loaded} rows of it stay in {record.shown['target']}"
 
 
 @main.command()

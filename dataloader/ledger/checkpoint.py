@@ -42,7 +42,7 @@ def rows_of(violations: list[Violation]) -> int:
 
 
 @dataclass(slots=True)
-class Run:
+class LedgerLoad:
     """A load that this process owns: its name, the table as it was, and what earlier runs have committed."""
 
     load_id: str

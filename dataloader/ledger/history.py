@@ -46,7 +46,7 @@ LOADERS = ("load_dataframe", "load_batches", "load_rows", "load_files")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LoadRecord:
     """A load in a ledger: what is shown of it, the schema of the ledger, and the call that began it."""
 
     shown: dict[str, Any]
@@ -104,7 +104,7 @@ class Entry:
 class History:
     """The loads of the ledgers that were read, the newest first, and which were not, because of whose they are."""
 
-    entries: list[Entry]
+    records: list[LoadRecord]
     passed_over: list[str]
 
 
@@ -121,7 +121,7 @@ async def read_history(engine: AsyncEngine, schema: str | None = None) -> Histor
     return await _session(engine, reads_only=True).run(read)
 
 
-async def entry_of(engine: AsyncEngine, load_id: str, schema: str | None = None) -> Entry:
+async def find_record(engine: AsyncEngine, load_id: str, schema: str | None = None) -> LoadRecord:
     """One load.
 
     Raises
@@ -130,19 +130,19 @@ async def entry_of(engine: AsyncEngine, load_id: str, schema: str | None = None)
         When no ledger has it, or several have.
     """
     history = await read_history(engine, schema)
-    found = [entry for entry in history.entries if entry.load_id == load_id]
+    found = [record for record in history.records if record.load_id == load_id]
     if not found:
         hint = "`python -m dataloader history` shows those that there are."
         hint += "".join(f" Not read: {why}." for why in history.passed_over)
         raise CheckpointError(f"no ledger of {engines.describe_url(engine)} has a load {load_id!r}", hint=hint)
     if len(found) > 1:
-        schemas = ", ".join(sorted(entry.schema for entry in found))
+        schemas = ", ".join(sorted(record.schema for record in found))
         hint = "Nothing was changed. Say which one is meant, with --schema."
         raise CheckpointError(f"the ledgers of several schemas have a load {load_id!r}: {schemas}", hint=hint)
     return found[0]
 
 
-async def forget(engine: AsyncEngine, load_id: str, schema: str | None = None) -> Entry:
+async def forget(engine: AsyncEngine, load_id: str, schema: str | None = None) -> LoadRecord:
     """Take a load out of its ledger; its rows stay in the table.
 
     Raises
@@ -150,26 +150,26 @@ async def forget(engine: AsyncEngine, load_id: str, schema: str | None = None) -
     CheckpointError
         When no ledger has it, or several have, or it is running, or the ledger is not to be trusted.
     """
-    entry = await entry_of(engine, load_id, schema)
-    if entry.shown["running"]:
+    record = await find_record(engine, load_id, schema)
+    if record.shown["running"]:
         raise CheckpointError(f"the load {load_id!r} is running", hint="Nothing was changed. End it first.")
 
     async def take_out(session: Session) -> None:
         async with session.transaction(is_last=False) as connection:
             await settle(connection, locks.LIMIT_SECONDS)
-            await _forget(connection, entry)
+            await _forget(connection, record)
 
     await _session(engine, reads_only=False).run(take_out)
-    return entry
+    return record
 
 
-async def _forget(connection: AsyncConnection, entry: Entry) -> None:
-    target = None if entry.target is None else entry.target.name
-    found = await backend_for(connection.dialect).rights(connection, TABLES, entry.schema, target)
+async def _forget(connection: AsyncConnection, record: LoadRecord) -> None:
+    target = None if record.target is None else record.target.name
+    found = await backend_for(connection.dialect).rights(connection, TABLES, record.schema, target)
     why = next(filter(None, map(distrust, found)), None)
     if why is not None:
-        raise CheckpointError(f"the load {entry.load_id!r} is not forgotten: {why}", hint="Nothing was changed.")
-    await forget_load(connection, entry.schema, entry.load_id)
+        raise CheckpointError(f"the load {record.load_id!r} is not forgotten: {why}", hint="Nothing was changed.")
+    await forget_load(connection, record.schema, record.load_id)
 
 
 def _session(engine: AsyncEngine, *, reads_only: bool) -> Session:
@@ -180,12 +180,12 @@ async def _history(connection: AsyncConnection, schema: str | None) -> History:
     found, passed_over = await _ledgers(connection, schema)
     rows = [(one, row) for one in found for row in await connection.execute(select_loads(ledger_tables(one)[0]))]
     rows.sort(key=lambda one: str(one[1].started_at and aware(one[1].started_at)), reverse=True)
-    return History([_entry(one, row) for one, row in rows], passed_over)
+    return History([_record(one, row) for one, row in rows], passed_over)
 
 
-def _entry(schema: str, row: Any) -> Entry:
+def _record(schema: str, row: Any) -> LoadRecord:
     shown = {name: getattr(row, name) for name in SHOWN} | {"running": is_running(row)}
-    return Entry(shown if unreadable(row) is None else shown | {"state": UNREADABLE}, schema, row.options)
+    return LoadRecord(shown if unreadable(row) is None else shown | {"state": UNREADABLE}, schema, row.options)
 
 
 async def _ledgers(connection: AsyncConnection, schema: str | None) -> tuple[list[str], list[str]]:

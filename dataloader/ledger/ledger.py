@@ -24,7 +24,7 @@ from dataloader.database.backends import backend_for
 from dataloader.database.schema import Fingerprint
 from dataloader.errors import CheckpointError, PlanError, UnfinishedLoad
 from dataloader.formatting import quantity
-from dataloader.ledger.checkpoint import Checkpoint, Run, source_changed
+from dataloader.ledger.checkpoint import Checkpoint, LedgerLoad, source_changed
 from dataloader.ledger.entries import (
     REJECTS,
     TABLES,
@@ -92,18 +92,18 @@ class Ledger:
         added = {
             name: loads.c[name] + sa.bindparam(f"more_{name}") for name in ("chunks", "rows", "loaded", "rejected")
         }
-        mine = sa.update(loads).where(loads.c.load_id == sa.bindparam("run"), loads.c.owner == sa.bindparam("by"))
+        mine = sa.update(loads).where(loads.c.load_id == sa.bindparam("load"), loads.c.owner == sa.bindparam("by"))
         self._count = backend.prepared(mine.values(**added, last_commit_at=self._now).returning(loads.c.load_id))
         self._finish = backend.prepared(mine.values(state="finished").returning(loads.c.load_id))
 
-    async def owned(self, connection: AsyncConnection, owner: Owner) -> Run | None:
+    async def owned(self, connection: AsyncConnection, owner: Owner) -> LedgerLoad | None:
         """The load that this owner has entered already, in a commit whose reply was lost."""
         await self._prepare(connection)
         query = sa.select(self._loads.c.load_id).where(self._loads.c.owner == str(owner))
         load_id = (await connection.execute(query)).scalar_one_or_none()
-        return None if load_id is None else await self._run(connection, load_id, owner)
+        return None if load_id is None else await self._locked(connection, load_id, owner)
 
-    async def begin(self, connection: AsyncConnection, request: Request, owner: Owner) -> Run:
+    async def begin(self, connection: AsyncConnection, request: Request, owner: Owner) -> LedgerLoad:
         """Enter a load, or take up an unfinished one, after the plan's DDL.
 
         Raises
@@ -127,9 +127,9 @@ class Ledger:
         now = await self._fingerprints.take(connection)
         assert now is not None
         load_id = request.load_id or f"{self._plan.table.name.name}-{owner.token[:8]}"
-        run = Run(load_id, owner, now)
-        await connection.execute(sa.insert(self._loads).values(self._entry(run, request)))
-        return run
+        load = LedgerLoad(load_id, owner, now)
+        await connection.execute(sa.insert(self._loads).values(self._entry(load, request)))
+        return load
 
     async def _prepare(self, connection: AsyncConnection) -> None:
         """Make the tables that are missing; one process at a time gets past this.
@@ -180,55 +180,55 @@ class Ledger:
                 f"the load {found.load_id!r} goes into {found.target}, not {self._target}", hint=hint, committed_rows=0
             )
 
-    async def _take_up(self, connection: AsyncConnection, request: Request, found: Any, owner: Owner) -> Run:
+    async def _take_up(self, connection: AsyncConnection, request: Request, found: Any, owner: Owner) -> LedgerLoad:
         if request.resume is None and (found.chunks or found.state == "finished"):
             raise not_asked_to_resume(found, self._plan.rows)
         _refuse_other_chunks(found, self._plan)
-        run = await self._run(connection, found.load_id, owner)
-        self._check_table(run, await self._fingerprints.take(connection))
-        if not await self._backend.holds(connection, self._plan.table.name, run.loaded):
-            raise _table_changed(self._target, "has fewer rows than were committed", run.load_id)
-        if not run.finished:
-            taken = sa.update(self._loads).where(self._loads.c.load_id == run.load_id)
+        load = await self._locked(connection, found.load_id, owner)
+        self._check_table(load, await self._fingerprints.take(connection))
+        if not await self._backend.holds(connection, self._plan.table.name, load.loaded):
+            raise _table_changed(self._target, "has fewer rows than were committed", load.load_id)
+        if not load.finished:
+            taken = sa.update(self._loads).where(self._loads.c.load_id == load.load_id)
             await connection.execute(taken.values(owner=str(owner), last_commit_at=self._now))
-        return run
+        return load
 
-    async def _run(self, connection: AsyncConnection, load_id: str, owner: Owner) -> Run:
+    async def _locked(self, connection: AsyncConnection, load_id: str, owner: Owner) -> LedgerLoad:
         """The load as it is once nobody can commit a chunk of it any more: all count in the row that is locked here."""
         query = sa.select(self._loads).where(self._loads.c.load_id == load_id).with_for_update()
         found = (await connection.execute(query)).one()
         fingerprint = Fingerprint(**json.loads(found.fingerprint))
-        run = Run(load_id, owner, fingerprint, found.state == "finished")
-        run.committed = await self._committed(connection, found, run)
-        return run
+        load = LedgerLoad(load_id, owner, fingerprint, found.state == "finished")
+        load.committed = await self._committed(connection, found, load)
+        return load
 
-    async def _committed(self, connection: AsyncConnection, found: Any, run: Run) -> dict[int, Checkpoint]:
+    async def _committed(self, connection: AsyncConnection, found: Any, load: LedgerLoad) -> dict[int, Checkpoint]:
         """The committed chunks, if they add up to what the load's row says."""
         columns = [self._chunks.c[name] for name in Checkpoint.__slots__]
-        query = sa.select(*columns).where(self._chunks.c.load_id == run.load_id)
-        chunks = {row.chunk: _unsealed(run, row) for row in await connection.execute(query)}
+        query = sa.select(*columns).where(self._chunks.c.load_id == load.load_id)
+        chunks = {row.chunk: _unsealed(load, row) for row in await connection.execute(query)}
         sums = [sum(getattr(one, name) for one in chunks.values()) for name in ("rows", "loaded", "rejected")]
         if [len(chunks), *sums] != [found.chunks, found.rows, found.loaded, found.rejected]:
-            raise _edited(run, "its chunks do not add up to its totals")
+            raise _edited(load, "its chunks do not add up to its totals")
         return chunks
 
-    def _entry(self, run: Run, request: Request) -> dict[str, Any]:
+    def _entry(self, load: LedgerLoad, request: Request) -> dict[str, Any]:
         return {
-            "load_id": run.load_id,
+            "load_id": load.load_id,
             "target": self._target,
             "source": self._source,
             "source_digest": request.load_id or request.source_digest,
             "chunk_rows": self._plan.chunk_rows,
-            "fingerprint": json.dumps(asdict(run.fingerprint)),
+            "fingerprint": json.dumps(asdict(load.fingerprint)),
             "options": json.dumps(request.options),
-            "owner": str(run.owner),
+            "owner": str(load.owner),
             "state": "unfinished",
             **dict.fromkeys(TOTALS, 0),
             "started_at": self._now,
             "last_commit_at": self._now,
         }
 
-    async def claim(self, connection: AsyncConnection, run: Run, chunk: Checkpoint) -> Checkpoint | None:
+    async def claim(self, connection: AsyncConnection, load: LedgerLoad, chunk: Checkpoint) -> Checkpoint | None:
         """Enter a chunk as committed; if it is so already, return its checkpoint.
 
         Waits for another transaction that has entered it and is still open.
@@ -238,24 +238,24 @@ class Ledger:
         CheckpointError
             When the table, which must be locked, is not the one that the load began with.
         """
-        entered = await self._claim.fetch(connection, load_id=run.load_id, **_sealed(run, chunk))
+        entered = await self._claim.fetch(connection, load_id=load.load_id, **_sealed(load, chunk))
         if entered:
             taken = entered[0][0]
-            self._check_table(run, Fingerprint(*taken) if taken else await self._fingerprints.take(connection))
+            self._check_table(load, Fingerprint(*taken) if taken else await self._fingerprints.take(connection))
             return None
         columns = [self._chunks.c[name] for name in Checkpoint.__slots__]
-        query = sa.select(*columns).where(self._chunks.c.load_id == run.load_id, self._chunks.c.chunk == chunk.chunk)
-        return _unsealed(run, (await connection.execute(query)).one())
+        query = sa.select(*columns).where(self._chunks.c.load_id == load.load_id, self._chunks.c.chunk == chunk.chunk)
+        return _unsealed(load, (await connection.execute(query)).one())
 
-    def _check_table(self, run: Run, now: Fingerprint | None) -> None:
-        change = "is gone" if now is None else run.fingerprint.changes(now)
+    def _check_table(self, load: LedgerLoad, now: Fingerprint | None) -> None:
+        change = "is gone" if now is None else load.fingerprint.changes(now)
         if change is not None:
-            raise _table_changed(self._target, change, run.load_id)
+            raise _table_changed(self._target, change, load.load_id)
 
     async def keep(
         self,
         connection: AsyncConnection,
-        run: Run,
+        load: LedgerLoad,
         chunk: Checkpoint,
         *,
         batch: pa.RecordBatch,
@@ -266,7 +266,7 @@ class Ledger:
         if not violations:
             return
         rows, reasons, _ = await asyncio.to_thread(refused_rows, batch, chunk.first_row, violations)
-        fixed = {"load_id": run.load_id, "chunk": chunk.chunk}
+        fixed = {"load_id": load.load_id, "chunk": chunk.chunk}
         for start in range(0, rows.num_rows, KEPT_ROWS):
             values = await asyncio.to_thread(json_rows, rows.slice(start, KEPT_ROWS))
             told = [*(part.slice(start, KEPT_ROWS).to_pylist() for part in reasons), values]
@@ -274,15 +274,20 @@ class Ledger:
             await connection.execute(*self._backend.inserting(self._rejects, fixed, columns))
             watchdog.reset_timeout()
 
-    async def kept(self, connection: AsyncConnection, run: Run, chunk: int) -> Sequence[Any]:
+    async def kept(self, connection: AsyncConnection, load: LedgerLoad, chunk: int) -> Sequence[Any]:
         """Which rows of a committed chunk were refused, and why, as far as the ledger knows."""
         if not await _exists(connection, self._rejects):
             return []
-        columns, mine = self._rejects.c, sa.and_(self._rejects.c.load_id == run.load_id, self._rejects.c.chunk == chunk)
+        columns, mine = (
+            self._rejects.c,
+            sa.and_(self._rejects.c.load_id == load.load_id, self._rejects.c.chunk == chunk),
+        )
         query = sa.select(*(columns[name] for name in REJECT_COLUMNS)).where(mine).order_by(columns.reject_row)
         return (await connection.execute(query)).all()
 
-    async def count(self, connection: AsyncConnection, run: Run, claimed: Checkpoint, stored: Checkpoint) -> None:
+    async def count(
+        self, connection: AsyncConnection, load: LedgerLoad, claimed: Checkpoint, stored: Checkpoint
+    ) -> None:
         """Count a chunk that was claimed and written in the load's row: the last statement before the commit.
 
         Parameters
@@ -296,19 +301,19 @@ class Ledger:
             When another process has taken the load over.
         """
         if stored != claimed:
-            mine = sa.and_(self._chunks.c.load_id == run.load_id, self._chunks.c.chunk == claimed.chunk)
-            await connection.execute(sa.update(self._chunks).where(mine).values(_sealed(run, stored)))
+            mine = sa.and_(self._chunks.c.load_id == load.load_id, self._chunks.c.chunk == claimed.chunk)
+            await connection.execute(sa.update(self._chunks).where(mine).values(_sealed(load, stored)))
         sizes = (1, stored.rows, stored.loaded, stored.rejected)
         more = {f"more_{name}": size for name, size in zip(TOTALS, sizes, strict=True)}
-        _check_owned(run, await self._count.fetch(connection, run=run.load_id, by=str(run.owner), **more))
+        _check_owned(load, await self._count.fetch(connection, load=load.load_id, by=str(load.owner), **more))
 
-    async def finish(self, connection: AsyncConnection, run: Run) -> None:
+    async def finish(self, connection: AsyncConnection, load: LedgerLoad) -> None:
         """Enter that the load is complete."""
-        _check_owned(run, await self._finish.fetch(connection, run=run.load_id, by=str(run.owner)))
+        _check_owned(load, await self._finish.fetch(connection, load=load.load_id, by=str(load.owner)))
 
-    async def release(self, connection: AsyncConnection, run: Run) -> None:
+    async def release(self, connection: AsyncConnection, load: LedgerLoad) -> None:
         """Enter that nobody runs the load any more; this process may live on for long."""
-        mine = sa.update(self._loads).where(self._loads.c.owner == str(run.owner), self._loads.c.state == "unfinished")
+        mine = sa.update(self._loads).where(self._loads.c.owner == str(load.owner), self._loads.c.state == "unfinished")
         await connection.execute(mine.values(owner=None))
 
 
@@ -331,26 +336,26 @@ def _storable(value: Any) -> Any:
     return value.replace("\0", "\\0") if isinstance(value, str) else value
 
 
-def _seal(run: Run, one: Checkpoint) -> str:
+def _seal(load: LedgerLoad, one: Checkpoint) -> str:
     """What ties a chunk's row to its load and its table, so that one of another load, or an edited one, is noticed."""
-    return xxhash.xxh3_64_hexdigest(json.dumps([run.load_id, run.fingerprint.table, *astuple(one)]).encode())
+    return xxhash.xxh3_64_hexdigest(json.dumps([load.load_id, load.fingerprint.table, *astuple(one)]).encode())
 
 
-def _sealed(run: Run, one: Checkpoint) -> dict[str, Any]:
-    return asdict(one) | {"digest": f"{one.digest} {_seal(run, one)}"}
+def _sealed(load: LedgerLoad, one: Checkpoint) -> dict[str, Any]:
+    return asdict(one) | {"digest": f"{one.digest} {_seal(load, one)}"}
 
 
-def _unsealed(run: Run, row: Any) -> Checkpoint:
+def _unsealed(load: LedgerLoad, row: Any) -> Checkpoint:
     digest, _, seal = str(row.digest).partition(" ")
     one = replace(Checkpoint(*row), digest=digest)
-    if seal != _seal(run, one):
-        raise _edited(run, f"chunk {one.chunk} is not as it was committed, or an older version wrote it")
+    if seal != _seal(load, one):
+        raise _edited(load, f"chunk {one.chunk} is not as it was committed, or an older version wrote it")
     return one
 
 
-def _edited(run: Run, how: str) -> CheckpointError:
+def _edited(load: LedgerLoad, how: str) -> CheckpointError:
     hint = "Compare the table with the source, empty it, and load with resume=False."
-    return CheckpointError(f"the ledger of the load {run.load_id!r} was edited: {how}", hint=hint, committed_rows=0)
+    return CheckpointError(f"the ledger of the load {load.load_id!r} was edited: {how}", hint=hint, committed_rows=0)
 
 
 def _readable(found: Any) -> Any:
@@ -372,9 +377,9 @@ async def find_load(connection: AsyncConnection, source: str, target: TableName,
     return next((row for row in await connection.execute(query) if unreadable(row) is None), None)
 
 
-def _check_owned(run: Run, updated: Sequence[Any]) -> None:
+def _check_owned(load: LedgerLoad, updated: Sequence[Any]) -> None:
     if not updated:
-        what = f"another process has taken the load {run.load_id!r} over, or it was forgotten"
+        what = f"another process has taken the load {load.load_id!r} over, or it was forgotten"
         raise CheckpointError(what, hint="The chunk was not written. Let the other process finish.")
 
 

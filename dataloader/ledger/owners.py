@@ -25,14 +25,14 @@ _running: set[str] = set()
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The process that runs a load: `token` tells its loads apart, `born` a process from a later one of its pid.
+    """The process that runs a load: `token` tells its loads apart, `started_at` a process from a later one of its pid.
 
     Containers may have one host name, and each has pids of its own: `pids` tells them apart, and a host's reboots.
     """
 
     host: str
     pid: int
-    born: float
+    started_at: float
     token: str
     pids: str = ""
 
@@ -41,7 +41,7 @@ class Owner:
 
     @property
     def _is_this_process(self) -> bool:
-        return self.pid == os.getpid() and self._is_born_then()
+        return self.pid == os.getpid() and self._started_then()
 
     def is_alive(self, seconds_since: float) -> bool:
         """Whether it still runs, as far as this host can tell."""
@@ -49,11 +49,11 @@ class Owner:
             return abs(seconds_since) < LIVING_SECONDS  # a server's clock may have been set back
         if self._is_this_process:
             return self.token in _running
-        return self._is_born_then()
+        return self._started_then()
 
-    def _is_born_then(self) -> bool:
-        born = _born(self.pid)
-        return born is not None and abs(born - self.born) < CLOCK_SECONDS
+    def _started_then(self) -> bool:
+        started_at = _start_time(self.pid)
+        return started_at is not None and abs(started_at - self.started_at) < CLOCK_SECONDS
 
 
 @functools.cache
@@ -65,8 +65,8 @@ def _pids() -> str:
         return ""
 
 
-def _born(pid: int) -> float | None:
-    """When a process was started, None if there is none of that number, or only what its parent has not seen off."""
+def _start_time(pid: int) -> float | None:
+    """When a process was started, None if there is none of that number, or a zombie."""
     try:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
@@ -75,9 +75,9 @@ def _born(pid: int) -> float | None:
 
 
 @contextlib.contextmanager
-def owning() -> Iterator[Owner]:
+def claim_ownership() -> Iterator[Owner]:
     """Own a load while the block runs."""
-    owner = Owner(platform.node(), os.getpid(), _born(os.getpid()) or 0.0, uuid.uuid4().hex, _pids())
+    owner = Owner(platform.node(), os.getpid(), _start_time(os.getpid()) or 0.0, uuid.uuid4().hex, _pids())
     _running.add(owner.token)
     try:
         yield owner

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from dataloader.conversion.converter import Converted, Converter
 from dataloader.errors import SourceFailed
-from dataloader.ledger.checkpoint import Checkpoint, Run, rows_of, source_changed
+from dataloader.ledger.checkpoint import Checkpoint, LedgerLoad, rows_of, source_changed
 from dataloader.ledger.digest import chunk_digest
 from dataloader.rejects import Findings
 from dataloader.sync import in_thread
@@ -187,7 +187,7 @@ async def prepend(first: list[T], rest: AsyncGenerator[T]) -> AsyncGenerator[T]:
 
 
 async def skip_committed(
-    chunks: AsyncGenerator[Chunk], run: Run, compared: Callable[[Chunk, Checkpoint], Awaitable[None]]
+    chunks: AsyncGenerator[Chunk], load: LedgerLoad, compared: Callable[[Chunk, Checkpoint], Awaitable[None]]
 ) -> AsyncGenerator[Chunk]:
     """Yield the chunks that are not committed yet, once those that are have proved to be the same.
 
@@ -204,14 +204,14 @@ async def skip_committed(
     SourceChanged
         Naming the first chunk that differs.
     """
-    last, seen = max(run.committed, default=-1), 0
+    last, seen = max(load.committed, default=-1), 0
     waiting: list[Chunk] = []
     async for chunk in chunks:
         seen = chunk.number + 1
-        if chunk.number in run.committed:
-            run.committed[chunk.number].check(chunk.checkpoint)
-            await compared(chunk, run.committed[chunk.number])
-        elif run.finished:
+        if chunk.number in load.committed:
+            load.committed[chunk.number].check(chunk.checkpoint)
+            await compared(chunk, load.committed[chunk.number])
+        elif load.finished:
             raise source_changed(chunk.number, f"{chunk.rows:,} rows after the last one of the finished load")
         else:
             waiting.append(chunk)

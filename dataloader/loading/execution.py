@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from dataloader.conversion.violations import Violation
     from dataloader.display.progress import Progress
-    from dataloader.ledger.checkpoint import Checkpoint, Run
+    from dataloader.ledger.checkpoint import Checkpoint, LedgerLoad
     from dataloader.loading.chunks import Chunk
-    from dataloader.loading.storage import Stored
+    from dataloader.loading.storage import StoreResult
     from dataloader.options import LoadOptions
     from dataloader.plan import LoadPlan
     from dataloader.sources.base import Source
@@ -31,7 +31,7 @@ class LoadExecution:
 
     Attributes
     ----------
-    run : Run or None
+    ledger_load : LedgerLoad or None
         The load in the ledger.
     committed : dict of int to Checkpoint
         The chunks that earlier runs have committed: they are compared, and not encoded.
@@ -51,12 +51,12 @@ class LoadExecution:
         self.progress = progress
         self.writer: Writer = writer_for(plan, engine.dialect)
         self.rejects = Rejects(options.max_rejects, source.rows)
-        self.run: Run | None = None
+        self.ledger_load: LedgerLoad | None = None
         self.committed: dict[int, Checkpoint] = {}
         self.read = self.loaded = self.chunks = self.nbytes = self.earlier_rejected = 0
         self.notices = [*plan.notices, *_fewer_workers(plan, options, engine)]
 
-    def add(self, chunk: Chunk, stored: Stored) -> None:
+    def add(self, chunk: Chunk, stored: StoreResult) -> None:
         """Count a chunk that was stored, and show it."""
         self.read += chunk.rows
         self.loaded += stored.rows
@@ -79,29 +79,29 @@ class LoadExecution:
     def say_what_is_committed(self, error: BaseException, *, in_doubt: bool) -> None:
         """Put into words what an interrupted load has left, and how it goes on."""
         error = error.error if isinstance(error, SourceFailed) else error
-        run = self.run
-        rows = 0 if run is None else run.loaded + self.loaded
+        load = self.ledger_load
+        rows = 0 if load is None else load.loaded + self.loaded
         has_written_nothing = isinstance(error, CheckpointError) and not self.chunks
-        if run is None or not (rows or in_doubt) or has_written_nothing:
+        if load is None or not (rows or in_doubt) or has_written_nothing:
             return
         if isinstance(error, DataLoaderError):
-            error.say_committed(rows, self._resume_call(run), in_doubt=in_doubt)
+            error.say_committed(rows, self._resume_call(load), in_doubt=in_doubt)
         else:
-            error.add_note(left_words(rows, self._resume_call(run), in_doubt=in_doubt))
+            error.add_note(left_words(rows, self._resume_call(load), in_doubt=in_doubt))
 
-    def _resume_call(self, run: Run) -> str:
+    def _resume_call(self, load: LedgerLoad) -> str:
         """The call that continues the load."""
         chunk_rows = self.options.chunk_rows
         same = "" if chunk_rows is None else f", chunk_rows={chunk_rows}"
         table = self.plan.table.name.spelled
-        call = f"await {self.source.loader}(..., {table!r}, load_id={run.load_id!r}, resume=True{same})"
-        return f"{call}, or: python -m dataloader resume {shlex.quote(run.load_id)}" if self.source.paths else call
+        call = f"await {self.source.loader}(..., {table!r}, load_id={load.load_id!r}, resume=True{same})"
+        return f"{call}, or: python -m dataloader resume {shlex.quote(load.load_id)}" if self.source.paths else call
 
     def report(self) -> LoadReport:
         """What was done."""
-        plan, run = self.plan, self.run
+        plan, load = self.plan, self.ledger_load
         rejected = len(self.rejects) - self.earlier_rejected
-        if not (self.read or self.source.rows == 0 or (run is not None and run.rows)):
+        if not (self.read or self.source.rows == 0 or (load is not None and load.rows)):
             self.notices.append(f"{self.source.name} yielded no row")
         return LoadReport(
             source=plan.source,
@@ -117,11 +117,11 @@ class LoadExecution:
             method=plan.method,
             reason=plan.reason,
             rejected_rows=self.rejects,
-            earlier=0 if run is None else run.rows,
-            load_id=None if run is None else run.load_id,
+            earlier=0 if load is None else load.rows,
+            load_id=None if load is None else load.load_id,
             notices=tuple(self.notices),
             pace=self.progress.state.throughput.samples,
-            earlier_rejected=0 if run is None else run.rejected,
+            earlier_rejected=0 if load is None else load.rejected,
         )
 
 

@@ -16,7 +16,7 @@ from dataloader.database.backends import backend_for
 from dataloader.database.driver_errors import Refusal, refusal_of, translate
 from dataloader.database.schema import ForeignKey, folded
 from dataloader.database.transactions import has_ended
-from dataloader.writers.bisect import Sieve
+from dataloader.writers.bisect import RowBisector
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoreResult:
     """What became of a chunk: how many of its rows are in the table, and what is wrong with those that are not."""
 
     rows: int
@@ -55,7 +55,7 @@ class ChunkStore:
         self._rejects = execution.rejects
         self._names_rows = names_rows
         self._backend = backend_for(connection.dialect)
-        self._sieve = Sieve(execution.writer, connection, may_wait=not self._backend.checks_keys_late)
+        self._sieve = RowBisector(execution.writer, connection, may_wait=not self._backend.checks_keys_late)
         self._parents: list[tuple[tuple[ColumnPlan, ...], ForeignKey]] = []
 
     async def prepare(self) -> None:
@@ -66,11 +66,11 @@ class ChunkStore:
         known = {column.name: column for column in self._plan.columns}
         for key in await self._backend.foreign_keys(self._connection, self._plan.table.name):
             if key.parent == self._plan.table.name:
-                self._sieve = Sieve(self._writer, self._connection, may_wait=True)
+                self._sieve = RowBisector(self._writer, self._connection, may_wait=True)
             elif set(key.columns) <= set(known) and key.readable:
                 self._parents.append((tuple(known[name] for name in key.columns), key))
 
-    async def store(self, chunk: Chunk, watchdog: Watchdog) -> Stored:
+    async def store(self, chunk: Chunk, watchdog: Watchdog) -> StoreResult:
         """Write a chunk.
 
         Raises
@@ -82,10 +82,10 @@ class ChunkStore:
         """
         return await (self._store_some(chunk, watchdog) if self._plan.rejects else self._store_all(chunk, watchdog))
 
-    async def _store_all(self, chunk: Chunk, watchdog: Watchdog) -> Stored:
+    async def _store_all(self, chunk: Chunk, watchdog: Watchdog) -> StoreResult:
         if not self._names_rows:
             stored = await self._writer.write(self._connection, chunk.encoded, watchdog)
-            return Stored(chunk.rows if stored is None else stored)
+            return StoreResult(chunk.rows if stored is None else stored)
         try:
             async with self._connection.begin_nested():
                 stored = await self._writer.write(self._connection, chunk.encoded, watchdog)
@@ -94,12 +94,12 @@ class ChunkStore:
             if refusal is None or refusal.at is not None or await has_ended(self._connection):
                 raise
             batch = chunk.converted.batch
-            sifted = await Sieve(self._writer, self._connection).write(batch, chunk.encoded, watchdog, most=0)
-            row = min((int(chunk.converted.rows[at]) for at in sifted.refused), default=None)
+            found = await RowBisector(self._writer, self._connection).write(batch, chunk.encoded, watchdog, most=0)
+            row = min((int(chunk.converted.rows[at]) for at in found.refused), default=None)
             raise translate(error, self._plan.database, row=row) from error
-        return Stored(chunk.rows if stored is None else stored)
+        return StoreResult(chunk.rows if stored is None else stored)
 
-    async def _store_some(self, chunk: Chunk, watchdog: Watchdog) -> Stored:
+    async def _store_some(self, chunk: Chunk, watchdog: Watchdog) -> StoreResult:
         converted = chunk.converted
         most = self._rejects.most() - len({one.row for one in converted.violations})
         orphans = await self._orphans(converted)
@@ -107,13 +107,13 @@ class ChunkStore:
         for rows in (np.flatnonzero(orphans), np.flatnonzero(~orphans)) if orphans.any() else (None,):
             batch, encoded = await self._some(chunk, rows)
             if batch.num_rows:
-                sifted = await self._sieve.write(batch, encoded, watchdog, most - len(refused))
-                stored += sifted.stored
-                refused |= {at if rows is None else int(rows[at]): why for at, why in sifted.refused.items()}
+                found = await self._sieve.write(batch, encoded, watchdog, most - len(refused))
+                stored += found.stored
+                refused |= {at if rows is None else int(rows[at]): why for at, why in found.refused.items()}
         violations = [self._refused(chunk, int(converted.rows[at]), why) for at, why in refused.items()]
         violations = [*converted.violations, *violations]
         self._rejects.check(more=violations)  # what is left out of a chunk must not be committed with it
-        return Stored(stored, violations)
+        return StoreResult(stored, violations)
 
     async def _some(self, chunk: Chunk, rows: np.ndarray | None) -> tuple[pa.RecordBatch, Any]:
         """Some rows of a chunk, encoded; None: all."""

@@ -30,7 +30,7 @@ from dataloader.sync import finish_despite_cancel
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from dataloader.ledger.checkpoint import Checkpoint, Run
+    from dataloader.ledger.checkpoint import Checkpoint, LedgerLoad
     from dataloader.ledger.owners import Owner
     from dataloader.loading.chunks import Chunk
     from dataloader.loading.execution import LoadExecution
@@ -105,9 +105,9 @@ class Ledgered:
 
     async def store(self, first: list[Chunk], rest: AsyncGenerator[Chunk]) -> None:
         """Store the chunks that earlier runs have not committed, each once."""
-        with owners.owning() as owner:
-            run = await self._enter(self._request(first), owner)
-            await self._store(run, prepend(first, rest))
+        with owners.claim_ownership() as owner:
+            load = await self._enter(self._request(first), owner)
+            await self._store(load, prepend(first, rest))
 
     def _request(self, first: list[Chunk]) -> Request:
         execution, options = self._execution, self._execution.options
@@ -115,41 +115,41 @@ class Ledgered:
         call = {"loader": execution.source.loader, "paths": execution.source.paths, **options.call}
         return Request(options.load_id, options.resume, source_digest, call, options.if_exists)
 
-    async def _enter(self, request: Request, owner: Owner) -> Run:
+    async def _enter(self, request: Request, owner: Owner) -> LedgerLoad:
         """The load in the ledger and the table as planned, in one transaction."""
         execution, ledger = self._execution, self._ledger
 
-        async def enter(session: Session) -> Run:
+        async def enter(session: Session) -> LedgerLoad:
             async with self._transaction(session) as connection:
-                run = await ledger.owned(connection, owner)  # by a try whose commit succeeded without an answer
-                if run is None:
+                load = await ledger.owned(connection, owner)  # by a try whose commit succeeded without an answer
+                if load is None:
                     await apply_plan(session, execution, lock_seconds=workers.LOCK_SECONDS)
-                    run = await ledger.begin(connection, request, owner)
-            return run
+                    load = await ledger.begin(connection, request, owner)
+            return load
 
-        execution.run = run = await self._retried(enter)
-        execution.committed.update(run.committed)
-        execution.progress.state.resume_from(run.rows)
-        return run
+        execution.ledger_load = load = await self._retried(enter)
+        execution.committed.update(load.committed)
+        execution.progress.state.resume_from(load.rows)
+        return load
 
-    async def _store(self, run: Run, chunks: AsyncGenerator[Chunk]) -> None:
+    async def _store(self, load: LedgerLoad, chunks: AsyncGenerator[Chunk]) -> None:
         execution = self._execution
-        pool = WorkerPool(execution, self._ledger, run)
+        pool = WorkerPool(execution, self._ledger, load)
         try:
-            async with contextlib.aclosing(skip_committed(chunks, run, self._recall)) as rest:
+            async with contextlib.aclosing(skip_committed(chunks, load, self._recall)) as rest:
                 first = await take_first(rest)  # what is committed is compared while no worker has a connection
                 execution.rejects.check()
                 await pool.store(SharedIterator(prepend(first, rest)))
-            execution.rejects.check(run.rows + execution.read)
+            execution.rejects.check(load.rows + execution.read)
             execution.progress.phase("finishing")
-            if not run.finished:
-                await self._finish(run)
+            if not load.finished:
+                await self._finish(load)
         except BaseException as error:
             execution.say_what_is_committed(error, in_doubt=pool.in_doubt)
             if not (pool.has_lost or isinstance(error, ConnectionLost)):
-                await self._release(run)
+                await self._release(load)
             raise
-        if unknown := run.rejected - execution.earlier_rejected:
+        if unknown := load.rejected - execution.earlier_rejected:
             what = f"the ledger does not hold {quantity(unknown, 'row')} that earlier runs rejected"
             execution.notices.append(what)
 
@@ -167,23 +167,24 @@ class Ledgered:
         self._execution.recall(chunk, violations)
 
     async def _kept(self, session: Session, chunk: int) -> Sequence[Any]:
-        assert self._execution.run is not None
+        load = self._execution.ledger_load
+        assert load is not None
         async with self._transaction(session) as connection:
-            return await self._ledger.kept(connection, self._execution.run, chunk)
+            return await self._ledger.kept(connection, load, chunk)
 
-    async def _finish(self, run: Run) -> None:
+    async def _finish(self, load: LedgerLoad) -> None:
         async def finish(session: Session) -> None:
             async with self._transaction(session) as connection:
-                await self._ledger.finish(connection, run)
+                await self._ledger.finish(connection, load)
 
         await self._retried(finish)
 
-    async def _release(self, run: Run) -> None:
+    async def _release(self, load: LedgerLoad) -> None:
         """Let other processes continue the load though this one lives on; best effort, 0.4 s at most."""
 
         async def release(session: Session) -> None:
             async with self._transaction(session) as connection:
-                await self._ledger.release(connection, run)
+                await self._ledger.release(connection, load)
 
         await finish_despite_cancel(self._session().run(release, limit=RELEASE_SECONDS), PATIENCE_SECONDS)
 

@@ -18,11 +18,11 @@ from dataloader.database.session import Session
 from dataloader.errors import LoadError, WriteError
 from dataloader.ledger.checkpoint import rows_of
 from dataloader.ledger.entries import TABLES
-from dataloader.loading.storage import ChunkStore, Stored
+from dataloader.loading.storage import ChunkStore, StoreResult
 from dataloader.sync import together
 
 if TYPE_CHECKING:
-    from dataloader.ledger.checkpoint import Run
+    from dataloader.ledger.checkpoint import LedgerLoad
     from dataloader.ledger.ledger import Ledger
     from dataloader.loading.chunks import Chunk, SharedIterator
     from dataloader.loading.execution import LoadExecution
@@ -51,9 +51,9 @@ async def store_chunks(
 class WorkerPool:
     """Stores chunks by several workers; the load needs the first one, the others if there is room for them."""
 
-    def __init__(self, execution: LoadExecution, ledger: Ledger, run: Run) -> None:
+    def __init__(self, execution: LoadExecution, ledger: Ledger, load: LedgerLoad) -> None:
         self._execution = execution
-        self._workers = [Worker(execution, ledger, run) for _ in range(execution.plan.workers)]
+        self._workers = [Worker(execution, ledger, load) for _ in range(execution.plan.workers)]
         self._is_under_way = asyncio.Event()
         self._connecting = asyncio.Lock()
 
@@ -104,12 +104,12 @@ class Worker:
         Holds one connection from the first chunk to the last; a lost one is replaced.
     """
 
-    def __init__(self, execution: LoadExecution, ledger: Ledger, run: Run) -> None:
+    def __init__(self, execution: LoadExecution, ledger: Ledger, load: LedgerLoad) -> None:
         self._execution = execution
         self._ledger = ledger
-        self._run = run
-        self._written: Stored | None = None
-        self._committed: Stored | None = None
+        self._load = load
+        self._written: StoreResult | None = None
+        self._committed: StoreResult | None = None
         self.session = Session(execution.engine, execution.plan.table.name, *TABLES, is_kept=True)
 
     async def store(self, chunk: Chunk) -> None:
@@ -138,24 +138,24 @@ class Worker:
 
         await retrying()(self.session.run, commit, limit=CHUNK_SECONDS, first_row=chunk.first_row)
 
-    async def _commit(self, chunk: Chunk, names_rows: bool, session: Session) -> Stored:
+    async def _commit(self, chunk: Chunk, names_rows: bool, session: Session) -> StoreResult:
         """The claim first, then the rows, then the count: whatever ends it in between, the chunk is stored once."""
-        execution, ledger, run, claimed = self._execution, self._ledger, self._run, chunk.checkpoint
+        execution, ledger, load, claimed = self._execution, self._ledger, self._load, chunk.checkpoint
         opening = catalog.opening(execution.engine.dialect, LOCK_SECONDS, execution.plan.table.name)
         async with session.transaction(*opening, is_last=False) as connection:
-            known = await ledger.claim(connection, run, claimed)
+            known = await ledger.claim(connection, load, claimed)
             if known is not None:
                 known.check(claimed)
-                return self._written or Stored(known.loaded)
+                return self._written or StoreResult(known.loaded)
             store = ChunkStore(connection, execution, names_rows=names_rows)
             await store.prepare()
             self._written = written = await store.store(chunk, session.watchdog)
             violations = written.violations
             await ledger.keep(
-                connection, run, claimed, batch=chunk.batch, violations=violations, watchdog=session.watchdog
+                connection, load, claimed, batch=chunk.batch, violations=violations, watchdog=session.watchdog
             )
             stored = replace(claimed, loaded=written.rows, rejected=rows_of(violations))
-            await ledger.count(connection, run, claimed, stored)
+            await ledger.count(connection, load, claimed, stored)
         return written
 
 

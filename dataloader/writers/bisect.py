@@ -24,7 +24,7 @@ BLOCK_ROWS = 4_096
 
 
 @dataclass(slots=True)
-class Sifted:
+class BisectResult:
     """What became of a chunk: how many rows are stored, and which were refused, by their offset."""
 
     stored: int = 0
@@ -40,7 +40,7 @@ class _Part:
     encoded: Any = None
 
 
-class Sieve:
+class RowBisector:
     """Writes a batch; where the database refuses, the rows before and after, or the halves.
 
     Parameters
@@ -54,21 +54,21 @@ class Sieve:
         self._connection = connection
         self._may_wait = may_wait
 
-    async def write(self, batch: pa.RecordBatch, encoded: Any, watchdog: Watchdog, most: float) -> Sifted:
+    async def write(self, batch: pa.RecordBatch, encoded: Any, watchdog: Watchdog, most: float) -> BisectResult:
         """Write converted rows, which the writer has encoded; after more refusals than `most` the rest is left out."""
-        sifted = Sifted()
+        found = BisectResult()
         first: dict[int, Refusal] = {}
         part: _Part | None = _Part(np.arange(batch.num_rows), batch, encoded)
         while part is not None:
-            before = sifted.stored
-            await self._drain([part], sifted, watchdog, most)
-            sifted.refused |= {offset: why for offset, why in first.items() if offset in sifted.refused}
-            first = dict(sifted.refused)
-            part = self._again(batch, sifted) if sifted.stored > before else None
-        return sifted
+            before = found.stored
+            await self._drain([part], found, watchdog, most)
+            found.refused |= {offset: why for offset, why in first.items() if offset in found.refused}
+            first = dict(found.refused)
+            part = self._again(batch, found) if found.stored > before else None
+        return found
 
-    async def _drain(self, waiting: list[_Part], sifted: Sifted, watchdog: Watchdog, most: float) -> None:
-        while waiting and len(sifted.refused) <= most:
+    async def _drain(self, waiting: list[_Part], found: BisectResult, watchdog: Watchdog, most: float) -> None:
+        while waiting and len(found.refused) <= most:
             part = waiting.pop()
             if part.encoded is None:
                 part.encoded, _ = await asyncio.to_thread(self._writer.encode, part.batch)
@@ -82,17 +82,17 @@ class Sieve:
                 if part.batch.num_rows > 1:
                     waiting += reversed(_parts(part, refusal.at))
                 else:
-                    sifted.refused[int(part.offsets[0])] = refusal
+                    found.refused[int(part.offsets[0])] = refusal
             else:
-                sifted.stored += part.batch.num_rows if stored is None else stored
+                found.stored += part.batch.num_rows if stored is None else stored
 
-    def _again(self, batch: pa.RecordBatch, sifted: Sifted) -> _Part | None:
+    def _again(self, batch: pa.RecordBatch, found: BisectResult) -> _Part | None:
         """The rows whose parent was missing, and may be there by now."""
-        orphans = [offset for offset, why in sifted.refused.items() if why.reason == "foreign_key"]
+        orphans = [offset for offset, why in found.refused.items() if why.reason == "foreign_key"]
         if not (self._may_wait and orphans):
             return None
         for offset in orphans:
-            del sifted.refused[offset]
+            del found.refused[offset]
         offsets = np.array(sorted(orphans))
         return _Part(offsets, batch.take(pa.array(offsets)))
 

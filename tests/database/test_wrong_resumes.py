@@ -550,7 +550,7 @@ async def test_a_load_of_a_container_of_the_same_host_name_is_left_to_it_while_i
 ) -> None:
     """Its pids are its own: the number says nothing here. A commit in the future is of a clock that was set back."""
     await interrupted(database)
-    with owners.owning() as here:
+    with owners.claim_ownership() as here:
         pass
     there = dataclasses.replace(here, pids="another container", pid=here.pid if pid == "here" else 2**22)
     seen = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=seconds)

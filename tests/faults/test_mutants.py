@@ -32,7 +32,7 @@ class Mutant:
     test: str
 
 
-CLAIM = "            known = await ledger.claim(connection, run, claimed)\n"
+CLAIM = "            known = await ledger.claim(connection, load, claimed)\n"
 STORING = "            store = ChunkStore(connection, execution, names_rows=names_rows)\n"
 EARLY = (
     "            early = ChunkStore(connection, execution, names_rows=names_rows)\n"
