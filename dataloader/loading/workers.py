@@ -16,6 +16,7 @@ from dataloader.database import catalog
 from dataloader.database.driver_errors import refusal_of
 from dataloader.database.session import Session
 from dataloader.errors import LoadError, WriteError
+from dataloader.formatting import quantity
 from dataloader.ledger.checkpoint import rows_of
 from dataloader.ledger.entries import TABLES
 from dataloader.loading.storage import ChunkStore, StoreResult
@@ -54,6 +55,7 @@ class WorkerPool:
     def __init__(self, execution: LoadExecution, ledger: Ledger, load: LedgerLoad) -> None:
         self._execution = execution
         self._workers = [Worker(execution, ledger, load) for _ in range(execution.plan.workers)]
+        self._missing = 0
         self._is_under_way = asyncio.Event()
         self._connecting = asyncio.Lock()
 
@@ -89,8 +91,11 @@ class WorkerPool:
             async with self._connecting:  # two at once at a role's limit, and PostgreSQL refuses both
                 await worker.session.connect(limit=EXTRA_SECONDS)
         except LoadError as error:
-            notice = f"a worker less than the {len(self._workers)} planned: {error.what}"
-            self._execution.notices.append(notice)
+            self._missing += 1
+            running, planned = len(self._workers) - self._missing, len(self._workers)
+            self._execution.notices.append(
+                f"running with {quantity(running, 'worker')} instead of {planned}: {error.what}"
+            )
             return False
         return True
 
