@@ -16,25 +16,9 @@ from dataloader.errors import SchemaMismatch
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sqlalchemy.engine import Dialect
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from dataloader.database.schema import TableName, TableSchema
-
-
-async def describe(connection: AsyncConnection, name: TableName) -> TableSchema | None:
-    """Read a table from the catalog, None if there is none of that name."""
-    return await backend_for(connection.dialect).describe(connection, name)
-
-
-async def qualified(connection: AsyncConnection, name: TableName) -> TableName:
-    """The name with the schema in which a table of that name would be created."""
-    return await backend_for(connection.dialect).qualified(connection, name)
-
-
-def opening(dialect: Dialect, lock_seconds: float, *locked: TableName) -> list[str]:
-    """What a transaction begins with that the ledger vouches for."""
-    return backend_for(dialect).opening(lock_seconds, *locked)
 
 
 async def prepare(
@@ -82,7 +66,7 @@ async def prepare(
     longest = locks.HOLDING_SECONDS if empties else math.inf
     for setting in backend.limiting(min(lock_seconds, longest)):
         await connection.exec_driver_sql(setting)
-    found = await describe(connection, table.name)
+    found = await backend.describe(connection, table.name)
     if found is None:
         hint = "Run the load again: it makes a new plan."
         raise SchemaMismatch(f"the table {table.name} was dropped since the plan was made", hint=hint, committed_rows=0)
@@ -99,7 +83,7 @@ async def _carry_out(
     connection: AsyncConnection, name: TableName, statements: Sequence[str], *, may_exist: bool
 ) -> None:
     backend = backend_for(connection.dialect)
-    is_there = may_exist and await describe(connection, name) is not None
+    is_there = may_exist and await backend.describe(connection, name) is not None
     if is_there:
         statements = backend.locking(name)
     try:
@@ -107,7 +91,7 @@ async def _carry_out(
     except sa.exc.DBAPIError as error:
         if is_there or not (may_exist and is_name_taken(error)):
             raise
-        if await describe(connection, name) is None:  # another thing of that name
+        if await backend.describe(connection, name) is None:  # another thing of that name
             raise
         await _carry_out(connection, name, statements, may_exist=may_exist)
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dataloader.database import engine as engines
 from dataloader.database import locks
+from dataloader.database.backends import backend_for
 from dataloader.database.driver_errors import translated
-from dataloader.database.transactions import settle, transaction
 from dataloader.database.watchdog import Watchdog, guarded
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class Session:
 
     Attributes
     ----------
+    backend : Backend
+        What is asked of the database in its own way.
     in_doubt : bool
         Whether a commit was under way when the last unit of work was given up: it may have succeeded.
     has_lost : bool
@@ -59,6 +61,7 @@ class Session:
         is_kept: bool = False,
     ) -> None:
         self._engine = engine
+        self.backend = backend_for(engine.dialect)
         self._table = table
         self._beside = beside
         self._exclusive = exclusive
@@ -146,7 +149,7 @@ class Session:
 
     @contextlib.asynccontextmanager
     async def transaction(self, *opening: str, is_last: bool = True) -> AsyncIterator[AsyncConnection]:
-        """A transaction that includes what goes past SQLAlchemy; see `transactions.transaction`.
+        """A transaction that includes what goes past SQLAlchemy; see `Backend.transaction`.
 
         Parameters
         ----------
@@ -154,7 +157,7 @@ class Session:
             Whether a cancel waits for the outcome of the commit, as long as it takes: the ledger tells that of one of
             many.
         """
-        async with transaction(self.connection, *opening):
+        async with self.backend.transaction(self.connection, *opening):
             yield self.connection
             self.watchdog.begin_commit(last=is_last)
 
@@ -162,7 +165,7 @@ class Session:
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A transaction for questions, in which no lock is waited for long."""
         async with self.connection.begin():
-            await settle(self.connection, locks.LIMIT_SECONDS)
+            await self.backend.settle(self.connection, locks.LIMIT_SECONDS)
             yield self.connection
 
 

@@ -15,7 +15,6 @@ from dataloader.database import locks
 from dataloader.database.backends import backend_for
 from dataloader.database.schema import SQLITE_SCHEMA, TableName, parse_table_name
 from dataloader.database.session import Session
-from dataloader.database.transactions import settle
 from dataloader.errors import CheckpointError, PlanError
 from dataloader.ledger.entries import LOADS, TABLES, aware, is_running, ledger_tables, select_loads, unreadable
 from dataloader.ledger.ledger import forget_load
@@ -156,7 +155,7 @@ async def forget(engine: AsyncEngine, load_id: str, schema: str | None = None) -
 
     async def take_out(session: Session) -> None:
         async with session.transaction(is_last=False) as connection:
-            await settle(connection, locks.LIMIT_SECONDS)
+            await session.backend.settle(connection, locks.LIMIT_SECONDS)
             await _forget(connection, record)
 
     await _session(engine, reads_only=False).run(take_out)

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dataloader.database.backends import backend_for
 from dataloader.errors import CheckpointError, DataLoaderError, SourceFailed, left_words
 from dataloader.formatting import quantity
 from dataloader.rejects import Rejects
@@ -129,6 +130,6 @@ def _fewer_workers(plan: LoadPlan, options: LoadOptions, engine: AsyncEngine) ->
     asked = options.workers or 1
     if asked <= plan.workers:
         return []
-    why = "SQLite has one writer" if engine.dialect.name == "sqlite" else "the pool has no more"
+    why = backend_for(engine.dialect).one_writer or "the pool has no more"
     why = "one transaction has one connection" if plan.commit == "load" else why
     return [f"{quantity(plan.workers, 'worker')} instead of {asked}: {why}"]

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 
 import tenacity
 
-from dataloader.database import catalog
 from dataloader.database import engine as engines
 from dataloader.database.backends import backend_for
-from dataloader.database.losses import losses
 from dataloader.database.session import Session
 from dataloader.ledger import entries, ledger, trust
 from dataloader.options import LoadOptions, Target
@@ -55,19 +53,19 @@ async def _decide(
     session: Session, engine: AsyncEngine, source: Source, target: Target, options: LoadOptions
 ) -> LoadPlan:
     async with session.reading() as connection:
-        found = await catalog.describe(connection, target.name)
+        found = await session.backend.describe(connection, target.name)
         if found is None:
-            target = replace(target, name=await catalog.qualified(connection, target.name))
+            target = replace(target, name=await session.backend.qualified(connection, target.name))
         name = target.name if found is None else found.name
         needed = entries.needed(keeps_rejects=options.on_invalid == "reject")
         refused = await trust.refusal(connection, entries.TABLES, needed, name)
         if found is not None and refused is None:
             options = await _continuing(connection, source, name, options)
         if found is not None and options.if_exists == "replace":
-            found = replace(found, losses=await losses(connection, found.name))
+            found = replace(found, losses=await session.backend.losses(connection, found.name))
     offer = Offer(source.name, source.schema, source.rows)
     connections = engines.connections_of(engine)
-    database = Database(backend_for(engine.dialect), engines.describe_url(engine), refused, connections)
+    database = Database(session.backend, engines.describe_url(engine), refused, connections)
     return make_plan(offer, target, found, options, database)
 
 

@@ -15,7 +15,6 @@ from dataloader.database import keys
 from dataloader.database.backends import backend_for
 from dataloader.database.driver_errors import Refusal, refusal_of, translate
 from dataloader.database.schema import ForeignKey, folded
-from dataloader.database.transactions import has_ended
 from dataloader.writers.bisect import RowBisector
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ class ChunkStore:
                 stored = await self._writer.write(self._connection, chunk.encoded, watchdog)
         except Exception as error:
             refusal = refusal_of(error)
-            if refusal is None or refusal.at is not None or await has_ended(self._connection):
+            if refusal is None or refusal.at is not None or await self._backend.has_ended(self._connection):
                 raise
             batch = chunk.converted.batch
             found = await RowBisector(self._writer, self._connection).write(batch, chunk.encoded, watchdog, most=0)

@@ -13,7 +13,6 @@ from dataloader.conversion.violations import summary
 from dataloader.database import catalog, locks
 from dataloader.database.driver_errors import Refusal, translated
 from dataloader.database.session import Session
-from dataloader.database.transactions import check_deferred
 from dataloader.errors import ConnectionLost, PlanError
 from dataloader.formatting import quantity
 from dataloader.ledger import owners
@@ -76,7 +75,7 @@ class OneTransaction:
             self._refuse_emptying()
             execution.progress.phase("committing")
             watchdog.reset_timeout()
-            await check_deferred(connection)
+            await session.backend.check_deferred(connection)
 
     def _refuse_emptying(self) -> None:
         """An empty frame or list empties a table; a stream or file without rows may have lost them on its way."""
@@ -192,7 +191,7 @@ class Ledgered:
         return Session(self._execution.engine, self._execution.plan.table.name, *TABLES)
 
     def _transaction(self, session: Session) -> contextlib.AbstractAsyncContextManager[AsyncConnection]:
-        opening = catalog.opening(self._execution.engine.dialect, workers.LOCK_SECONDS)
+        opening = session.backend.opening(workers.LOCK_SECONDS)
         return session.transaction(*opening, is_last=False)
 
     async def _retried(self, work: Callable[[Session], Awaitable[T]]) -> T:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import tenacity
 
-from dataloader.database import catalog
 from dataloader.database.driver_errors import refusal_of
 from dataloader.database.session import Session
 from dataloader.errors import LoadError, WriteError
@@ -146,7 +145,7 @@ class Worker:
     async def _commit(self, chunk: Chunk, names_rows: bool, session: Session) -> StoreResult:
         """The claim first, then the rows, then the count: whatever ends it in between, the chunk is stored once."""
         execution, ledger, load, claimed = self._execution, self._ledger, self._load, chunk.checkpoint
-        opening = catalog.opening(execution.engine.dialect, LOCK_SECONDS, execution.plan.table.name)
+        opening = session.backend.opening(LOCK_SECONDS, execution.plan.table.name)
         async with session.transaction(*opening, is_last=False) as connection:
             known = await ledger.claim(connection, load, claimed)
             if known is not None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from dataloader.database.backends import backend_for
 from dataloader.database.driver_errors import Refusal, refusal_of
-from dataloader.database.transactions import has_ended
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -77,7 +77,7 @@ class RowBisector:
                     stored = await self._writer.write(self._connection, part.encoded, watchdog)
             except Exception as error:
                 refusal = refusal_of(error)
-                if refusal is None or await has_ended(self._connection):
+                if refusal is None or await backend_for(self._connection.dialect).has_ended(self._connection):
                     raise
                 if part.batch.num_rows > 1:
                     waiting += reversed(_parts(part, refusal.at))

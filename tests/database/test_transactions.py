@@ -7,23 +7,28 @@ import contextlib
 import functools
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 import dataloader as dl
 from dataloader.conversion.converter import Converter
 from dataloader.database import catalog
+from dataloader.database.backends import backend_for
 from dataloader.database.engine import open_engine
-from dataloader.database.transactions import transaction
 from tests.conftest import execute, fetch
 
 load_batches = functools.partial(dl.load_batches, commit="load")
 OLD = [(100, "old"), (101, "old")]
+
+
+def transaction(connection: AsyncConnection) -> AbstractAsyncContextManager[None]:
+    return backend_for(connection.dialect).transaction(connection)
 
 
 def batches(count: int = 4, rows: int = 50) -> Iterator[pa.RecordBatch]:

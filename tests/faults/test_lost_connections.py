@@ -108,10 +108,9 @@ async def test_the_copy_writer_refuses_to_write_outside_a_transaction(postgres: 
 
 
 async def engines_describe(connection: Any) -> Any:
-    from dataloader.database import catalog
     from dataloader.database.schema import TableName
 
-    return await catalog.describe(connection, TableName(None, "orders"))
+    return await backend_for(connection.dialect).describe(connection, TableName(None, "orders"))
 
 
 async def test_an_error_in_a_late_chunk_rolls_the_copies_before_it_back(postgres: AsyncEngine) -> None:
