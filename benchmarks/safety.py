@@ -23,6 +23,7 @@ from rounds import Load, show, take_turns
 
 import dataloader as dl
 from dataloader.database import embedded
+from dataloader.database.backends import backend_for
 from dataloader.database.engine import driver_of
 from dataloader.loading.chunks import Chunk, SharedIterator, prefetch, read_chunks
 from dataloader.loading.validation import check_in_memory
@@ -71,7 +72,8 @@ async def compare(rows: int, rounds: int, folder: Path) -> None:
         plan = await dl.plan_load(frame, "facts", engine=engine, commit="chunk", chunk_rows=SMALL_CHUNK, workers=2)
         source = open_dataframe(frame)
         await check_in_memory(source, plan)
-        reading = read_chunks(source, replace(plan, commit="load"), writer_for(plan, engine.dialect))  # no digests
+        writer = writer_for(plan, backend_for(engine.dialect))
+        reading = read_chunks(source, replace(plan, commit="load"), writer)  # no digests
         chunks = SharedIterator(prefetch(reading))
         await asyncio.gather(*(copy_bare(engine, chunks) for _ in range(plan.workers)))
 

@@ -20,7 +20,6 @@ from sqlalchemy.schema import CreateTable
 
 from dataloader.conversion.violations import REJECT_COLUMNS, Violation
 from dataloader.database import locks
-from dataloader.database.backends import backend_for
 from dataloader.database.schema import Fingerprint
 from dataloader.errors import CheckpointError, PlanError, UnfinishedLoad
 from dataloader.formatting import quantity
@@ -41,9 +40,9 @@ from dataloader.rejects import json_rows, refused_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from sqlalchemy.engine import Dialect
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from dataloader.database.backends import Backend
     from dataloader.database.schema import TableName
     from dataloader.database.watchdog import Watchdog
     from dataloader.plan import LoadPlan
@@ -79,11 +78,11 @@ class Ledger:
     Every method runs in the caller's transaction.
     """
 
-    def __init__(self, plan: LoadPlan, dialect: Dialect) -> None:
+    def __init__(self, plan: LoadPlan, backend: Backend) -> None:
         self._plan = plan
         self._source = plan.source
         self._target = plan.table.name.spelled
-        self._backend = backend = backend_for(dialect)
+        self._backend = backend
         self._now = backend.now
         self._loads, self._chunks, self._rejects = loads, chunks, _ = ledger_tables(plan.table.name.schema)
         self._fingerprints = backend.fingerprints(plan.table.name, [column.name for column in plan.columns])

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from dataloader.conversion.violations import Violation
+    from dataloader.database.backends import Backend
     from dataloader.display.progress import Progress
     from dataloader.ledger.checkpoint import Checkpoint, LedgerLoad
     from dataloader.loading.chunks import Chunk
@@ -50,12 +51,13 @@ class LoadExecution:
         self.plan = plan
         self.options = options
         self.progress = progress
-        self.writer: Writer = writer_for(plan, engine.dialect)
+        self.backend = backend_for(engine.dialect)
+        self.writer: Writer = writer_for(plan, self.backend)
         self.rejects = Rejects(options.max_rejects, source.rows)
         self.ledger_load: LedgerLoad | None = None
         self.committed: dict[int, Checkpoint] = {}
         self.read = self.loaded = self.chunks = self.nbytes = self.earlier_rejected = 0
-        self.notices = [*plan.notices, *_fewer_workers(plan, options, engine)]
+        self.notices = [*plan.notices, *_fewer_workers(plan, options, self.backend)]
 
     def add(self, chunk: Chunk, stored: StoreResult) -> None:
         """Count a chunk that was stored, and show it."""
@@ -126,10 +128,10 @@ class LoadExecution:
         )
 
 
-def _fewer_workers(plan: LoadPlan, options: LoadOptions, engine: AsyncEngine) -> list[str]:
+def _fewer_workers(plan: LoadPlan, options: LoadOptions, backend: Backend) -> list[str]:
     asked = options.workers or 1
     if asked <= plan.workers:
         return []
-    why = backend_for(engine.dialect).one_writer or "the pool has no more"
+    why = backend.one_writer or "the pool has no more"
     why = "one transaction has one connection" if plan.commit == "load" else why
     return [f"{quantity(plan.workers, 'worker')} instead of {asked}: {why}"]

@@ -12,7 +12,6 @@ import pyarrow as pa
 from dataloader.conversion.converter import shown_of
 from dataloader.conversion.violations import REASONS, Violation
 from dataloader.database import keys
-from dataloader.database.backends import backend_for
 from dataloader.database.driver_errors import Refusal, refusal_of, translate
 from dataloader.database.schema import ForeignKey, folded
 from dataloader.writers.bisect import RowBisector
@@ -53,7 +52,7 @@ class ChunkStore:
         self._label = execution.source.label
         self._rejects = execution.rejects
         self._names_rows = names_rows
-        self._backend = backend_for(connection.dialect)
+        self._backend = execution.backend
         self._sieve = RowBisector(execution.writer, connection, may_wait=not self._backend.checks_keys_late)
         self._parents: list[tuple[tuple[ColumnPlan, ...], ForeignKey]] = []
 

@@ -100,7 +100,7 @@ class Ledgered:
 
     def __init__(self, execution: LoadExecution) -> None:
         self._execution = execution
-        self._ledger = Ledger(execution.plan, execution.engine.dialect)
+        self._ledger = Ledger(execution.plan, execution.backend)
 
     async def store(self, first: list[Chunk], rest: AsyncGenerator[Chunk]) -> None:
         """Store the chunks that earlier runs have not committed, each once."""

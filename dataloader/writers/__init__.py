@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dataloader.database.backends import backend_for
 from dataloader.writers.base import Writer
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Dialect
-
+    from dataloader.database.backends import Backend
     from dataloader.plan import LoadPlan
 
 __all__ = ["Writer", "writer_for"]
 
 
-def writer_for(plan: LoadPlan, dialect: Dialect) -> Writer:
+def writer_for(plan: LoadPlan, backend: Backend) -> Writer:
     """The writer of the plan's method; each is imported only when it is used."""
     if plan.method == "copy":
         from dataloader.writers.copy import CopyWriter, CsvCopyWriter  # noqa: PLC0415 - pgpq is loaded only for COPY
@@ -28,4 +26,4 @@ def writer_for(plan: LoadPlan, dialect: Dialect) -> Writer:
 
     writers: dict[str, type[ArrayWriter | InsertWriter | SqliteWriter]]
     writers = {"arrays": ArrayWriter, "core": InsertWriter, "values": SqliteWriter}
-    return writers[backend_for(dialect).inserts](plan, dialect)
+    return writers[backend.inserts](plan, backend.dialect)

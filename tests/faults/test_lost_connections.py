@@ -99,7 +99,7 @@ async def test_the_copy_writer_refuses_to_write_outside_a_transaction(postgres: 
         found = await engines_describe(connection)
         offer, target = Offer("batch", batch.schema, 1), Target.of("orders", backend_for(postgres.dialect))
         plan = make_plan(offer, target, found, LoadOptions.of({}), Database(backend_for(postgres.dialect), "here"))
-    writer = writer_for(plan, postgres.dialect)
+    writer = writer_for(plan, backend_for(postgres.dialect))
     encoded, _ = writer.encode(batch)
     async with postgres.connect() as connection, connection.begin():
         with pytest.raises(dl.LoadError, match="would not be part of the transaction"):

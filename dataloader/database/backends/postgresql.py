@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from dataloader.database.backends import postgresql_catalog as catalog
-from dataloader.database.backends.base import Backend, Fingerprints, grouped
+from dataloader.database.backends.base import Backend, Fingerprints, Prepared, grouped
 from dataloader.database.backends.operators import pin
 from dataloader.database.schema import (
     Fingerprint,
@@ -114,7 +115,7 @@ class PostgreSQL(Backend):
         return list(dict.fromkeys(tuple(names) for (names,) in found))
 
     async def foreign_keys(self, connection: AsyncConnection, name: TableName) -> list[ForeignKey]:
-        found = await connection.execute(catalog.FOREIGN_KEYS, {"name": self.quoted(name)})
+        found = await self._foreign_keys.fetch(connection, name=self.quoted(name))
         return [ForeignKey(tuple(one[0]), TableName(one[1], one[2]), tuple(one[3]), one[4]) for one in found]
 
     def asking(
@@ -130,8 +131,16 @@ class PostgreSQL(Backend):
         ]
         return sa.select(asked.c.n - 1).where(sa.exists().where(*equal).select_from(parent)), parameters
 
+    @functools.cached_property
+    def _foreign_keys(self) -> Prepared:
+        return self.prepared(catalog.FOREIGN_KEYS)
+
+    @functools.cached_property
+    def _deferred(self) -> Prepared:
+        return self.prepared(catalog.DEFERRED)
+
     async def check_at_once(self, connection: AsyncConnection, name: TableName) -> None:
-        found = await connection.execute(catalog.DEFERRED, {"name": self.quoted(name)})
+        found = await self._deferred.fetch(connection, name=self.quoted(name))
         names = [constraint for (constraint,) in found]
         if names:
             await connection.exec_driver_sql(f"SET CONSTRAINTS {', '.join(names)} IMMEDIATE")
