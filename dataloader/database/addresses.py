@@ -10,22 +10,12 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
+from dataloader.database.backends.drivers import async_driver, with_driver
 from dataloader.errors import PlanError
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-_ASYNC_DRIVERS = {
-    "postgresql": "postgresql+asyncpg",
-    "postgres": "postgresql+asyncpg",
-    "sqlite": "sqlite+aiosqlite",
-    "mysql": "mysql+asyncmy",
-    "mariadb": "mariadb+asyncmy",
-    "oracle": "oracle+oracledb_async",
-    "mssql": "mssql+aioodbc",
-}
-_CHOSEN = ("postgresql", "postgres", "sqlite")
-"""Databases whose bare URL means the driver in the table above."""
 _SECRET_OPTIONS = ("password", "sslpassword", "passfile")
 
 
@@ -61,13 +51,10 @@ class Address:
 
     @classmethod
     def of(cls, url: URL) -> Address:
-        if url.drivername in _CHOSEN:
-            url = url.set(drivername=_ASYNC_DRIVERS[url.drivername])
+        url = with_driver(url)
         query = dict(url.query)
         secrets = hide_passwords({name: query.pop(name) for name in _SECRET_OPTIONS if name in query})
         password = secrets.pop("password", None if url.password is None else Secret(url.password))
-        if "sslmode" in query and url.drivername.endswith("+asyncpg"):
-            query["ssl"] = query.pop("sslmode")
         return cls(url.set(password=password, query=query), secrets)
 
 
@@ -100,7 +87,7 @@ def parse_url(url: str | URL | Address) -> Address:
     url = hide_url(url)
     address = url if isinstance(url, Address) else _read(Secret(url))
     name = address.url.drivername
-    known = _ASYNC_DRIVERS.get(name.partition("+")[0])
+    known = async_driver(address.url)
     hint = f"Write {known}://..." if known else "Use postgresql+asyncpg:// or sqlite+aiosqlite://."
     try:
         dialect = address.url.get_dialect(_is_async=True)
