@@ -58,7 +58,7 @@ class OneTransaction:
     async def _store(self, session: Session, chunks: AsyncGenerator[Chunk]) -> None:
         execution, plan, watchdog = self._execution, self._execution.plan, session.watchdog
         async with session.transaction() as connection:
-            await apply_plan(session, execution)
+            await apply_plan(session, execution, locks.LIMIT_SECONDS)
             into = ChunkStore(connection, execution)
             await into.prepare()
 
@@ -122,7 +122,7 @@ class Ledgered:
             async with self._transaction(session) as connection:
                 load = await ledger.owned(connection, owner)  # by a try whose commit succeeded without an answer
                 if load is None:
-                    await apply_plan(session, execution, lock_seconds=workers.LOCK_SECONDS)
+                    await apply_plan(session, execution, workers.LOCK_SECONDS)
                     load = await ledger.begin(connection, request, owner)
             return load
 
@@ -198,7 +198,7 @@ class Ledgered:
         return await retrying()(self._session().run, work)
 
 
-async def apply_plan(session: Session, execution: LoadExecution, lock_seconds: float = locks.LIMIT_SECONDS) -> None:
+async def apply_plan(session: Session, execution: LoadExecution, lock_seconds: float) -> None:
     """Carry out the plan's DDL in the session's open transaction."""
     plan = execution.plan
     await catalog.prepare(
