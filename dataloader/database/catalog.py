@@ -66,17 +66,16 @@ async def prepare(
     longest = locks.HOLDING_SECONDS if empties else math.inf
     for setting in backend.limiting(min(lock_seconds, longest)):
         await connection.exec_driver_sql(setting)
-    found = await backend.describe(connection, table.name)
-    if found is None:
-        hint = "Run the load again: it makes a new plan."
-        raise SchemaMismatch(f"the table {table.name} was dropped since the plan was made", hint=hint, committed_rows=0)
-    changed = _differences(table, found)
-    if changed:
-        hint = "Run the load again: it makes a new plan."
-        raise SchemaMismatch(
-            f"the table {table.name} is not as planned: {'; '.join(changed)}", hint=hint, committed_rows=0
-        )
-    return found
+    return _as_planned(table, await backend.describe(connection, table.name))
+
+
+def _as_planned(planned: TableSchema, found: TableSchema | None) -> TableSchema:
+    differences = [] if found is None else _differences(planned, found)
+    if found is not None and not differences:
+        return found
+    what = f"is not as planned: {'; '.join(differences)}" if differences else "was dropped since the plan was made"
+    hint = "Run the load again: it makes a new plan."
+    raise SchemaMismatch(f"the table {planned.name} {what}", hint=hint, committed_rows=0)
 
 
 async def _carry_out(

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 LAZY = ("asyncpg", "aiosqlite", "psycopg", "pandas", "ipywidgets", "IPython", "marimo", "pgpq", "tqdm", "nest_asyncio2")
 LOADERS = (dl.load_dataframe, dl.load_batches, dl.load_rows, dl.load_files, dl.start_load, dl.plan_load)
 FILE_LINES, FUNCTION_LINES = 450, 30
-OUTGROWN = {"plan.make_plan": 55, "entries.ledger_tables": 38, "catalog.prepare": 33}
+OUTGROWN = {"plan.make_plan": 55, "entries.ledger_tables": 38}
 """Functions that are still to be split, and how long they may be until then."""
 HOOK = "load_ipython_extension"
 """IPython calls it, and nobody else."""
@@ -100,6 +100,67 @@ def test_every_dependency_has_an_oldest_version() -> None:
     every = [*PROJECT["dependencies"], *itertools.chain(*PROJECT["optional-dependencies"].values())]
     others = [one for one in every if not one.startswith(PROJECT["name"])]
     assert [one for one in others if not re.match(r"[\w-]+(\[\w+\])?>=\d+(\.\d+)*(,|$)", one)] == []
+
+
+DATABASES = ("postgresql", "sqlite", "mysql", "mariadb", "asyncpg", "psycopg", "aiosqlite")
+"""Names of SQLAlchemy's dialects and of their drivers."""
+ASKING = ("database/backends/", "conversion/")
+QUESTIONS = {"name", "driver", "drivername", "get_backend_name", "get_driver_name"}
+
+
+def is_named(node: ast.expr | None) -> bool:
+    """Whether it is the name of a database or of a driver, or a list of some."""
+    if isinstance(node, (ast.Tuple, ast.List, ast.Set)):
+        return any(map(is_named, node.elts))
+    return isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.strip("+:/") in DATABASES
+
+
+def branches(source: str) -> Iterator[int]:
+    """The lines in which code asks which database it is, in whichever way."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Attribute(value=ast.Name(id="dialect") | ast.Attribute(attr="dialect"), attr=attribute):
+                asks = attribute in QUESTIONS
+            case ast.Compare(left=left, comparators=others):
+                asks = any(map(is_named, [left, *others]))
+            case ast.Dict(keys=keys):
+                asks = any(map(is_named, keys))
+            case ast.Subscript(slice=key):
+                asks = is_named(key)
+            case ast.MatchValue(value=value):
+                asks = is_named(value)
+            case ast.Call(func=ast.Attribute(attr="startswith" | "endswith" | "get" | "with_variant"), args=arguments):
+                asks = any(map(is_named, arguments))
+            case _:
+                asks = False
+        if asks:
+            yield node.lineno  # type: ignore[attr-defined]  # all of these have one
+
+
+def test_only_backends_ask_which_database_it_is() -> None:
+    package = ROOT / "dataloader"
+    files = {str(path.relative_to(package)): path.read_text() for path in package.rglob("*.py")}
+    others = {path: text for path, text in files.items() if not path.startswith(ASKING)}
+    assert len(others) < len(files)
+    found = [f"{path}:{line}" for path, text in others.items() for line in branches(text)]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "if connection.dialect.name == 'postgresql': pass",
+        "name = engine.dialect.driver",
+        "now = {'postgresql': 1, 'sqlite': 2}[name]",
+        "if backend in ('sqlite', 'mysql'): pass",
+        "if url.drivername.startswith('sqlite+'): pass",
+        "match name:\n    case 'sqlite': pass",
+        "insert = inserts.get('sqlite')",
+        "json = JSON().with_variant(JSONB(), 'postgresql')",
+    ],
+)
+def test_a_question_which_database_it_is_would_be_found(planted: str) -> None:
+    assert [*branches(planted)]
 
 
 def test_every_dependency_is_justified() -> None:
