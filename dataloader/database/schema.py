@@ -137,6 +137,8 @@ class TableRights:
         Whether it belongs to the role, to the target's owner or to a superuser.
     strangers : sequence of str
         The others whose triggers it has.
+    columns : sequence of str
+        The names of its columns.
     """
 
     schema: str
@@ -152,6 +154,7 @@ class TableRights:
     has_policies: bool = False
     has_rules: bool = False
     strangers: Sequence[str] = ()
+    columns: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

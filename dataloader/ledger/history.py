@@ -18,7 +18,7 @@ from dataloader.database.session import Session
 from dataloader.errors import CheckpointError, PlanError
 from dataloader.ledger.entries import LOADS, TABLES, aware, is_running, ledger_tables, select_loads, unreadable
 from dataloader.ledger.ledger import forget_load
-from dataloader.ledger.trust import distrust
+from dataloader.ledger.trust import distrust, is_ledger
 from dataloader.options import CONTINUED
 
 if TYPE_CHECKING:
@@ -202,17 +202,10 @@ async def _ledgers(connection: AsyncConnection, schema: str | None) -> tuple[lis
                 await connection.exec_driver_sql(statement)
             (locked,) = await backend.rights(connection, (LOADS,), one.schema)
             why = distrust(locked, of_strangers=schema is not None)
-        if why is None and not await _is_ledger(connection, one.schema):
+        if why is None and not is_ledger(one):
             why = f"{one.schema}.{LOADS} has other columns than a ledger"
         (mine if why is None else passed_over).append(one.schema if why is None else why)
     return mine, passed_over
-
-
-async def _is_ledger(connection: AsyncConnection, schema: str) -> bool:
-    """Whether the table is a ledger by its columns: it may be the caller's own, of that name."""
-    found = await backend_for(connection.dialect).describe(connection, TableName(schema, LOADS))
-    names = set() if found is None else {column.name for column in found.columns}
-    return set(ledger_tables(schema)[0].c.keys()) <= names
 
 
 def grants(table: TableName, role: str) -> str:

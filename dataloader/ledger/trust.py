@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dataloader.database.backends import backend_for
+from dataloader.database.schema import TableName
+from dataloader.ledger.entries import LOADS, ledger_tables
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from dataloader.database.schema import TableName, TableRights
+    from dataloader.database.schema import TableRights
 
 
 async def refusal(
@@ -24,6 +26,9 @@ async def refusal(
     distrusted = next(filter(None, map(distrust, found)), None)
     if distrusted or not found:  # no such schema: the DDL says so better
         return distrusted
+    if any(one.name == LOADS and not is_ledger(one) for one in found):
+        what = f"{LOADS} in schema {target.schema} has other columns than this version's ledger"
+        return f"{what} (finish its loads with the version that began them, and drop the ledger's tables)"
     there = [one for one in found if one.name in needed]
     if all(one.usable for one in there) and (len(there) == len(needed) or found[0].may_create):
         return None
@@ -59,3 +64,8 @@ def distrust(found: TableRights, *, of_strangers: bool = False) -> str | None:
         f"{found.schema}.{found.name} {why}, and only a plain table of this role, of the target's owner or of a "
         "superuser is trusted to be its ledger (an administrator drops it, or sees to that)"
     )
+
+
+def is_ledger(found: TableRights) -> bool:
+    """Whether a table is this version's table of loads by its columns: it may be the caller's own, of that name."""
+    return set(ledger_tables(found.schema)[0].c.keys()) <= set(found.columns)

@@ -270,3 +270,13 @@ async def test_a_table_that_is_only_called_like_a_ledger_does_not_hide_the_other
     await interrupted(postgres, load_id="May")
     assert (await dl.load_history(postgres))["load_id"].tolist() == ["May"]
     assert "sales.dataloader_loads has other columns" in (await command("history", "--to", url_of(postgres))).stdout
+
+
+async def test_a_ledger_of_an_earlier_version_is_refused_by_its_columns(database: AsyncEngine) -> None:
+    await interrupted(database, load_id="May")
+    await execute(database, "ALTER TABLE dataloader_loads RENAME COLUMN last_commit_at TO seen_at")
+    before = await fetch(database, "SELECT count(*) FROM orders")
+    for options in ({"load_id": "May", "resume": True}, {"load_id": "June"}):
+        with pytest.raises(dl.PlanError, match="other columns than this version"):
+            await load(database, **options)
+    assert await fetch(database, "SELECT count(*) FROM orders") == before

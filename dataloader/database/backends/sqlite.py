@@ -134,11 +134,15 @@ class SQLite(Backend):
         """Whoever can write to the file may do everything."""
         if schema not in {None, SQLITE_SCHEMA}:
             return []
-        rows = await connection.exec_driver_sql(
-            "SELECT lower(name) FROM main.sqlite_master WHERE type IN ('table', 'view')"
+        rows: Any = await connection.exec_driver_sql(
+            "SELECT lower(m.name), c.name FROM main.sqlite_master m, pragma_table_info(m.name, 'main') c"
+            " WHERE m.type IN ('table', 'view')"
         )
-        there = {name for (name,) in rows}
-        return [TableRights(SQLITE_SCHEMA, name) for name in names if name in there]
+        there: dict[str, list[str]] = {name: [] for name in names}
+        for name, column in rows:
+            if name in there:
+                there[name].append(column)
+        return [TableRights(SQLITE_SCHEMA, name, columns=columns) for name, columns in there.items() if columns]
 
     def inserting_new(self, table: sa.Table) -> Any:
         return dialect.insert(table).on_conflict_do_nothing()
