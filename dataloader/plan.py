@@ -51,17 +51,17 @@ class LoadPlan:
         ``copy`` or ``insert``, and why.
     chunk_rows : int
         Rows per chunk.
-    creates : bool
+    creates_table : bool
         Whether the load makes the table.
-    rejects : bool
+    keeps_rejects : bool
         Whether rows that do not fit are kept aside; else the first one ends the load.
-    empties : bool
+    clears_table : bool
         Whether the table's present rows go first.
     commit, commit_reason : str
         ``load``: one transaction. ``chunk``: one for each chunk, with a checkpoint. And why.
     workers : int
         How many connections write at once.
-    notices : tuple of str
+    warnings : tuple of str
         What the table would lose.
     exists : bool
         Whether the table is there already.
@@ -76,19 +76,19 @@ class LoadPlan:
     method: str
     reason: str
     chunk_rows: int
-    creates: bool
-    rejects: bool = False
-    empties: bool = False
+    creates_table: bool
+    keeps_rejects: bool = False
+    clears_table: bool = False
     commit: str = "load"
     commit_reason: str = "it is small"
     workers: int = 1
-    notices: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     exists: bool = False
 
     @property
     def discards(self) -> bool:
         """Whether there are rows that the load takes the place of."""
-        return self.empties and self.exists
+        return self.clears_table and self.exists
 
     @property
     def transactions(self) -> str:
@@ -98,8 +98,8 @@ class LoadPlan:
         return f"one transaction for each, with a checkpoint, because {self.commit_reason}; {workers}"
 
     @property
-    def invalid(self) -> str:
-        return "kept in report.rejects, the others are loaded" if self.rejects else "nothing is loaded"
+    def on_invalid(self) -> str:
+        return "kept in report.rejects, the others are loaded" if self.keeps_rejects else "nothing is loaded"
 
     @property
     def travels_as_text(self) -> bool:
@@ -115,8 +115,8 @@ class LoadPlan:
         return [
             ("method", f"{self.method}, because {self.reason}"),
             ("chunks", f"{quantity(self.chunk_rows, 'row')} each, in {self.transactions}"),
-            ("rows that do not fit", self.invalid),
-            *(("notice", notice) for notice in self.notices),
+            ("rows that do not fit", self.on_invalid),
+            *(("warning", warning) for warning in self.warnings),
         ]
 
     def __str__(self) -> str:
@@ -149,7 +149,7 @@ def _statement(sql: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class SourceInfo:
     """What a source says of itself: its name, columns and number of rows."""
 
     name: str
@@ -174,7 +174,7 @@ class Database:
 
 
 def make_plan(
-    offer: Offer, target: Target, found: TableSchema | None, options: LoadOptions, database: Database
+    info: SourceInfo, target: Target, found: TableSchema | None, options: LoadOptions, database: Database
 ) -> LoadPlan:
     """Decide a load.
 
@@ -184,8 +184,8 @@ def make_plan(
         When the options, the source's columns and the table do not go together.
     """
     backend = database.backend
-    backend.check_width(offer.name, len(offer.schema), found)
-    offered = _without_reasons(offer.schema, target, found)
+    backend.check_width(info.name, len(info.schema), found)
+    offered = _without_reasons(info.schema, target, found)
     for name in offered.names:
         backend.check_name(name, "column name")
     backend.check_case(offered.names)
@@ -195,7 +195,7 @@ def make_plan(
     if found is not None:
         ddl.check(found, options.if_exists)
     if not offered.names:
-        raise PlanError(f"{offer.name} is without columns", hint="Pass a source with at least one column.")
+        raise PlanError(f"{info.name} is without columns", hint="Pass a source with at least one column.")
     name = target.name if found is None else found.name
     creates = found is None or options.if_exists == "replace"
     types = definitions.given_types(offered, target.definition, options.dtype, backend)
@@ -214,10 +214,10 @@ def make_plan(
     made = definitions.several_kinds(offered, table) if creates else ()
     if creates:
         made = (*ddl.notices(found, table, is_defined=given is not None), *made)
-    commit, commit_reason = _commit(options, offer.rows, _commit_obstacle(options, table, database))
+    commit, commit_reason = _commit(options, info.rows, _commit_obstacle(options, table, database))
     return LoadPlan(
-        source=offer.name,
-        rows=offer.rows,
+        source=info.name,
+        rows=info.rows,
         database=database.name,
         table=table,
         columns=columns,
@@ -225,13 +225,13 @@ def make_plan(
         method=method,
         reason=reason,
         chunk_rows=options.chunk_rows or CHUNK_ROWS[method],
-        creates=creates,
-        rejects=options.on_invalid == "reject",
-        empties=options.if_exists in {"truncate", "replace"},
+        creates_table=creates,
+        keeps_rejects=options.on_invalid == "reject",
+        clears_table=options.if_exists in {"truncate", "replace"},
         commit=commit,
         commit_reason=commit_reason,
         workers=_workers(options, database) if commit == "chunk" else 1,
-        notices=definitions.differences(found, types, target.schemas, backend) if table is found else made,
+        warnings=definitions.differences(found, types, target.schemas, backend) if table is found else made,
         exists=found is not None,
     )
 

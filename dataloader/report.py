@@ -53,17 +53,17 @@ class LoadReport:
         Time from the call to the commit.
     method, reason : str
         How the rows were written, and why so.
-    earlier : int
+    already_loaded : int
         Rows that earlier runs of a resumed load had committed; they are not in `read`.
     load_id : str or None
         The load's name in the ledger, None for one that was committed in one transaction.
-    notices : tuple of str
+    warnings : tuple of str
         What was done otherwise than asked for.
     pace : tuple of (float, int)
         Seconds since the call, and rows written by then: after each chunk, or at about a hundred moments of a load
         of more.
-    earlier_rejected : int
-        How many of the `earlier` rows were refused; they are in `rejects`, and not in `rejected`.
+    already_rejected : int
+        How many of the `already_loaded` rows were refused; they are in `rejects`, and not in `rejected`.
 
     Raises
     ------
@@ -91,11 +91,11 @@ class LoadReport:
     method: str
     reason: str
     rejected_rows: Rejects = field(default_factory=Rejects, repr=False, compare=False)
-    earlier: int = 0
+    already_loaded: int = 0
     load_id: str | None = None
-    notices: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     pace: tuple[Sample, ...] = field(default=(), repr=False)
-    earlier_rejected: int = 0
+    already_rejected: int = 0
 
     def __post_init__(self) -> None:
         if self.read != self.loaded + self.rejected + self.skipped:
@@ -150,10 +150,11 @@ class LoadReport:
         return f"{self.read:,} read = {self.loaded:,} loaded + {self.rejected:,} rejected + {self.skipped:,} skipped"
 
     @property
-    def _all_notices(self) -> list[str]:
-        refused = f", {self.earlier_rejected:,} of them as rejects" if self.earlier_rejected else ""
-        earlier = [f"an earlier run committed {quantity(self.earlier, 'row')}{refused}"] if self.earlier else []
-        return [*earlier, *self.notices]
+    def _notes(self) -> list[str]:
+        if not self.already_loaded:
+            return [*self.warnings]
+        rejected = f", {self.already_rejected:,} of them as rejects" if self.already_rejected else ""
+        return [f"an earlier run committed {quantity(self.already_loaded, 'row')}{rejected}", *self.warnings]
 
     @property
     def _reasons(self) -> str:
@@ -161,7 +162,7 @@ class LoadReport:
 
     def _more(self) -> str:
         accounts = f"\n{self._accounts}" if self.rejected or self.skipped else ""
-        accounts += "".join(f"\n{notice}" for notice in self._all_notices)
+        accounts += "".join(f"\n{note}" for note in self._notes)
         return accounts + (f"\nrejected: {self._reasons}; see report.rejects" if self._reasons else "")
 
     def _repr_html_(self) -> str:
@@ -173,7 +174,7 @@ class LoadReport:
         ]
         if self._reasons:
             facts.insert(1, ("rejected", f"{self._reasons}; see report.rejects"))
-        facts += [("note", notice) for notice in self._all_notices]
+        facts += [("note", note) for note in self._notes]
         if self.load_id is not None:
             facts.append(("load_id", self.load_id))
         title = f"{self.source} → {self.table}"

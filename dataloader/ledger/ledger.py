@@ -120,7 +120,7 @@ class Ledger:
             if request.resume is not False:
                 return await self._take_up(connection, request, found, owner)
             await forget_load(connection, self._loads.schema, found.load_id)
-        if request.if_exists != "append" and not self._plan.creates:
+        if request.if_exists != "append" and not self._plan.creates_table:
             hint = "Leave resume=True out: no load of this data is known that it could continue."
             raise PlanError(f"the table {self._plan.table.name} exists already", hint=hint, committed_rows=0)
         now = await self._fingerprints.take(connection)
@@ -136,7 +136,7 @@ class Ledger:
         They are looked for first: IF NOT EXISTS would want the right to create them even where they exist, and would
         take whatever somebody else has put there since.
         """
-        names = needed(keeps_rejects=self._plan.rejects)
+        names = needed(keeps_rejects=self._plan.keeps_rejects)
         await self._backend.take_turns(connection, locks.ENTERING)
         why = await refusal(connection, TABLES, names, self._plan.table.name)
         if why is not None:

@@ -82,7 +82,7 @@ async def read_chunks(
 
     async with contextlib.aclosing(map_in_thread(read_batches(source, plan.chunk_rows), make)) as chunks:
         async for chunk in chunks:
-            if chunk.converted.violations and not plan.rejects:
+            if chunk.converted.violations and not plan.keeps_rejects:
                 findings = Findings()
                 findings.add(chunk.converted.violations)
                 raise SourceFailed(findings.error())

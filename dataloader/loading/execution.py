@@ -39,7 +39,7 @@ class LoadExecution:
         The chunks that earlier runs have committed: they are compared, and not encoded.
     read, loaded, chunks, nbytes : int
         What this run has stored.
-    earlier_rejected : int
+    already_rejected : int
         How many rows of `rejects` an earlier run has rejected.
     """
 
@@ -56,8 +56,8 @@ class LoadExecution:
         self.rejects = Rejects(options.max_rejects, source.rows)
         self.ledger_load: LedgerLoad | None = None
         self.committed: dict[int, Checkpoint] = {}
-        self.read = self.loaded = self.chunks = self.nbytes = self.earlier_rejected = 0
-        self.notices = [*plan.notices, *_fewer_workers(plan, options, self.backend)]
+        self.read = self.loaded = self.chunks = self.nbytes = self.already_rejected = 0
+        self.warnings = [*plan.warnings, *_fewer_workers(plan, options, self.backend)]
 
     def add(self, chunk: Chunk, stored: StoreResult) -> None:
         """Count a chunk that was stored, and show it."""
@@ -70,7 +70,7 @@ class LoadExecution:
     def recall(self, chunk: Chunk, violations: Sequence[Violation]) -> None:
         """Take in what an earlier run has rejected."""
         rejected = self._reject(chunk, violations)
-        self.earlier_rejected += rejected
+        self.already_rejected += rejected
         self.progress.state.rejected += rejected
 
     def _reject(self, chunk: Chunk, violations: Sequence[Violation]) -> int:
@@ -103,9 +103,9 @@ class LoadExecution:
     def report(self) -> LoadReport:
         """What was done."""
         plan, load = self.plan, self.ledger_load
-        rejected = len(self.rejects) - self.earlier_rejected
+        rejected = len(self.rejects) - self.already_rejected
         if not (self.read or self.source.rows == 0 or (load is not None and load.rows)):
-            self.notices.append(f"{self.source.name} yielded no row")
+            self.warnings.append(f"{self.source.name} yielded no row")
         return LoadReport(
             source=plan.source,
             table=str(plan.table.name),
@@ -120,11 +120,11 @@ class LoadExecution:
             method=plan.method,
             reason=plan.reason,
             rejected_rows=self.rejects,
-            earlier=0 if load is None else load.rows,
+            already_loaded=0 if load is None else load.rows,
             load_id=None if load is None else load.load_id,
-            notices=tuple(self.notices),
+            warnings=tuple(self.warnings),
             pace=self.progress.state.throughput.samples,
-            earlier_rejected=0 if load is None else load.rejected,
+            already_rejected=0 if load is None else load.rejected,
         )
 
 

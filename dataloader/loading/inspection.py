@@ -74,7 +74,7 @@ class Inspection:
         loaded = {self.plan.table.key(column.name): column for column in self.plan.columns}
         spelled = {one.name: self.plan.table.key(one.name) for one in self.plan.table.columns}
         known = {name: loaded[key] for name, key in spelled.items() if key in loaded}
-        table_is_there = not self.plan.creates
+        table_is_there = not self.plan.creates_table
         if not isinstance(unique, bool):
             self._unique.append(Seen(_named(unique, {column.name: column for column in self.plan.columns})))
         elif unique and table_is_there:
@@ -93,7 +93,7 @@ class Inspection:
             asked = await asyncio.to_thread(keys.Keys, converted.batch, seen.columns)
             seen.joined.append(asked.joined)
             seen.rows.append(converted.rows)
-            if not self.plan.empties:
+            if not self.plan.clears_table:
                 names = [column.name for column in seen.columns]
                 there = await keys.present(connection, asked, self.plan.table.name, names)
                 there &= asked.joined.is_valid().to_numpy(zero_copy_only=False)

@@ -12,7 +12,7 @@ from dataloader.database.backends import backend_for
 from dataloader.database.session import Session
 from dataloader.ledger import entries, ledger, trust
 from dataloader.options import LoadOptions, Target
-from dataloader.plan import Database, LoadPlan, Offer, make_plan
+from dataloader.plan import Database, LoadPlan, SourceInfo, make_plan
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -63,10 +63,10 @@ async def _decide(
             options = await _continuing(connection, source, name, options)
         if found is not None and options.if_exists == "replace":
             found = replace(found, losses=await session.backend.losses(connection, found.name))
-    offer = Offer(source.name, source.schema, source.rows)
+    info = SourceInfo(source.name, source.schema, source.rows)
     connections = engines.connections_of(engine)
     database = Database(session.backend, engines.describe_url(engine), refused, connections)
-    return make_plan(offer, target, found, options, database)
+    return make_plan(info, target, found, options, database)
 
 
 async def _continuing(

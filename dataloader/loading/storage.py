@@ -58,7 +58,7 @@ class ChunkStore:
 
     async def prepare(self) -> None:
         """Learn the foreign keys that are checked after a whole chunk, of which no row is named."""
-        if not self._plan.rejects or not self._backend.checks_keys_late:
+        if not self._plan.keeps_rejects or not self._backend.checks_keys_late:
             return
         await self._backend.check_at_once(self._connection, self._plan.table.name)
         known = {column.name: column for column in self._plan.columns}
@@ -78,7 +78,8 @@ class ChunkStore:
         ValidationError
             Where more rows are refused than may be.
         """
-        return await (self._store_some(chunk, watchdog) if self._plan.rejects else self._store_all(chunk, watchdog))
+        store = self._store_some if self._plan.keeps_rejects else self._store_all
+        return await store(chunk, watchdog)
 
     async def _store_all(self, chunk: Chunk, watchdog: Watchdog) -> StoreResult:
         if not self._names_rows:

@@ -52,7 +52,7 @@ class OneTransaction:
     async def store(self, first: list[Chunk], rest: AsyncGenerator[Chunk]) -> None:
         """Store the chunks, and commit."""
         execution, plan = self._execution, self._execution.plan
-        session = Session(execution.engine, plan.table.name, exclusive=plan.empties)
+        session = Session(execution.engine, plan.table.name, exclusive=plan.clears_table)
         await session.run(lambda session: self._store(session, prepend(first, rest)))
 
     async def _store(self, session: Session, chunks: AsyncGenerator[Chunk]) -> None:
@@ -148,9 +148,9 @@ class Ledgered:
             if not (pool.has_lost or isinstance(error, ConnectionLost)):
                 await self._release(load)
             raise
-        if unknown := load.rejected - execution.earlier_rejected:
+        if unknown := load.rejected - execution.already_rejected:
             what = f"the ledger does not hold {quantity(unknown, 'row')} that earlier runs rejected"
-            execution.notices.append(what)
+            execution.warnings.append(what)
 
     async def _recall(self, chunk: Chunk, committed: Checkpoint) -> None:
         """Take in what earlier runs have rejected of a chunk: by its values, as now, and by what the database said."""
@@ -205,8 +205,8 @@ async def apply_plan(session: Session, execution: LoadExecution, lock_seconds: f
         session.connection,
         plan.table,
         plan.statements,
-        may_exist=plan.creates and execution.options.if_exists == "append",
-        empties=plan.empties,
+        may_exist=plan.creates_table and execution.options.if_exists == "append",
+        empties=plan.clears_table,
         lock_seconds=lock_seconds,
         progress=session.watchdog.reset_timeout,
     )

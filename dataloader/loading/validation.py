@@ -86,7 +86,7 @@ async def check_in_memory(source: Source, plan: LoadPlan) -> None:
         Showing the first values that do not fit, and counting all.
     """
     columns = tuple(column for column in plan.columns if column.can_refuse)
-    if not (source.in_memory and columns) or plan.rejects:
+    if not (source.in_memory and columns) or plan.keeps_rejects:
         return
     convert, found = Converter(columns, source.label), dict[int, Findings]()
 

@@ -92,7 +92,7 @@ class WorkerPool:
         except LoadError as error:
             self._missing += 1
             running, planned = len(self._workers) - self._missing, len(self._workers)
-            self._execution.notices.append(
+            self._execution.warnings.append(
                 f"running with {quantity(running, 'worker')} instead of {planned}: {error.what}"
             )
             return False

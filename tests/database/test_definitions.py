@@ -156,7 +156,7 @@ async def test_dtype_is_checked_where_the_table_exists_and_a_difference_is_notic
     options: Any = {"engine": database, "dtype": {"v": sa.Numeric(12, 4)}}
     report = await dl.load_dataframe({"id": [1], "v": ["x"]}, "t", **options)
     assert any(
-        "'v' is text, not NUMERIC(12, 4)" in notice.lower().replace("numeric", "NUMERIC") for notice in report.notices
+        "'v' is text, not NUMERIC(12, 4)" in notice.lower().replace("numeric", "NUMERIC") for notice in report.warnings
     )
     with pytest.raises(dl.PlanError, match="Did you mean 'id'"):
         await dl.load_dataframe({"id": [1]}, "t", engine=database, dtype={"idd": sa.Integer})

@@ -78,7 +78,7 @@ async def test_the_report_of_a_resumed_load_has_the_rejects_that_one_run_would_h
     report = await load(database, resume=True)
     pd.testing.assert_frame_equal(report.rejects, expected)
     earlier = sum(row < stop for row in BAD)
-    assert (report.earlier, report.earlier_rejected, report.rejected) == (stop, earlier, len(BAD) - earlier)
+    assert (report.already_loaded, report.already_rejected, report.rejected) == (stop, earlier, len(BAD) - earlier)
     assert f"an earlier run committed {stop} rows, {earlier} of them as rejects" in str(report)
     assert await numbers(database) == [row for row in range(ROWS) if row not in BAD]
     again = await load(database, resume=True)
@@ -93,7 +93,7 @@ async def test_the_rejects_of_two_runs_have_the_labels_of_the_frame(database: As
     with pytest.raises(dl.ValidationError, match="max_rejects"):
         await dl.load_dataframe(frame, "t", load_id="May", max_rejects=4, **options)
     report = await dl.load_dataframe(frame, "t", load_id="May", resume=True, **options)
-    assert report.earlier_rejected == 4
+    assert report.already_rejected == 4
     assert report.rejects.index.tolist() == [f"r{row}" for row in BAD]
 
 
@@ -154,7 +154,7 @@ async def test_what_is_forgotten_leaves_no_rejects(database: AsyncEngine) -> Non
     await interrupted(database, 30)
     await load(database, load_id="June")
     report = await load(database, resume=False)
-    assert (report.rejected, report.earlier_rejected) == (6, 0)
+    assert (report.rejected, report.already_rejected) == (6, 0)
     await history.forget(database, "May")
     assert await fetch(database, "SELECT DISTINCT load_id FROM dataloader_rejects") == [("June",)]
 

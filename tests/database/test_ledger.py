@@ -188,7 +188,7 @@ async def test_the_grants_are_enough_to_load_and_to_resume(postgres: AsyncEngine
     with pytest.raises(dl.UnfinishedLoad):
         await load(clerk, "sales.orders")
     report = await load(clerk, "sales.orders", resume=True, workers=2)
-    assert (report.earlier, report.loaded) == (COMMITTED, ROWS - COMMITTED)
+    assert (report.already_loaded, report.loaded) == (COMMITTED, ROWS - COMMITTED)
     assert await numbers(postgres, "sales.orders") == list(range(ROWS))
     assert (await load(clerk, "sales.orders", resume=True)).loaded == 0
     assert (await dl.load_history(clerk))["loaded"].tolist() == [ROWS]
@@ -198,7 +198,7 @@ async def test_the_grants_are_enough_to_begin_anew_and_to_forget(postgres: Async
     await grant(postgres)
     await interrupted(clerk, "sales.orders")
     report = await load(clerk, "sales.orders", resume=False)
-    assert (report.earlier, report.loaded) == (0, ROWS)
+    assert (report.already_loaded, report.loaded) == (0, ROWS)
     done = await command("forget", report.load_id, "--to", url_of(clerk))
     assert done.returncode == 0, done.stderr
     assert (await dl.load_history(clerk)).empty
@@ -268,7 +268,7 @@ async def test_a_role_that_may_create_tables_makes_its_ledger(postgres: AsyncEng
     await execute(postgres, "GRANT CREATE ON SCHEMA sales TO loader_role")
     await interrupted(clerk, "sales.mine")
     report = await load(clerk, "sales.mine", resume=True)
-    assert (report.earlier, report.loaded) == (COMMITTED, ROWS - COMMITTED)
+    assert (report.already_loaded, report.loaded) == (COMMITTED, ROWS - COMMITTED)
 
 
 @pytest.mark.parametrize("schema", ["sales", '"My ""Sales"" of \'May\'"', '"Größe"', '"select"', '"100 %"', '"a:b"'])
@@ -318,7 +318,7 @@ def test_the_grants_want_a_schema() -> None:
 async def test_hostile_table_names_are_told_apart(database: AsyncEngine, table: str) -> None:
     await interrupted(database, table)
     await interrupted(database, "orders")
-    assert (await load(database, table, resume=True)).earlier == COMMITTED
+    assert (await load(database, table, resume=True)).already_loaded == COMMITTED
     async with database.connect() as connection:
         stored = await connection.exec_driver_sql(f"SELECT id FROM {table} ORDER BY id")
         assert [number for (number,) in stored] == list(range(ROWS))
@@ -329,7 +329,7 @@ async def test_names_that_differ_in_their_case_only_are_two_tables(postgres: Asy
     await interrupted(postgres, "orders")
     await interrupted(postgres, '"Orders"')
     for table in ("orders", '"Orders"'):
-        assert (await load(postgres, table, resume=True)).earlier == COMMITTED
+        assert (await load(postgres, table, resume=True)).already_loaded == COMMITTED
         assert await numbers(postgres, table) == list(range(ROWS))
 
 
@@ -337,7 +337,7 @@ async def test_a_table_without_and_with_its_schema_is_one_table(database: AsyncE
     schema = {"postgresql": "public", "sqlite": "main"}[database.dialect.name]
     await interrupted(database, "orders")
     report = await load(database, f"{schema}.orders", resume=True)
-    assert (report.earlier, report.loaded) == (COMMITTED, ROWS - COMMITTED)
+    assert (report.already_loaded, report.loaded) == (COMMITTED, ROWS - COMMITTED)
     assert await numbers(database) == list(range(ROWS))
 
 
@@ -423,7 +423,7 @@ async def test_what_was_forgotten_leaves_its_rows(database: AsyncEngine, tmp_pat
     assert await numbers(database) == list(range(35))
     assert (await dl.load_history(database))["load_id"].tolist() == ["June"]
     assert await fetch(database, "SELECT DISTINCT load_id FROM dataloader_chunks") == [("June",)]
-    assert (await load(database, load_id="May", resume=True)).earlier == 0
+    assert (await load(database, load_id="May", resume=True)).already_loaded == 0
 
 
 @pytest.mark.parametrize("verb", ["forget", "resume"])

@@ -214,7 +214,7 @@ async def displays(engine: AsyncEngine, folder: Path, screen: Screen, values: li
         "the plan": Shown((await dl.plan_load(data, table, engine=engine))._repr_html_(), [name]),
         "a plan of a new table": Shown((await dl.plan_load(data, new, engine=engine))._repr_html_(), [f"{name}2"]),
         "the report": Shown(report._repr_html_(), [name, words, repr(name)]),
-        "a notice": Shown(dataclasses.replace(report, notices=tuple(values))._repr_html_(), values),
+        "a notice": Shown(dataclasses.replace(report, warnings=tuple(values))._repr_html_(), values),
         "the rejects": Shown(report.rejects.to_html(), [name, *values]),
         "the validation": Shown(validation._repr_html_(), [name, *labels, *seen]),
         "the violations": Shown(validation.frame.to_html(), [name, *values, *seen]),

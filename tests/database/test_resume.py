@@ -33,7 +33,7 @@ import dataloader as dl
 from dataloader.database.backends import backend_for
 from dataloader.database.engine import open_engine
 from dataloader.options import LoadOptions, Target
-from dataloader.plan import Database, Offer, make_plan
+from dataloader.plan import Database, SourceInfo, make_plan
 from tests.conftest import execute, fetch
 
 FULL = os.environ.get("DATALOADER_FAULTS") == "full"
@@ -202,7 +202,7 @@ async def half_loaded(database: AsyncEngine, row: int = 55, rows: int = ROWS, **
 async def check_resumed(database: AsyncEngine, report: Any, committed: int) -> None:
     """The numbers of a resumed load add up, in the report and in the ledger, and the rows are there once."""
     assert await stored(database) == expected()
-    assert (report.earlier, report.loaded, report.read) == (committed, ROWS - committed, ROWS - committed)
+    assert (report.already_loaded, report.loaded, report.read) == (committed, ROWS - committed, ROWS - committed)
     assert await totals(database) == [(ROWS // CHUNK_ROWS, ROWS, ROWS, 0, "finished")]
     query = "SELECT chunk, first_row, rows, loaded, rejected FROM dataloader_chunks WHERE load_id = :name ORDER BY 1"
     chunks = await fetch(database, query, name=report.load_id)
@@ -212,7 +212,7 @@ async def check_resumed(database: AsyncEngine, report: Any, committed: int) -> N
 async def check_said_again(kind: str, folder: Path, database: AsyncEngine, load_id: str) -> None:
     """Resumed once more, a finished load reports that nothing is left."""
     again = await load(kind, folder, database, resume=True)
-    assert (again.loaded, again.read, again.earlier, again.load_id) == (0, 0, ROWS, load_id)
+    assert (again.loaded, again.read, again.already_loaded, again.load_id) == (0, 0, ROWS, load_id)
     assert await stored(database) == expected()
 
 
@@ -272,7 +272,7 @@ async def test_a_cancelled_load_says_how_to_go_on_and_does(database: AsyncEngine
     assert "resume=True" in note
     assert "chunk_rows=2" in note
     report = await load(kind, tmp_path, database, load_id=load_id, resume=True, **slower)
-    assert (report.earlier, report.loaded, report.load_id) == (rows, ROWS - rows, load_id)
+    assert (report.already_loaded, report.loaded, report.load_id) == (rows, ROWS - rows, load_id)
     assert await stored(database) == expected()
 
 
@@ -320,7 +320,7 @@ async def test_any_split_chunk_size_and_number_of_workers_gives_the_same_rows(da
                     earlier = len(await stored(database, table))
         facts = f"round {number}: {rows} rows in chunks of {chunk_rows}"
         assert await stored(database, table) == expected(rows), facts
-        assert (report.earlier, report.loaded, report.read) == (earlier, rows - earlier, rows - earlier), facts
+        assert (report.already_loaded, report.loaded, report.read) == (earlier, rows - earlier, rows - earlier), facts
 
 
 async def exists(database: AsyncEngine, table: str) -> bool:
@@ -355,13 +355,13 @@ async def test_rejects_are_counted_once_over_both_runs_in_the_order_of_the_sourc
     committed = {chunk for chunk, *_ in in_chunks}
     left = [row for row in BAD if row // CHUNK_ROWS not in committed]
     assert report.rejects["reject_row"].tolist() == list(BAD)
-    assert (report.rejected, report.earlier_rejected) == (len(left), rejected) == (len(BAD) - rejected, rejected)
+    assert (report.rejected, report.already_rejected) == (len(left), rejected) == (len(BAD) - rejected, rejected)
     assert report.read == report.loaded + report.rejected == ROWS - rows
     assert await stored(database) == [row for row in expected() if row[0] not in BAD]
     total = [(ROWS // CHUNK_ROWS, ROWS, ROWS - len(BAD), len(BAD), "finished")]
     assert await totals(database) == total
     again = await dl.load_batches(messy(), "orders", resume=True, **options)
-    assert (again.loaded, again.read, again.rejected, again.earlier_rejected) == (0, 0, 0, len(BAD))
+    assert (again.loaded, again.read, again.rejected, again.already_rejected) == (0, 0, 0, len(BAD))
     assert again.rejects["reject_row"].tolist() == list(BAD)
     assert await totals(database) == total
 
@@ -440,7 +440,7 @@ async def test_an_unlogged_table_is_loaded_in_one_transaction(postgres: AsyncEng
 
 
 def test_a_database_without_a_ledger_is_loaded_in_one_transaction() -> None:
-    offer = Offer("Arrow stream", pa.schema([("id", pa.int64())]), None)
+    offer = SourceInfo("Arrow stream", pa.schema([("id", pa.int64())]), None)
     mysql: Any = Database(backend_for(MySQLDialect_asyncmy()), "MySQL")
     assert make_plan(offer, Target.of("orders", mysql.backend), None, LoadOptions.of({}), mysql).commit == "load"
     with pytest.raises(dl.PlanError, match="only PostgreSQL and SQLite can hold the ledger"):
@@ -462,9 +462,9 @@ async def test_a_number_of_workers_that_is_none_is_refused(database: AsyncEngine
 
 async def test_one_transaction_has_one_worker_and_says_so(database: AsyncEngine) -> None:
     report = await dl.load_dataframe(columns(), "orders", engine=database, workers=3)
-    assert len(report.notices) == 1
-    assert "1 worker instead of 3" in report.notices[0]
-    assert report.notices[0] in str(report)
+    assert len(report.warnings) == 1
+    assert "1 worker instead of 3" in report.warnings[0]
+    assert report.warnings[0] in str(report)
 
 
 @pytest.mark.parametrize("workers", [None, 1, 2, 3])
@@ -474,7 +474,7 @@ async def test_as_many_workers_as_asked_for_or_a_notice(database: AsyncEngine, w
     report = await dl.load_dataframe(columns(), "orders", **options)
     is_sqlite = database.dialect.name == "sqlite"
     assert plan.workers == (1 if is_sqlite else workers or 2)
-    assert len(report.notices) == int(is_sqlite and (workers or 1) > 1), report.notices
+    assert len(report.warnings) == int(is_sqlite and (workers or 1) > 1), report.warnings
     assert await stored(database) == expected()
 
 
@@ -483,7 +483,7 @@ async def test_a_small_pool_gives_fewer_workers_and_the_load_goes_on(postgres: A
     report = await dl.load_dataframe(columns(), "orders", engine=engine, commit="chunk", chunk_rows=1, workers=4)
     assert report.loaded == ROWS
     assert await stored(postgres) == expected()
-    assert report.notices, "nobody was told of the missing workers"
+    assert report.warnings, "nobody was told of the missing workers"
     await engine.dispose()
 
 
@@ -494,7 +494,7 @@ async def test_a_server_that_gives_one_connection_only_is_enough(postgres: Async
     try:
         report = await dl.load_dataframe(columns(), "orders", engine=engine, commit="chunk", chunk_rows=2, workers=3)
         assert report.loaded == ROWS
-        assert report.notices, "nobody was told of the missing workers"
+        assert report.warnings, "nobody was told of the missing workers"
     finally:
         await engine.dispose()
         await execute(postgres, "DROP OWNED BY porter", "DROP ROLE porter")
@@ -518,7 +518,7 @@ async def test_a_load_from_the_beginning_forgets_the_unfinished_one(database: As
     await execute(database, "DELETE FROM orders")
     options: Any = {"engine": database, "chunk_rows": CHUNK_ROWS}
     report = await dl.load_batches(batches(), "orders", resume=False, **options)
-    assert (report.earlier, report.loaded) == (0, ROWS)
+    assert (report.already_loaded, report.loaded) == (0, ROWS)
     assert report.load_id != old
     assert await stored(database) == expected()
     assert await totals(database) == [(ROWS // CHUNK_ROWS, ROWS, ROWS, 0, "finished")]
@@ -551,7 +551,7 @@ async def test_a_load_goes_on_whatever_is_to_be_done_with_a_table_that_exists(
             await dl.load_batches(batches(), "orders", **options)
     for earlier in (committed, ROWS):
         report = await dl.load_batches(batches(), "orders", resume=True, **options)
-        assert (report.earlier, report.loaded) == (earlier, ROWS - earlier)
+        assert (report.already_loaded, report.loaded) == (earlier, ROWS - earlier)
         assert await stored(database) == expected()
 
 
@@ -567,7 +567,7 @@ async def test_other_data_is_no_reason_to_add_to_a_table_that_exists(database: A
 
 async def test_a_load_that_is_not_known_is_begun(database: AsyncEngine) -> None:
     report = await dl.load_dataframe(columns(), "orders", engine=database, resume=True, chunk_rows=CHUNK_ROWS)
-    assert (report.earlier, report.loaded) == (0, ROWS)
+    assert (report.already_loaded, report.loaded) == (0, ROWS)
     assert await stored(database) == expected()
 
 
@@ -575,7 +575,7 @@ async def test_the_same_data_may_be_loaded_again_once_its_load_is_finished(datab
     options: Any = {"engine": database, "commit": "chunk", "chunk_rows": CHUNK_ROWS}
     first = await dl.load_dataframe(columns(), "orders", **options)
     second = await dl.load_dataframe(columns(), "orders", **options)
-    assert (second.earlier, second.loaded) == (0, ROWS)
+    assert (second.already_loaded, second.loaded) == (0, ROWS)
     assert first.load_id != second.load_id
     assert await stored(database) == sorted(expected() * 2, key=lambda row: row[0])
 
@@ -583,7 +583,7 @@ async def test_the_same_data_may_be_loaded_again_once_its_load_is_finished(datab
 async def test_the_same_data_may_go_into_two_tables(database: AsyncEngine) -> None:
     await half_loaded(database)
     report = await dl.load_batches(batches(), "bills", engine=database, chunk_rows=CHUNK_ROWS)
-    assert (report.earlier, report.loaded) == (0, ROWS)
+    assert (report.already_loaded, report.loaded) == (0, ROWS)
     assert await stored(database, "bills") == expected()
 
 
@@ -595,7 +595,7 @@ async def test_a_named_load_is_found_by_its_name(database: AsyncEngine) -> None:
     assert raised.value.load_id == "orders of May"
     report = await dl.load_batches(batches(), "orders", resume=True, **options)
     assert report.load_id == "orders of May"
-    assert report.earlier + report.loaded == ROWS
+    assert report.already_loaded + report.loaded == ROWS
     assert await stored(database) == expected()
 
 
@@ -606,7 +606,7 @@ async def test_a_named_load_that_is_finished_is_not_loaded_twice(database: Async
         await dl.load_dataframe(columns(), "orders", **options)
     assert not isinstance(raised.value, dl.UnfinishedLoad)
     report = await dl.load_dataframe(columns(), "orders", resume=True, **options)
-    assert (report.loaded, report.read, report.earlier, report.load_id) == (0, 0, ROWS, "orders of May")
+    assert (report.loaded, report.read, report.already_loaded, report.load_id) == (0, 0, ROWS, "orders of May")
     assert await stored(database) == expected()
 
 
@@ -614,7 +614,7 @@ async def test_a_named_load_that_is_finished_can_be_begun_again(database: AsyncE
     options: Any = {"engine": database, "chunk_rows": CHUNK_ROWS, "load_id": "orders of May"}
     await dl.load_dataframe(columns(), "orders", **options)
     report = await dl.load_dataframe(columns(), "orders", resume=False, **options)
-    assert (report.loaded, report.earlier) == (ROWS, 0)
+    assert (report.loaded, report.already_loaded) == (ROWS, 0)
     assert [row[1:] for row in await totals(database)] == [(ROWS, ROWS, 0, "finished")]
 
 
@@ -627,7 +627,7 @@ async def test_two_names_are_two_loads(database: AsyncEngine) -> None:
 
 async def test_a_load_in_one_transaction_has_no_name(database: AsyncEngine) -> None:
     report = await dl.load_dataframe(columns(), "orders", engine=database)
-    assert (report.load_id, report.earlier, report.notices) == (None, 0, ())
+    assert (report.load_id, report.already_loaded, report.warnings) == (None, 0, ())
 
 
 @pytest.mark.parametrize("load_id", ["", "  ", "a\x00b", 5])
@@ -643,7 +643,7 @@ async def test_a_load_id_may_be_any_text(database: AsyncEngine, load_id: str) ->
     again = await dl.load_dataframe(
         columns(), "orders", engine=database, load_id=load_id, chunk_rows=CHUNK_ROWS, resume=True
     )
-    assert (again.loaded, again.earlier) == (0, ROWS)
+    assert (again.loaded, again.already_loaded) == (0, ROWS)
 
 
 @pytest.mark.parametrize("kind", ["batches", "async batches", "rows", "async rows", "csv", "three files"])
@@ -673,7 +673,7 @@ async def test_an_empty_source_is_a_finished_load(database: AsyncEngine, resume:
     empty = pa.schema([("id", pa.int64()), ("name", pa.string()), ("amount", pa.float64())]).empty_table()
     options: Any = {"engine": database, "commit": "chunk", "resume": resume}
     report = await dl.load_dataframe(empty, "orders", **options)
-    assert (report.read, report.loaded, report.earlier) == (0, 0, 0)
+    assert (report.read, report.loaded, report.already_loaded) == (0, 0, 0)
     assert await stored(database) == []
     assert await totals(database) == [(0, 0, 0, 0, "finished")]
     assert (await dl.load_dataframe(empty, "orders", **options)).loaded == 0
@@ -795,7 +795,7 @@ async def test_many_interruptions_by_cancel_lose_no_row_and_store_none_twice(dat
         else:
             report = loading.result()
     assert await stored(database) == expected()
-    assert report.earlier + report.loaded == ROWS
+    assert report.already_loaded + report.loaded == ROWS
 
 
 def checked_out(database: AsyncEngine) -> int:

@@ -120,7 +120,7 @@ async def test_a_stranger_before_pg_catalog_is_never_called(
     with pytest.raises(RuntimeError):
         await dl.load_batches(orders(20, breaks=True), "orders", **rejecting)
     loaded = await dl.load_batches(orders(), "orders", resume=True, **rejecting)
-    assert (loaded.earlier, loaded.loaded) == (20, 18)
+    assert (loaded.already_loaded, loaded.loaded) == (20, 18)
     assert len(await dl.load_history(waylaid)) == 1
     await history.forget(waylaid, "May")
     with pytest.raises(dl.WriteError, match="orders is held by pid"):

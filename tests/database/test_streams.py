@@ -231,7 +231,7 @@ async def test_a_stream_without_rows_is_said_to_have_none_where_nothing_is_lost(
     database: AsyncEngine, if_exists: Any
 ) -> None:
     report = await dl.load_rows(iter(()), "t", columns=["a"], engine=database, if_exists=if_exists)
-    assert report.notices == ("stream of rows yielded no row",)
+    assert report.warnings == ("stream of rows yielded no row",)
     assert await stored(database) == []
 
 

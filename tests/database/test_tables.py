@@ -188,7 +188,7 @@ async def test_sqlite_finds_a_table_and_columns_written_in_another_case(sqlite: 
     assert await fetch(sqlite, 'SELECT * FROM "Orders"') == [(1, "x"), (2, "y")]
     if commit == "chunk":
         again = await dl.load_dataframe(data, "orders", engine=sqlite, load_id=report.load_id, resume=True)
-        assert again.earlier == 2
+        assert again.already_loaded == 2
     for unique in (True, ["ID"]):
         found = await dl.validate(data, "orders", engine=sqlite, unique=unique)
         assert [one.row for one in found.violations] == [0, 1]
@@ -549,7 +549,7 @@ async def test_names_that_the_server_quotes_all_change_nothing(
     await postgres.dispose()
     if commit == "chunk":
         again = await dl.load_dataframe(rows, "t", engine=postgres, load_id=report.load_id, resume=True)
-        assert (again.loaded, again.earlier) == (0, 1)
+        assert (again.loaded, again.already_loaded) == (0, 1)
 
 
 @pytest.mark.parametrize("method", ["copy", "insert"])

@@ -368,12 +368,12 @@ async def test_what_a_replace_loses_is_in_the_plan_and_in_the_report(postgres: A
     plan = await dl.plan_load(data, "t", engine=postgres, if_exists="replace")
     report = await dl.load_dataframe(data, "t", engine=postgres, if_exists="replace")
     await execute(postgres, "DROP OWNED BY clerk", "DROP ROLE clerk", "DROP PUBLICATION IF EXISTS shown")
-    (notice,) = report.notices
+    (notice,) = report.warnings
     assert [lost for lost in LOST if lost not in notice] == []
     assert notice in str(plan)
     assert notice in str(report)
     again = await dl.load_dataframe(data, "t", engine=postgres, if_exists="replace")
-    assert again.notices == ()
+    assert again.warnings == ()
 
 
 async def test_a_partitioned_table_that_is_replaced_loses_its_partitions(postgres: AsyncEngine) -> None:
@@ -384,7 +384,7 @@ async def test_a_partitioned_table_that_is_replaced_loses_its_partitions(postgre
         *(f"CREATE TABLE {name} PARTITION OF t FOR VALUES IN ({number})" for number, name in enumerate(names)),
     )
     report = await dl.load_dataframe({"id": [9]}, "t", engine=postgres, if_exists="replace")
-    assert report.notices == ("replacing public.t loses its partitions part0, part1, part2, part3, part4 and 2 more",)
+    assert report.warnings == ("replacing public.t loses its partitions part0, part1, part2, part3, part4 and 2 more",)
 
 
 async def test_what_a_given_table_defines_is_not_lost_by_a_replace(database: AsyncEngine) -> None:
@@ -392,7 +392,7 @@ async def test_what_a_given_table_defines_is_not_lost_by_a_replace(database: Asy
     async with database.begin() as connection:
         await connection.run_sync(table.create)
     report = await dl.load_dataframe({"id": [1], "code": ["a"]}, table, engine=database, if_exists="replace")
-    assert report.notices == ()
+    assert report.warnings == ()
 
 
 async def test_what_a_replace_loses_on_sqlite_is_said(sqlite: AsyncEngine) -> None:
@@ -403,14 +403,14 @@ async def test_what_a_replace_loses_on_sqlite_is_said(sqlite: AsyncEngine) -> No
         "CREATE TRIGGER watch AFTER INSERT ON t BEGIN SELECT 1; END",
     )
     report = await dl.load_dataframe({"id": [1], "code": ["a"]}, "t", engine=sqlite, if_exists="replace")
-    (notice,) = report.notices
+    (notice,) = report.warnings
     lost = (
         "primary key id", "not null of code", "default of code", "unique code", "foreign key other", "index by_other",
         "trigger watch", "columns other",
     )  # fmt: skip
     assert [one for one in lost if one not in notice] == []
     again = await dl.load_dataframe({"id": [1], "code": ["a"]}, "t", engine=sqlite, if_exists="replace")
-    assert again.notices == ()
+    assert again.warnings == ()
 
 
 @pytest.mark.parametrize("what", ["ALSO", "INSTEAD"])

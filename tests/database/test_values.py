@@ -54,7 +54,7 @@ async def test_a_text_among_other_values_makes_the_column_text_and_keeps_its_spe
     else:
         report = await dl.load_rows([{"v": value} for value in values], "t", engine=database)
     assert [row[0] for row in await fetch(database, "SELECT v FROM t")] == kept
-    assert [notice for notice in report.notices if "'v'" in notice and "values of several kinds" in notice] != []
+    assert [notice for notice in report.warnings if "'v'" in notice and "values of several kinds" in notice] != []
     assert "several kinds" in str(report)
 
 

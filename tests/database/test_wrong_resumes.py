@@ -109,7 +109,7 @@ async def assert_goes_on(
 ) -> None:
     """Resumed with the right data, the load is complete."""
     report = await load(database, source or orders(), resume=True)
-    assert (report.earlier, report.loaded) == (COMMITTED * CHUNK_ROWS, loaded)
+    assert (report.already_loaded, report.loaded) == (COMMITTED * CHUNK_ROWS, loaded)
     assert await fetch(database, "SELECT id, name, amount FROM orders ORDER BY id") == orders()
 
 
@@ -187,7 +187,7 @@ async def test_nothing_is_written_before_the_last_committed_chunk_is_compared(
     )
     await assert_refused(postgres, changed(48), r"chunk 4\b", dl.SourceChanged, workers=workers)
     report = await load(postgres, orders(), resume=True, workers=workers)
-    assert (report.earlier, report.loaded) == (40, 60)
+    assert (report.already_loaded, report.loaded) == (40, 60)
     assert await fetch(postgres, "SELECT id, name, amount FROM orders ORDER BY id") == orders()
 
 
@@ -273,7 +273,7 @@ async def test_other_columns_are_another_source(database: AsyncEngine, names: li
 
 async def check_goes_on_named(database: AsyncEngine) -> None:
     report = await load(database, orders(), resume=True, load_id="May")
-    assert report.earlier + report.loaded == ROWS
+    assert report.already_loaded + report.loaded == ROWS
     assert await fetch(database, "SELECT id, name, amount FROM orders ORDER BY id") == orders()
 
 
@@ -386,7 +386,7 @@ async def test_what_does_no_harm_to_the_table_lets_the_load_go_on(database: Asyn
     await interrupted(database)
     await execute(database, statement)
     report = await load(database, orders(), resume=True)
-    assert (report.earlier, report.loaded) == (50, 50)
+    assert (report.already_loaded, report.loaded) == (50, 50)
     assert await fetch(database, "SELECT id, name, amount FROM orders WHERE id < 1000 ORDER BY id") == orders()
 
 
@@ -539,7 +539,7 @@ async def test_a_load_of_a_living_process_is_left_to_it(database: AsyncEngine, l
         await owner.wait()
     assert (await dl.load_history(database))["running"].tolist() == [False]
     report = await load(database, orders(), resume=True, load_id=load_id or None)
-    assert (report.earlier, report.loaded) == (50, 50)
+    assert (report.already_loaded, report.loaded) == (50, 50)
     assert await fetch(database, "SELECT id, name, amount FROM orders ORDER BY id") == orders()
 
 
@@ -580,7 +580,7 @@ async def test_a_load_that_was_taken_over_writes_nothing_more(database: AsyncEng
     await half_way(database)
     await execute(database, "UPDATE dataloader_loads SET owner = NULL")
     report = await load(database, orders(), resume=True, load_id="May")
-    assert (report.earlier, report.loaded) == (50, 50)
+    assert (report.already_loaded, report.loaded) == (50, 50)
     going_on.set()
     with contextlib.suppress(dl.CheckpointError):
         await loading

@@ -66,7 +66,7 @@ class Ending:
     what: str
     text: str = ""
     loaded: int = 0
-    earlier: int = 0
+    already_loaded: int = 0
 
 
 class LoaderProcess:
@@ -219,7 +219,7 @@ def _ending(order: Order, tell: Callable[..., None]) -> tuple[str, str, int, int
         return type(error).__name__, str(error), 0, 0
     except BaseException as error:
         return type(error).__name__, traceback.format_exc(), 0, 0
-    return "loaded", str(report.notices), report.loaded, report.earlier
+    return "loaded", str(report.warnings), report.loaded, report.already_loaded
 
 
 async def _load(order: Order, tell: Callable[..., None]) -> dl.LoadReport:

@@ -188,7 +188,7 @@ class Cancelling:
             self.watcher, f"SELECT count(*), count(DISTINCT id), max(id), {whole} FROM orders", note=NOTE
         )
         assert found == [(ROWS, ROWS, ROWS - 1, ROWS)]
-        assert report.loaded + report.earlier == ROWS
+        assert report.loaded + report.already_loaded == ROWS
         ledger = await fetch(self.watcher, "SELECT load_id, state, rows, loaded FROM dataloader_loads")
         assert ledger == [(report.load_id, "finished", ROWS, ROWS)]
 

@@ -135,7 +135,7 @@ async def load_clean(nursery: Nursery, engine: AsyncEngine, order: Order) -> Cle
 def assert_loaded(ending: Ending, order: Order, loaded: int | None = None) -> None:
     """All rows are there, and so many of them are new."""
     assert ending.what == "loaded", ending
-    assert ending.loaded + ending.earlier == order.rows, ending
+    assert ending.loaded + ending.already_loaded == order.rows, ending
     assert loaded in {None, ending.loaded}, ending
 
 
@@ -324,7 +324,7 @@ async def test_a_frozen_process_keeps_its_load_until_it_is_killed(
         ending = await heir.ended()
     assert time.perf_counter() - before < AT_ONCE_SECONDS
     assert_loaded(ending, order)
-    assert 0 < ending.earlier < order.rows
+    assert 0 < ending.already_loaded < order.rows
     await assert_exact(postgres, order, await load_clean(nursery, postgres, order))
 
 
@@ -411,5 +411,5 @@ async def test_a_commit_that_outlives_its_process_may_end_while_the_ledger_is_re
     options = {**order.options, "commit": "chunk", "chunk_rows": order.chunk_rows}
     report = await dl.load_batches(batches(order), "orders", engine=postgres, **options)
     waiting.cancel()
-    assert report.loaded + report.earlier == order.rows
+    assert report.loaded + report.already_loaded == order.rows
     await assert_exact(postgres, order, await load_clean(nursery, postgres, order))

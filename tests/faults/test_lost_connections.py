@@ -21,7 +21,7 @@ from dataloader.database import engine as engines
 from dataloader.database import watchdog
 from dataloader.database.backends import backend_for
 from dataloader.options import LoadOptions, Target
-from dataloader.plan import Database, Offer, make_plan
+from dataloader.plan import Database, SourceInfo, make_plan
 from dataloader.writers import writer_for
 from tests.conftest import execute, fetch
 
@@ -97,7 +97,7 @@ async def test_the_copy_writer_refuses_to_write_outside_a_transaction(postgres: 
     batch = pa.record_batch({"id": pa.array([1])})
     async with postgres.connect() as connection, connection.begin():
         found = await engines_describe(connection)
-        offer, target = Offer("batch", batch.schema, 1), Target.of("orders", backend_for(postgres.dialect))
+        offer, target = SourceInfo("batch", batch.schema, 1), Target.of("orders", backend_for(postgres.dialect))
         plan = make_plan(offer, target, found, LoadOptions.of({}), Database(backend_for(postgres.dialect), "here"))
     writer = writer_for(plan, backend_for(postgres.dialect))
     encoded, _ = writer.encode(batch)

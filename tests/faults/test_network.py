@@ -62,7 +62,7 @@ async def assert_exact(direct: AsyncEngine, report: dl.LoadReport) -> None:
     content = "count(*), count(DISTINCT id), min(id), max(id), count(*) FILTER (WHERE note = :note)"
     expected = [(ROWS, ROWS, 0, ROWS - 1, ROWS)]
     assert await fetch(direct, f"SELECT {content} FROM orders", note=NOTE) == expected
-    assert report.loaded + report.earlier == ROWS
+    assert report.loaded + report.already_loaded == ROWS
     ledger = await fetch(direct, "SELECT load_id, state, rows, loaded, chunks FROM dataloader_loads")
     assert ledger == [(report.load_id, "finished", ROWS, ROWS, ROWS // CHUNK_ROWS)]
     summed = "SELECT count(*), sum(rows), sum(loaded) FROM dataloader_chunks"

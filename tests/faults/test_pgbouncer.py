@@ -101,7 +101,7 @@ async def load(engine: AsyncEngine, **options: Any) -> dl.LoadReport:
 
 
 async def assert_exact(postgres: AsyncEngine, report: dl.LoadReport) -> None:
-    assert report.loaded + report.earlier == ROWS
+    assert report.loaded + report.already_loaded == ROWS
     assert await fetch(postgres, CONTENT) == [(ROWS, ROWS, ROWS * (ROWS - 1) // 2, ROWS)]
 
 
@@ -165,7 +165,7 @@ async def test_a_cancelled_load_behind_a_pooler_settles_and_is_resumed(
         assert pooled.pool.checkedout() == 0  # type: ignore[attr-defined]
         await until_idle(postgres)
     report = await load(pooled, method=method, resume=True)
-    assert report.earlier >= 8 * CHUNK_ROWS
+    assert report.already_loaded >= 8 * CHUNK_ROWS
     await assert_exact(postgres, report)
 
 
@@ -204,8 +204,8 @@ async def test_a_killed_load_behind_a_pooler_is_resumed(
     await until_idle(postgres)
     async with nursery.loader(order) as process:
         ending = await process.ended()
-    assert (ending.what, ending.loaded + ending.earlier) == ("loaded", ROWS), ending.text
-    assert ending.earlier >= 3 * CHUNK_ROWS
+    assert (ending.what, ending.loaded + ending.already_loaded) == ("loaded", ROWS), ending.text
+    assert ending.already_loaded >= 3 * CHUNK_ROWS
     assert await fetch(postgres, "SELECT count(*), count(DISTINCT id) FROM orders") == [(ROWS, ROWS)]
 
 

@@ -130,7 +130,7 @@ async def test_a_load_has_as_many_workers_as_the_pool_gives_connections(
     assert plan.workers == workers
     report = await dl.load_dataframe({"id": range(ROWS)}, "orders", engine=engine, on_invalid="reject", **asked)
     missing = rows == "refused"
-    assert (report.loaded, report.rejected, len(report.notices)) == (ROWS - missing, missing, 2 - workers)
+    assert (report.loaded, report.rejected, len(report.warnings)) == (ROWS - missing, missing, 2 - workers)
     assert await fetch(postgres, "SELECT count(*), count(DISTINCT id) FROM orders") == [(ROWS - missing,) * 2]
     async with engine.connect() as connection:
         assert not (await connection.get_raw_connection()).driver_connection.is_in_transaction()

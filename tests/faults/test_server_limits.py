@@ -243,8 +243,8 @@ async def test_a_role_with_few_connections_loads_with_fewer_workers_and_a_notice
         report = await load(engine, 4)
         assert engine.pool.checkedout() == 0
     await assert_exact(watcher, report)
-    assert len(report.notices) == 2
-    assert all("too many connections" in notice for notice in report.notices)
+    assert len(report.warnings) == 2
+    assert all("too many connections" in notice for notice in report.warnings)
 
 
 async def test_a_small_pool_loads_with_fewer_workers_and_a_notice(postgres_url: sa.URL, watcher: AsyncEngine) -> None:
@@ -252,7 +252,7 @@ async def test_a_small_pool_loads_with_fewer_workers_and_a_notice(postgres_url: 
         report = await load(engine, 3)
         assert engine.pool.checkedout() == 0
     await assert_exact(watcher, report)
-    assert len(report.notices) == 1
+    assert len(report.warnings) == 1
 
 
 @pytest.mark.parametrize("resumes", [False, True], ids=["new", "resumed"])
@@ -268,7 +268,7 @@ async def test_a_role_with_one_connection_loads_with_one_worker(
         monkeypatch.setattr(workers, "RETRY_SECONDS", 0.2)
         report = await finished(asyncio.create_task(load_slowly(engine, resume=resumes or None)))
     await assert_exact(watcher, report)
-    assert len(report.notices) == 1
+    assert len(report.warnings) == 1
 
 
 async def load_slowly(engine: AsyncEngine, **options: Any) -> dl.LoadReport:
@@ -298,7 +298,7 @@ async def test_a_pool_of_one_connection_is_enough(
     async with engine_of(postgres_url, pool_size=1, max_overflow=0, pool_timeout=0.1) as engine:
         report = await finished(asyncio.create_task(load(engine, 2)))
     await assert_exact(watcher, report)
-    assert len(report.notices) == 1
+    assert len(report.warnings) == 1
 
 
 async def test_a_server_without_a_free_connection_is_a_clear_error(
@@ -414,7 +414,7 @@ async def test_a_table_with_row_level_security_is_filled_by_insert_and_resumed(
         await cancelled_in_the_middle(watcher, load(engine, workers))
         report = await load(engine, workers, resume=True)
     assert report.method == "insert"
-    assert report.earlier > 0
+    assert report.already_loaded > 0
     await assert_exact(watcher, report)
 
 

@@ -26,7 +26,7 @@ from dataloader.conversion.violations import cut
 from dataloader.database.backends import backend_for
 from dataloader.database.schema import Column, TableName, TableSchema
 from dataloader.errors import UnsafeCast, ValidationError
-from dataloader.plan import Database, LoadOptions, Offer, Target, make_plan
+from dataloader.plan import Database, LoadOptions, SourceInfo, Target, make_plan
 from dataloader.rejects import Findings
 
 Decimal = decimal.Decimal
@@ -45,7 +45,7 @@ def plans(
     offered = pa.schema([(name, source) for name, (source, _) in columns.items()])
     found = tuple(Column(name, column_type(sql, dialect)) for name, (_, sql) in columns.items())
     backend = backend_for(DIALECTS[dialect])
-    offer, target = Offer("rows", offered, None), Target.of("t", backend)
+    offer, target = SourceInfo("rows", offered, None), Target.of("t", backend)
     table = TableSchema(TableName(None, "t"), found)
     return make_plan(offer, target, table, LoadOptions.of({"casts": casts}), Database(backend, "here")).columns
 

@@ -135,7 +135,7 @@ async def test_a_cancelled_job_says_what_is_committed_and_goes_on_exactly(
     assert job.done()
     assert job.report is None
     again = await start(slow(0), resume=True)
-    assert again.loaded + again.earlier == stored(tmp_path) == ROWS
+    assert again.loaded + again.already_loaded == stored(tmp_path) == ROWS
 
 
 async def test_a_paused_job_can_be_cancelled(start: Callable[..., dl.LoadJob]) -> None:

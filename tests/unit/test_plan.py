@@ -16,7 +16,7 @@ from dataloader.conversion.types import parse_type
 from dataloader.database.backends import backend_for
 from dataloader.database.schema import Column, TableName, TableSchema
 from dataloader.errors import PlanError, SchemaMismatch, UnsafeCast, UnsupportedType
-from dataloader.plan import Database, LoadOptions, LoadPlan, Offer, Target, make_plan
+from dataloader.plan import Database, LoadOptions, LoadPlan, SourceInfo, Target, make_plan
 
 POSTGRES, PSYCOPG, SQLITE = asyncpg.dialect(), psycopg.dialect(), aiosqlite.dialect()
 SCHEMA = pa.schema([("id", pa.int64()), ("name", pa.string())])
@@ -41,7 +41,7 @@ def planned(
     rows: int | None = 2,
     **options: Any,
 ) -> LoadPlan:
-    offer = Offer("DataFrame", schema, rows)
+    offer = SourceInfo("DataFrame", schema, rows)
     given = LoadOptions.of(options)
     return make_plan(
         offer,
@@ -166,7 +166,7 @@ def test_an_existing_table_is_refused_when_it_should_fail() -> None:
 def test_a_missing_table_is_created_in_every_mode() -> None:
     for mode in ("append", "fail", "truncate", "replace"):
         decided = planned(found=None, if_exists=mode)
-        assert decided.creates
+        assert decided.creates_table
         assert [" ".join(one.split()) for one in decided.statements] == [
             'CREATE TABLE "orders" ( "id" BIGINT, "name" TEXT )'
         ]
@@ -492,7 +492,7 @@ def test_html_of_a_plan_escapes_what_comes_from_outside() -> None:
     evil = "<script>alert(1)</script>"
     found = table(column(evil, "text"), name=evil, copy_refused=evil)
     given = LoadOptions.of({"if_exists": "truncate"})
-    offer = Offer(evil, pa.schema([(evil, pa.string())]), 1)
+    offer = SourceInfo(evil, pa.schema([(evil, pa.string())]), 1)
     backend = backend_for(POSTGRES)
     shown = make_plan(offer, Target.of("orders", backend), found, given, Database(backend, evil))._repr_html_()
     assert "<script>" not in shown

@@ -36,7 +36,7 @@ def test_a_report_says_what_was_loaded_where_and_how_fast() -> None:
 
 
 def test_one_row_is_no_plural() -> None:
-    text = str(report(read=1, loaded=1, earlier=1))
+    text = str(report(read=1, loaded=1, already_loaded=1))
     assert text.startswith("1 row loaded from DataFrame")
     assert text.endswith("\nan earlier run committed 1 row")
 
