@@ -36,7 +36,7 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     The rows are converted and encoded in a thread, a chunk ahead of the database. Up to 500,000 rows
     go in one transaction: an error, a cancel or a crash leaves the database as it was. More are
     committed chunk by chunk, each with a checkpoint in its own transaction, so that a load that was
-    ended anywhere, even by a power cut, goes on where it stopped: ``resume=True``.
+    ended anywhere, even by a power cut, continues where it stopped: ``resume=True``.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     load_id : str or None
         Names a load that can be resumed; else it is recognised by its first 1,000 rows.
     on_invalid : {'raise', 'reject'}
-        What to do with rows that do not fit. ``raise`` looks at the whole source, if it is in
+        What to do with rows that do not fit. ``raise`` checks the whole source, if it is in
         memory, before the first row is committed, and shows the first ten values and all counts.
         ``reject`` keeps the rows in ``report.rejects`` and loads the others. A load that is committed chunk by
         chunk keeps them in the table ``dataloader_rejects`` too, so that a resumed one reports those of all runs.
@@ -112,8 +112,8 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     WriteError
         When the database refused a row or a statement; nothing was written.
     ConnectionLost
-        When the server cannot be reached, refused the login, or went away. What may pass is tried again
-        for two minutes, where the ledger keeps it from being stored twice.
+        When the server cannot be reached, refused the login, or went away. Transient errors are
+        retried for two minutes, where the ledger keeps rows from being stored twice.
     UnfinishedLoad, SourceChanged, CheckpointError
         When an earlier load is unfinished, the data or the table is not what it began with, or another process
         is loading the same; nothing was written.
@@ -121,7 +121,7 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
         When somebody pressed Cancel.
     asyncio.CancelledError
         When it is cancelled: within a second everything under way is rolled back. Its note, and the hint of the
-        errors above, say how many rows are committed, and the call that goes on.
+        errors above, say how many rows are committed, and the call that continues.
 
     Examples
     --------
@@ -231,7 +231,7 @@ async def _load(
 
 
 def start_load(data: object, table: str | sa.Table, **options: Unpack[Options]) -> LoadJob:
-    """Load in the background, on a loop of its own: the cell returns at once, and the load goes on.
+    """Load in the background, on a loop of its own: the cell returns at once, and the load continues.
 
     What is loaded is what was given: later changes of a frame in place do not reach it (before pandas 3 it is
     copied for that, as a dict's columns always are). The source is opened in the background too.
@@ -313,17 +313,17 @@ async def validate(
     foreign_keys: bool = False,
     **options: Unpack[Options],
 ) -> ValidationReport:
-    """Look at every value of every row, and write nothing.
+    """Check every value of every row, and write nothing.
 
     Parameters
     ----------
     data : object
         What `load_dataframe` takes, or paths as `load_files` takes them.
     unique : bool or list of str
-        Whether keys are looked at, in the data and against the rows of the table: those of the table's
+        Whether keys are checked, in the data and against the rows of the table: those of the table's
         primary key and unique indexes, or the columns that are listed.
     foreign_keys : bool
-        Whether the rows that the data refers to are looked for, by one query for each key and chunk.
+        Whether foreign keys are checked, by one query for each key and chunk.
     table, **options
         As in `load_dataframe`, and so are the exceptions of the planning.
 

@@ -1,4 +1,4 @@
-"""Loads in the background: the cell returns at once, the load goes on, and its display with it."""
+"""Loads in the background: the cell returns at once; the load and its display continue."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Display:
         self._has_ended = False
 
     def open(self, state: State, _cancel: object) -> None:
-        """Show the load, if that was not done: its cell may have returned before the source was open."""
+        """Show the load, unless that was done: its cell may have returned before the source was open."""
         with self._drawing:
             if self.opened.is_set() or self._has_ended:
                 return
@@ -59,10 +59,12 @@ class Display:
     def end(self, error: BaseException) -> None:
         """Show that the load has ended before its source was open."""
         with self._drawing:
-            if not self.state.has_ended:
-                self.state.end(error)
-                self.close(self.state) if self.opened.is_set() else None
-                self._has_ended = True
+            if self.state.has_ended:
+                return
+            self.state.end(error)
+            if self.opened.is_set():
+                self.close(self.state)
+            self._has_ended = True
 
     def close(self, state: State) -> None:
         with self._drawing:
@@ -79,7 +81,7 @@ class Display:
                 view.close(state)
 
     def _draw(self, draw: Callable[[View], None]) -> None:
-        """Draw every view; one that fails is left out from then on, and the others go on."""
+        """Draw every view; one that fails is left out from then on."""
         with self._drawing:
             for view in tuple(self._views):
                 try:
@@ -92,7 +94,7 @@ class LoadJob:
     """A load in the background; made by `start_load`.
 
     Await it for its report. Its display keeps moving while other cells run, also those that do not await. When the
-    wait is interrupted the load goes on; `cancel` ends it.
+    wait is interrupted the load continues; `cancel` ends it.
 
     Examples
     --------
@@ -143,7 +145,7 @@ class LoadJob:
         self.progress.is_paused = True
 
     def resume(self) -> None:
-        """Go on after `pause`."""
+        """Continue after `pause`."""
         self.progress.is_paused = False
 
     @property

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CHUNK_ROWS = {"copy": 50_000, "insert": 10_000}
 """Rows per chunk where none are asked for: below it round trips show, above it only memory grows."""
 ONE_TRANSACTION_ROWS = 500_000
-"""Up to here a load is all or nothing where nobody asks for anything else: it is cheap to begin again."""
+"""Up to here a load is all or nothing unless something else is requested: it is cheap to begin again."""
 WORKERS = 2
 """Two connections keep a server busy while one of them waits for a commit; more gain little."""
 
@@ -134,7 +134,7 @@ class LoadPlan:
         where = f"<code>{html.escape(str(self.table.name))}</code> of {html.escape(self.database)}"
         return panel(
             f"<div><b>load {html.escape(self.source)}</b> ({self._size}) into {where}</div>",
-            table(columns, head=("column", "source", "table", "verdict", "what is looked at")),
+            table(columns, head=("column", "source", "table", "verdict", "checks")),
             *map(_statement, self.statements),
             table(self._facts),
         )

@@ -125,7 +125,7 @@ class Rejects:
         return int(rows.num_rows)
 
     def check(self, read: int | None = None, more: Sequence[Violation] = ()) -> None:
-        """Refuse to go on with more rejects than allowed.
+        """Refuse to continue with more rejects than allowed.
 
         Parameters
         ----------
@@ -236,7 +236,7 @@ def is_within_python(values: pa.ChunkedArray) -> bool:
 
 
 def python_values(values: pa.ChunkedArray) -> list[Any]:
-    """Python's own objects, or texts where Python does not have them."""
+    """Python's own objects, or strings where Python does not have them."""
     whole = values.combine_chunks()
     return values.to_pylist() if is_within_python(values) else _texts(whole).to_pylist()  # type: ignore[no-any-return]
 
@@ -312,7 +312,7 @@ def _is_not_finite(value: object) -> bool:
 
 
 def json_rows(rows: pa.RecordBatch) -> list[str]:
-    """Each row as a JSON object: numbers and texts as they are, what JSON has no word for as text."""
+    """Each row as a JSON object: numbers and strings as they are, what JSON has no word for as text."""
     names = [f"{_json(name)}: " for name in rows.schema.names]
     columns = [map(name.__add__, _in_json(values)) for name, values in zip(names, rows.columns, strict=True)]
     return [f"{{{', '.join(row)}}}" for row in zip(*columns, strict=True)]
@@ -320,7 +320,7 @@ def json_rows(rows: pa.RecordBatch) -> list[str]:
 
 def _in_json(values: pa.Array) -> list[str]:
     kind = values.type
-    if isinstance(kind, MixedType) and is_decoded(kind):  # its documents are documents, and its texts are not
+    if isinstance(kind, MixedType) and is_decoded(kind):  # its documents are documents, and its strings are not
         parts = [part.storage if isinstance(part.type, pa.JsonType) else _in_json(part) for part in mixed_parts(values)]
         columns = [*parts, [_json(one) for one in strangers(values)[0]]]
         rows = zip(*(map(str, column) for column in columns), strict=True)

@@ -60,8 +60,8 @@ class LoadReport:
     warnings : tuple of str
         What was done otherwise than asked for.
     pace : tuple of (float, int)
-        Seconds since the call, and rows written by then: after each chunk, or at about a hundred moments of a load
-        of more.
+        Seconds since the call, and rows written by then: after each chunk, or about a hundred samples of a
+        longer load.
     already_rejected : int
         How many of the `already_loaded` rows were refused; they are in `rejects`, and not in `rejected`.
 
@@ -193,7 +193,7 @@ class ValidationReport:
     Attributes
     ----------
     source, table, database : str
-        What was looked at, and for which table of which database.
+        What was checked, and for which table of which database.
     read : int
         Rows that the source gave.
     violations : sequence of Violation
@@ -267,12 +267,12 @@ class ValidationReport:
         return panel(
             headline(BAD, "invalid", what),
             table(counts, head=("column", "reason", "count")),
-            table(map(_told, self.violations[:SHOWN_VIOLATIONS]), head=("row", "column", "value", "type", "problem")),
+            table(map(_row_of, self.violations[:SHOWN_VIOLATIONS]), head=("row", "column", "value", "type", "problem")),
             f"<div>... and {more:,} more, see <code>.frame</code></div>" if more > 0 else "",
         )
 
 
-def _told(violation: Violation) -> tuple[object, ...]:
+def _row_of(violation: Violation) -> tuple[object, ...]:
     """A violation as a row of the picture; a label stands beside its row's number."""
     own = violation.label is None or violation.label == violation.row
     row = violation.row if own else f"{violation.row:,} ({cut(str(violation.label))})"

@@ -129,7 +129,7 @@ def _receives_clicks() -> bool:
 
 
 class Progress:
-    """Keeps a view up to date while a load runs; a view that fails is dropped, the load goes on."""
+    """Keeps a view up to date while a load runs; a view that fails is dropped, the load continues."""
 
     def __init__(self, label: str, total: int | None, asked: str | View, position: object = "") -> None:
         self.state: State = getattr(asked, "state", None) or State(label)  # of a load in the background

@@ -76,7 +76,7 @@ class File:
 
     @property
     def _spelled(self) -> str | bytes:
-        """Arrow encodes a text as UTF-8, which the name of a file need not be, nor the locale."""
+        """Arrow encodes a str as UTF-8, which the name of a file need not be, nor the locale."""
         return os.fsencode(self.path) if self.is_local else self.path
 
 
@@ -286,7 +286,7 @@ _GUARDED = r"^'('*[=+\-@\t\r])"
 
 
 def _without_apostrophes(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The texts that a spreadsheet would run as formulas, without what a file of rejects puts in front of them."""
+    """The strings that a spreadsheet would run as formulas, without what a file of rejects puts in front of them."""
     arrays = [pc.replace_substring_regex(values, _GUARDED, r"\1") for values in batch.columns]
     return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
@@ -374,7 +374,7 @@ def _json_batch(rows: list[Any], keys: tuple[str, ...] | None, first_row: int) -
 
 
 def _json_blocks(stream: Any) -> Iterator[list[Any]]:
-    """Lists of objects. Arrow's own reader turns texts into times and long numbers into floats."""
+    """Lists of objects. Arrow's own reader turns strings into times and long numbers into floats."""
     block: list[Any] = []
     size, text = 0, io.TextIOWrapper(stream, encoding="utf-8")
     for number, line in enumerate(iter(functools.partial(text.readline, LINE_CHARACTERS), ""), start=1):
@@ -400,7 +400,7 @@ def _json_row(line: str, number: int) -> Any:
         row = None
     if levels > MOST_LEVELS:
         what = f"line {number:,} is nested more than {MOST_LEVELS} levels deep"
-        raise _TooLarge(f"{what}: flatten it, or keep its inner part as a text")
+        raise _TooLarge(f"{what}: flatten it, or keep its inner part as a string")
     return row
 
 
