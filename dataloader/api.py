@@ -15,8 +15,8 @@ from dataloader.loading import pipeline, planning, validation
 from dataloader.options import LoadOptions, Options
 from dataloader.plan import LoadPlan
 from dataloader.report import LoadReport, ValidationReport, history_frame
-from dataloader.sources import files, streams, tables
-from dataloader.sources.batches import open_async_batches, open_batches
+from dataloader.sources import files, tables
+from dataloader.sources.base import is_stream, reading_once
 from dataloader.sources.rows import Row, open_rows
 
 if TYPE_CHECKING:
@@ -158,8 +158,8 @@ async def load_batches(
 
     def opening() -> Awaitable[Source]:
         if isinstance(batches, AsyncIterable):
-            return open_async_batches(batches)
-        return asyncio.to_thread(open_batches, batches)
+            return tables.open_async_batches(batches)
+        return asyncio.to_thread(tables.open_batches, batches)
 
     return await _load(batches, opening, table, options)
 
@@ -226,7 +226,7 @@ async def _load(
     data: object, opening: Callable[[], Awaitable[Source]], table: str | sa.Table, options: Options
 ) -> LoadReport:
     chosen = LoadOptions.of(cast(dict[str, Any], options))
-    async with streams.taken(data), contextlib.aclosing(await opening()) as source:
+    async with reading_once(data), contextlib.aclosing(await opening()) as source:
         return await pipeline.load(source, table, chosen)
 
 
@@ -301,7 +301,7 @@ async def plan_load(data: object, table: str | sa.Table, **options: Unpack[Optio
     try:
         return await planning.plan(source, table, chosen)
     finally:
-        if not streams.is_stream(data):  # a reader of the caller's own is still to be loaded
+        if not is_stream(data):  # a reader of the caller's own is still to be loaded
             await source.aclose()
 
 
@@ -344,7 +344,7 @@ async def validate(
       row 2, column 'id': 'x' does not fit INTEGER: it cannot be read as the column's type
     """
     chosen = LoadOptions.of(cast(dict[str, Any], options))
-    async with streams.taken(data), contextlib.aclosing(await asyncio.to_thread(_opened, data)) as source:
+    async with reading_once(data), contextlib.aclosing(await asyncio.to_thread(_opened, data)) as source:
         return await validation.validate(source, table, chosen, unique, foreign_keys)
 
 

@@ -13,8 +13,7 @@ import pyarrow as pa
 
 from dataloader.conversion.inference import inferred
 from dataloader.errors import PlanError, SchemaMismatch
-from dataloader.sources import streams
-from dataloader.sources.base import Source, check_names
+from dataloader.sources.base import Source, check_names, check_not_exhausted
 from dataloader.sources.tables import label
 from dataloader.sync import in_thread
 
@@ -40,10 +39,12 @@ class RowSource(Source):
     async def chunks(self, chunk_rows: int) -> AsyncGenerator[pa.RecordBatch]:
         waiting, first_row = self.first, 0
         async for block in self.rest:
-            waiting = waiting + block
-            while len(waiting) >= chunk_rows:
-                yield await in_thread(self._batch, waiting[:chunk_rows], first_row)
-                waiting, first_row = waiting[chunk_rows:], first_row + chunk_rows
+            waiting += block
+            whole = len(waiting) // chunk_rows * chunk_rows
+            for start in range(0, whole, chunk_rows):
+                yield await in_thread(self._batch, waiting[start : start + chunk_rows], first_row + start)
+            del waiting[:whole]  # the first rows too: a stream is read once
+            first_row += whole
         for start in range(0, len(waiting), chunk_rows):
             rows = waiting[start : start + chunk_rows]
             yield await in_thread(self._batch, rows, first_row + start)
@@ -83,7 +84,7 @@ async def open_rows(rows: object, columns: Sequence[str] | None) -> RowSource:
     known = len(rows) if isinstance(rows, Sequence) else None
     blocks = _async_blocks(rows) if isinstance(rows, AsyncIterable) else _blocks(rows)
     first: list[Row] = await anext(blocks, [])
-    streams.check(rows, has_rows=bool(first))
+    check_not_exhausted(rows, has_rows=bool(first))
     keys = tuple(columns) if columns is not None else _keys(first)
     names = [label(key) for key in keys]
     check_names(names)

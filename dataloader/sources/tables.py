@@ -1,14 +1,14 @@
-"""Tables become a Source: pandas, polars, Arrow, dicts of columns. The only source that knows pandas."""
+"""Tables and streams of record batches become a Source: pandas, polars, Arrow, dicts of columns.
+
+The only source that knows pandas.
+"""
 
 from __future__ import annotations
 
 import copy
 import re
 import sys
-from collections.abc import (
-    Iterator,
-    Mapping,
-)
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,19 @@ import pyarrow as pa
 
 from dataloader.conversion.inference import check_class, inferred
 from dataloader.conversion.mixed import mixed_objects
-from dataloader.errors import PlanError, UnsupportedType
+from dataloader.errors import PlanError, SchemaMismatch, UnsupportedType
 from dataloader.formatting import one_line
-from dataloader.sources import streams
-from dataloader.sources.base import ArrowSource, check_names, concatenated, rechunk
+from dataloader.sources.base import (
+    ArrowSource,
+    Rechunker,
+    Source,
+    check_names,
+    check_not_exhausted,
+    claim_stream,
+    close_streams,
+    concatenated,
+    rechunk,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +78,7 @@ def open_dataframe(data: object) -> ArrowSource:
     try:
         check_names(source.schema.names)
     except PlanError:
-        streams.close(*source.opened)
+        close_streams(*source.opened)
         raise
     return source
 
@@ -93,7 +102,7 @@ def _open(data: object) -> ArrowSource:
         if hasattr(data, "__arrow_c_array__"):
             return _open_table(pa.Table.from_batches([pa.record_batch(data)]), type(data).__name__)
     except pa.ArrowInvalid as error:  # the capsule holds one column, not a table, or was read
-        streams.check(data, has_rows=False)
+        check_not_exhausted(data, has_rows=False)
         why = "" if "non-struct" in str(error) else f": {one_line(error)}"
         raise PlanError(f"expected a table, got {type(data).__name__}{why}", hint=_better_loader(data)) from error
     raise PlanError(f"expected a table, got {type(data).__name__}", hint=_better_loader(data))
@@ -164,10 +173,10 @@ def _checked(reader: pa.RecordBatchReader, given: object) -> Iterator[pa.RecordB
     rows = 0
     for batch in reader:
         if batch.num_rows and not rows:
-            streams.check(given, has_rows=True)
+            check_not_exhausted(given, has_rows=True)
         rows += batch.num_rows
         yield batch
-    streams.check(given, rows > 0)
+    check_not_exhausted(given, rows > 0)
 
 
 def _is_pandas(data: object) -> bool:
@@ -253,6 +262,77 @@ def _pandas_values(name: str, series: pd.Series[Any]) -> _PandasValues | _ArrowV
     return _ArrowValues(array) if is_whole else _PandasValues(series, array.type)
 
 
+@dataclass(frozen=True, slots=True)
+class AsyncBatchSource(Source):
+    """An asynchronous stream of batches, the caller's own; `first` is the one that was read for its schema."""
+
+    first: pa.RecordBatch
+    rest: AsyncIterator[pa.RecordBatch]
+
+    async def chunks(self, chunk_rows: int) -> AsyncGenerator[pa.RecordBatch]:
+        rechunker = Rechunker(chunk_rows)
+        for chunk in rechunker.add(self.first):
+            yield chunk
+        async for batch in self.rest:
+            for chunk in rechunker.add(_fitting(batch, self.schema)):
+                yield chunk
+        for chunk in rechunker.rest():
+            yield chunk
+
+
+def open_batches(batches: object) -> ArrowSource:
+    """Open record batches that come from a blocking iterable or reader."""
+    if isinstance(batches, pa.RecordBatchReader) or hasattr(batches, "__arrow_c_stream__"):
+        return open_dataframe(batches)
+    if not isinstance(batches, Iterable) or isinstance(batches, (str, bytes, Mapping)):
+        hint = "Pass a RecordBatchReader, or an iterable or async iterable of RecordBatch."
+        raise PlanError(f"expected a stream of record batches, got {type(batches).__name__}", hint=hint)
+    reading = iter(batches)
+    first = _first_batch(next(reading, None))
+    schema = first.schema
+    check_names(schema.names)
+    stream = _all_fitting([first], reading, schema)
+    return ArrowSource("stream of batches", schema, None, lambda size: rechunk(stream, size), loader="load_batches")
+
+
+def _all_fitting(first: list[pa.RecordBatch], rest: Iterator[object], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The batches of a stream; `first` is let go of like the others."""
+    yield first.pop()
+    for batch in rest:
+        yield _fitting(batch, schema)
+
+
+async def open_async_batches(batches: AsyncIterable[pa.RecordBatch]) -> AsyncBatchSource:
+    """Open record batches that come from an async iterable; its first batch is read for the schema."""
+    reading = aiter(batches)
+    first = _first_batch(await anext(reading, None))
+    check_names(first.schema.names)
+    return AsyncBatchSource("stream of batches", first.schema, None, first, reading, loader="load_batches")
+
+
+def _first_batch(batch: object | None) -> pa.RecordBatch:
+    if batch is None:
+        hint = "Pass at least one batch, which may have no rows, or a RecordBatchReader, which has a schema."
+        raise PlanError("the stream has no batch, so its columns are unknown", hint=hint)
+    return _as_batch(batch)
+
+
+def _fitting(batch: object, schema: pa.Schema) -> pa.RecordBatch:
+    """A later batch, its columns in the order of the first one's."""
+    checked = _as_batch(batch)
+    if sorted(checked.schema.names) != sorted(schema.names):
+        facts = f"{', '.join(checked.schema.names)} after {', '.join(schema.names)}"
+        raise SchemaMismatch(f"a batch has other columns than the first: {facts}", hint="Load them separately.")
+    return checked.select(schema.names)
+
+
+def _as_batch(batch: object) -> pa.RecordBatch:
+    if not isinstance(batch, pa.RecordBatch):
+        hint = "Yield pyarrow.RecordBatch objects: table.to_batches() gives them."
+        raise PlanError(f"the stream must yield record batches, got {type(batch).__name__}", hint=hint)
+    return batch
+
+
 def to_row_dicts(data: object, *, chunk_rows: int = 2_000) -> Iterator[list[dict[str, Any]]]:
     """Yield the rows of a table as lists of dicts, for ``conn.execute(insert(t), rows)``.
 
@@ -281,7 +361,7 @@ def to_row_dicts(data: object, *, chunk_rows: int = 2_000) -> Iterator[list[dict
     >>> list(to_row_dicts({"id": [1, 2, 3]}, chunk_rows=2))
     [[{'id': 1}, {'id': 2}], [{'id': 3}]]
     """
-    streams.take(data)
+    claim_stream(data)
     for batch in open_dataframe(data).batches(chunk_rows):
         columns = [mixed_objects(column) for column in batch.columns]
         yield [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]

@@ -31,9 +31,15 @@ from dataloader.conversion.types import ColumnType
 from dataloader.errors import DataLoaderError, PlanError, SchemaMismatch, UnsupportedType
 from dataloader.sources import rows as row_streams
 from dataloader.sources.base import Source, rechunk
-from dataloader.sources.batches import open_async_batches, open_batches
 from dataloader.sources.rows import RowSource, open_rows
-from dataloader.sources.tables import open_dataframe, open_reader, to_row_dicts, to_tuples
+from dataloader.sources.tables import (
+    open_async_batches,
+    open_batches,
+    open_dataframe,
+    open_reader,
+    to_row_dicts,
+    to_tuples,
+)
 
 NOON = datetime.datetime(2024, 5, 17, 12)
 EAST = datetime.timezone(datetime.timedelta(hours=2))
