@@ -225,7 +225,7 @@ async def load_files(paths: files.Paths, table: str | sa.Table, **options: Unpac
 async def _load(
     data: object, opening: Callable[[], Awaitable[Source]], table: str | sa.Table, options: Options
 ) -> LoadReport:
-    chosen = LoadOptions.of(cast(dict[str, Any], options))
+    chosen = LoadOptions.of(options)
     async with reading_once(data), contextlib.aclosing(await opening()) as source:
         return await pipeline.load(source, table, chosen)
 
@@ -296,7 +296,7 @@ async def plan_load(data: object, table: str | sa.Table, **options: Unpack[Optio
     >>> [str(column.target) for column in plan.columns]
     ['BIGINT', 'TEXT']
     """
-    chosen = LoadOptions.of(cast(dict[str, Any], options))
+    chosen = LoadOptions.of(options)
     source = await asyncio.to_thread(_opened, data)
     try:
         return await planning.plan(source, table, chosen)
@@ -343,7 +343,7 @@ async def validate(
     1 of 3 rows of dict of columns do not fit ids of SQLite :memory:: 1 in 'id' (syntax)
       row 2, column 'id': 'x' does not fit INTEGER: it cannot be read as the column's type
     """
-    chosen = LoadOptions.of(cast(dict[str, Any], options))
+    chosen = LoadOptions.of(options)
     async with reading_once(data), contextlib.aclosing(await asyncio.to_thread(_opened, data)) as source:
         return await validation.validate(source, table, chosen, unique, foreign_keys)
 

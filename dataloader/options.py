@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, get_args
 
 import sqlalchemy as sa
 
@@ -86,33 +86,34 @@ class LoadOptions:
         return {name: value for name in CONTINUED if (value := getattr(self, name)) is not None}
 
     @classmethod
-    def of(cls, given: MutableMapping[str, Any]) -> LoadOptions:
-        """Check names and values. The engine's URL is taken out of `given`: a traceback must not show a password.
+    def of(cls, options: Options | dict[str, Any]) -> LoadOptions:
+        """Check names and values. The engine's URL is taken out of `options`: a traceback must not show a password.
 
         Raises
         ------
         PlanError
             Naming the option, the value and what is allowed.
         """
+        given = cast(dict[str, Any], options)
         engine = parse_engine(given.pop("engine", None))
         names = [one.name for one in fields(cls)]
         for name in given:
             if name not in names:
                 raise PlanError(f"there is no option {name!r}", hint=did_you_mean(name, names))
-        options = cls(engine, **given)
+        chosen = cls(engine, **given)
         for name, allowed in _CHOICES.items():
-            value = getattr(options, name)
+            value = getattr(chosen, name)
             if value not in allowed:
                 raise PlanError(f"{name}={value!r} is unknown", hint=did_you_mean(value, allowed))
         for name in ("chunk_rows", "workers"):
-            value = getattr(options, name)
+            value = getattr(chosen, name)
             if value is not None and not (_is_whole(value) and value >= 1):
                 raise PlanError(f"{name} must be a count, got {value!r}", hint="Pass an integer from 1 up.")
-        _check_resume(options)
-        _check_rejects(options)
-        _check_zone(options.assume_timezone)
-        _check_progress(options.progress)
-        return options
+        _check_resume(chosen)
+        _check_rejects(chosen)
+        _check_zone(chosen.assume_timezone)
+        _check_progress(chosen.progress)
+        return chosen
 
 
 _CHOICES = {
