@@ -332,7 +332,7 @@ def _commit(options: LoadOptions, rows: int | None, obstacle: str | None) -> tup
     if obstacle is not None:
         return "load", obstacle
     if options.is_named:
-        return "chunk", "a resumable load was requested"
+        return "chunk", "a load that can be resumed was requested"
     if rows is None:
         return "chunk", "the row count is unknown"
     if rows > ONE_TRANSACTION_ROWS:
