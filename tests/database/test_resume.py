@@ -456,7 +456,7 @@ async def test_one_transaction_cannot_be_resumed(database: AsyncEngine, asked: A
 
 @pytest.mark.parametrize("workers", [0, -1, True, 1.5, "2"])
 async def test_a_number_of_workers_that_is_none_is_refused(database: AsyncEngine, workers: Any) -> None:
-    with pytest.raises(dl.PlanError, match="workers="):
+    with pytest.raises(dl.PlanError, match="workers must be a count, got "):
         await dl.load_dataframe(columns(), "orders", engine=database, workers=workers)
 
 
@@ -632,7 +632,7 @@ async def test_a_load_in_one_transaction_has_no_name(database: AsyncEngine) -> N
 
 @pytest.mark.parametrize("load_id", ["", "  ", "a\x00b", 5])
 async def test_a_load_id_that_is_no_name_is_refused(database: AsyncEngine, load_id: Any) -> None:
-    with pytest.raises(dl.PlanError, match="load_id="):
+    with pytest.raises(dl.PlanError, match="load_id must be a name, got "):
         await dl.load_dataframe(columns(), "orders", engine=database, load_id=load_id)
 
 
