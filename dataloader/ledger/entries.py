@@ -39,43 +39,43 @@ class Moment(sa.types.TypeDecorator[dt.datetime]):
 
 def ledger_tables(schema: str | None) -> tuple[sa.Table, sa.Table, sa.Table]:
     """The tables of the ledger in a schema."""
+    metadata = sa.MetaData()
+    named = ((LOADS, _load_columns()), (CHUNKS, _chunk_columns()), (REJECTS, _reject_columns()))
+    loads, chunks, rejects = (sa.Table(name, metadata, *columns, schema=schema) for name, columns in named)
+    return loads, chunks, rejects
+
+
+def _load_columns() -> list[sa.Column[Any]]:
     moment, now = Moment(timezone=True), sa.func.current_timestamp()
-    loads = sa.Table(
-        LOADS,
-        metadata := sa.MetaData(),
+    return [
         sa.Column("load_id", sa.Text, primary_key=True),
-        sa.Column("target", sa.Text, nullable=False),
-        sa.Column("source", sa.Text, nullable=False),
-        sa.Column("source_digest", sa.Text, nullable=False),
+        *(sa.Column(name, sa.Text, nullable=False) for name in ("target", "source", "source_digest")),
         sa.Column("chunk_rows", sa.BigInteger, nullable=False),
-        sa.Column("fingerprint", sa.Text, nullable=False),
-        sa.Column("options", sa.Text, nullable=False),
+        *(sa.Column(name, sa.Text, nullable=False) for name in ("fingerprint", "options")),
         sa.Column("owner", sa.Text),
         sa.Column("state", sa.Text, nullable=False),
         *(sa.Column(name, sa.BigInteger, nullable=False) for name in TOTALS),
         *(sa.Column(name, moment, nullable=False, server_default=now) for name in ("started_at", "last_commit_at")),
-        schema=schema,
-    )
-    chunks = sa.Table(
-        CHUNKS,
-        metadata,
+    ]
+
+
+def _chunk_columns() -> list[sa.Column[Any]]:
+    return [
         sa.Column("load_id", sa.Text, primary_key=True),
         sa.Column("chunk", sa.BigInteger, primary_key=True, autoincrement=False),
         *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("first_row", "rows", "loaded", "rejected")),
         sa.Column("digest", sa.Text, nullable=False),
-        schema=schema,
-    )
-    rejects = sa.Table(
-        REJECTS,
-        metadata,
+    ]
+
+
+def _reject_columns() -> list[sa.Column[Any]]:
+    return [
         sa.Column("load_id", sa.Text, primary_key=True),
         sa.Column("reject_row", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("chunk", sa.BigInteger, nullable=False),
         *(sa.Column(name, sa.Text) for name in REJECT_COLUMNS[1:]),
         sa.Column("reject_values", sa.Text, nullable=False),
-        schema=schema,
-    )
-    return loads, chunks, rejects
+    ]
 
 
 def needed(*, keeps_rejects: bool) -> tuple[str, ...]:
