@@ -119,6 +119,7 @@ class Session:
             async with locks.naming_holders(self._connection, self._table, *self._beside, exclusive=self._exclusive):
                 result = await work(self)
         except BaseException as error:
+            # Inside the watched task, so that a pool which waits for the server cannot hold up who cancelled it.
             await self._give_back()
             is_unanswered = self.has_lost or isinstance(error, asyncio.CancelledError)
             self.in_doubt = self.in_doubt or (watchdog.committing and is_unanswered)

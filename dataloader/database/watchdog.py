@@ -104,6 +104,8 @@ async def guarded(work: Callable[[Watchdog], Coroutine[Any, Any, T]], *, limit: 
     task.add_done_callback(lambda _: watchdog.unwatch())
     watched: set[asyncio.Future[Any]] = {task, watchdog.lost}
     try:
+        # Polled, because the deadline moves with every piece that the database accepts: a timer would be set anew
+        # 16 times for each megabyte.
         while not (task.done() or watchdog.lost.done() or watchdog.is_stalled() or loop.time() > end):
             await asyncio.wait(watched, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
@@ -114,6 +116,7 @@ async def guarded(work: Callable[[Watchdog], Coroutine[Any, Any, T]], *, limit: 
             raise
         if not watchdog.is_last:
             raise
+        # The last commit succeeded, so the cancel came too late: what the caller is told is what the database holds.
     if watchdog.lost.done() and not task.done():
         # The work may be about to say why in the server's own words: let it, for a moment.
         await asyncio.wait({task}, timeout=LOOK_SECONDS)
@@ -121,6 +124,7 @@ async def guarded(work: Callable[[Watchdog], Coroutine[Any, Any, T]], *, limit: 
         return task.result()
     seconds = STALL_SECONDS if watchdog.is_stalled() else None if watchdog.lost.done() else limit
     await _until_stopped(task, watchdog)
+    # While it was being stopped the work may have succeeded after all, with the commit as its last statement.
     if not task.cancelled() and task.exception() is None:
         return task.result()
     hint, rows = (IN_DOUBT, None) if watchdog.is_last else ("Load again when the server answers.", 0)
@@ -153,10 +157,13 @@ async def _until_stopped(task: asyncio.Task[Any], watchdog: Watchdog) -> None:
 
 
 async def _stop(task: asyncio.Task[Any], watchdog: Watchdog) -> None:
+    # Cancelled once only: a second cancel would interrupt the rollback with which a driver answers the first.
     if not task.cancelling():
         task.cancel()
     await asyncio.wait({task}, timeout=LOOK_SECONDS if watchdog.committing else GRACE_SECONDS)
     if not task.done():
+        # asyncpg's executemany swallows a cancel, and its COPY waits for a writer that is paused: without the
+        # connection neither can wait any longer.
         watchdog.terminate()
         task.cancel()
         await asyncio.wait({task}, timeout=SETTLE_SECONDS)

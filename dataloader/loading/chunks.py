@@ -134,6 +134,7 @@ async def prefetch(items: AsyncGenerator[T]) -> AsyncGenerator[T]:
     making = asyncio.ensure_future(anext(items, None))
     try:
         while (item := await making) is not None:
+            # Begun before the item is handed on: while the database takes it, the next one is converted in a thread.
             making = asyncio.ensure_future(anext(items, None))
             yield item
             del item

@@ -147,6 +147,7 @@ class Worker:
         execution, ledger, load, claimed = self._execution, self._ledger, self._load, chunk.checkpoint
         opening = session.backend.opening(LOCK_SECONDS, execution.plan.table.name)
         async with session.transaction(*opening, is_last=False) as connection:
+            # Waits for an earlier try whose outcome is unknown: the unique key is free once that has rolled back.
             known = await ledger.claim(connection, load, claimed)
             if known is not None:
                 known.check(claimed)
