@@ -105,7 +105,7 @@ async def guarded(work: Callable[[Watchdog], Coroutine[Any, Any, T]], *, limit: 
     watched: set[asyncio.Future[Any]] = {task, watchdog.lost}
     try:
         # Polled, because the deadline moves with every piece that the database accepts: a timer would be set anew
-        # 16 times for each megabyte.
+        # four times for each megabyte.
         while not (task.done() or watchdog.lost.done() or watchdog.is_stalled() or loop.time() > end):
             await asyncio.wait(watched, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
