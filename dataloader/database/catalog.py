@@ -55,7 +55,7 @@ async def prepare(
         When the table was altered since the plan was made.
     """
     backend = backend_for(connection.dialect)
-    for setting in (*backend.settings, *backend.limiting(lock_seconds)):
+    for setting in (*backend.settings, *backend.lock_timeout_sql(lock_seconds)):
         await connection.exec_driver_sql(setting)
 
     async def carry_out() -> None:
@@ -64,7 +64,7 @@ async def prepare(
 
     await locks.trying(lock_seconds)(carry_out)
     longest = locks.HOLDING_SECONDS if empties else math.inf
-    for setting in backend.limiting(min(lock_seconds, longest)):
+    for setting in backend.lock_timeout_sql(min(lock_seconds, longest)):
         await connection.exec_driver_sql(setting)
     return _as_planned(table, await backend.describe(connection, table.name))
 
@@ -84,9 +84,9 @@ async def _carry_out(
     backend = backend_for(connection.dialect)
     is_there = may_exist and await backend.describe(connection, name) is not None
     if is_there:
-        statements = backend.locking(name)
+        statements = backend.lock_table_sql(name)
     try:
-        await backend.carry_out(connection, statements, locks.TRY_SECONDS)
+        await backend.execute_ddl(connection, statements, locks.TRY_SECONDS)
     except sa.exc.DBAPIError as error:
         if is_there or not (may_exist and is_name_taken(error)):
             raise

@@ -79,5 +79,5 @@ def statements(
         dropping = [] if found is None else [str(DropTable(bare_table(name)).compile(dialect=backend.dialect)).strip()]
         return (*dropping, *definition.creating(backend))
     if found is not None and if_exists == "truncate":
-        return (backend.emptying(found),)
-    return backend.locking(name, "table" if found is None else found.kind)
+        return (backend.empty_table_sql(found),)
+    return backend.lock_table_sql(name, "table" if found is None else found.kind)

@@ -243,7 +243,7 @@ def _open(address: Address, options: dict[str, Any]) -> AsyncEngine:
         hint = "Pass connect() what sqlalchemy.ext.asyncio.create_async_engine takes."
         raise PlanError(f"could not create the engine: {one_line(error)}", hint=hint) from error
     sa.event.listen(engine.sync_engine, "do_connect", _connect_in_secret)
-    backend.configure(engine, settings["connect_args"])
+    backend.configure_engine(engine, settings["connect_args"])
     return engine
 
 
@@ -267,7 +267,7 @@ def _cut_off_frames(error: BaseException) -> None:
 
 def describe_url(engine: AsyncEngine) -> str:
     """The database as it may be shown: its kind, host and port, without user or password; a socket is local."""
-    return backend_for(engine.dialect).place(engine.url)
+    return backend_for(engine.dialect).describe_url(engine.url)
 
 
 def connections_of(engine: AsyncEngine) -> float:
@@ -307,7 +307,7 @@ async def _started(engine: AsyncEngine) -> AsyncConnection:
     except Exception as error:  # the caller's own engine connects without our connector
         _cut_off_frames(error)
         raise
-    backend_for(engine.dialect).opened(connection)
+    backend_for(engine.dialect).prepare_connection(connection)
     return connection
 
 

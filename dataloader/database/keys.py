@@ -83,7 +83,7 @@ async def present(connection: AsyncConnection, keys: Keys, table: TableName, nam
 async def _found(connection: AsyncConnection, keys: Keys, parent: sa.TableClause) -> list[int]:
     """The positions of the distinct keys that the table has."""
     types = [column.target for column in keys.columns]
-    statement, parameters = backend_for(connection.dialect).asking(keys.distinct, types, parent)
+    statement, parameters = backend_for(connection.dialect).existing_keys_query(keys.distinct, types, parent)
     own = {OWN_OPERATORS: any(one.kind == "other" for one in types)}
     found = await connection.execute(statement, parameters, execution_options=own)
     return [int(position) for (position,) in found]

@@ -166,7 +166,7 @@ class Session:
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A transaction for questions, in which no lock is waited for long."""
         async with self.connection.begin():
-            await self.backend.settle(self.connection, locks.LIMIT_SECONDS)
+            await self.backend.configure_transaction(self.connection, locks.LIMIT_SECONDS)
             yield self.connection
 
 

@@ -155,7 +155,7 @@ async def forget(engine: AsyncEngine, load_id: str, schema: str | None = None) -
 
     async def take_out(session: Session) -> None:
         async with session.transaction(is_last=False) as connection:
-            await session.backend.settle(connection, locks.LIMIT_SECONDS)
+            await session.backend.configure_transaction(connection, locks.LIMIT_SECONDS)
             await _forget(connection, record)
 
     await _session(engine, reads_only=False).run(take_out)
@@ -164,7 +164,7 @@ async def forget(engine: AsyncEngine, load_id: str, schema: str | None = None) -
 
 async def _forget(connection: AsyncConnection, record: LoadRecord) -> None:
     target = None if record.target is None else record.target.name
-    found = await backend_for(connection.dialect).rights(connection, TABLES, record.schema, target)
+    found = await backend_for(connection.dialect).table_rights(connection, TABLES, record.schema, target)
     why = next(filter(None, map(distrust, found)), None)
     if why is not None:
         raise CheckpointError(f"the load {record.load_id!r} is not forgotten: {why}", hint="Nothing was changed.")
@@ -192,15 +192,15 @@ async def _ledgers(connection: AsyncConnection, schema: str | None) -> tuple[lis
     backend = backend_for(connection.dialect)
     mine: list[str] = []
     passed_over: list[str] = []
-    for one in await backend.rights(connection, (LOADS,), schema):
+    for one in await backend.table_rights(connection, (LOADS,), schema):
         if one.name is None or not one.may_read:
             continue
         why = distrust(one, of_strangers=schema is not None)
         if why is None:
             # Until the end its name is that of the table that was looked at.
-            for statement in backend.keeping(TableName(one.schema, LOADS)):
+            for statement in backend.pin_table_sql(TableName(one.schema, LOADS)):
                 await connection.exec_driver_sql(statement)
-            (locked,) = await backend.rights(connection, (LOADS,), one.schema)
+            (locked,) = await backend.table_rights(connection, (LOADS,), one.schema)
             why = distrust(locked, of_strangers=schema is not None)
         if why is None and not is_ledger(one):
             why = f"{one.schema}.{LOADS} has other columns than a ledger"

@@ -86,14 +86,14 @@ class Ledger:
         self._now = backend.now
         self._loads, self._chunks, self._rejects = loads, chunks, _ = ledger_tables(plan.table.name.schema)
         self._fingerprints = backend.fingerprints(plan.table.name, [column.name for column in plan.columns])
-        entered = backend.inserting_new(chunks).values({name: sa.bindparam(name) for name in chunks.c.keys()})
-        self._claim = backend.prepared(entered.returning(self._fingerprints.column))
+        entered = backend.insert_or_skip(chunks).values({name: sa.bindparam(name) for name in chunks.c.keys()})
+        self._claim = backend.prepare(entered.returning(self._fingerprints.column))
         added = {
             name: loads.c[name] + sa.bindparam(f"more_{name}") for name in ("chunks", "rows", "loaded", "rejected")
         }
         mine = sa.update(loads).where(loads.c.load_id == sa.bindparam("load"), loads.c.owner == sa.bindparam("by"))
-        self._count = backend.prepared(mine.values(**added, last_commit_at=self._now).returning(loads.c.load_id))
-        self._finish = backend.prepared(mine.values(state="finished").returning(loads.c.load_id))
+        self._count = backend.prepare(mine.values(**added, last_commit_at=self._now).returning(loads.c.load_id))
+        self._finish = backend.prepare(mine.values(state="finished").returning(loads.c.load_id))
 
     async def owned(self, connection: AsyncConnection, owner: Owner) -> LedgerLoad | None:
         """The load that this owner has entered already, in a commit whose reply was lost."""
@@ -137,11 +137,11 @@ class Ledger:
         take whatever somebody else has put there since.
         """
         names = needed(keeps_rejects=self._plan.keeps_rejects)
-        await self._backend.take_turns(connection, locks.ENTERING)
+        await self._backend.advisory_lock(connection, locks.ENTERING)
         why = await refusal(connection, TABLES, names, self._plan.table.name)
         if why is not None:
             raise CheckpointError(f"the load cannot use its ledger: {why}", hint="", committed_rows=0)
-        there = {one.name for one in await self._backend.rights(connection, names, self._loads.schema)}
+        there = {one.name for one in await self._backend.table_rights(connection, names, self._loads.schema)}
         for table in (self._loads, self._chunks, self._rejects):
             if table.name in set(names) - there:
                 await connection.execute(CreateTable(table))
@@ -185,7 +185,7 @@ class Ledger:
         _refuse_other_chunks(found, self._plan)
         load = await self._locked(connection, found.load_id, owner)
         self._check_table(load, await self._fingerprints.take(connection))
-        if not await self._backend.holds(connection, self._plan.table.name, load.loaded):
+        if not await self._backend.has_row_count(connection, self._plan.table.name, load.loaded):
             raise _table_changed(self._target, "has fewer rows than were committed", load.load_id)
         if not load.finished:
             taken = sa.update(self._loads).where(self._loads.c.load_id == load.load_id)
@@ -270,7 +270,7 @@ class Ledger:
             values = await asyncio.to_thread(json_rows, rows.slice(start, KEPT_ROWS))
             told = [*(part.slice(start, KEPT_ROWS).to_pylist() for part in reasons), values]
             columns = {name: list(map(_storable, one)) for name, one in zip(_KEPT, told, strict=True)}
-            await connection.execute(*self._backend.inserting(self._rejects, fixed, columns))
+            await connection.execute(*self._backend.insert_rows_query(self._rejects, fixed, columns))
             watchdog.reset_timeout()
 
     async def kept(self, connection: AsyncConnection, load: LedgerLoad, chunk: int) -> Sequence[Any]:

@@ -22,7 +22,7 @@ async def refusal(
 
     Each of its tables that is there must be trusted, and those that are needed must be usable, or may be created.
     """
-    found = await backend_for(connection.dialect).rights(connection, names, target.schema, target.name)
+    found = await backend_for(connection.dialect).table_rights(connection, names, target.schema, target.name)
     distrusted = next(filter(None, map(distrust, found)), None)
     if distrusted or not found:  # no such schema: the DDL says so better
         return distrusted

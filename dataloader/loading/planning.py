@@ -55,7 +55,7 @@ async def _decide(
     async with session.reading() as connection:
         found = await session.backend.describe(connection, target.name)
         if found is None:
-            target = replace(target, name=await session.backend.qualified(connection, target.name))
+            target = replace(target, name=await session.backend.qualify(connection, target.name))
         name = target.name if found is None else found.name
         needed = entries.needed(keeps_rejects=options.on_invalid == "reject")
         refused = await trust.refusal(connection, entries.TABLES, needed, name)

@@ -60,7 +60,7 @@ class ChunkStore:
         """Learn the foreign keys that are checked after a whole chunk, of which no row is named."""
         if not self._plan.keeps_rejects or not self._backend.checks_keys_late:
             return
-        await self._backend.check_at_once(self._connection, self._plan.table.name)
+        await self._backend.check_keys_immediately(self._connection, self._plan.table.name)
         known = {column.name: column for column in self._plan.columns}
         for key in await self._backend.foreign_keys(self._connection, self._plan.table.name):
             if key.parent == self._plan.table.name:

@@ -191,7 +191,7 @@ class Ledgered:
         return Session(self._execution.engine, self._execution.plan.table.name, *TABLES)
 
     def _transaction(self, session: Session) -> contextlib.AbstractAsyncContextManager[AsyncConnection]:
-        opening = session.backend.opening(workers.LOCK_SECONDS)
+        opening = session.backend.opening_sql(workers.LOCK_SECONDS)
         return session.transaction(*opening, is_last=False)
 
     async def _retried(self, work: Callable[[Session], Awaitable[T]]) -> T:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
 
-from dataloader.database.backends.base import Prepared, driver_of
+from dataloader.database.backends.base import PreparedStatement, driver_of
 from dataloader.database.backends.operators import pinned
 from dataloader.database.backends.postgresql import SPEAKING, PostgreSQL
 from dataloader.errors import LoadError
@@ -43,7 +43,7 @@ class Asyncpg(PostgreSQL):
     def copy_obstacle(self) -> str | None:
         return None
 
-    def configure(self, engine: AsyncEngine, arguments: dict[str, Any]) -> None:
+    def configure_engine(self, engine: AsyncEngine, arguments: dict[str, Any]) -> None:
         chosen = arguments.get("server_settings", {})
         sa.event.listen(engine.sync_engine, "connect", _settings_but(chosen))
 
@@ -62,7 +62,7 @@ class Asyncpg(PostgreSQL):
         if connection.in_transaction():
             await connection.rollback()  # SQLAlchemy's own, of which the server knows nothing
 
-    def prepared(self, statement: sa.Executable) -> Prepared:
+    def prepare(self, statement: sa.Executable) -> PreparedStatement:
         return _Prepared(statement, self.dialect)
 
 
@@ -125,7 +125,7 @@ _numbers = itertools.count()
 """Of prepared statements: where its own cache is off asyncpg names none, and an unnamed one is parsed each time."""
 
 
-class _Prepared(Prepared):
+class _Prepared(PreparedStatement):
     """A statement that is compiled once, and prepared once for each connection.
 
     SQLAlchemy with asyncpg compiles and prepares it each time, which takes as long as to encode the chunk.

@@ -82,7 +82,7 @@ class Backend(abc.ABC):
         """The name as an identifier, whatever it contains."""
         return self.dialect.identifier_preparer.quote_identifier(name)
 
-    def quoted(self, name: TableName) -> str:
+    def quote_table(self, name: TableName) -> str:
         """A table's name, with its schema's."""
         return ".".join(self.quote(part) for part in (name.schema, name.name) if part is not None)
 
@@ -146,7 +146,7 @@ class Backend(abc.ABC):
 
     # Engines and connections
 
-    def place(self, url: URL) -> str:
+    def describe_url(self, url: URL) -> str:
         """The database as it may be shown: its kind, host and port, without user or password; a socket is local."""
         host = url.host or next(iter(url.normalized_query.get("host", ["localhost"])))
         port = url.port or next(iter(url.normalized_query.get("port", [self.port])))
@@ -161,11 +161,11 @@ class Backend(abc.ABC):
         """Whether the database ends with the engine's connection, which then works in any loop."""
         return False
 
-    def configure(self, engine: AsyncEngine, arguments: dict[str, Any]) -> None:
+    def configure_engine(self, engine: AsyncEngine, arguments: dict[str, Any]) -> None:
         """Have every new connection of an engine of ours set up; `arguments` are those of its driver."""
         return None
 
-    def opened(self, connection: AsyncConnection) -> None:
+    def prepare_connection(self, connection: AsyncConnection) -> None:
         """Take note of a connection, ours or the caller's, before something is sent on it."""
         return None
 
@@ -197,7 +197,7 @@ class Backend(abc.ABC):
             hint = "Use an engine without isolation_level='AUTOCOMMIT': connect(url) makes one."
             raise LoadError("the engine commits every statement at once", hint=hint)
 
-    async def settle(self, connection: AsyncConnection, lock_seconds: float) -> None:
+    async def configure_transaction(self, connection: AsyncConnection, lock_seconds: float) -> None:
         """Have the open transaction wait for no lock for longer, and speak UTF-8."""
         return None
 
@@ -209,9 +209,9 @@ class Backend(abc.ABC):
         """Whether the database itself has ended the transaction."""
         return False
 
-    def prepared(self, statement: sa.Executable) -> Prepared:
+    def prepare(self, statement: sa.Executable) -> PreparedStatement:
         """A statement that is carried out for every chunk."""
-        return Prepared(statement)
+        return PreparedStatement(statement)
 
     # Tables
 
@@ -219,7 +219,7 @@ class Backend(abc.ABC):
     async def describe(self, connection: AsyncConnection, name: TableName) -> TableSchema | None:
         """Read a table from the catalog, None if there is none of that name."""
 
-    async def qualified(self, connection: AsyncConnection, name: TableName) -> TableName:
+    async def qualify(self, connection: AsyncConnection, name: TableName) -> TableName:
         """The name with the schema in which a table of that name would be created."""
         return name
 
@@ -231,31 +231,31 @@ class Backend(abc.ABC):
         """What takes a table's fingerprint; `columns` are the names of those that are loaded."""
         raise NotImplementedError
 
-    async def holds(self, connection: AsyncConnection, name: TableName, rows: int) -> bool:
+    async def has_row_count(self, connection: AsyncConnection, name: TableName, rows: int) -> bool:
         """Whether a table of which the fingerprint does not tell has that many rows."""
         raise NotImplementedError
 
-    def emptying(self, table: TableSchema) -> str:
+    def empty_table_sql(self, table: TableSchema) -> str:
         """The statement that takes a table's rows away."""
-        return f"DELETE FROM {self.quoted(table.name)}"
+        return f"DELETE FROM {self.quote_table(table.name)}"
 
-    def locking(self, name: TableName, kind: str = "table") -> tuple[str, ...]:
+    def lock_table_sql(self, name: TableName, kind: str = "table") -> tuple[str, ...]:
         """What keeps others from altering a table until the transaction ends."""
         return ()
 
-    def limiting(self, lock_seconds: float) -> tuple[str, ...]:
+    def lock_timeout_sql(self, lock_seconds: float) -> tuple[str, ...]:
         """What has the open transaction wait for no lock for longer."""
         return ()
 
-    def opening(self, lock_seconds: float, *locked: TableName) -> list[str]:
+    def opening_sql(self, lock_seconds: float, *locked: TableName) -> list[str]:
         """What a transaction begins with that the ledger vouches for.
 
         It is on the disk when it has committed, waits for no lock for long, and nobody alters the tables `locked`.
         """
-        locks = [statement for name in locked for statement in self.locking(name)]
-        return [*self.settings, *self.limiting(lock_seconds), *locks]
+        locks = [statement for name in locked for statement in self.lock_table_sql(name)]
+        return [*self.settings, *self.lock_timeout_sql(lock_seconds), *locks]
 
-    async def carry_out(self, connection: AsyncConnection, statements: Sequence[str], lock_seconds: float) -> None:
+    async def execute_ddl(self, connection: AsyncConnection, statements: Sequence[str], lock_seconds: float) -> None:
         """Carry out DDL in the open transaction; after it has failed by a lock it can be tried again."""
         for statement in statements:
             await connection.exec_driver_sql(statement)
@@ -270,7 +270,7 @@ class Backend(abc.ABC):
         """The table's foreign keys, also those to itself."""
         return await connection.run_sync(_foreign_keys, name)
 
-    def asking(
+    def existing_keys_query(
         self, values: list[list[Any]], types: Sequence[ColumnType], parent: sa.TableClause
     ) -> tuple[sa.Select[Any], dict[str, Any]]:
         """The query, and its parameters, for the positions of those keys that a table has.
@@ -295,7 +295,7 @@ class Backend(abc.ABC):
         hint = "Leave unique= and foreign_keys= out: the database checks them when the rows are loaded."
         return PlanError(f"keys cannot be looked up in {self.name}", hint=hint)
 
-    async def check_at_once(self, connection: AsyncConnection, name: TableName) -> None:
+    async def check_keys_immediately(self, connection: AsyncConnection, name: TableName) -> None:
         """Have keys checked at every statement that would be checked at the commit.
 
         What may depend on later rows stays deferred: foreign keys to the table itself, and constraint triggers.
@@ -304,7 +304,7 @@ class Backend(abc.ABC):
 
     # The ledger
 
-    async def rights(
+    async def table_rights(
         self, connection: AsyncConnection, names: Sequence[str], schema: str | None = None, target: str | None = None
     ) -> list[TableRights]:
         """Those of the tables of these names that are there, in one schema or in all, and whose they are.
@@ -316,19 +316,21 @@ class Backend(abc.ABC):
         """
         return []
 
-    def keeping(self, name: TableName) -> tuple[str, ...]:
+    def pin_table_sql(self, name: TableName) -> tuple[str, ...]:
         """What keeps others from replacing a table until the transaction ends."""
         return ()
 
-    async def take_turns(self, connection: AsyncConnection, key: int) -> None:
+    async def advisory_lock(self, connection: AsyncConnection, key: int) -> None:
         """Wait until no other open transaction is past this with the same key."""
         return None
 
-    def inserting_new(self, table: sa.Table) -> Any:
+    def insert_or_skip(self, table: sa.Table) -> Any:
         """An INSERT that does nothing where a row with the same key is there."""
         raise NotImplementedError
 
-    def inserting(self, table: sa.Table, fixed: dict[str, Any], columns: dict[str, list[Any]]) -> tuple[sa.Insert, Any]:
+    def insert_rows_query(
+        self, table: sa.Table, fixed: dict[str, Any], columns: dict[str, list[Any]]
+    ) -> tuple[sa.Insert, Any]:
         """A statement that inserts rows, and its parameters.
 
         Parameters
@@ -375,7 +377,7 @@ def grouped(rows: Iterable[Any]) -> dict[str, list[str]]:
     return {what: [name for _, name in group] for what, group in itertools.groupby(found, key=lambda row: row[0])}
 
 
-class Prepared:
+class PreparedStatement:
     """A statement that is carried out again and again, with other values."""
 
     def __init__(self, statement: sa.Executable) -> None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from dataloader.database.backends import postgresql_catalog as catalog
-from dataloader.database.backends.base import Backend, Fingerprints, Prepared, grouped
+from dataloader.database.backends.base import Backend, Fingerprints, PreparedStatement, grouped
 from dataloader.database.backends.operators import pin
 from dataloader.database.schema import (
     Fingerprint,
@@ -59,14 +59,14 @@ class PostgreSQL(Backend):
     def copy_obstacle(self) -> str | None:
         return f"the driver {self.dialect.driver} is not asyncpg"
 
-    def opened(self, connection: AsyncConnection) -> None:
+    def prepare_connection(self, connection: AsyncConnection) -> None:
         sa.event.listen(connection.sync_connection, "before_cursor_execute", pin, retval=True)
 
     async def begin(self, connection: AsyncConnection) -> None:
         await super().begin(connection)
         await connection.exec_driver_sql(SPEAKING)
 
-    async def settle(self, connection: AsyncConnection, lock_seconds: float) -> None:
+    async def configure_transaction(self, connection: AsyncConnection, lock_seconds: float) -> None:
         settings = {"lock_timeout": f"{lock_seconds * 1000:.0f}", "client_encoding": "UTF8"}
         calls = (sa.func.pg_catalog.set_config(name, value, True) for name, value in settings.items())
         await connection.execute(sa.select(*calls))
@@ -77,7 +77,7 @@ class PostgreSQL(Backend):
     async def describe(self, connection: AsyncConnection, name: TableName) -> TableSchema | None:
         return await catalog.describe(connection, name)
 
-    async def qualified(self, connection: AsyncConnection, name: TableName) -> TableName:
+    async def qualify(self, connection: AsyncConnection, name: TableName) -> TableName:
         if name.schema is not None:
             return name
         return TableName((await connection.execute(sa.text("SELECT current_schema"))).scalar_one(), name.name)
@@ -88,37 +88,37 @@ class PostgreSQL(Backend):
     def fingerprints(self, name: TableName, columns: Sequence[str]) -> Fingerprints:
         return _Fingerprints(self, name, columns)
 
-    async def holds(self, connection: AsyncConnection, name: TableName, rows: int) -> bool:
+    async def has_row_count(self, connection: AsyncConnection, name: TableName, rows: int) -> bool:
         return True  # the fingerprint knows by itself, and the table may not be read
 
-    def emptying(self, table: TableSchema) -> str:
+    def empty_table_sql(self, table: TableSchema) -> str:
         only = "" if table.kind == "partitioned table" else "ONLY "  # else tables that inherit would be emptied
-        return f"TRUNCATE TABLE {only}{self.quoted(table.name)}"
+        return f"TRUNCATE TABLE {only}{self.quote_table(table.name)}"
 
-    def locking(self, name: TableName, kind: str = "table") -> tuple[str, ...]:
+    def lock_table_sql(self, name: TableName, kind: str = "table") -> tuple[str, ...]:
         if kind == "foreign table":  # of which LOCK TABLE is refused: EXPLAIN locks it as well
-            return (f"EXPLAIN INSERT INTO {self.quoted(name)} DEFAULT VALUES",)
-        return (f"LOCK TABLE {self.quoted(name)} IN ROW EXCLUSIVE MODE",)
+            return (f"EXPLAIN INSERT INTO {self.quote_table(name)} DEFAULT VALUES",)
+        return (f"LOCK TABLE {self.quote_table(name)} IN ROW EXCLUSIVE MODE",)
 
-    def limiting(self, lock_seconds: float) -> tuple[str, ...]:
+    def lock_timeout_sql(self, lock_seconds: float) -> tuple[str, ...]:
         return (f"SET LOCAL lock_timeout = {lock_seconds * 1000:.0f}",)
 
-    def opening(self, lock_seconds: float, *locked: TableName) -> list[str]:
-        return ["SET LOCAL synchronous_commit = on", *super().opening(lock_seconds, *locked)]
+    def opening_sql(self, lock_seconds: float, *locked: TableName) -> list[str]:
+        return ["SET LOCAL synchronous_commit = on", *super().opening_sql(lock_seconds, *locked)]
 
-    async def carry_out(self, connection: AsyncConnection, statements: Sequence[str], lock_seconds: float) -> None:
+    async def execute_ddl(self, connection: AsyncConnection, statements: Sequence[str], lock_seconds: float) -> None:
         async with connection.begin_nested():
-            await super().carry_out(connection, (*self.limiting(lock_seconds), *statements), lock_seconds)
+            await super().execute_ddl(connection, (*self.lock_timeout_sql(lock_seconds), *statements), lock_seconds)
 
     async def unique_keys(self, connection: AsyncConnection, name: TableName) -> list[tuple[str, ...]]:
-        found = await connection.execute(catalog.UNIQUE_KEYS, {"name": self.quoted(name)})
+        found = await connection.execute(catalog.UNIQUE_KEYS, {"name": self.quote_table(name)})
         return list(dict.fromkeys(tuple(names) for (names,) in found))
 
     async def foreign_keys(self, connection: AsyncConnection, name: TableName) -> list[ForeignKey]:
-        found = await self._foreign_keys.fetch(connection, name=self.quoted(name))
+        found = await self._foreign_keys.fetch(connection, name=self.quote_table(name))
         return [ForeignKey(tuple(one[0]), TableName(one[1], one[2]), tuple(one[3]), one[4]) for one in found]
 
-    def asking(
+    def existing_keys_query(
         self, values: list[list[Any]], types: Sequence[ColumnType], parent: sa.TableClause
     ) -> tuple[sa.Select[Any], dict[str, Any]]:
         texts = postgresql.ARRAY(sa.Text())
@@ -132,35 +132,37 @@ class PostgreSQL(Backend):
         return sa.select(asked.c.n - 1).where(sa.exists().where(*equal).select_from(parent)), parameters
 
     @functools.cached_property
-    def _foreign_keys(self) -> Prepared:
-        return self.prepared(catalog.FOREIGN_KEYS)
+    def _foreign_keys(self) -> PreparedStatement:
+        return self.prepare(catalog.FOREIGN_KEYS)
 
     @functools.cached_property
-    def _deferred(self) -> Prepared:
-        return self.prepared(catalog.DEFERRED)
+    def _deferred(self) -> PreparedStatement:
+        return self.prepare(catalog.DEFERRED)
 
-    async def check_at_once(self, connection: AsyncConnection, name: TableName) -> None:
-        found = await self._deferred.fetch(connection, name=self.quoted(name))
+    async def check_keys_immediately(self, connection: AsyncConnection, name: TableName) -> None:
+        found = await self._deferred.fetch(connection, name=self.quote_table(name))
         names = [constraint for (constraint,) in found]
         if names:
             await connection.exec_driver_sql(f"SET CONSTRAINTS {', '.join(names)} IMMEDIATE")
 
-    async def rights(
+    async def table_rights(
         self, connection: AsyncConnection, names: Sequence[str], schema: str | None = None, target: str | None = None
     ) -> list[TableRights]:
         asked = {"schema": schema, "target": target, "names": list(names)}
         return [TableRights(*found) for found in await connection.execute(catalog.RIGHTS, asked)]
 
-    def keeping(self, name: TableName) -> tuple[str, ...]:
-        return (f"LOCK TABLE {self.quoted(name)} IN ACCESS SHARE MODE",)
+    def pin_table_sql(self, name: TableName) -> tuple[str, ...]:
+        return (f"LOCK TABLE {self.quote_table(name)} IN ACCESS SHARE MODE",)
 
-    async def take_turns(self, connection: AsyncConnection, key: int) -> None:
+    async def advisory_lock(self, connection: AsyncConnection, key: int) -> None:
         await connection.execute(sa.text("SELECT pg_catalog.pg_advisory_xact_lock(:key)"), {"key": key})
 
-    def inserting_new(self, table: sa.Table) -> Any:
+    def insert_or_skip(self, table: sa.Table) -> Any:
         return postgresql.insert(table).on_conflict_do_nothing()
 
-    def inserting(self, table: sa.Table, fixed: dict[str, Any], columns: dict[str, list[Any]]) -> tuple[sa.Insert, Any]:
+    def insert_rows_query(
+        self, table: sa.Table, fixed: dict[str, Any], columns: dict[str, list[Any]]
+    ) -> tuple[sa.Insert, Any]:
         """Arrays are sent, ten times as fast as rows.
 
         They are arrays of text, of all array types the only one about which asyncpg does not ask the server, by a query
@@ -183,7 +185,7 @@ class _Fingerprints(Fingerprints):
 
     def __init__(self, backend: PostgreSQL, name: TableName, columns: Sequence[str]) -> None:
         query = catalog.FINGERPRINT.bindparams(schema=name.schema, name=name.name, columns=[*columns])
-        self._query = backend.prepared(query)
+        self._query = backend.prepare(query)
         self.column = query.columns(sa.column("fingerprint")).scalar_subquery()
 
     async def take(self, connection: AsyncConnection) -> Fingerprint | None:

@@ -48,7 +48,7 @@ class SQLite(Backend):
     moment_type = sa.Text()
     connect_arguments: ClassVar[dict[str, Any]] = {"timeout": BUSY_SECONDS}
 
-    def place(self, url: URL) -> str:
+    def describe_url(self, url: URL) -> str:
         return f"{self.title} {url.database or ':memory:'}"
 
     def is_missing(self, url: URL) -> bool:
@@ -61,10 +61,10 @@ class SQLite(Backend):
     def is_in_memory(self, engine: AsyncEngine) -> bool:
         return isinstance(engine.sync_engine.pool, sa.StaticPool)
 
-    def configure(self, engine: AsyncEngine, arguments: dict[str, Any]) -> None:
+    def configure_engine(self, engine: AsyncEngine, arguments: dict[str, Any]) -> None:
         sa.event.listen(engine.sync_engine, "connect", _set_up)
 
-    def opened(self, connection: AsyncConnection) -> None:
+    def prepare_connection(self, connection: AsyncConnection) -> None:
         """Have SQLAlchemy keep the connection whose statement is cancelled.
 
         It would close it, and SQLite keep its locks until the garbage collector finds the statement. But the driver's
@@ -98,7 +98,7 @@ class SQLite(Backend):
         found = await _described(connection, name)
         return None if found is None else await _with_references(connection, found)
 
-    async def qualified(self, connection: AsyncConnection, name: TableName) -> TableName:
+    async def qualify(self, connection: AsyncConnection, name: TableName) -> TableName:
         return TableName(name.schema or SQLITE_SCHEMA, name.name)
 
     async def losses(self, connection: AsyncConnection, name: TableName) -> dict[str, list[str]]:
@@ -108,8 +108,8 @@ class SQLite(Backend):
     def fingerprints(self, name: TableName, columns: Sequence[str]) -> Fingerprints:
         return _Fingerprints(self, name, columns)
 
-    async def holds(self, connection: AsyncConnection, name: TableName, rows: int) -> bool:
-        counting = f"SELECT count(*) FROM (SELECT 1 FROM {self.quoted(name)} LIMIT {rows})"
+    async def has_row_count(self, connection: AsyncConnection, name: TableName, rows: int) -> bool:
+        counting = f"SELECT count(*) FROM (SELECT 1 FROM {self.quote_table(name)} LIMIT {rows})"
         return bool((await connection.exec_driver_sql(counting)).scalar_one() == rows)
 
     async def unique_keys(self, connection: AsyncConnection, name: TableName) -> list[tuple[str, ...]]:
@@ -117,7 +117,7 @@ class SQLite(Backend):
         named = {key: [row.name for row in rows if row.key == key] for key in dict.fromkeys(row.key for row in rows)}
         return [tuple(names) for names in named.values() if None not in names]
 
-    def asking(
+    def existing_keys_query(
         self, values: list[list[Any]], types: Sequence[ColumnType], parent: sa.TableClause
     ) -> tuple[sa.Select[Any], dict[str, Any]]:
         """The columns' affinity turns the texts into what they are compared with."""
@@ -128,7 +128,7 @@ class SQLite(Backend):
         rows = list(zip(*values, strict=True))
         return sa.select(asked.c.key).where(sa.exists().where(*equal).select_from(parent)), {"keys": json.dumps(rows)}
 
-    async def rights(
+    async def table_rights(
         self, connection: AsyncConnection, names: Sequence[str], schema: str | None = None, target: str | None = None
     ) -> list[TableRights]:
         """Whoever can write to the file may do everything."""
@@ -144,7 +144,7 @@ class SQLite(Backend):
                 there[name].append(column)
         return [TableRights(SQLITE_SCHEMA, name, columns=columns) for name, columns in there.items() if columns]
 
-    def inserting_new(self, table: sa.Table) -> Any:
+    def insert_or_skip(self, table: sa.Table) -> Any:
         return dialect.insert(table).on_conflict_do_nothing()
 
 
