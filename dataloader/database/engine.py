@@ -13,7 +13,7 @@ import os
 import sys
 import traceback
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -357,13 +357,3 @@ async def is_lost(connection: AsyncConnection) -> bool:
         return True
     driver = await driver_of(connection)
     return bool(hasattr(driver, "is_closed") and driver.is_closed())
-
-
-@contextlib.asynccontextmanager
-async def connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A connection that goes back to the pool at the end of the block."""
-    connection = await open_connection(engine)
-    try:
-        yield connection
-    finally:
-        await close(connection)

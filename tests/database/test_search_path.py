@@ -129,7 +129,11 @@ async def test_a_stranger_before_pg_catalog_is_never_called(
 
 
 async def wait_for_a_lock(engine: AsyncEngine) -> None:
-    async with engine.connect() as holding, engines.connected(engine) as waiting:
-        await holding.execute(sa.text("LOCK TABLE public.orders"))
-        async with locks.naming_holders(waiting, TableName("public", "orders"), *TABLES):
-            await waiting.execute(sa.text("LOCK TABLE public.orders NOWAIT"))
+    waiting = await engines.open_connection(engine)
+    try:
+        async with engine.connect() as holding:
+            await holding.execute(sa.text("LOCK TABLE public.orders"))
+            async with locks.naming_holders(waiting, TableName("public", "orders"), *TABLES):
+                await waiting.execute(sa.text("LOCK TABLE public.orders NOWAIT"))
+    finally:
+        await engines.close(waiting)

@@ -275,10 +275,13 @@ def other(own: AsyncEngine) -> Iterator[sqlite3.Connection]:
 async def read_and_cancelled(engine: AsyncEngine) -> None:
     """Ask for what the table holds, and be cancelled as soon as the driver has the statement."""
     loop, reading = asyncio.get_running_loop(), asyncio.current_task()
-    async with engines.connected(engine) as connection:
+    connection = await engines.open_connection(engine)
+    try:
         held = connection.sync_connection
         sa.event.listen(held, "before_cursor_execute", lambda *_: loop.call_soon(reading.cancel))
         await connection.execute(sa.text("SELECT id FROM orders"))
+    finally:
+        await engines.close(connection)
 
 
 async def test_a_cancelled_statement_leaves_no_lock_on_a_sqlite_file(
