@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import dataloader as dl
 from dataloader.database import engine as engines
 from dataloader.database import watchdog
-from dataloader.loading import workers
+from dataloader.loading import workers as pool
 from dataloader.writers import copy
 from tests.conftest import execute, fetch
 from tests.faults import proxy as network
@@ -135,7 +135,7 @@ async def test_a_frozen_network_ends_the_load_within_the_limit(
         act: Act = "freeze the reply" if (number + workers) % 2 else "freeze"
         trap = net.proxy.at(PLACES[place], act, nth=nth_of(place, moments))
         with monkeypatch.context() as patch:
-            patch.setattr(workers, "RETRY_SECONDS", 0)
+            patch.setattr(pool, "RETRY_SECONDS", 0)
             loading = asyncio.create_task(load(net.engine, workers))
             await sprung(trap)
             seconds = await settled(loading)
@@ -175,7 +175,7 @@ async def test_a_connection_that_is_being_opened_when_the_network_freezes_leaves
     trap = net.proxy.at(OPENING[place], "freeze", nth=2)
     with monkeypatch.context() as patch:
         patch.setattr(watchdog, "STALL_SECONDS", 1)
-        patch.setattr(workers, "RETRY_SECONDS", 0)
+        patch.setattr(pool, "RETRY_SECONDS", 0)
         loading = asyncio.create_task(load(net.engine, 2))
         await sprung(trap)
         await settled(loading)

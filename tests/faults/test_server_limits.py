@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import dataloader as dl
 from dataloader.database import embedded
 from dataloader.database import engine as engines
-from dataloader.loading import workers
+from dataloader.loading import workers as pool
 from tests.conftest import execute, fetch
 from tests.faults.test_network import CHUNK_ROWS, ROWS, assert_exact, by_workers, load, orders, seeded, start_anew
 
@@ -130,9 +130,9 @@ async def test_a_chunk_whose_backend_was_terminated_is_tried_again(
 async def test_without_patience_a_terminated_backend_is_an_error_within_a_second(
     method: str, workers: int, postgres: AsyncEngine, watcher: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moments, patience = seeded(), workers.RETRY_SECONDS
+    moments, patience = seeded(), pool.RETRY_SECONDS
     for _ in range(TERMINATIONS // 6):
-        monkeypatch.setattr(workers, "RETRY_SECONDS", 0)
+        monkeypatch.setattr(pool, "RETRY_SECONDS", 0)
         loading = asyncio.create_task(load(postgres, workers, method=method))
         await until_committed(watcher, CHUNK_ROWS)
         pid = await backend_of(watcher, method, loading)
@@ -144,7 +144,7 @@ async def test_without_patience_a_terminated_backend_is_an_error_within_a_second
         assert isinstance(error, dl.ConnectionLost)
         await assert_says_how_to_go_on(error, watcher)
         assert postgres.pool.checkedout() == 0
-        monkeypatch.setattr(workers, "RETRY_SECONDS", patience)
+        monkeypatch.setattr(pool, "RETRY_SECONDS", patience)
         await assert_exact(watcher, await load(postgres, workers, method=method, resume=True))
         await start_slowly(watcher)
 
@@ -265,7 +265,7 @@ async def test_a_role_with_one_connection_loads_with_one_worker(
             await cancelled_in_the_middle(watcher, load_slowly(engine))
         await engine.dispose()
         await execute(watcher, f"ALTER ROLE {loader} CONNECTION LIMIT 1")
-        monkeypatch.setattr(workers, "RETRY_SECONDS", 0.2)
+        monkeypatch.setattr(pool, "RETRY_SECONDS", 0.2)
         report = await finished(asyncio.create_task(load_slowly(engine, resume=resumes or None)))
     await assert_exact(watcher, report)
     assert len(report.warnings) == 1
@@ -294,7 +294,7 @@ async def cancelled_in_the_middle(watcher: AsyncEngine, work: Coroutine[Any, Any
 async def test_a_pool_of_one_connection_is_enough(
     postgres_url: sa.URL, watcher: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "RETRY_SECONDS", 0.2)
+    monkeypatch.setattr(pool, "RETRY_SECONDS", 0.2)
     async with engine_of(postgres_url, pool_size=1, max_overflow=0, pool_timeout=0.1) as engine:
         report = await finished(asyncio.create_task(load(engine, 2)))
     await assert_exact(watcher, report)
@@ -305,7 +305,7 @@ async def test_a_server_without_a_free_connection_is_a_clear_error(
     loader: str, postgres_url: sa.URL, watcher: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is entered in the ledger: there is nothing to resume either."""
-    monkeypatch.setattr(workers, "RETRY_SECONDS", 0.5)
+    monkeypatch.setattr(pool, "RETRY_SECONDS", 0.5)
     await execute(watcher, f"ALTER ROLE {loader} CONNECTION LIMIT 1")
     url = postgres_url.set(username=loader)
     async with engine_of(url) as taking, engine_of(url) as engine, taking.connect() as connection:
@@ -357,7 +357,7 @@ async def test_a_table_that_is_locked_for_a_moment_is_waited_for(
     workers: int, postgres: AsyncEngine, watcher: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Longer than one attempt waits."""
-    monkeypatch.setattr(workers, "LOCK_SECONDS", 0.3)
+    monkeypatch.setattr(pool, "LOCK_SECONDS", 0.3)
     loading = asyncio.create_task(load(postgres, workers))
     await until_committed(watcher, CHUNK_ROWS)
     async with locked(watcher):
@@ -372,8 +372,8 @@ async def test_a_table_that_is_locked_for_a_moment_is_waited_for(
 async def test_a_table_that_is_locked_for_too_long_is_named_and_the_load_can_be_resumed(
     workers: int, postgres: AsyncEngine, watcher: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "LOCK_SECONDS", 0.3)
-    monkeypatch.setattr(workers, "RETRY_SECONDS", 1)
+    monkeypatch.setattr(pool, "LOCK_SECONDS", 0.3)
+    monkeypatch.setattr(pool, "RETRY_SECONDS", 1)
     loading = asyncio.create_task(load(postgres, workers))
     await until_committed(watcher, CHUNK_ROWS)
     async with locked(watcher):
@@ -392,7 +392,7 @@ async def test_the_database_s_own_isolation_does_not_matter(
     level: str, workers: int, postgres: AsyncEngine, watcher: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even by serialization failures that would have to be tried again."""
-    monkeypatch.setattr(workers, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(pool, "RETRY_SECONDS", 0)
     setting = f"ALTER DATABASE {postgres.url.database} SET default_transaction_isolation = '{level}'"
     await execute(watcher, setting)
     assert await fetch(postgres, "SHOW default_transaction_isolation") == [(level,)]
