@@ -130,7 +130,7 @@ class LoadPlan:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        columns = [(c.name, c.source, c.target, c.verdict, c.looks) for c in self.columns]
+        columns = [(c.name, c.source, c.target, c.verdict, c.all_checks) for c in self.columns]
         where = f"<code>{html.escape(str(self.table.name))}</code> of {html.escape(self.database)}"
         return panel(
             f"<div><b>load {html.escape(self.source)}</b> ({self._size}) into {where}</div>",
@@ -141,7 +141,7 @@ class LoadPlan:
 
 
 def _verdict(column: ColumnPlan) -> str:
-    return f"{column.verdict}: {column.looks}" if column.looks else column.verdict
+    return f"{column.verdict}: {column.all_checks}" if column.all_checks else column.verdict
 
 
 def _statement(sql: str) -> str:
@@ -307,9 +307,9 @@ def _copy_obstacle(columns: tuple[ColumnPlan, ...], table: TableSchema, backend:
     obstacle = backend.copy_obstacle or table.copy_refused
     if obstacle:
         return obstacle
-    money = [column.name for column in columns if column.target.kind == "money"]
-    if money and _as_text(columns, table):
-        return f"the server's locale decides how it reads {money[0]} (money) from text"
+    local = [column for column in columns if column.target.row.read_by_locale]
+    if local and _as_text(columns, table):
+        return f"the server's locale decides how it reads {local[0].name} ({local[0].target.kind}) from text"
     return None
 
 

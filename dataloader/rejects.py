@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from dataloader.conversion.mixed import MixedType, is_decoded, mixed_objects, mixed_parts, strangers
+from dataloader.conversion.mixed import MixedType, is_decoded, mixed_objects, mixed_parts, unconvertible
 from dataloader.conversion.spool import Spool
 from dataloader.conversion.steps import taken, unwrapped
 from dataloader.conversion.text import to_text
@@ -322,7 +322,7 @@ def _in_json(values: pa.Array) -> list[str]:
     kind = values.type
     if isinstance(kind, MixedType) and is_decoded(kind):  # its documents are documents, and its strings are not
         parts = [part.storage if isinstance(part.type, pa.JsonType) else _in_json(part) for part in mixed_parts(values)]
-        columns = [*parts, [_json(one) for one in strangers(values)[0]]]
+        columns = [*parts, [_json(one) for one in unconvertible(values)[0]]]
         rows = zip(*(map(str, column) for column in columns), strict=True)
         return [next((one for one in row if one not in {"None", "null"}), "null") for row in rows]
     is_known = pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_boolean(kind)

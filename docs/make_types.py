@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dataloader.conversion.rules import Cell, cell
-from dataloader.conversion.types import ColumnType, parse_type, plain
+from dataloader.conversion.column_types import ColumnType, parse_type, plain
+from dataloader.conversion.rules import cast_rule
 
 PAGE = Path(__file__).with_name("types.md")
 UNITS = ("s", "ms", "us", "ns")
@@ -80,13 +80,13 @@ def targets() -> Iterator[tuple[str, ColumnType]]:
 
 def section(target: ColumnType) -> str:
     """One column type: a line for each group of Arrow types that fare alike."""
-    cells = [(str(source), cell(plain(source), target)) for source in ARROW_TYPES]
+    cells = [(str(source), cast_rule(plain(source), target)) for source in ARROW_TYPES]
     possible = [(name, found) for name, found in cells if found.verdict != "impossible"]
-    grouped: dict[Cell, list[str]] = {}
+    grouped: dict[tuple[str, str, str], list[str]] = {}
     for name, found in possible:
-        grouped.setdefault(found, []).append(f"`{name}`")
+        grouped.setdefault((found.verdict, found.checks, found.loses or ""), []).append(f"`{name}`")
     lines = [f"### {target}", "", '| Arrow | verdict | looked at | `casts="lossy"` gives up |', "|---|---|---|---|"]
-    lines += [f"| {', '.join(names)} | {c.verdict} | {c.how} | {c.loses or ''} |" for c, names in grouped.items()]
+    lines += [f"| {', '.join(names)} | {' | '.join(words)} |" for words, names in grouped.items()]
     return "\n".join([*lines, ""])
 
 

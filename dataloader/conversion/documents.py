@@ -8,6 +8,7 @@ import json
 import re
 import sys
 import uuid
+from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any
 
@@ -113,10 +114,29 @@ _decode_strictly = json.JSONDecoder(parse_int=str, parse_float=str, object_pairs
 _decode_line = json.JSONDecoder(parse_int=_integer, parse_float=_number, object_pairs_hook=unique).decode
 
 
-def has_a_key_twice(text: str) -> bool:
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+_check = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_no_constant).decode
+_check_strictly = json.JSONDecoder(
+    parse_int=str, parse_float=str, parse_constant=_no_constant, object_pairs_hook=unique
+).decode
+
+
+def is_not_json(text: str) -> bool:
+    return _fails(_check, text)
+
+
+def is_ambiguous(text: str) -> bool:
+    """Whether it is no JSON, or an object in it has a key twice; one reading finds both."""
+    return _fails(_check_strictly, text)
+
+
+def _fails(decode: Callable[[str], Any], text: str) -> bool:
     try:
-        _decode_strictly(text)
-    except NotJson:
+        decode(text)
+    except ValueError:
         return True
     except RecursionError:  # deeper than Python goes: the server decides
         return False

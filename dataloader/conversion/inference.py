@@ -110,7 +110,7 @@ def mixed_array(values: Any) -> pa.Array:
         return array_of(values)
     except REFUSALS as error:
         kinds = [_kind(value) for value in values]
-        parts, lost = _apart(values, kinds)
+        parts, lost = split_by_type(values, kinds)
         if not parts:
             raise (
                 error if isinstance(error, NotTogether) else NotTogether(min(filter(None, kinds), default="?"))
@@ -119,7 +119,7 @@ def mixed_array(values: Any) -> pa.Array:
         _lost_text(value, kind).encode(errors="surrogatepass") if kind in lost else None
         for value, kind in _pairs(values, kinds)
     ]
-    reasons = [_STRANGE.get(kind or "", "type") if kind in lost else None for kind in kinds]
+    reasons = [_REASONS.get(kind or "", "type") if kind in lost else None for kind in kinds]
     mixed = MixedType(tuple(part.type for part in parts))
     stored = [part.storage if isinstance(part.type, pa.BaseExtensionType) else part for part in parts]
     arrays = [*stored, pa.array(texts, pa.binary()), pa.array(reasons, pa.string())]
@@ -130,7 +130,7 @@ def _pairs(values: Any, kinds: list[str | None]) -> Iterator[tuple[Any, str | No
     return zip(values, kinds, strict=True)
 
 
-def _apart(values: Any, kinds: list[str | None]) -> tuple[list[pa.Array], set[str]]:
+def split_by_type(values: Any, kinds: list[str | None]) -> tuple[list[pa.Array], set[str]]:
     """An array for each group of kinds that go together, most frequent first, and the kinds that no type holds."""
     waiting = [kind for kind, _ in Counter(kind for kind in kinds if kind is not None).most_common()]
     parts: list[pa.Array] = []
@@ -155,7 +155,7 @@ def _apart(values: Any, kinds: list[str | None]) -> tuple[list[pa.Array], set[st
     return parts, lost
 
 
-_STRANGE = {"text that is not Unicode": "encoding", "NaN in a dict or list": "nan"}
+_REASONS = {"text that is not Unicode": "encoding", "NaN in a dict or list": "nan"}
 
 
 def _kind(value: Any) -> str | None:

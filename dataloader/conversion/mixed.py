@@ -18,7 +18,9 @@ class MixedType(pa.ExtensionType):  # type: ignore[misc]  # pyarrow carries no t
         self.kinds = kinds
         stored = [getattr(kind, "storage_type", kind) for kind in kinds]
         fields = [(str(position), kind) for position, kind in enumerate(stored)]
-        super().__init__(pa.struct([*fields, ("stranger", pa.binary()), ("reason", pa.string())]), "dataloader.mixed")
+        super().__init__(
+            pa.struct([*fields, ("unconvertible", pa.binary()), ("reason", pa.string())]), "dataloader.mixed"
+        )
 
     @property
     def whole(self) -> pa.DataType:
@@ -96,9 +98,9 @@ def mixed_parts(values: pa.Array) -> list[pa.Array]:
     ]
 
 
-def strangers(values: pa.Array) -> tuple[list[str | None], list[str | None]]:
+def unconvertible(values: pa.Array) -> tuple[list[str | None], list[str | None]]:
     """What no Arrow type holds, as text, and the reason of its refusal."""
-    texts = pc.struct_field(values.storage, ["stranger"]).to_pylist()
+    texts = pc.struct_field(values.storage, ["unconvertible"]).to_pylist()
     decoded = [None if text is None else text.decode(errors="surrogatepass") for text in texts]
     return decoded, pc.struct_field(values.storage, ["reason"]).to_pylist()
 
@@ -107,5 +109,5 @@ def mixed_objects(values: pa.Array) -> list[Any]:
     """The objects as they came; of an array of one type too."""
     if not isinstance(values.type, MixedType):
         return values.to_pylist()  # type: ignore[no-any-return]  # of Arrow
-    columns = [*(part.to_pylist() for part in mixed_parts(values)), strangers(values)[0]]
+    columns = [*(part.to_pylist() for part in mixed_parts(values)), unconvertible(values)[0]]
     return [next((one for one in row if one is not None), None) for row in zip(*columns, strict=True)]

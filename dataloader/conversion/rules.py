@@ -1,180 +1,144 @@
-"""What happens to a source type in a column type: exact, checked, lossy or impossible, and how.
+"""What happens to a source type in a column type: one rule for a pair, with the casts and the words for them.
 
-`cell` is one cell of the type table; `docs/types.md` shows them all.
+`cast_rule` finds it. The converter casts by it, the plan prints it, and `docs/types.md` shows them all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from dataloader.conversion import numeric, temporal, text
+from dataloader.conversion.casts import Cast, arrow_cast, diagnosed, trimmed
+from dataloader.conversion.column_types import ColumnType, arrow_type, family, plain
 from dataloader.conversion.inference import SPELLED
 from dataloader.conversion.mixed import MixedType
-from dataloader.conversion.types import DECIMAL256_DIGITS, TYPES, ColumnType, carrier, family, plain
+from dataloader.conversion.numeric import DECIMAL256_DIGITS
+from dataloader.conversion.types import FAMILIES, TYPES
 from dataloader.errors import UnsafeCast, UnsupportedType
 
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One cell of the type table: what happens to the values of a source type in a column type.
-
-    Attributes
-    ----------
-    verdict : str
-        ``exact``: every value fits. ``checked``: each value is looked at, and refused if it would change.
-        ``lossy``: something is always lost. ``impossible``: no value fits.
-    how : str
-        What is looked at, or how the value is made.
-    loses : str or None
-        What ``casts="lossy"`` gives up; None: nothing, it refuses the same values as ``exact``.
-    """
-
-    verdict: str
-    how: str = ""
-    loses: str | None = None
+Fits = Callable[[pa.DataType, pa.DataType], bool]
 
 
-IMPOSSIBLE = Cell("impossible")
-
-
-def cell(source: pa.DataType, target: ColumnType) -> Cell:
-    """Look up what happens to values of the plain type `source` in a column of type `target`."""
-    offered = family(source)
-    if offered == "null":
-        return Cell("exact", "only NULL")
-    if offered not in TYPES[target.kind].accepts or not _is_storable(source, target):
-        return IMPOSSIBLE
-    chosen = carrier(target, source) or pa.string()
-    if keeps_every_value(source, chosen, target):
-        return Cell("exact", _HOW.get((offered, target.kind), ""))
-    pair = (offered, target.kind)
-    if pair == ("timestamptz", "timestamp"):
-        return Cell("lossy", "range, nanoseconds", "the time zone: UTC's clock is kept")
-    if offered == "string" and _is_rounded_by_the_server(target):
-        return Cell("lossy", "read by the server", "what the server rounds or cuts when it reads the text")
-    how = _HOW.get(pair) or _HOW_OF_KIND.get(target.kind) or _HOW_OF_FAMILY.get(offered or "", "")
-    return Cell("checked", how, _LOSES.get((offered or "", family(chosen) or "")))
-
-
-def _is_storable(source: pa.DataType, target: ColumnType) -> bool:
-    if target.kind == "array" and family(source) == "list":
-        assert target.element is not None
-        element = plain(source.value_type)
-        inner = target if family(element) == "list" else target.element
-        return cell(element, inner).verdict in {"exact", "checked"}
-    precision, scale = target.precision or 0, target.scale or 0
-    return precision <= DECIMAL256_DIGITS and 0 <= scale <= max(precision, 0)
-
-
-def _is_rounded_by_the_server(target: ColumnType) -> bool:
-    """Whether PostgreSQL's reading of text rounds or cuts in silence what does not fit."""
-    element = target.element
-    limited = element is not None and (element.is_limited or element.kind == "money")
-    return limited or (target.kind in {"interval", "moments"} and target.is_limited)
-
-
-def keeps_every_value(source: pa.DataType, chosen: pa.DataType, target: ColumnType) -> bool:
-    """Whether no value of `source` can be refused by `chosen`, so that nothing needs a look."""
-    if target.kind in _ALWAYS_CHECKED or target.length is not None:
-        return False
-    if family(source) == "string" and target.kind in {"number", "loose"}:
-        return False
-    if pa.types.is_date(chosen) or pa.types.is_timestamp(chosen):
-        return False
-    if pa.types.is_floating(chosen) and not target.keeps_nan:
-        return False
-    if pa.types.is_string(chosen) and family(source) in {"string", "list", "nested"}:
-        return family(source) == "string" and target.keeps_nul
-    return source.equals(chosen) or _widens(source, chosen)
-
-
-_ALWAYS_CHECKED = (
-    "other",
-    "enum",
-    "xml",
-    "array",
-    "geometric",
-    "moments",
-    "json",
-    "jsonb",
-    "datetime",
-    "time",
-    "money",
-)
-
-
-def _widens(source: pa.DataType, chosen: pa.DataType) -> bool:
-    if (family(source), family(chosen)) in _ALWAYS_FIT:
-        return True
-    if family(source) != family(chosen):
-        return pa.types.is_decimal(chosen) and _fits_decimal(source, chosen)
-    return _WIDENS.get(family(source) or "", _never)(source, chosen)
-
-
-def _never(_source: pa.DataType, _chosen: pa.DataType) -> bool:
+def _never(_source: pa.DataType, _wanted: pa.DataType) -> bool:
     return False
 
 
-def _always(_source: pa.DataType, _chosen: pa.DataType) -> bool:
+def _always(_source: pa.DataType, _wanted: pa.DataType) -> bool:
     return True
 
 
-def _fits_integer(source: pa.DataType, chosen: pa.DataType) -> bool:
-    return bool(source.bit_width + pa.types.is_unsigned_integer(source) <= chosen.bit_width)
+def _fits_integer(source: pa.DataType, wanted: pa.DataType) -> bool:
+    return bool(source.bit_width + pa.types.is_unsigned_integer(source) <= wanted.bit_width)
 
 
-def _fits_float(source: pa.DataType, chosen: pa.DataType) -> bool:
-    return bool(source.bit_width <= chosen.bit_width)
+def _fits_float(source: pa.DataType, wanted: pa.DataType) -> bool:
+    return bool(source.bit_width <= wanted.bit_width)
 
 
-def _fits_decimal(source: pa.DataType, chosen: pa.DataType) -> bool:
-    if pa.types.is_integer(source):
-        return bool(chosen.precision - chosen.scale >= _INTEGER_DIGITS[source.bit_width])
-    if not pa.types.is_decimal(source) or source.scale > chosen.scale:
-        return False
-    return bool(source.precision - source.scale <= chosen.precision - chosen.scale)
-
-
-_SHOWN = ("bool", "int", "float", "decimal", "uuid")
-_ALWAYS_FIT = {("bool", "int"), ("uuid", "binary"), *((shown, "string") for shown in _SHOWN)}
 _INTEGER_DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
-_WIDENS: dict[str, Callable[[pa.DataType, pa.DataType], bool]] = {
-    "int": _fits_integer,
-    "float": _fits_float,
-    "decimal": _fits_decimal,
-    "string": _always,
-    "binary": _always,
-}
-"""Within a family of Arrow types: when the second holds every value of the first."""
 
+
+def _has_room_for_integers(source: pa.DataType, wanted: pa.DataType) -> bool:
+    return bool(wanted.precision - wanted.scale >= _INTEGER_DIGITS[source.bit_width])
+
+
+def _has_room_for_decimals(source: pa.DataType, wanted: pa.DataType) -> bool:
+    return bool(source.scale <= wanted.scale and source.precision - source.scale <= wanted.precision - wanted.scale)
+
+
+@dataclass(frozen=True, slots=True)
+class CastRule:
+    """What happens to the values of a source type in a column type.
+
+    Attributes
+    ----------
+    exact : Cast
+        Keeps every value or refuses it.
+    lossy : Cast or None
+        For ``casts="lossy"``: rounds or cuts what the column does not keep, and refuses what is out of its range.
+    loses : str or None
+        What ``casts="lossy"`` gives up; None: nothing, it refuses the same values as ``exact``.
+    fits : callable
+        Whether every value of the source's Arrow type fits the column's.
+    checks : str
+        In words, what is checked, or how the value is made.
+    verdict : str
+        ``exact``: every value fits. ``checked``: each value is checked, and refused if it would change.
+        ``lossy``: something is always lost. ``impossible``: no value fits.
+    """
+
+    exact: Cast = arrow_cast
+    lossy: Cast | None = None
+    loses: str | None = None
+    fits: Fits = _never
+    checks: str = ""
+    verdict: str = "checked"
+
+
+IMPOSSIBLE = CastRule(verdict="impossible")
 _FRACTIONS = "digits after the point"
 _DIGITS = "digits that the column does not keep"
 _SECONDS = "fractions of a second that the column does not keep"
-_LOSES = {
-    ("float", "int"): _FRACTIONS,
-    ("decimal", "int"): _FRACTIONS,
-    ("float", "decimal"): _DIGITS,
-    ("decimal", "decimal"): _DIGITS,
-    ("string", "decimal"): _DIGITS,
-    ("float", "float"): _DIGITS,
-    ("decimal", "float"): _DIGITS,
-    ("string", "float"): _DIGITS,
-    ("int", "float"): _DIGITS,
-    ("timestamp", "date"): "the time of day",
-    ("timestamp", "timestamp"): _SECONDS,
-    ("timestamptz", "timestamptz"): _SECONDS,
-    ("time", "time"): _SECONDS,
-    ("duration", "duration"): _SECONDS,
+_unit = diagnosed(temporal.finer_unit)
+_text_to_timestamp = temporal.without_zeros(diagnosed(temporal.text_to_timestamp_problems))
+_ANY = CastRule()
+_SHOWN = CastRule(fits=_always)
+
+RULES: dict[tuple[str, str], CastRule] = {
+    ("bool", "int"): CastRule(fits=_always),
+    ("int", "int"): CastRule(diagnosed(numeric.integer_range), fits=_fits_integer),
+    ("float", "int"): CastRule(numeric.float_to_integer, numeric.rounded_float_to_integer, _FRACTIONS),
+    ("decimal", "int"): CastRule(numeric.decimal_to_integer, numeric.rounded_decimal_to_integer, _FRACTIONS),
+    ("string", "int"): CastRule(trimmed(diagnosed(numeric.text_to_integer_problems))),
+    ("int", "bool"): CastRule(numeric.integer_to_bool),
+    ("int", "float"): CastRule(numeric.integer_to_float, numeric.rounded_integer_to_float, _DIGITS),
+    ("float", "float"): CastRule(numeric.narrow_float, numeric.rounded_float, _DIGITS, _fits_float),
+    ("decimal", "float"): CastRule(numeric.decimal_to_float, numeric.rounded_decimal_to_float, _DIGITS),
+    ("string", "float"): CastRule(trimmed(numeric.text_to_float), trimmed(numeric.parsed_floats), _DIGITS),
+    ("int", "decimal"): CastRule(numeric.integer_to_decimal, fits=_has_room_for_integers),
+    ("float", "decimal"): CastRule(numeric.float_to_decimal, numeric.rounded_float_to_decimal, _DIGITS),
+    ("decimal", "decimal"): CastRule(
+        numeric.decimal_to_decimal, numeric.rounded_decimal, _DIGITS, _has_room_for_decimals
+    ),
+    ("string", "decimal"): CastRule(
+        trimmed(numeric.text_to_decimal), trimmed(numeric.rounded_text_to_decimal), _DIGITS
+    ),
+    ("date", "date"): CastRule(temporal.timestamp_to_date),
+    ("timestamp", "date"): CastRule(temporal.timestamp_to_date, temporal.cut_time_of_day, "the time of day"),
+    ("string", "date"): CastRule(temporal.without_midnight(arrow_cast)),
+    ("time", "time"): CastRule(_unit, temporal.cut_seconds, _SECONDS),
+    ("string", "time"): CastRule(temporal.without_zeros(temporal.text_to_time)),
+    ("timestamp", "timestamp"): CastRule(_unit, temporal.cut_seconds, _SECONDS),
+    ("string", "timestamp"): CastRule(_text_to_timestamp),
+    ("timestamptz", "timestamp"): CastRule(
+        lossy=temporal.without_zone,
+        loses="the time zone: UTC's clock is kept",
+        checks="range, nanoseconds",
+        verdict="lossy",
+    ),
+    ("timestamptz", "timestamptz"): CastRule(_unit, temporal.cut_seconds, _SECONDS),
+    ("string", "timestamptz"): CastRule(_text_to_timestamp),
+    ("duration", "duration"): CastRule(_unit, temporal.cut_seconds, _SECONDS),
+    ("uuid", "binary"): CastRule(text.uuid_to_bytes, fits=_always),
+    ("string", "binary"): CastRule(text.text_to_bytes),
+    ("binary", "binary"): CastRule(fits=_always),
+    ("string", "string"): CastRule(fits=_always),
+    **dict.fromkeys([(shown, "string") for shown in ("bool", "int", "float", "decimal")], _SHOWN),
+    ("uuid", "string"): CastRule(text.uuid_to_text, fits=_always),
+    **dict.fromkeys(
+        [(time, "string") for time in ("date", "time", "timestamp", "timestamptz")], CastRule(text.timestamp_to_text)
+    ),
+    ("list", "string"): CastRule(text.nested_to_json),
+    ("nested", "string"): CastRule(text.nested_to_json),
 }
-"""What casts="lossy" gives up, by family of the source and of the carrier."""
+"""The rules by family of the source and of the Arrow type in which values travel; for other pairs Arrow's cast does."""
 
 _READ = "read by the server"
-_HOW = {
-    ("bool", "int2"): "0 and 1",
-    ("bool", "int4"): "0 and 1",
-    ("bool", "int8"): "0 and 1",
+_CHECKS = {
+    **dict.fromkeys([("bool", kind) for kind in ("int2", "int4", "int8")], "0 and 1"),
     ("int", "bool"): "0 and 1 only",
     ("int", "float4"): "digits",
     ("int", "float8"): "digits",
@@ -198,35 +162,69 @@ _HOW = {
     ("list", "json"): "as JSON; NaN",
     ("list", "jsonb"): "as JSON; NaN, NUL",
 }
-_HOW_OF_KIND = {
-    "text": "NUL",
-    "varchar": "characters, NUL",
-    "bpchar": "characters, NUL",
-    "enum": "labels",
-    "xml": _READ,
-    "geometric": _READ + "; digits",
-    "moments": _READ + "; nanoseconds",
-    "other": _READ,
-    "array": _READ,
-    "numeric": "range, digits",
-    "money": "range, digits",
-    "number": "range, digits, NaN",
-    "loose": "range, digits, NaN",
-    "any": "range, NaN",
-    "real": "digits, NaN",
-}
-_HOW_OF_FAMILY = {
-    "int": "range",
-    "float": "fraction, range, NaN",
-    "decimal": "fraction, range, digits",
-    "string": "syntax, range, digits",
-    "date": "range",
-    "time": "range, nanoseconds",
-    "timestamp": "range, nanoseconds",
-    "timestamptz": "range, nanoseconds",
-    "duration": "nanoseconds",
-}
-"""What is looked at, by the pair, else by the column's kind, else by the source's family."""
+"""What is checked, where a pair of family and kind has more to say than the column's row or the family's."""
+
+
+def cast_rule(source: pa.DataType, target: ColumnType) -> CastRule:
+    """Look up what happens to values of the plain type `source` in a column of type `target`."""
+    offered, row = family(source), TYPES[target.kind]
+    if offered == "null":
+        return CastRule(checks="only NULL", verdict="exact")
+    if offered is None or offered not in row.accepts or not _is_storable(source, target):
+        return IMPOSSIBLE
+    wanted = arrow_type(target, source) or pa.string()
+    rule = rule_between(offered, source, target, wanted)
+    checks = _CHECKS.get((offered, target.kind), "")
+    if _fits_always(rule.fits, offered, source, target, wanted):
+        return replace(rule, verdict="exact", checks=checks, loses=None)
+    if rule.verdict == "lossy":
+        return rule
+    if offered == "string" and _is_rounded_by_the_server(target):
+        loses = "what the server rounds or cuts when it reads the text"
+        return replace(rule, verdict="lossy", checks=_READ, loses=loses)
+    return replace(rule, verdict="checked", checks=checks or row.checks or FAMILIES[offered].checks)
+
+
+def _unchanged(values: pa.Array, _wanted: pa.DataType) -> pa.Array:
+    return values
+
+
+def rule_between(offered: str, source: pa.DataType, target: ColumnType, wanted: pa.DataType) -> CastRule:
+    """The rule for values of the family `offered` that come as `source` and travel as `wanted`."""
+    rule, row = RULES.get((offered, family(wanted) or ""), _ANY), TYPES[target.kind]
+    if offered == "string" and row.from_text is not None:
+        return replace(rule, exact=row.from_text, lossy=None)
+    return replace(rule, exact=_unchanged, lossy=None) if source.equals(wanted) else rule
+
+
+def _is_storable(source: pa.DataType, target: ColumnType) -> bool:
+    if target.element is not None and family(source) == "list":
+        element = plain(source.value_type)
+        inner = target if family(element) == "list" else target.element
+        return cast_rule(element, inner).verdict in {"exact", "checked"}
+    precision, scale = target.precision or 0, target.scale or 0
+    return precision <= DECIMAL256_DIGITS and 0 <= scale <= max(precision, 0)
+
+
+def _is_rounded_by_the_server(target: ColumnType) -> bool:
+    """Whether PostgreSQL's reading of text rounds or cuts in silence what does not fit."""
+    if target.element is not None:
+        return target.element.is_limited
+    return TYPES[target.kind].rounds_text and target.is_limited
+
+
+def _fits_always(fits: Fits, offered: str, source: pa.DataType, target: ColumnType, wanted: pa.DataType) -> bool:
+    """Whether no value of `source` can be refused, so that nothing needs a check."""
+    row = TYPES[target.kind]
+    if row.always_checked or target.length is not None or (offered == "string" and row.from_text is not None):
+        return False
+    if pa.types.is_date(wanted) or pa.types.is_timestamp(wanted):
+        return False
+    if pa.types.is_floating(wanted) and not row.keeps_nan:
+        return False
+    if pa.types.is_string(wanted) and offered in {"string", "list", "nested"}:
+        return offered == "string" and target.keeps_nul
+    return source.equals(wanted) or fits(source, wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,15 +237,15 @@ class ColumnPlan:
         What the source offers.
     target : ColumnType
         What the table holds.
-    carrier : pyarrow.DataType
+    arrow_type : pyarrow.DataType
         The Arrow type in which the values travel.
     as_text : bool
         Whether the values travel as text that the server reads.
     verdict : str
-        ``exact``: every value fits. ``checked``: each value is looked at, and refused if it would change.
+        ``exact``: every value fits. ``checked``: each value is checked, and refused if it would change.
         ``lossy``: something is given up, because ``casts="lossy"`` allows it.
-    how : str
-        What is looked at, or what is given up.
+    checks : str
+        What is checked in every value, or what is given up.
     nullable : bool
         Whether the table takes NULL.
     zone : str or None
@@ -257,10 +255,10 @@ class ColumnPlan:
     name: str
     source: pa.DataType
     target: ColumnType
-    carrier: pa.DataType
+    arrow_type: pa.DataType
     as_text: bool
     verdict: str
-    how: str = ""
+    checks: str = ""
     nullable: bool = True
     zone: str | None = None
 
@@ -274,9 +272,9 @@ class ColumnPlan:
         return self.verdict != "exact" or not self.nullable
 
     @property
-    def looks(self) -> str:
-        """What is looked at in every value."""
-        return "; ".join(filter(None, (self.how, "" if self.nullable else "not null")))
+    def all_checks(self) -> str:
+        """What is checked in every value, with its being there."""
+        return "; ".join(filter(None, (self.checks, "" if self.nullable else "not null")))
 
 
 def column_plan(
@@ -291,28 +289,28 @@ def column_plan(
     UnsupportedType
         For any other pair that the type table does not have.
     """
-    if offered.metadata == SPELLED and target.kind in {"number", "loose", "any"}:
+    if offered.metadata == SPELLED and TYPES[target.kind].keeps_kinds:
         offered = offered.with_type(pa.string())  # SQLite would store it as it is spelled
     is_json = isinstance(offered.type, pa.JsonType)  # lists whose elements differ in kind are JSON
-    source = pa.list_(pa.string()) if is_json and target.kind == "array" else plain(offered.type)
+    source = pa.list_(pa.string()) if is_json and target.element is not None else plain(offered.type)
     zone = assume_timezone if _may_be_naive(source, target) else None
     found = _decided(offered.name, source, target, casts, zone)
-    chosen = carrier(target, source)
-    as_text = chosen is None or pa.types.is_decimal256(chosen)
-    chosen = pa.string() if chosen is None else chosen
-    verdict, how = found.verdict, f"taken as the clock of {zone}; {found.how}" if zone else found.how
+    wanted = arrow_type(target, source)
+    as_text = wanted is None or pa.types.is_decimal256(wanted)
+    wanted = pa.string() if wanted is None else wanted
+    verdict, checks = found.verdict, f"taken as the clock of {zone}; {found.checks}" if zone else found.checks
     if isinstance(offered.type, MixedType):
-        verdict, how = {"exact": "checked"}.get(verdict, verdict), f"values of several kinds; {how}".rstrip("; ")
-    return ColumnPlan(offered.name, offered.type, target, chosen, as_text, verdict, how, nullable, zone)
+        verdict, checks = {"exact": "checked"}.get(verdict, verdict), f"values of several kinds; {checks}".rstrip("; ")
+    return ColumnPlan(offered.name, offered.type, target, wanted, as_text, verdict, checks, nullable, zone)
 
 
 def _may_be_naive(source: pa.DataType, target: ColumnType) -> bool:
     return target.kind == "timestamptz" and family(source) in {"timestamp", "string"}
 
 
-def _decided(name: str, source: pa.DataType, target: ColumnType, casts: str, zone: str | None) -> Cell:
-    """The type table's cell, as far as casts= and assume_timezone= allow it."""
-    found = cell(source if zone is None or family(source) == "string" else pa.timestamp(source.unit, zone), target)
+def _decided(name: str, source: pa.DataType, target: ColumnType, casts: str, zone: str | None) -> CastRule:
+    """The rule, as far as casts= and assume_timezone= allow it."""
+    found = cast_rule(source if zone is None or family(source) == "string" else pa.timestamp(source.unit, zone), target)
     what = f"column {name!r}: {source} cannot be stored as {target}"
     if found.verdict == "impossible" and (family(source), target.kind) == ("timestamp", "timestamptz"):
         hint = "Say what the times mean: assume_timezone='Europe/Berlin', or df[c] = df[c].dt.tz_localize('UTC')."
@@ -324,5 +322,5 @@ def _decided(name: str, source: pa.DataType, target: ColumnType, casts: str, zon
         hint = f"Convert it in the source, {clock}allow it with casts='lossy'."
         raise UnsafeCast(f"{what} without losing {found.loses}", hint=hint)
     if casts == "lossy" and found.loses is not None:
-        return Cell("lossy", f"gives up {found.loses}", found.loses)
+        return replace(found, verdict="lossy", checks=f"gives up {found.loses}")
     return found

@@ -1,4 +1,4 @@
-"""Steps: what is done to a column, chosen once for the type in which the source brings it: a cast, then checks."""
+"""Check: what is done to a column, chosen once for the type in which the source brings it: a cast, then checks."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dataloader.conversion import text
-from dataloader.conversion.casts import EXACT, LOSSY, ZONED, Cast, arrow_cast, check_not_infinite, refuse
+from dataloader.conversion import numeric, temporal, text
+from dataloader.conversion.casts import Cast, Check, refuse
+from dataloader.conversion.column_types import ColumnType, arrow_type, family, plain
 from dataloader.conversion.mixed import StringType
-from dataloader.conversion.rules import IMPOSSIBLE, ColumnPlan, cell
-from dataloader.conversion.types import ColumnType, carrier, family, plain
+from dataloader.conversion.rules import IMPOSSIBLE, RULES, ColumnPlan, cast_rule, rule_between
+from dataloader.conversion.temporal import ZONED
+from dataloader.conversion.types import CUT_IN_SILENCE, TYPES
 
-Steps = Callable[[pa.Array], pa.Array]
-
-_MOMENT = pa.timestamp("us")
+_TIMESTAMP = pa.timestamp("us")
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
 
 
@@ -44,7 +44,7 @@ def taken(values: pa.Array, indices: pa.Array) -> pa.Array:
         return pa.concat_arrays(rows) if rows else values.slice(0, 0)
 
 
-_WRAPPED: tuple[tuple[Callable[[pa.DataType], bool], Steps], ...] = (
+_WRAPPED: tuple[tuple[Callable[[pa.DataType], bool], Check], ...] = (
     (pa.types.is_dictionary, lambda values: taken(unwrapped(values.dictionary), values.indices)),
     (pa.types.is_run_end_encoded, lambda values: unwrapped(_without_runs(values))),
     (lambda kind: isinstance(kind, (pa.JsonType, StringType)), lambda values: unwrapped(values.storage)),
@@ -59,21 +59,21 @@ _WRAPPED: tuple[tuple[Callable[[pa.DataType], bool], Steps], ...] = (
 )
 
 
-def steps_for(source: pa.DataType, column: ColumnPlan, is_decoded: bool = False) -> Steps:
+def steps_for(source: pa.DataType, column: ColumnPlan, is_decoded: bool = False) -> Check:
     """The cast and the checks for a column that comes as the unwrapped type `source`.
 
     Decoded are the parts of JSON documents, in which a text is a string, and lists that are kept as JSON.
     """
-    wanted = column.carrier
+    wanted = column.arrow_type
     cast = _cast_for(source, column) if _is_planned(source, column) else _refuse_all
     if is_decoded:
-        cast = _array_text_cast(column.target) if column.target.kind == "array" else text.nested_to_json
+        cast = _array_text_cast(column.target) if column.target.element is not None else text.nested_to_json
         source = pa.list_(source)
     checks = list(_checks(source, column))
     can_be_infinite = pa.types.is_timestamp(source) and source.unit == "us"
 
     def steps(values: pa.Array) -> pa.Array:
-        converted = cast(check_not_infinite(values) if can_be_infinite else values, wanted)
+        converted = cast(temporal.check_not_infinite(values) if can_be_infinite else values, wanted)
         for check in checks:
             converted = check(converted)
         return converted
@@ -83,14 +83,15 @@ def steps_for(source: pa.DataType, column: ColumnPlan, is_decoded: bool = False)
 
 def _is_planned(source: pa.DataType, column: ColumnPlan) -> bool:
     """Whether the plan allows values of this type; a zone is dropped or assumed only where it says so."""
-    if column.zone is not None and family(source) in {"timestamp", "string"}:
+    planned = plain(column.source)
+    if source.equals(planned) or (column.zone is not None and family(source) in {"timestamp", "string"}):
         return True
-    if pa.types.is_timestamp(source) and pa.types.is_timestamp(column.carrier):
-        says_so = column.is_lossy and family(plain(column.source)) == "timestamptz"
-        return (source.tz is None) == (column.carrier.tz is None) or says_so
-    if column.target.kind in {"number", "loose", "any"} and family(source) != family(plain(column.source)):
-        return bool(column.carrier == carrier(column.target, source))  # or a text would become what it looks like
-    return cell(plain(source), column.target) != IMPOSSIBLE
+    if pa.types.is_timestamp(source) and pa.types.is_timestamp(column.arrow_type):
+        says_so = column.is_lossy and family(planned) == "timestamptz"
+        return (source.tz is None) == (column.arrow_type.tz is None) or says_so
+    if TYPES[column.target.kind].keeps_kinds and family(source) != family(planned):
+        return bool(column.arrow_type == arrow_type(column.target, source))  # or a text would become what it looks like
+    return cast_rule(plain(source), column.target) is not IMPOSSIBLE
 
 
 def _refuse_all(values: pa.Array, wanted: pa.DataType) -> pa.Array:
@@ -101,17 +102,9 @@ def _refuse_all(values: pa.Array, wanted: pa.DataType) -> pa.Array:
 
 def _cast_for(source: pa.DataType, column: ColumnPlan) -> Cast:
     offered = family(source) or ""
-    wanted = "uuid" if column.target.kind == "uuid" else family(column.carrier) or ""
+    rule = rule_between(offered, source, column.target, column.arrow_type)
     special = _special_cast(offered, source, column)
-    if special is not None:
-        return special
-    if offered == "string" and column.target.kind in _SPELLED:
-        return _SPELLED[column.target.kind]
-    if source.equals(column.carrier) and wanted != "uuid":
-        return _as_it_is
-    if column.is_lossy and (offered, wanted) in LOSSY:
-        return LOSSY[offered, wanted]
-    return EXACT.get((offered, wanted)) or _TEXTS.get((offered, wanted)) or arrow_cast
+    return special or (rule.lossy if column.is_lossy and rule.lossy else rule.exact)
 
 
 def _special_cast(offered: str, source: pa.DataType, column: ColumnPlan) -> Cast | None:
@@ -120,33 +113,14 @@ def _special_cast(offered: str, source: pa.DataType, column: ColumnPlan) -> Cast
     if offered == "uuid" and target.sql.upper() == "CHAR(32)":
         return text.uuid_to_hex
     if offered == "interval" and target.kind == "interval":
-        return text.interval_to_text(6 if target.precision is None else target.precision)
-    if target.kind == "array" and offered in {"list", "string"}:
+        return temporal.interval_to_text(6 if target.precision is None else target.precision)
+    if target.element is not None and offered in {"list", "string"}:
         return _array_cast(source, target) if offered == "list" else _array_text_cast(target)
     if offered in {"timestamp", "string"} and column.zone is not None:
         return zoned_cast(column.zone)
-    if offered == "string" and target.kind == "datetime" and pa.types.is_string(column.carrier):
-        return _canonical_moments(_check_years(target, _MOMENT))
+    if offered == "string" and target.kind == "datetime" and pa.types.is_string(column.arrow_type):
+        return _canonical_timestamps(_check_years(target, _TIMESTAMP))
     return None
-
-
-def _as_it_is(values: pa.Array, _wanted: pa.DataType) -> pa.Array:
-    return values
-
-
-_SPELLED: dict[str, Cast] = {"number": text.text_to_number, "loose": text.canonical_text}
-_TEXTS: dict[tuple[str, str], Cast] = {
-    ("string", "uuid"): text.text_to_uuid,
-    ("string", "binary"): text.text_to_bytes,
-    ("uuid", "uuid"): text.uuid_to_bytes,
-    ("uuid", "string"): text.uuid_to_text,
-    ("list", "string"): text.nested_to_json,
-    ("nested", "string"): text.nested_to_json,
-    ("date", "string"): text.moment_to_text,
-    ("time", "string"): text.moment_to_text,
-    ("timestamp", "string"): text.moment_to_text,
-    ("timestamptz", "string"): text.moment_to_text,
-}
 
 
 def _array_cast(source: pa.DataType, target: ColumnType) -> Cast:
@@ -154,10 +128,11 @@ def _array_cast(source: pa.DataType, target: ColumnType) -> Cast:
     element = plain(source.value_type)
     if family(element) == "list":
         return text.list_to_array(lambda values: _array_cast(element, target)(values, pa.string()), text.bare)
-    assert target.element is not None
-    column = ColumnPlan("element", element, target.element, element_carrier(source, target), True, "checked")
+    inner = target.element
+    assert inner is not None
+    column = ColumnPlan("element", element, inner, element_arrow_type(source, target), True, "checked")
     convert = steps_for(unwrapped(pa.nulls(0, element)).type, column)
-    return text.list_to_array(lambda values: text.to_text(convert(unwrapped(values)), target.element), text.quoted)
+    return text.list_to_array(lambda values: inner.to_text(convert(unwrapped(values))), text.quoted)
 
 
 _DIMENSIONS = r"^\s*\[\s*[-+]?\d+\s*:"
@@ -186,10 +161,14 @@ def _depth(value: object) -> int:
     return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0
 
 
-def element_carrier(source: pa.DataType, target: ColumnType) -> pa.DataType:
-    """The Arrow type that carries the elements of lists into an array."""
+def element_arrow_type(source: pa.DataType, target: ColumnType) -> pa.DataType:
+    """The Arrow type in which the elements of lists travel into an array."""
     assert target.element is not None
-    return carrier(target.element, plain(source.value_type)) or pa.string()
+    return arrow_type(target.element, plain(source.value_type)) or pa.string()
+
+
+_UTC = RULES["timestamptz", "timestamptz"].exact
+_READ_TIMESTAMP = RULES["string", "timestamp"].exact
 
 
 def zoned_cast(zone: str) -> Cast:
@@ -199,29 +178,29 @@ def zoned_cast(zone: str) -> Cast:
         first = pc.assume_timezone(values, zone, ambiguous="earliest", nonexistent="earliest")
         last = pc.assume_timezone(values, zone, ambiguous="latest", nonexistent="latest")
         refuse("zone", pc.not_equal(first, last), f"it occurs twice or never in {zone}")
-        return EXACT["timestamptz", "timestamptz"](first, wanted)
+        return _UTC(first, wanted)
 
     def cast(values: pa.Array, wanted: pa.DataType) -> pa.Array:
         if pa.types.is_timestamp(values.type):
             return assumed(values, wanted)
-        aware, naive = _parsed_moments(values)
-        return pc.coalesce(EXACT["timestamptz", "timestamptz"](aware, wanted), assumed(naive, wanted))
+        aware, naive = _parsed_timestamps(values)
+        return pc.coalesce(_UTC(aware, wanted), assumed(naive, wanted))
 
     return cast
 
 
-def _parsed_moments(values: pa.Array) -> tuple[pa.Array, pa.Array]:
+def _parsed_timestamps(values: pa.Array) -> tuple[pa.Array, pa.Array]:
     """The times in text that have an offset from UTC, and those that have none."""
     has_offset = pc.match_substring_regex(values, ZONED)
-    aware = EXACT["string", "timestamptz"](pc.if_else(has_offset, values, None), pa.timestamp("us", "UTC"))
-    return aware, EXACT["string", "timestamp"](pc.if_else(has_offset, None, values), _MOMENT)
+    aware = _READ_TIMESTAMP(pc.if_else(has_offset, values, None), pa.timestamp("us", "UTC"))
+    return aware, _READ_TIMESTAMP(pc.if_else(has_offset, None, values), _TIMESTAMP)
 
 
-def _canonical_moments(check: Steps) -> Cast:
+def _canonical_timestamps(check: Check) -> Cast:
     """SQLite keeps times as text, with an offset or without: each in one form, so that they compare."""
 
     def cast(values: pa.Array, _wanted: pa.DataType) -> pa.Array:
-        aware, naive = _parsed_moments(values)
+        aware, naive = _parsed_timestamps(values)
         check(aware)
         check(naive)
         return pc.coalesce(text.to_text(aware), text.to_text(naive))
@@ -229,71 +208,54 @@ def _canonical_moments(check: Steps) -> Cast:
     return cast
 
 
-def _checks(source: pa.DataType, column: ColumnPlan) -> Iterator[Steps]:
-    """What the carrier holds and the column does not."""
-    target, wanted = column.target, column.carrier
+def _checks(source: pa.DataType, column: ColumnPlan) -> Iterator[Check]:
+    """What the Arrow type holds and the column does not."""
+    offered, target, row, wanted = family(source), column.target, TYPES[column.target.kind], column.arrow_type
     if pa.types.is_string(wanted):
-        yield from _checks_of_text(source, target)
-    if family(source) == "string":
-        yield from _checks_of_server_read_text(target)
-    if target.kind == "money":
-        yield text.check_money
-    if pa.types.is_floating(wanted) and not target.keeps_nan:
-        yield text.check_not_nan
+        yield from _checks_of_text(offered, target)
+    if offered == "string":
+        yield from row.read_checks
+    if offered == "string" and target.element is not None:
+        yield from target.element.row.read_checks + target.element.row.element_checks
+    yield from row.value_checks
+    if pa.types.is_floating(wanted) and not row.keeps_nan:
+        yield numeric.check_not_nan
     if pa.types.is_date(wanted) or pa.types.is_timestamp(wanted):
         yield _check_years(target, wanted)
     if pa.types.is_time(wanted):
-        yield text.check_between(0, 86_400 * _PER_SECOND[wanted.unit])
+        yield temporal.check_between(0, 86_400 * _PER_SECOND[wanted.unit])
 
 
-_CUT_IN_SILENCE: dict[str, Steps] = {
-    "name": text.check_bytes(63),
-    '"char"': text.check_bytes(1),
-    **dict.fromkeys(("oid", "xid", "cid"), text.check_not_negative),
-}
-"""PostgreSQL's own types that cut a text, or take a negative number for a large one."""
-
-
-def _checks_of_text(source: pa.DataType, target: ColumnType) -> Iterator[Steps]:
-    is_free = family(source) in {"string", "list", "nested"}
-    if family(source) == "string":
+def _checks_of_text(offered: str | None, target: ColumnType) -> Iterator[Check]:
+    is_free, row = offered in {"string", "list", "nested"}, TYPES[target.kind]
+    if offered == "string":
         yield text.check_unicode
-    if target.sql in _CUT_IN_SILENCE:
-        yield _CUT_IN_SILENCE[target.sql]
+    yield from CUT_IN_SILENCE.get(target.sql, ())
     if is_free and not target.keeps_nul:
         yield text.check_nul
     if target.length is not None:
         yield text.check_characters(target.length)
     if target.labels:
         yield text.check_labels(target.labels)
-    if target.kind in {"json", "jsonb"} and family(source) == "string":
-        yield text.check_json
-    if target.kind == "jsonb" and family(source) == "string":
-        yield text.check_keys
-    if target.kind == "jsonb" and is_free:
-        yield text.check_jsonb
-    if target.kind == "json" and target.dialect == "sqlite":
-        yield text.check_numbers_in_json
+    if offered == "string":
+        yield from row.text_checks
+    if is_free:
+        yield from row.json_checks
+    if target.dialect == "sqlite":
+        yield from row.json_checks_of_sqlite
 
 
-def _checks_of_server_read_text(target: ColumnType) -> Iterator[Steps]:
-    """The server rounds, in silence, the numbers in text that it reads into these types."""
-    read = target.element or target
-    is_time = read.kind in {"time", "timestamp", "timestamptz"} and target.element is not None
-    if read.kind in {"moments", "interval"} or is_time:
-        yield text.check_microseconds
-    if read.kind in {"geometric"} or (read.kind in {"float4", "float8"} and target.element is not None):
-        yield text.check_float_digits
-
-
-def _check_years(target: ColumnType, wanted: pa.DataType) -> Steps:
+def _check_years(target: ColumnType, wanted: pa.DataType) -> Check:
     """The years that the database's dates can have."""
     if target.dialect == "postgresql":
-        days, moments = (text.FIRST_DAY, text.LAST_DAY + 1), (text.FIRST_MOMENT, text.END_OF_MOMENTS)
+        days, timestamps = (
+            (temporal.FIRST_DAY, temporal.LAST_DAY + 1),
+            (temporal.FIRST_TIMESTAMP, temporal.END_OF_TIMESTAMPS),
+        )
     else:
-        days = (text.FIRST_YEAR, text.END_OF_YEARS)
-        moments = (text.FIRST_YEAR * text.DAY, text.END_OF_YEARS * text.DAY)
+        days = (temporal.FIRST_YEAR, temporal.END_OF_YEARS)
+        timestamps = (temporal.FIRST_YEAR * temporal.DAY, temporal.END_OF_YEARS * temporal.DAY)
     if pa.types.is_date(wanted):
-        return text.check_between(*days)
+        return temporal.check_between(*days)
     divisor = _PER_SECOND["us"] // _PER_SECOND[wanted.unit]
-    return text.check_between(moments[0] // divisor, -(-moments[1] // divisor))
+    return temporal.check_between(timestamps[0] // divisor, -(-timestamps[1] // divisor))

@@ -1,8 +1,7 @@
-"""Values that travel as text, and texts that must mean something: JSON, UUIDs, arrays, intervals, labels, years."""
+"""Values that travel as text, and texts that must mean something: JSON, UUIDs, arrays, labels."""
 
 from __future__ import annotations
 
-import decimal
 import json
 import re
 import uuid
@@ -13,114 +12,68 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dataloader.conversion.casts import (
-    FINER_THAN_MICROSECONDS,
-    NOT_FINITE,
-    NUMBER_TEXT,
-    WHOLE,
-    refuse,
-    shows,
-    text_to_float,
-    trimmed,
-)
-from dataloader.conversion.documents import NotJson, has_a_key_twice, to_json
-from dataloader.conversion.types import ColumnType
-from dataloader.conversion.violations import Unfit
+from dataloader.conversion.casts import mapped, mask, refuse, trimmed
+from dataloader.conversion.documents import NotJson, is_ambiguous, is_not_json, to_json
+from dataloader.conversion.numeric import NOT_FINITE, NUMBER_TEXT, WHOLE, has_more_digits, text_to_float
+from dataloader.conversion.temporal import spelled_interval, spelled_time
+from dataloader.conversion.violations import InvalidValues
 
-_NUMBERS = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _ESCAPED_SURROGATE = re.compile(r"(?<!\\)(?:\\\\)*\\u[dD][89a-fA-F]")
 _HEX_BYTES = r"^\\x([0-9a-fA-F]{2})*$"
-_HEX = r"^[0-9a-fA-F]{32}$"
-DAY = 86_400_000_000
-FIRST_DAY, LAST_DAY = -2_440_588, 2_145_042_905
-"""4714-11-24 BC and 5874897-12-31: https://www.postgresql.org/docs/current/datatype-datetime.html"""
-FIRST_MOMENT, END_OF_MOMENTS = FIRST_DAY * DAY, 2**63
-"""The same day; an int64 of microseconds since 1970 ends before PostgreSQL's time does."""
-FIRST_YEAR, END_OF_YEARS = -719_162, 2_932_897
-"""0001-01-01 and 10000-01-01: SQLite keeps dates as text, and four digits are a year."""
 
 
-def to_text(values: pa.Array, target: ColumnType | None = None) -> pa.Array:
-    """The values as text that the databases read; a moment as UTC, twenty times faster than through its zone."""
+def to_text(values: pa.Array) -> pa.Array:
+    """The values as text that the databases read; a timestamp as UTC, twenty times faster than through its zone."""
     kind = values.type
-    if target is not None and target.kind == "uuid":
-        # In full: SQLite would take 32 digits for a number.
-        return _mapped(values, lambda one: str(uuid.UUID(bytes=one)))
     if pa.types.is_timestamp(kind) and kind.tz is not None:
-        return pc.binary_join_element_wise(_years(values.cast(pa.timestamp(kind.unit))), "+00:00", "")
+        return pc.binary_join_element_wise(spelled_time(values.cast(pa.timestamp(kind.unit))), "+00:00", "")
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-        return _years(values)
+        return spelled_time(values)
     if pa.types.is_duration(kind):
         return pc.binary_join_element_wise(
             values.cast(pa.duration("us")).cast(pa.int64()).cast(pa.string()), "microseconds", " "
         )
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-        return _mapped(values, lambda one: "\\x" + one.hex())
-    return _mapped(values, _spelled_interval) if pa.types.is_interval(kind) else values.cast(pa.string())
+        return mapped(values, lambda one: "\\x" + one.hex())
+    return mapped(values, spelled_interval) if pa.types.is_interval(kind) else values.cast(pa.string())
 
 
-def _years(values: pa.Array) -> pa.Array:
-    """Arrow counts a year 0, signs the years before it, and gives up after 32767; PostgreSQL knows BC and goes on."""
-    values = values.cast(pa.date32()) if pa.types.is_date64(values.type) else values
-    texts = values.cast(pa.string())
-    odd = pc.match_substring_regex(texts, "^(-|0000-|<)")
-    if not pc.any(odd).as_py():
-        return texts
-    unit = "D" if pa.types.is_date(values.type) else values.type.unit
-    counts = values.cast(pa.int32() if unit == "D" else pa.int64()).to_pylist()
-    spelled = zip(texts.to_pylist(), counts, odd.to_pylist(), strict=True)
-    return pa.array([_spelled(count, unit) if is_odd else text for text, count, is_odd in spelled], pa.string())
-
-
-def _spelled(count: int, unit: str) -> str:
-    return _before_christ(str(np.int64(count).astype(f"datetime64[{unit}]")).replace("T", " "))
-
-
-def _before_christ(text: str) -> str:
-    if not text.startswith(("-", "0000-")):
-        return text
-    year, rest = re.match(r"(-?\d+)(.*)", text).groups()  # type: ignore[union-attr]  # Arrow wrote it
-    return f"{1 - int(year):04d}{rest} BC"
-
-
-def _spelled_interval(value: Any) -> str:
-    microseconds = decimal.Decimal(value.nanoseconds).scaleb(-3).normalize()
-    return f"{value.months} mons {value.days} days {microseconds:f} microseconds"
-
-
-def _mapped(values: pa.Array, function: Callable[[Any], str]) -> pa.Array:
-    return pa.array([None if one is None else function(one) for one in values.to_pylist()], pa.string())
-
-
-def _mask(values: pa.Array, is_bad: Callable[[Any], bool]) -> pa.Array:
-    return pa.array([one is not None and is_bad(one) for one in values.to_pylist()], pa.bool_())
-
-
-def moment_to_text(values: pa.Array, _carrier: pa.DataType) -> pa.Array:
-    """Arrow writes a note in place of a moment that it has no text for."""
+def timestamp_to_text(values: pa.Array, _wanted: pa.DataType) -> pa.Array:
+    """Arrow writes a note in place of a timestamp that it has no text for."""
     unzoned = values.cast(pa.timestamp(values.type.unit)) if pa.types.is_timestamp(values.type) else values
     refuse("range", pc.starts_with(unzoned.cast(pa.string()), "<"))
     return to_text(values)
 
 
-def text_to_uuid(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+def text_to_uuid(values: pa.Array, wanted: pa.DataType) -> pa.Array:
     """Every form that Python's uuid.UUID reads, all values at once."""
-    bare = values.cast(pa.string())
+    digits = values.cast(pa.string())
     for part in ("urn:", "uuid:", "{", "}", "-"):
-        bare = pc.replace_substring(bare, part, "")
-    refuse("syntax", pc.invert(pc.match_substring_regex(bare, _HEX)))
-    raw = bytes.fromhex("".join(bare.drop_null().to_pylist()))
-    present = pa.Array.from_buffers(carrier, len(raw) // 16, [None, pa.py_buffer(raw)])
-    positions = pc.subtract(pc.cumulative_sum(bare.is_valid().cast(pa.int64())), 1)
-    return present.take(pc.if_else(bare.is_valid(), positions, None))
+        digits = pc.replace_substring(digits, part, "")
+    return digits_to_bytes(digits, wanted)
 
 
-def text_to_bytes(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+def digits_to_bytes(digits: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """Hexadecimal digits as bytes of the wanted width, all values at once."""
+    width = wanted.byte_width
+    refuse("syntax", pc.invert(pc.match_substring_regex(digits, rf"^[0-9a-fA-F]{{{2 * width}}}$")))
+    raw = bytes.fromhex("".join(digits.drop_null().to_pylist()))
+    present = pa.Array.from_buffers(wanted, len(raw) // width, [None, pa.py_buffer(raw)])
+    positions = pc.subtract(pc.cumulative_sum(digits.is_valid().cast(pa.int64())), 1)
+    return present.take(pc.if_else(digits.is_valid(), positions, None))
+
+
+def bytes_to_uuid(values: pa.Array) -> pa.Array:
+    """In full: SQLite would take 32 digits for a number."""
+    return mapped(values, lambda one: str(uuid.UUID(bytes=one)))
+
+
+def text_to_bytes(values: pa.Array, wanted: pa.DataType) -> pa.Array:
     """PostgreSQL's hexadecimal form of bytes."""
     texts = values.cast(pa.string())
     refuse("syntax", pc.invert(pc.match_substring_regex(texts, _HEX_BYTES)), "it is not hexadecimal, like \\x00ff")
-    return pa.array([None if one is None else bytes.fromhex(one[2:]) for one in texts.to_pylist()], carrier)
+    return pa.array([None if one is None else bytes.fromhex(one[2:]) for one in texts.to_pylist()], wanted)
 
 
 def json_to_lists(texts: pa.Array) -> list[Any]:
@@ -147,20 +100,20 @@ def _as_texts(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else value
 
 
-def uuid_to_bytes(values: pa.Array, carrier: pa.DataType) -> pa.Array:
-    return values.storage.cast(carrier)
+def uuid_to_bytes(values: pa.Array, wanted: pa.DataType) -> pa.Array:
+    return values.storage.cast(wanted)
 
 
-def uuid_to_text(values: pa.Array, _carrier: pa.DataType) -> pa.Array:
-    return _mapped(values, str)
+def uuid_to_text(values: pa.Array, _wanted: pa.DataType) -> pa.Array:
+    return mapped(values, str)
 
 
-def uuid_to_hex(values: pa.Array, _carrier: pa.DataType) -> pa.Array:
+def uuid_to_hex(values: pa.Array, _wanted: pa.DataType) -> pa.Array:
     """The form in which SQLAlchemy keeps a Uuid where the database has none."""
-    return _mapped(values, lambda one: one.hex)
+    return mapped(values, lambda one: one.hex)
 
 
-def nested_to_json(values: pa.Array, _carrier: pa.DataType) -> pa.Array:
+def nested_to_json(values: pa.Array, _wanted: pa.DataType) -> pa.Array:
     try:
         objects = values.to_pylist(maps_as_pydicts="strict")
     except KeyError as error:
@@ -180,27 +133,15 @@ def _json_or_none(value: object) -> str | None:
 
 
 def check_json(texts: pa.Array) -> pa.Array:
-    refuse("syntax", _mask(texts, _is_not_json), "it is not JSON")
+    refuse("syntax", mask(texts, is_not_json), "it is not JSON")
     return texts
 
 
-def _is_not_json(text: str) -> bool:
-    try:
-        json.loads(text, parse_constant=_no_constant, parse_int=str, parse_float=str)
-    except ValueError:
-        return True
-    except RecursionError:  # deeper than Python goes: the server decides
-        return False
-    return False
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(name)
-
-
-def check_keys(texts: pa.Array) -> pa.Array:
-    """Of a key that occurs twice in an object, jsonb keeps the last value only."""
-    refuse("syntax", _mask(texts, has_a_key_twice), "a key occurs twice in an object, and jsonb keeps one of them")
+def check_unique_keys(texts: pa.Array) -> pa.Array:
+    """JSON; of a key that occurs twice in an object, jsonb keeps the last value only."""
+    if pc.any(bad := mask(texts, is_ambiguous)).as_py():
+        check_json(texts)
+        refuse("syntax", bad, "a key occurs twice in an object, and jsonb keeps one of them")
     return texts
 
 
@@ -208,8 +149,8 @@ def check_jsonb(texts: pa.Array) -> pa.Array:
     """Keeps out what JSON allows and jsonb does not: U+0000, and halves of characters."""
     escaped = pc.match_substring(texts, "\\u")
     if pc.any(escaped).as_py():
-        refuse("nul", _mask(texts, lambda text: _ESCAPED_NUL.search(text) is not None))
-        refuse("encoding", _mask(texts, _has_half_characters))
+        refuse("nul", mask(texts, lambda text: _ESCAPED_NUL.search(text) is not None))
+        refuse("encoding", mask(texts, _has_half_characters))
     return texts
 
 
@@ -223,7 +164,7 @@ def _has_half_characters(text: str) -> bool:
 def check_numbers_in_json(texts: pa.Array) -> pa.Array:
     """SQLite's JSON columns have the affinity NUMERIC: a document that is a number is stored as an int64 or float64."""
     if pc.any(pc.match_substring_regex(texts, r"^[\s+-]*[\d.]")).as_py():
-        refuse("digits", _mask(texts, lambda text: _is_a_long_number(text.strip())))
+        refuse("digits", mask(texts, lambda text: _is_a_long_number(text.strip())))
     return texts
 
 
@@ -231,7 +172,7 @@ def _is_a_long_number(text: str) -> bool:
     if re.match(NUMBER_TEXT, text) is None:
         return False
     is_integer = text.lstrip("+-").isdecimal()
-    return not -(2**63) <= int(text) < 2**63 if is_integer else _has_more_digits(text)
+    return not -(2**63) <= int(text) < 2**63 if is_integer else has_more_digits(text)
 
 
 def check_labels(labels: Iterable[str]) -> Callable[[pa.Array], pa.Array]:
@@ -242,22 +183,6 @@ def check_labels(labels: Iterable[str]) -> Callable[[pa.Array], pa.Array]:
         return texts
 
     return check
-
-
-def check_microseconds(texts: pa.Array) -> pa.Array:
-    refuse("nanoseconds", pc.match_substring_regex(texts, FINER_THAN_MICROSECONDS))
-    return texts
-
-
-def check_float_digits(texts: pa.Array) -> pa.Array:
-    """Geometric types keep float8 coordinates: every number must be one that a float8 shows."""
-    refuse("digits", _mask(texts, _has_more_digits))
-    return texts
-
-
-def _has_more_digits(text: str) -> bool:
-    numbers = _NUMBERS.findall(text)
-    return not all(shows(number, repr(float(number)), f"{float(number):.17g}") for number in numbers)
 
 
 def _bytes_of(texts: pa.Array) -> np.ndarray:
@@ -318,55 +243,12 @@ def check_characters(length: int) -> Callable[[pa.Array], pa.Array]:
     return check
 
 
-def check_money(amounts: pa.Array) -> pa.Array:
-    """PostgreSQL keeps money as a 64-bit count of its smallest unit."""
-    limit = decimal.Decimal(2**63 - 1).scaleb(-amounts.type.scale)
-    bounds = pc.min_max(amounts).as_py()
-    if bounds["min"] is not None and max(bounds["max"], -bounds["min"]) > limit:
-        refuse("range", pc.greater(pc.abs(amounts), pa.scalar(limit, amounts.type)))
-    return amounts
-
-
-def check_not_nan(values: pa.Array) -> pa.Array:
-    refuse("nan", pc.is_nan(values), "the database has no NaN, and NULL is another value")
-    return values
-
-
-def check_between(low: int, end: int) -> Callable[[pa.Array], pa.Array]:
-    """Dates, times and moments as numbers: from `low` to before `end`."""
-
-    def check(values: pa.Array) -> pa.Array:
-        numbers = values.cast(pa.int32() if values.type.bit_width == 32 else pa.int64())
-        bounds = pc.min_max(numbers).as_py()
-        if bounds["min"] is not None and (bounds["min"] < low or bounds["max"] >= end):
-            wide = numbers.cast(pa.int64())
-            refuse("range", pc.or_(pc.less(wide, low), pc.greater(wide, end - 1)))
-        return values
-
-    return check
-
-
-def interval_to_text(digits: int) -> Callable[[pa.Array, pa.DataType], pa.Array]:
-    """Months, days and nanoseconds are three numbers to PostgreSQL as well, which keeps `digits` of a second."""
-    unit = 10 ** (9 - min(digits, 6))
-
-    def cast(values: pa.Array, _carrier: pa.DataType) -> pa.Array:
-        parts = values.to_pylist()
-        refuse("nanoseconds", pa.array([one is not None and one.nanoseconds % unit != 0 for one in parts], pa.bool_()))
-        spelled = [
-            None if one is None else f"{one[0]} mons {one[1]} days {one[2] // 1000} microseconds" for one in parts
-        ]
-        return pa.array(spelled, pa.string())
-
-    return cast
-
-
 def list_to_array(
     elements: Callable[[pa.Array], pa.Array], quote: Callable[[str | None], str]
 ) -> Callable[[pa.Array, pa.DataType], pa.Array]:
     """Lists become PostgreSQL's array literals; `elements` makes the texts of all elements at once."""
 
-    def cast(values: pa.Array, _carrier: pa.DataType) -> pa.Array:
+    def cast(values: pa.Array, _wanted: pa.DataType) -> pa.Array:
         lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy()
         texts = _elements_of(values, lengths, elements).to_pylist()
         literals = [
@@ -382,11 +264,11 @@ def _elements_of(values: pa.Array, lengths: np.ndarray, elements: Callable[[pa.A
     """The texts of the elements; a list with a bad element is bad."""
     try:
         return elements(pc.list_flatten(values))
-    except Unfit as unfit:
+    except InvalidValues as unfit:
         owners = np.repeat(np.arange(len(values)), lengths)
         bad = np.zeros(len(values), bool)
         bad[owners[pc.fill_null(unfit.bad, False).to_numpy(zero_copy_only=False)]] = True
-        raise Unfit(unfit.reason, pa.array(bad), f"an element: {unfit.problem}") from unfit
+        raise InvalidValues(unfit.reason, pa.array(bad), f"an element: {unfit.problem}") from unfit
 
 
 def quoted(text: str | None) -> str:
@@ -412,7 +294,7 @@ def read_number(text: str) -> int | float:
     return whole if whole is not None and -(2**63) <= whole < 2**63 else float(text)
 
 
-def _text_to_number(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+def _text_to_number(values: pa.Array, wanted: pa.DataType) -> pa.Array:
     """A number in text fits where it is an integer of 64 bits or what a float shows."""
     refuse("nan", pc.match_substring_regex(values, NOT_FINITE))
     short = pc.and_(pc.match_substring_regex(values, WHOLE), pc.less(pc.binary_length(values), _SHORT_INTEGER))
@@ -423,7 +305,7 @@ def _text_to_number(values: pa.Array, carrier: pa.DataType) -> pa.Array:
         fits = [bool(is_whole) and isinstance(read_number(text), int) for is_whole, text in pairs]
         rest = pc.if_else(pa.array(fits), None, rest)
     text_to_float(rest, pa.float64())
-    return values.cast(carrier)
+    return values.cast(wanted)
 
 
 def _is_canonical(text: str) -> bool:
@@ -431,14 +313,14 @@ def _is_canonical(text: str) -> bool:
     return str(number) == text and (isinstance(number, int) or not number.is_integer())  # SQLite makes 1.0 an integer
 
 
-def canonical_text(values: pa.Array, carrier: pa.DataType) -> pa.Array:
+def canonical_text(values: pa.Array, wanted: pa.DataType) -> pa.Array:
     """A text fits where SQLite takes it for no number, or shows that number again in the same way."""
     like = pc.match_substring_regex(values, _LIKE_A_NUMBER)
     if pc.any(like).as_py():
         pairs = zip(like.to_pylist(), values.to_pylist(), strict=True)
         other = pa.array([bool(looks) and not _is_canonical(text) for looks, text in pairs], pa.bool_())
         refuse("digits", other, "the column would store it as a number, spelled in another way")
-    return values.cast(carrier)
+    return values.cast(wanted)
 
 
 text_to_number = trimmed(_text_to_number)

@@ -44,7 +44,7 @@ REASONS = {
 """Reason codes: what is wrong, and what to do about it."""
 
 
-class Unfit(Exception):
+class InvalidValues(Exception):
     """Values that a column does not take, all found at once.
 
     Attributes

@@ -15,8 +15,9 @@ from sqlalchemy import quoted_name
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateSequence, CreateTable, DDLElement
 
+from dataloader.conversion.column_types import ColumnType, family, plain
 from dataloader.conversion.mixed import MixedType
-from dataloader.conversion.types import ColumnType, family, plain
+from dataloader.conversion.types import FAMILIES
 from dataloader.database.schema import Column, TableName, TableSchema
 from dataloader.errors import PlanError, SchemaMismatch, UnsupportedType
 from dataloader.formatting import did_you_mean, one_line
@@ -112,21 +113,6 @@ def definition(
     return Definition(bare_table(name, *columns), {None: name.schema})
 
 
-_CREATED: dict[str, TypeEngine[Any]] = {
-    "null": sa.Text(),
-    "bool": sa.Boolean(),
-    "string": sa.Text(),
-    "binary": sa.LargeBinary(),
-    "date": sa.Date(),
-    "time": sa.Time(),
-    "timestamp": sa.DateTime(),
-    "timestamptz": sa.DateTime(timezone=True),
-    "duration": sa.Interval(),
-    "uuid": sa.Uuid(),
-    "interval": sa.Interval(),
-}
-
-
 def created_type(name: str, source: pa.DataType, backend: Backend) -> TypeEngine[Any]:
     """The SQLAlchemy type of a column that is created for `source`.
 
@@ -149,7 +135,7 @@ def created_type(name: str, source: pa.DataType, backend: Backend) -> TypeEngine
     if kind is None or kind in backend.untyped:
         hint = "Convert the column first, for example to a number of seconds or to text."
         raise UnsupportedType(f"column {name!r}: {backend.name} has no type for Arrow's {source}", hint=hint)
-    return backend.json_type if kind in {"list", "nested"} else _CREATED[kind]
+    return FAMILIES[kind].created or backend.json_type
 
 
 def _created_integer(source: pa.DataType, backend: Backend) -> TypeEngine[Any]:

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dataloader.conversion.text import to_text
 from dataloader.database.backends import backend_for
 from dataloader.database.backends.operators import OWN_OPERATORS
 from dataloader.database.schema import rows_of
@@ -58,10 +57,9 @@ class Keys:
 
 def _comparable(values: pa.Array, column: ColumnPlan) -> pa.Array:
     """The text of a value, the same for values that the database finds equal."""
-    texts = to_text(values, column.target)
-    if column.target.kind in {"numeric", "number"}:
-        return pc.replace_substring_regex(texts, r"(\.\d*?[1-9])0+$|\.0+$", r"\1")
-    return pc.utf8_rtrim(texts, " ") if column.target.kind == "bpchar" else texts
+    texts = column.target.to_text(values)
+    equal = column.target.row.equal_text
+    return texts if equal is None else pc.replace_substring_regex(texts, *equal)
 
 
 async def present(connection: AsyncConnection, keys: Keys, table: TableName, names: Sequence[str]) -> np.ndarray:
@@ -84,6 +82,6 @@ async def _found(connection: AsyncConnection, keys: Keys, parent: sa.TableClause
     """The positions of the distinct keys that the table has."""
     types = [column.target for column in keys.columns]
     statement, parameters = backend_for(connection.dialect).existing_keys_query(keys.distinct, types, parent)
-    own = {OWN_OPERATORS: any(one.kind == "other" for one in types)}
+    own = {OWN_OPERATORS: any(one.row.has_own_operators for one in types)}
     found = await connection.execute(statement, parameters, execution_options=own)
     return [int(position) for (position,) in found]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from dataloader.conversion.types import ColumnType
+from dataloader.conversion.column_types import ColumnType
 from dataloader.errors import PlanError
 
 if TYPE_CHECKING:
@@ -264,7 +264,7 @@ def unnest(arrays: list[sa.BindParameter[Any]]) -> sa.sql.functions.Function[Any
 
 def cast_from_text(text: sa.ColumnElement[Any], target: ColumnType) -> sa.ColumnElement[Any]:
     """Have the server read a text as a type."""
-    if target.kind == "money":  # by way of numeric, or the server's locale would read it
+    if target.row.read_by_locale:  # by way of numeric, or the server's locale would read it
         text = sa.cast(text, sa.Numeric())
     return sa.cast(text, _Spelled(_unlimited(target)))
 
@@ -274,7 +274,7 @@ _UNLIMITED = {"character varying": "varchar", "character": "bpchar", "bit varyin
 
 def _unlimited(target: ColumnType) -> str:
     """The type without its length: a cast cuts what is too long in silence, storing it in the column does not."""
-    if target.kind == "enum":
+    if target.labels:
         return target.sql
     name = re.sub(r"\(.*?\)", "", target.sql)
     base = name.removesuffix("[]")

@@ -25,7 +25,7 @@ def chunk_digest(batch: pa.RecordBatch, violations: Iterable[Violation] = ()) ->
     Parameters
     ----------
     batch : pyarrow.RecordBatch
-        The rows that fit, in the plan's carriers.
+        The rows that fit, in the plan's Arrow types.
     violations : iterable of Violation
         What did not fit: where and why is part of what the chunk is.
 
@@ -99,7 +99,7 @@ def _structs(values: pa.Array) -> Iterator[Any]:
 
 
 def _objects(values: pa.Array) -> Iterator[Any]:
-    """Types that no carrier has, value by value."""
+    """Types that no column's Arrow type has, value by value."""
     return itertools.chain.from_iterable([_framed(repr(one).encode())] for one in values.to_pylist())
 
 

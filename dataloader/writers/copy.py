@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pgpq
+import pgpq.schema
 import pyarrow as pa
 import pyarrow.csv
 from pgpq import encoders
-from pgpq.schema import Jsonb
 
-from dataloader.conversion.text import to_text
 from dataloader.database.backends.base import driver_of
 from dataloader.errors import LoadError
 
@@ -85,7 +84,7 @@ class CsvCopyWriter(CopyWriter):
         self._columns = [column.name for column in plan.columns]
 
     def encode(self, batch: pa.RecordBatch) -> tuple[list[bytes], int]:
-        arrays = [to_text(values, column.target) for values, column in zip(batch.columns, self._plans, strict=True)]
+        arrays = [column.target.to_text(values) for values, column in zip(batch.columns, self._plans, strict=True)]
         buffer = pa.BufferOutputStream()
         options = pa.csv.WriteOptions(include_header=False, quoting_style="all_valid")
         pa.csv.write_csv(pa.RecordBatch.from_arrays(arrays, names=self._columns), buffer, options)
@@ -122,20 +121,22 @@ async def _pieces(parts: list[bytes], watchdog: Watchdog) -> AsyncIterator[memor
 
 
 def _field(column: ColumnPlan) -> pa.Field:
-    return pa.field(column.name, pa.int64() if column.target.kind == "money" else column.carrier)
+    return pa.field(column.name, column.target.row.copy_arrow or column.arrow_type)
 
 
 def _binary(values: pa.Array, column: ColumnPlan) -> pa.Array:
-    """Money is a count of its smallest unit; that is what a decimal's lower half holds."""
-    if column.target.kind != "money":
+    """A decimal that PostgreSQL keeps as a count of its smallest unit: that is what the decimal's lower half holds."""
+    wanted = column.target.row.copy_arrow
+    if wanted is None:
         return values
     digits = values.buffers()[1]
     counts = np.frombuffer(digits, np.int64)[::2][values.offset : values.offset + len(values)]
-    return pa.array(counts, pa.int64(), mask=values.is_null().to_numpy(zero_copy_only=False))
+    return pa.array(counts, wanted, mask=values.is_null().to_numpy(zero_copy_only=False))
 
 
 def _builder(column: ColumnPlan) -> Any:
     field = _field(column)
-    if column.target.kind == "jsonb":
-        return encoders.StringEncoderBuilder.new_with_output(field, Jsonb())
+    if column.target.row.copy_type:
+        output = getattr(pgpq.schema, column.target.row.copy_type)()
+        return encoders.StringEncoderBuilder.new_with_output(field, output)
     return pgpq.ArrowToPostgresBinaryEncoder.infer_encoder(field)

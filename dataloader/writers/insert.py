@@ -10,7 +10,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from dataloader.conversion.text import read_number, to_text
+from dataloader.conversion.text import read_number
 from dataloader.database.backends.base import driver_of
 from dataloader.database.schema import cast_from_text, unnest
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from dataloader.conversion.column_types import ColumnType
     from dataloader.conversion.rules import ColumnPlan
-    from dataloader.conversion.types import ColumnType
     from dataloader.database.watchdog import Watchdog
     from dataloader.plan import LoadPlan
 
@@ -70,7 +70,7 @@ class InsertWriter:
 
     def __init__(self, plan: LoadPlan, dialect: Dialect) -> None:
         self._names = [f"p{position}" for position in range(len(plan.columns))]
-        kinds = [_BOUND.get(column.target.kind) for column in plan.columns]
+        kinds = [column.target.row.bind for column in plan.columns]
         self._statement = _insert(
             plan, [sa.bindparam(n, type_=kind) for n, kind in zip(self._names, kinds, strict=True)]
         )
@@ -140,32 +140,19 @@ def _insert(plan: LoadPlan, values: list[sa.ColumnElement[Any]]) -> sa.Insert:
     return sa.insert(table).values(dict(zip(table.c, values, strict=True)))
 
 
-_BOUND: dict[str, sa.types.TypeEngine[Any]] = {
-    "bool": sa.Boolean(),
-    "int2": sa.SmallInteger(),
-    "int4": sa.Integer(),
-    "int8": sa.BigInteger(),
-    "float4": sa.REAL(),
-    "float8": sa.Double(),
-    "numeric": sa.Numeric(),
-    "bytea": sa.LargeBinary(),
-}
-"""Kinds whose Python values every driver stores unchanged."""
-
-
 def _read(text: sa.ColumnElement[Any], target: ColumnType) -> sa.ColumnElement[Any]:
-    return text if target.kind in {"text", "varchar", "bpchar"} else cast_from_text(text, target)
+    return text if target.row.is_text else cast_from_text(text, target)
 
 
 def _texts_for(column: ColumnPlan) -> Callable[[pa.Array], list[Any]]:
-    return lambda values: to_text(values, column.target).to_pylist()
+    return lambda values: column.target.to_text(values).to_pylist()
 
 
 def _sqlite_values(column: ColumnPlan) -> Callable[[pa.Array], list[Any]]:
-    carrier = column.carrier
-    if column.target.kind == "number" and pa.types.is_string(carrier):
+    arrow_type, row = column.arrow_type, column.target.row
+    if row.reads_numbers and pa.types.is_string(arrow_type):
         return lambda values: [None if text is None else read_number(text) for text in values.to_pylist()]
-    if pa.types.is_decimal(carrier) or pa.types.is_temporal(carrier) or column.target.kind == "uuid":
+    if pa.types.is_decimal(arrow_type) or pa.types.is_temporal(arrow_type) or row.to_text is not None:
         return _texts_for(column)
     return _objects
 

@@ -16,6 +16,7 @@ import pytest
 
 import dataloader as dl
 from dataloader import api, cli
+from dataloader.conversion.types import TYPES
 from dataloader.options import LoadOptions
 
 ROOT = Path(__file__).parents[2]
@@ -190,3 +191,17 @@ async def test_the_two_forms_of_the_sample_data_hold_the_same_orders(tmp_path: P
     await engine.dispose()
     assert rows[0] == rows[1]
     assert len(rows[0]) == 1000
+
+
+def _asked_kinds(tree: ast.AST) -> Iterator[str]:
+    """The kinds of column with which an attribute `kind` is compared."""
+    for one in ast.walk(tree):
+        if isinstance(one, ast.Compare) and isinstance(one.left, ast.Attribute) and one.left.attr == "kind":
+            literals = [part.value for part in ast.walk(one) if isinstance(part, ast.Constant)]
+            yield from (literal for literal in literals if literal in TYPES)
+
+
+def test_what_is_particular_to_a_kind_of_column_is_asked_of_its_row() -> None:
+    paths = [path for path in (ROOT / "dataloader").rglob("*.py") if path.parent.name != "conversion"]
+    asked = {path.name: list(_asked_kinds(ast.parse(path.read_text()))) for path in paths}
+    assert {name: kinds for name, kinds in asked.items() if kinds} == {}

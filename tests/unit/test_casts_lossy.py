@@ -15,9 +15,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from dataloader.conversion.column_types import arrow_type, parse_type
 from dataloader.conversion.converter import Converted, Converter
-from dataloader.conversion.rules import ColumnPlan, cell
-from dataloader.conversion.types import carrier, parse_type
+from dataloader.conversion.rules import ColumnPlan, cast_rule
 
 UTC = datetime.UTC
 WIDE = decimal.Context(prec=400)
@@ -25,7 +25,7 @@ WIDE = decimal.Context(prec=400)
 
 def converted(values: pa.Array, sql: str, dialect: str = "postgresql") -> Converted:
     target = parse_type(sql, dialect)
-    found, chosen = cell(values.type, target), carrier(target, values.type)
+    found, chosen = cast_rule(values.type, target), arrow_type(target, values.type)
     verdict = found.verdict if found.loses is None else "lossy"
     plan = ColumnPlan("c", values.type, target, chosen or pa.string(), chosen is None, verdict)
     return Converter((plan,))(pa.RecordBatch.from_arrays([values], names=["c"]), 0)

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.dialects.sqlite import aiosqlite
 
+from dataloader.conversion.column_types import ColumnType, parse_type
 from dataloader.conversion.converter import Converter
 from dataloader.conversion.rules import ColumnPlan
 from dataloader.conversion.steps import unwrapped
 from dataloader.conversion.text import to_text
-from dataloader.conversion.types import TYPES, ColumnType, parse_type
+from dataloader.conversion.types import TYPES
 from dataloader.conversion.violations import cut
 from dataloader.database.backends import backend_for
 from dataloader.database.schema import Column, TableName, TableSchema
@@ -59,7 +60,7 @@ def stored(
         findings = Findings()
         findings.add(converted.violations)
         raise findings.error()
-    assert converted.batch.column(0).type == column.carrier
+    assert converted.batch.column(0).type == column.arrow_type
     return converted.batch.column(0).to_pylist()
 
 

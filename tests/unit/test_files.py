@@ -21,10 +21,10 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
+from dataloader.conversion.column_types import ColumnType
 from dataloader.conversion.converter import Converter
 from dataloader.conversion.mixed import MixedType, mixed_objects
 from dataloader.conversion.rules import ColumnPlan
-from dataloader.conversion.types import ColumnType
 from dataloader.errors import DataLoaderError, LoadError, PlanError, SchemaMismatch
 from dataloader.sources.files import are_paths, open_files
 

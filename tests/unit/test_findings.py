@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataloader.conversion.converter import ColumnConverter, Fault
+from dataloader.conversion.column_types import arrow_type, parse_type
+from dataloader.conversion.converter import ColumnConverter, InvalidValue
 from dataloader.conversion.inference import mixed_array
-from dataloader.conversion.rules import ColumnPlan, cell
-from dataloader.conversion.types import carrier, parse_type
+from dataloader.conversion.rules import ColumnPlan, cast_rule
 from dataloader.conversion.violations import REASONS
 
 MOMENT = datetime.datetime(2024, 5, 17, 10, 30, 15, 123456)
@@ -124,13 +124,13 @@ ELSEWHERE = {"duplicate", "exists", "foreign_key", "unique", "check", "refused"}
 
 def column_of(case: Case, **facts: Any) -> ColumnPlan:
     target = parse_type(case.sql, case.dialect, ("sad", "ok") if case.sql == "mood" else ())
-    chosen = carrier(target, case.source)
-    verdict = "checked" if case.zone else cell(case.source, target).verdict
+    chosen = arrow_type(target, case.source)
+    verdict = "checked" if case.zone else cast_rule(case.source, target).verdict
     plan = ColumnPlan("c", case.source, target, chosen or pa.string(), chosen is None, verdict, zone=case.zone)
     return replace(plan, **facts)
 
 
-def found_in(case: Case, values: pa.Array, **facts: Any) -> tuple[list[Any], list[Fault]]:
+def found_in(case: Case, values: pa.Array, **facts: Any) -> tuple[list[Any], list[InvalidValue]]:
     converted, faults = ColumnConverter(column_of(case, **facts))(values)
     assert len(converted) == len(values)
     return converted.to_pylist(), sorted(faults)

@@ -29,7 +29,7 @@ from dataloader.errors import DataLoaderError
 from dataloader.conversion.inference import inferred
 from dataloader.plan import ColumnPlan
 from dataloader.sources.rows import open_rows
-from dataloader.conversion.types import carrier, parse_type
+from dataloader.conversion.column_types import parse_type, arrow_type
 
 NOON = datetime.datetime(2024, 5, 17, 12)
 VALUES = [
@@ -50,7 +50,7 @@ def converted_as(values):
     array = inferred("c", values)
     found = inferred_as(values)
     for target in TARGETS:
-        plan = ColumnPlan("c", array.type, target, carrier(target, array.type) or pa.string(), False, "checked")
+        plan = ColumnPlan("c", array.type, target, arrow_type(target, array.type) or pa.string(), False, "checked")
         converted = Converter((plan,))(pa.record_batch([array], names=["c"]), 0)
         found += [converted.batch.to_pylist(), converted.violations]
     return found

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import asyncpg, psycopg
 from sqlalchemy.dialects.sqlite import aiosqlite
 
+from dataloader.conversion.column_types import parse_type
 from dataloader.conversion.inference import mixed_array
-from dataloader.conversion.types import parse_type
 from dataloader.database.backends import backend_for
 from dataloader.database.schema import Column, TableName, TableSchema
 from dataloader.errors import PlanError, SchemaMismatch, UnsafeCast, UnsupportedType
@@ -387,7 +387,7 @@ def test_an_aware_timestamp_into_timestamp_is_lossy_where_that_is_allowed() -> N
     (decided,) = planned(
         pa.schema([("c", pa.timestamp("us", "UTC"))]), table(column("c", "timestamp")), casts="lossy"
     ).columns
-    assert (decided.verdict, decided.how) == ("lossy", "gives up the time zone: UTC's clock is kept")
+    assert (decided.verdict, decided.checks) == ("lossy", "gives up the time zone: UTC's clock is kept")
 
 
 def test_a_fraction_into_an_integer_is_checked_and_only_lossy_where_that_is_allowed() -> None:
@@ -407,7 +407,7 @@ def test_a_naive_time_is_taken_as_the_clock_of_the_zone_that_is_assumed(source: 
     offered, found = pa.schema([("c", source)]), table(column("c", "timestamptz"))
     (decided,) = planned(offered, found, assume_timezone="Europe/Berlin").columns
     assert (decided.zone, decided.verdict) == ("Europe/Berlin", "checked")
-    assert decided.how.startswith("taken as the clock of Europe/Berlin; ")
+    assert decided.checks.startswith("taken as the clock of Europe/Berlin; ")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from dataloader.conversion.types import TYPES, ColumnType, family, parse_type, plain
+from dataloader.conversion.column_types import ColumnType, family, parse_type, plain
+from dataloader.conversion.types import TYPES
 from dataloader.database.backends import backend_for
 from dataloader.database.definitions import created_type
 from dataloader.database.schema import Column, TableName, TableSchema, parse_table_name

@@ -24,10 +24,10 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dataloader.conversion.column_types import ColumnType
 from dataloader.conversion.converter import Converter
-from dataloader.conversion.mixed import MixedType, mixed_objects, mixed_parts, strangers
+from dataloader.conversion.mixed import MixedType, mixed_objects, mixed_parts, unconvertible
 from dataloader.conversion.rules import ColumnPlan
-from dataloader.conversion.types import ColumnType
 from dataloader.errors import DataLoaderError, PlanError, SchemaMismatch, UnsupportedType
 from dataloader.sources import rows as row_streams
 from dataloader.sources.base import Source, rechunk
@@ -211,7 +211,7 @@ async def test_objects_of_several_kinds_are_kept_apart_by_kind_the_most_frequent
     (chunk,) = await chunks(source)
     parts = [part.to_pylist() for part in mixed_parts(chunk["odd"])]
     assert source.schema.field("odd").type == chunk["odd"].type == MixedType(tuple(kinds))
-    assert strangers(chunk["odd"])[1] == reasons
+    assert unconvertible(chunk["odd"])[1] == reasons
     for at, (value, reason) in enumerate(zip(values, reasons, strict=True)):
         held = [part[at] for part in parts if part[at] is not None]
         assert held == ([] if value is None or reason is not None else [value])
@@ -225,7 +225,7 @@ async def test_dicts_that_json_cannot_hold_are_kept_apart_from_those_that_it_can
     dicts, numbers = mixed_parts(chunk["odd"])
     assert [one and json.loads(one) for one in dicts.to_pylist()] == [{"a": 1}, None, None, {"b": 2}]
     assert numbers.to_pylist() == [None, None, 5, None]
-    assert strangers(chunk["odd"]) == ([None, "{'a': nan}", None, None], [None, "nan", None, None])
+    assert unconvertible(chunk["odd"]) == ([None, "{'a': nan}", None, None], [None, "nan", None, None])
 
 
 async def test_objects_of_several_kinds_keep_their_rows_in_every_chunk() -> None:

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dataloader.conversion.casts import LOSSY
+from dataloader.conversion.column_types import ColumnType, arrow_type, family, parse_type
 from dataloader.conversion.converter import Converted, Converter
-from dataloader.conversion.rules import IMPOSSIBLE, Cell, ColumnPlan, cell
-from dataloader.conversion.types import TYPES, ColumnType, carrier, family, parse_type
+from dataloader.conversion.rules import IMPOSSIBLE, RULES, CastRule, ColumnPlan, cast_rule
+from dataloader.conversion.types import TYPES
 from dataloader.conversion.violations import REASONS
 
 UNITS = ("s", "ms", "us", "ns")
@@ -65,7 +65,7 @@ PAIRS = [(source, target) for target in TARGETS for source in SOURCES]
 
 
 def targets_of(source: pa.DataType, *verdicts: str) -> list[ColumnType]:
-    return [target for target in TARGETS if cell(source, target).verdict in verdicts]
+    return [target for target in TARGETS if cast_rule(source, target).verdict in verdicts]
 
 
 def sources_with(*verdicts: str) -> list[pa.DataType]:
@@ -132,7 +132,7 @@ BY_SQL = {target.sql: target for target in TARGETS}
 
 @pytest.mark.parametrize(("sql", "expected"), EXPECTED.items(), ids=EXPECTED)
 def test_a_column_type_has_these_verdicts_and_takes_nothing_else(sql: str, expected: str) -> None:
-    found = {name: cell(source, BY_SQL[sql]).verdict for name, source in FAMILIES.items()}
+    found = {name: cast_rule(source, BY_SQL[sql]).verdict for name, source in FAMILIES.items()}
     shown = " ".join(f"{name}={verdict[0]}" for name, verdict in found.items() if verdict != "impossible")
     assert shown == expected
 
@@ -142,18 +142,18 @@ def test_every_kind_of_column_is_looked_at_here() -> None:
 
 
 def test_a_column_of_nothing_but_null_fits_everywhere() -> None:
-    assert {cell(pa.null(), target) for target in TARGETS} == {Cell("exact", "only NULL")}
+    assert {cast_rule(pa.null(), target) for target in TARGETS} == {CastRule(checks="only NULL", verdict="exact")}
 
 
 @pytest.mark.parametrize("source", [pa.opaque(pa.int64(), "geometry", "postgis"), pa.dense_union([])], ids=str)
 def test_a_type_of_no_family_fits_nowhere(source: pa.DataType) -> None:
-    assert {cell(source, target) for target in TARGETS} == {IMPOSSIBLE}
+    assert {cast_rule(source, target) for target in TARGETS} == {IMPOSSIBLE}
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=str)
 def test_a_verdict_is_one_of_four_and_agrees_with_the_families(source: pa.DataType) -> None:
     for target in TARGETS:
-        found = cell(source, target)
+        found = cast_rule(source, target)
         assert found.verdict in {"exact", "checked", "lossy", "impossible"}
         if family(source) not in TYPES[target.kind].accepts | {"null"}:
             assert found == IMPOSSIBLE
@@ -162,16 +162,16 @@ def test_a_verdict_is_one_of_four_and_agrees_with_the_families(source: pa.DataTy
 @pytest.mark.parametrize("source", SOURCES, ids=str)
 def test_a_verdict_says_what_is_looked_at_and_what_is_lost(source: pa.DataType) -> None:
     for target in TARGETS:
-        found = cell(source, target)
-        assert bool(found.how) or found.verdict in {"exact", "impossible"}, target
+        found = cast_rule(source, target)
+        assert bool(found.checks) or found.verdict in {"exact", "impossible"}, target
         assert found.loses is None or found.verdict in {"checked", "lossy"}, target
         assert found.loses is not None or found.verdict != "lossy", target
 
 
 def plan_of(source: pa.DataType, target: ColumnType, verdict: str = "") -> ColumnPlan:
-    found, chosen = cell(source, target), carrier(target, source)
+    found, chosen = cast_rule(source, target), arrow_type(target, source)
     as_text = chosen is None
-    return ColumnPlan("c", source, target, chosen or pa.string(), as_text, verdict or found.verdict, found.how)
+    return ColumnPlan("c", source, target, chosen or pa.string(), as_text, verdict or found.verdict, found.checks)
 
 
 def converted(values: pa.Array, target: ColumnType, verdict: str = "") -> Converted:
@@ -179,24 +179,29 @@ def converted(values: pa.Array, target: ColumnType, verdict: str = "") -> Conver
     return Converter((plan,))(pa.RecordBatch.from_arrays([values], names=["c"]), 0)
 
 
+LOSSY = [pair for pair, rule in RULES.items() if rule.lossy is not None]
+
+
 def lossy_keys(source: pa.DataType, target: ColumnType) -> tuple[str, str]:
-    return family(source) or "", family(carrier(target, source) or pa.string()) or ""
+    return family(source) or "", family(arrow_type(target, source) or pa.string()) or ""
 
 
 def is_read_by_the_server(source: pa.DataType, target: ColumnType) -> bool:
-    return family(carrier(target, source) or pa.string()) == "string" and cell(source, target).verdict == "lossy"
+    return (
+        family(arrow_type(target, source) or pa.string()) == "string" and cast_rule(source, target).verdict == "lossy"
+    )
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=str)
 def test_something_is_lost_only_where_a_cast_gives_it_up_or_the_server_rounds(source: pa.DataType) -> None:
     for target in TARGETS:
-        if cell(source, target).loses is not None:
+        if cast_rule(source, target).loses is not None:
             assert lossy_keys(source, target) in LOSSY or is_read_by_the_server(source, target), target
 
 
 @pytest.mark.parametrize("pair", LOSSY, ids=" into ".join)
 def test_every_cast_that_gives_something_up_is_named_in_the_type_table(pair: tuple[str, str]) -> None:
-    cells = [cell(source, target) for source, target in PAIRS if lossy_keys(source, target) == pair]
+    cells = [cast_rule(source, target) for source, target in PAIRS if lossy_keys(source, target) == pair]
     assert any(found.loses for found in cells)
     assert all(found.loses for found in cells if found.verdict == "checked")
 
@@ -355,7 +360,7 @@ SAME_MEANING = {
     *(("float", kind) for kind in ("int", "float")),
     *((moment, moment) for moment in ("date", "time", "timestamp", "timestamptz", "duration", "binary", "string")),
 }
-"""Families of source and carrier whose values Python compares by what they mean."""
+"""Families of source and Arrow type whose values Python compares by what they mean."""
 
 
 @EXAMPLES
@@ -373,7 +378,7 @@ def test_a_value_that_passes_its_check_is_unchanged(source: pa.DataType, data: s
 
 
 def losing_targets(source: pa.DataType) -> list[ColumnType]:
-    return [target for target in targets_of(source, "checked", "lossy") if cell(source, target).loses]
+    return [target for target in targets_of(source, "checked", "lossy") if cast_rule(source, target).loses]
 
 
 @EXAMPLES
@@ -423,10 +428,10 @@ def test_a_moment_that_has_no_text_is_refused_and_no_words_take_its_place(values
     ids=str,
 )
 def test_a_list_fits_an_array_if_its_elements_do(source: pa.DataType, sql: str, verdict: str) -> None:
-    assert cell(source, parse_type(sql, "postgresql")).verdict == verdict
+    assert cast_rule(source, parse_type(sql, "postgresql")).verdict == verdict
 
 
 @pytest.mark.parametrize("sql", ["numeric(3,-2)", "numeric(2,5)", "numeric(77,2)"])
 @pytest.mark.parametrize("source", [pa.int64(), pa.float64(), pa.decimal128(5, 2), pa.string()], ids=str)
 def test_a_numeric_that_arrow_cannot_carry_takes_nothing(source: pa.DataType, sql: str) -> None:
-    assert cell(source, parse_type(sql, "postgresql")) == IMPOSSIBLE
+    assert cast_rule(source, parse_type(sql, "postgresql")) == IMPOSSIBLE

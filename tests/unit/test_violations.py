@@ -15,7 +15,7 @@ from dataloader.conversion.violations import (
     REASONS,
     REJECT_COLUMNS,
     Counts,
-    Unfit,
+    InvalidValues,
     Violation,
     Violations,
     cut,
@@ -26,16 +26,17 @@ from dataloader.conversion.violations import (
 SOURCES = sorted(Path(dataloader.__file__).parent.rglob("*.py"))
 REASON_ARGUMENTS = {
     "refuse": 0,
-    "Unfit": 0,
-    "Fault": 1,
-    "_must_equal": 2,
+    "InvalidValues": 0,
+    "InvalidValue": 1,
+    "Family": 1,
+    "must_equal": 2,
     "_must_keep_digits": 2,
     "Refusal": 0,
     "_note": 0,
     "key_violation": 4,
 }
 """Which argument of a call is a reason."""
-REASON_TABLES = {"_STRANGE", "_REASONS", "_SQLITE_REASONS", "_REASON_OF_FAMILY"}
+REASON_TABLES = {"_REASONS", "_SQLITE_REASONS"}
 """Dicts whose values are reasons."""
 
 
@@ -57,6 +58,8 @@ def reasons_in(tree: ast.Module) -> Iterator[str]:
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
             at = REASON_ARGUMENTS.get(name)
             yield from texts_of(node.args[at] if at is not None and len(node.args) > at else None)
+            named = (one.value for one in node.keywords if at is not None and one.arg == "reason")
+            yield from (text for value in named for text in texts_of(value))
         elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in REASON_TABLES:
             yield from (text for value in getattr(node.value, "values", []) for text in texts_of(value))
         elif isinstance(node, ast.FunctionDef) and node.name in {"reason", "_must_keep_digits"}:
@@ -177,14 +180,14 @@ def test_a_value_that_python_cannot_hold_is_shown_with_its_number_and_type(numbe
 
 def test_a_refusal_names_its_own_problem_or_that_of_the_reason() -> None:
     bad = pa.array([False, True])
-    assert Unfit("nan", bad).problem == "it is not a finite number"
-    assert Unfit("nan", bad, "it contains a NaN").problem == "it contains a NaN"
-    assert Unfit("nan", bad).bad is bad
+    assert InvalidValues("nan", bad).problem == "it is not a finite number"
+    assert InvalidValues("nan", bad, "it contains a NaN").problem == "it contains a NaN"
+    assert InvalidValues("nan", bad).bad is bad
 
 
 def test_a_refusal_for_a_reason_that_nobody_explains_is_an_error() -> None:
     with pytest.raises(KeyError):
-        Unfit("because", pa.array([True]))
+        InvalidValues("because", pa.array([True]))
 
 
 def test_what_a_rejected_row_has_beside_its_values_is_named_alike() -> None:

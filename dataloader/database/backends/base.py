@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
 
-from dataloader.conversion.types import ColumnType, parse_type
+from dataloader.conversion.column_types import ColumnType, parse_type
 from dataloader.database.schema import ForeignKey, TableName, folded
 from dataloader.errors import LoadError, PlanError, SchemaMismatch
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from dataloader.conversion.types import parse_type
+from dataloader.conversion.column_types import parse_type
 from dataloader.database.backends.base import Backend
 from dataloader.database.schema import Column, TableName, TableSchema
 

@@ -25,7 +25,7 @@ from dataloader.database.schema import (
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from dataloader.conversion.types import ColumnType
+    from dataloader.conversion.column_types import ColumnType
 
 SPEAKING = "SET LOCAL client_encoding = 'UTF8'"
 """COPY's bytes are UTF-8, and asyncpg's statements, whatever the session's encoding is."""

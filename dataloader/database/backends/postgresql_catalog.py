@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from dataloader.conversion.types import ColumnType, parse_type
+from dataloader.conversion.column_types import ColumnType, parse_type
 from dataloader.database.schema import Column, TableName, TableSchema
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ import sqlalchemy as sa
 import tenacity
 from sqlalchemy.dialects import sqlite as dialect
 
-from dataloader.conversion.types import SQLITE_EXACT_DIGITS, ColumnType, parse_type
+from dataloader.conversion.column_types import ColumnType, parse_type
+from dataloader.conversion.types import SQLITE_EXACT_DIGITS
 from dataloader.database.backends.base import Backend, Fingerprints, driver_of, grouped
 from dataloader.database.schema import SQLITE_SCHEMA, Column, Fingerprint, TableName, TableRights, TableSchema
 
