@@ -40,7 +40,7 @@ POSTGRESQL = (
     *("boolean", "smallint", "integer", "bigint", "real", "double precision", "numeric", "numeric(12,4)", "money"),
     *("text", "character varying(32)", "character(32)", "citext", "bytea", "uuid", "json", "jsonb", "xml"),
     *("date", "time", "time with time zone", "timestamp", "timestamp with time zone", "interval", "interval(3)"),
-    *("inet", "cidr", "macaddr", "bit(3)", "bit varying(3)", "tsvector", "point", "polygon", "circle"),
+    *("inet", "cidr", "macaddr", "macaddr8", "bit(3)", "bit varying(3)", "tsvector", "point", "polygon", "circle"),
     *("int4range", "numrange", "tstzrange", "integer[]", "text[]", "numeric(10,2)[]", "timestamp with time zone[]"),
 )
 SQLITE = (

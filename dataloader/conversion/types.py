@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import sqlalchemy as sa
 from sqlalchemy.types import TypeEngine
 
 from dataloader.conversion import numeric, temporal, text
-from dataloader.conversion.casts import Cast, Check
+from dataloader.conversion.casts import Cast, Check, mapped, refuse
 from dataloader.conversion.numeric import DECIMAL128_DIGITS
 
 if TYPE_CHECKING:
@@ -176,6 +177,22 @@ _STORAGE_CLASSES = {
 """How SQLite stores a value in a column that does not say it."""
 
 
+_PAIRS = [rf"[0-9a-fA-F]{{2}}{separator}?" for separator in (":", "-", r"\.")]
+_MACADDR8 = rf"^\s*(?:{'|'.join(f'(?:{pair}){{{many}}}[0-9a-fA-F]{{2}}' for pair in _PAIRS for many in (5, 7))})\s*$"
+"""https://www.postgresql.org/docs/current/datatype-net-types.html: separators between pairs, all the same."""
+
+
+def _macaddr8(values: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """PostgreSQL puts FF:FE into the middle of an address of six bytes."""
+    refuse("syntax", pc.invert(pc.match_substring_regex(values, _MACADDR8)))
+    digits = pc.replace_substring_regex(values.cast(pa.string()), r"[\s:.-]", "")
+    return text.digits_to_bytes(pc.replace_substring_regex(digits, r"^(.{6})(.{6})$", r"\1fffe\2"), wanted)
+
+
+def _macaddr8_text(values: pa.Array) -> pa.Array:
+    return mapped(values, lambda one: one.hex(":"))
+
+
 def _row(arrow: pa.DataType | ArrowType | None, accepts: str, *spellings: str, **particulars: Any) -> TypeRow:
     return TypeRow(arrow=arrow, accepts=frozenset(accepts.split()), spellings=spellings, **particulars)
 
@@ -259,6 +276,7 @@ TYPES: dict[str, TypeRow] = {
         rounds_text=True,
     ),
     "uuid": _row(pa.binary(16), "uuid string", "uuid", from_text=text.text_to_uuid, to_text=text.bytes_to_uuid),
+    "macaddr8": _row(pa.binary(8), "string", "macaddr8", checks="syntax", from_text=_macaddr8, to_text=_macaddr8_text),
     "json": _row(
         pa.string(),
         "string list nested",

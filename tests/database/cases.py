@@ -827,6 +827,12 @@ SERVER_CASES = {
         lambda random: random.randbytes(6).hex(":"),
         refused=["", "08:00:2b:01:02", "x"],
     ),
+    "macaddr8": texts(
+        "macaddr8",
+        ["00:00:00:00:00:00:00:00", "08-00-2B-01-02-03", "0800.2b01.0203.0405", "08002b:0102030405", " ffffffffffff "],
+        lambda random: random.randbytes(8).hex(":"),
+        refused=["", "08:00:2b:01:02", "08:00-2b:01:02:03:04:05", "0 8002b010203", "x"],
+    ),
     "int4range": texts(
         "int4range",
         ["empty", "(,)", "[1,1]", "[1,1)", "[-2147483648,2147483647)"],

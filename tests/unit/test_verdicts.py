@@ -52,7 +52,7 @@ POSTGRES = (
     ),
     *("bytea", "date", "time", "time(0)", "timestamp", "timestamp(3)", "timestamptz", "timestamptz(0)", "interval"),
     *("interval(3)", "interval day to second", "uuid", "json", "jsonb", "xml", "integer[]", "text[]", "numeric(4,1)[]"),
-    *("point", "timetz", "timetz(3)", "tstzrange", "inet", "int4range"),
+    *("point", "timetz", "timetz(3)", "tstzrange", "inet", "int4range", "macaddr8"),
 )
 SQLITE = ("BOOLEAN", "INTEGER", "REAL", "NUMERIC", "NUMERIC(10,2)", "DECIMAL(30,2)", "TEXT", "VARCHAR(5)", "BLOB")
 SQLITE_MORE = ("DATE", "TIME", "DATETIME", "TIMESTAMP", "JSON", "UUID", "STRING", "")
