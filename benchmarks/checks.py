@@ -63,7 +63,7 @@ def without_checks() -> Iterator[None]:
     with (
         mock.patch("dataloader.conversion.steps._cast_for", return_value=_plain_cast),
         mock.patch("dataloader.conversion.steps._checks", return_value=()),
-        mock.patch("dataloader.loading.pipeline.refuse_invalid", look_at_nothing),
+        mock.patch("dataloader.loading.pipeline.check_in_memory", look_at_nothing),
     ):
         yield
 
