@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from dataloader.conversion import dialects
 from dataloader.conversion.column_types import ColumnType, parse_type, plain
 from dataloader.conversion.rules import cast_rule
 
@@ -75,7 +76,7 @@ def targets() -> Iterator[tuple[str, ColumnType]]:
     yield from (("PostgreSQL", parse_type(sql, "postgresql")) for sql in POSTGRESQL)
     yield "PostgreSQL", parse_type("mood (an enum)", "postgresql", labels=("sad", "happy"))
     yield from (("SQLite", parse_type(sql, "sqlite")) for sql in SQLITE)
-    yield "SQLite", ColumnType("any", "no type, or ANY in a STRICT table", dialect="sqlite")
+    yield "SQLite", ColumnType("any", "no type, or ANY in a STRICT table", dialect=dialects.SQLITE)
 
 
 def section(target: ColumnType) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from dataloader.conversion import text
+from dataloader.conversion.dialects import POSTGRESQL, SqlDialect, dialect_of
 from dataloader.conversion.mixed import MixedType, StringType
 from dataloader.conversion.types import MONEY_DIGITS, SQLITE_EXACT_DIGITS, TYPES, TypeRow
 
@@ -34,8 +35,8 @@ class ColumnType:
         The values of an enum.
     element : ColumnType or None
         The type of an array's elements.
-    dialect : str
-        Whose type it is: the databases differ in NaN, NUL characters and years.
+    dialect : SqlDialect
+        Whose type it is: the databases differ in NUL characters and years.
     """
 
     kind: str
@@ -45,7 +46,7 @@ class ColumnType:
     length: int | None = None
     labels: tuple[str, ...] = ()
     element: ColumnType | None = None
-    dialect: str = field(default="postgresql", compare=False)
+    dialect: SqlDialect = field(default=POSTGRESQL, compare=False)
 
     def __str__(self) -> str:
         return self.sql
@@ -63,11 +64,6 @@ class ColumnType:
         size = ",".join(str(number) for number in (self.precision, self.scale, self.length) if number is not None)
         spelled = self.sql.rpartition(".")[2].strip('"').lower() if TYPES[self.kind].is_named else self.kind
         return f"{spelled}{f'({size})' if size else ''}"
-
-    @property
-    def keeps_nul(self) -> bool:
-        """Whether a text may contain the character U+0000."""
-        return self.dialect != "postgresql"
 
     @property
     def is_limited(self) -> bool:
@@ -112,18 +108,22 @@ def parse_type(sql: str, dialect: str, labels: tuple[str, ...] = ()) -> ColumnTy
     labels : tuple of str
         An enum's values, as the catalog lists them.
     """
+    return _parsed(sql, dialect_of(dialect), labels)
+
+
+def _parsed(sql: str, dialect: SqlDialect, labels: tuple[str, ...] = ()) -> ColumnType:
     text = " ".join(sql.lower().split())
     if labels:
         return ColumnType("enum", sql, labels=labels, dialect=dialect)
-    if dialect == "postgresql" and text.endswith("[]"):
-        return ColumnType("array", sql, element=parse_type(sql.rstrip("[] "), dialect))
+    if dialect.has_arrays and text.endswith("[]"):
+        return ColumnType("array", sql, element=_parsed(sql.rstrip("[] "), dialect))
     match = _SPELLING.match(text)
     name = text if match is None else match["head"] + (match["tail"] or "")
     args = [int(number) for number in match["args"].split(",")] if match is not None and match["args"] else []
-    return _sqlite_type(name, args, sql) if dialect == "sqlite" else _sql_type(name, args, sql, dialect)
+    return (_sqlite_type if dialect.has_affinities else _sql_type)(name, args, sql, dialect)
 
 
-def _sql_type(name: str, args: list[int], sql: str, dialect: str) -> ColumnType:
+def _sql_type(name: str, args: list[int], sql: str, dialect: SqlDialect) -> ColumnType:
     if name == "float" and args and args[0] <= 24:
         return ColumnType("float4", sql, dialect=dialect)
     if name == "interval day to second":
@@ -133,7 +133,7 @@ def _sql_type(name: str, args: list[int], sql: str, dialect: str) -> ColumnType:
     return _with_arguments(_KINDS.get(name, "other"), args, sql, dialect)
 
 
-def _with_arguments(kind: str, args: list[int], sql: str, dialect: str) -> ColumnType:
+def _with_arguments(kind: str, args: list[int], sql: str, dialect: SqlDialect) -> ColumnType:
     parameters = TYPES[kind].parameters if args else ""
     if parameters == "digits":
         return ColumnType(kind, sql, precision=args[0], scale=args[1] if len(args) > 1 else 0, dialect=dialect)
@@ -148,7 +148,7 @@ def _with_arguments(kind: str, args: list[int], sql: str, dialect: str) -> Colum
     return ColumnType(kind, sql, dialect=dialect)
 
 
-def _sqlite_type(name: str, args: list[int], sql: str) -> ColumnType:
+def _sqlite_type(name: str, args: list[int], sql: str, dialect: SqlDialect) -> ColumnType:
     """SQLite's own rules: a declared name we write ourselves, else the affinity by substring."""
     unknown = "number" if any(part in name for part in _SQLITE_NUMBERS) else "loose"
     kind = next((kind for part, kind in _SQLITE_AFFINITIES if part in name), unknown)
@@ -157,8 +157,8 @@ def _sqlite_type(name: str, args: list[int], sql: str) -> ColumnType:
     elif name.startswith(("datetime", "timestamp")):
         kind = "datetime"
     elif kind == "number" and name in {"numeric", "decimal"} and args and args[0] <= SQLITE_EXACT_DIGITS:
-        return _with_arguments("numeric", args, sql, "sqlite")
-    return ColumnType(kind, sql, dialect="sqlite")
+        return _with_arguments("numeric", args, sql, dialect)
+    return ColumnType(kind, sql, dialect=dialect)
 
 
 def arrow_type(target: ColumnType, source: pa.DataType) -> pa.DataType | None:

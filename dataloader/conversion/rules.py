@@ -223,7 +223,7 @@ def _fits_always(fits: Fits, offered: str, source: pa.DataType, target: ColumnTy
     if pa.types.is_floating(wanted) and not row.keeps_nan:
         return False
     if pa.types.is_string(wanted) and offered in {"string", "list", "nested"}:
-        return offered == "string" and target.keeps_nul
+        return offered == "string" and target.dialect.keeps_nul
     return source.equals(wanted) or fits(source, wanted)
 
 

@@ -231,7 +231,7 @@ def _checks_of_text(offered: str | None, target: ColumnType) -> Iterator[Check]:
     if offered == "string":
         yield text.check_unicode
     yield from CUT_IN_SILENCE.get(target.sql, ())
-    if is_free and not target.keeps_nul:
+    if is_free and not target.dialect.keeps_nul:
         yield text.check_nul
     if target.length is not None:
         yield text.check_characters(target.length)
@@ -241,21 +241,14 @@ def _checks_of_text(offered: str | None, target: ColumnType) -> Iterator[Check]:
         yield from row.text_checks
     if is_free:
         yield from row.json_checks
-    if target.dialect == "sqlite":
-        yield from row.json_checks_of_sqlite
+    if target.dialect.has_affinities:
+        yield from row.json_checks_by_affinity
 
 
 def _check_years(target: ColumnType, wanted: pa.DataType) -> Check:
     """The years that the database's dates can have."""
-    if target.dialect == "postgresql":
-        days, timestamps = (
-            (temporal.FIRST_DAY, temporal.LAST_DAY + 1),
-            (temporal.FIRST_TIMESTAMP, temporal.END_OF_TIMESTAMPS),
-        )
-    else:
-        days = (temporal.FIRST_YEAR, temporal.END_OF_YEARS)
-        timestamps = (temporal.FIRST_YEAR * temporal.DAY, temporal.END_OF_YEARS * temporal.DAY)
     if pa.types.is_date(wanted):
-        return temporal.check_between(*days)
+        return temporal.check_between(*target.dialect.days)
+    first, end = target.dialect.timestamps
     divisor = _PER_SECOND["us"] // _PER_SECOND[wanted.unit]
-    return temporal.check_between(timestamps[0] // divisor, -(-timestamps[1] // divisor))
+    return temporal.check_between(first // divisor, -(-end // divisor))

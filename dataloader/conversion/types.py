@@ -56,7 +56,7 @@ class TypeRow:
         How a value is written, where it is not by the Arrow type alone.
     text_checks : tuple of Check
         Asked of texts from the source.
-    json_checks, json_checks_of_sqlite : tuple of Check
+    json_checks, json_checks_by_affinity : tuple of Check
         Asked of texts from the source and of lists and structs as JSON.
     value_checks : tuple of Check
         Asked of the Arrow values.
@@ -100,7 +100,7 @@ class TypeRow:
     to_text: Callable[[pa.Array], pa.Array] | None = None
     text_checks: tuple[Check, ...] = ()
     json_checks: tuple[Check, ...] = ()
-    json_checks_of_sqlite: tuple[Check, ...] = ()
+    json_checks_by_affinity: tuple[Check, ...] = ()
     value_checks: tuple[Check, ...] = ()
     read_checks: tuple[Check, ...] = ()
     element_checks: tuple[Check, ...] = ()
@@ -283,7 +283,7 @@ TYPES: dict[str, TypeRow] = {
         "json",
         always_checked=True,
         text_checks=(text.check_json,),
-        json_checks_of_sqlite=(text.check_numbers_in_json,),
+        json_checks_by_affinity=(text.check_numbers_in_json,),
         keeps_json=True,
     ),
     "jsonb": _row(

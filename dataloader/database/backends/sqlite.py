@@ -16,6 +16,7 @@ import tenacity
 from sqlalchemy.dialects import sqlite as dialect
 
 from dataloader.conversion.column_types import ColumnType, parse_type
+from dataloader.conversion.dialects import SQLITE
 from dataloader.conversion.types import SQLITE_EXACT_DIGITS
 from dataloader.database.backends.base import Backend, Fingerprints, driver_of, grouped
 from dataloader.database.schema import SQLITE_SCHEMA, Column, Fingerprint, TableName, TableRights, TableSchema
@@ -285,7 +286,7 @@ def _column(row: Any, numbered: bool, strict: bool) -> Column:
     untyped = not row.type or (strict and row.type.upper() == "ANY")
     return Column(
         row.name,
-        ColumnType("any", "any", dialect="sqlite") if untyped else parse_type(row.type, "sqlite"),
+        ColumnType("any", "any", dialect=SQLITE) if untyped else parse_type(row.type, "sqlite"),
         nullable=rowid or not required,
         has_default=rowid or row.dflt_value is not None,
         generated=row.hidden in {2, 3},
