@@ -184,36 +184,11 @@ def make_plan(
         When the options, the source's columns and the table do not go together.
     """
     backend = database.backend
-    backend.check_width(info.name, len(info.schema), found)
-    offered = _without_reasons(info.schema, target, found)
-    for name in offered.names:
-        backend.check_name(name, "column name")
-    backend.check_case(offered.names)
-    if found is not None and options.if_exists == "fail":
-        hint = "Choose if_exists='append', 'truncate' or 'replace', or another table."
-        raise PlanError(f"the table {found.name} exists already", hint=hint)
-    if found is not None:
-        ddl.check(found, options.if_exists)
-    if not offered.names:
-        raise PlanError(f"{info.name} is without columns", hint="Pass a source with at least one column.")
-    name = target.name if found is None else found.name
-    creates = found is None or options.if_exists == "replace"
-    types = definitions.given_types(offered, target.definition, options.dtype, backend)
-    given = None if target.definition is None else definitions.Definition(target.definition, target.schemas)
-    definition = definitions.definition(offered, given, name, types, backend) if creates else None
-    table = definition.schema_of(name, backend) if definition is not None else found
-    assert table is not None
-    _check_columns(offered.names, table)
-    by_name = {table.key(column.name): column for column in table.columns}
-    columns = tuple(
-        column_plan(field, column.type, column.nullable, options.casts, options.assume_timezone)
-        for field in offered
-        for column in [by_name[table.key(field.name)]]
-    )
+    offered = _offered(info, target, found, backend)
+    _check_target(found, options)
+    definition, table, warnings = _table(offered, target, found, options, backend)
+    columns = _columns(offered, table, options)
     method, reason = _method(options.method, columns, table, backend)
-    made = definitions.several_kinds(offered, table) if creates else ()
-    if creates:
-        made = (*ddl.notices(found, table, is_defined=given is not None), *made)
     commit, commit_reason = _commit(options, info.rows, _commit_obstacle(options, table, database))
     return LoadPlan(
         source=info.name,
@@ -221,18 +196,64 @@ def make_plan(
         database=database.name,
         table=table,
         columns=columns,
-        statements=ddl.statements(definition, name, found, options.if_exists, backend),
+        statements=ddl.statements(definition, table.name, found, options.if_exists, backend),
         method=method,
         reason=reason,
         chunk_rows=options.chunk_rows or CHUNK_ROWS[method],
-        creates_table=creates,
+        creates_table=definition is not None,
         keeps_rejects=options.on_invalid == "reject",
         clears_table=options.if_exists in {"truncate", "replace"},
         commit=commit,
         commit_reason=commit_reason,
         workers=_workers(options, database) if commit == "chunk" else 1,
-        warnings=definitions.differences(found, types, target.schemas, backend) if table is found else made,
+        warnings=warnings,
         exists=found is not None,
+    )
+
+
+def _offered(info: SourceInfo, target: Target, found: TableSchema | None, backend: Backend) -> pa.Schema:
+    """The columns to load."""
+    backend.check_width(info.name, len(info.schema), found)
+    offered = _without_reasons(info.schema, target, found)
+    for name in offered.names:
+        backend.check_name(name, "column name")
+    backend.check_case(offered.names)
+    if not offered.names:
+        raise PlanError(f"{info.name} is without columns", hint="Pass a source with at least one column.")
+    return offered
+
+
+def _check_target(found: TableSchema | None, options: LoadOptions) -> None:
+    if found is None:
+        return
+    if options.if_exists == "fail":
+        hint = "Choose if_exists='append', 'truncate' or 'replace', or another table."
+        raise PlanError(f"the table {found.name} exists already", hint=hint)
+    ddl.check(found, options.if_exists)
+
+
+def _table(
+    offered: pa.Schema, target: Target, found: TableSchema | None, options: LoadOptions, backend: Backend
+) -> tuple[definitions.Definition | None, TableSchema, tuple[str, ...]]:
+    """What the load creates, None for nothing; the table that it loads into; and what is to be known of it."""
+    types = definitions.given_types(offered, target.definition, options.dtype, backend)
+    if found is not None and options.if_exists != "replace":
+        return None, found, definitions.differences(found, types, target.schemas, backend)
+    name = target.name if found is None else found.name
+    given = None if target.definition is None else definitions.Definition(target.definition, target.schemas)
+    definition = definitions.definition(offered, given, name, types, backend)
+    table = definition.schema_of(name, backend)
+    lost = ddl.notices(found, table, is_defined=given is not None)
+    return definition, table, (*lost, *definitions.several_kinds(offered, table))
+
+
+def _columns(offered: pa.Schema, table: TableSchema, options: LoadOptions) -> tuple[ColumnPlan, ...]:
+    _check_columns(offered.names, table)
+    by_name = {table.key(column.name): column for column in table.columns}
+    pairs = [(field, by_name[table.key(field.name)]) for field in offered]
+    return tuple(
+        column_plan(field, column.type, column.nullable, options.casts, options.assume_timezone)
+        for field, column in pairs
     )
 
 

@@ -122,14 +122,19 @@ async def guarded(work: Callable[[Watchdog], Coroutine[Any, Any, T]], *, limit: 
         await asyncio.wait({task}, timeout=LOOK_SECONDS)
     if task.done():
         return task.result()
+    return await _given_up(task, watchdog, limit)
+
+
+async def _given_up(task: asyncio.Task[T], watchdog: Watchdog, limit: float) -> T:
+    """Stop work that has lost its connection or its time; while it was being stopped it may succeed after all."""
     seconds = STALL_SECONDS if watchdog.is_stalled() else None if watchdog.lost.done() else limit
     await _until_stopped(task, watchdog)
-    # While it was being stopped the work may have succeeded after all, with the commit as its last statement.
     if not task.cancelled() and task.exception() is None:
         return task.result()
     hint, rows = (IN_DOUBT, None) if watchdog.is_last else ("Load again when the server answers.", 0)
     what = "the connection was lost" if seconds is None else f"the database showed no progress for {seconds:.0f} s"
-    raise ConnectionLost(what, hint=hint, committed_rows=rows) from (None if task.cancelled() else task.exception())
+    cause = None if task.cancelled() else task.exception()
+    raise ConnectionLost(what, hint=hint, committed_rows=rows) from cause
 
 
 async def _committed(task: asyncio.Task[Any], watchdog: Watchdog) -> bool:
