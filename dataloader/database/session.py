@@ -165,9 +165,10 @@ class Session:
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A transaction for questions, in which no lock is waited for long."""
-        async with self.connection.begin():
+        async with self.connection.begin() as begun:
             await self.backend.configure_transaction(self.connection, locks.LIMIT_SECONDS)
             yield self.connection
+            await begun.rollback()  # nothing was written: a COMMIT that is lost would look like one of the load's
 
 
 async def _nothing(_session: Session) -> None:
