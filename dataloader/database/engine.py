@@ -329,7 +329,8 @@ async def close(connection: AsyncConnection) -> bool:
 
     SQLAlchemy counts a connection as checked out for ever whose reset was cancelled, so a cancel waits for a moment.
     """
-    for error in chain(sys.exception()):
+    clears = backend_for(connection.dialect).cursors_hold_locks
+    for error in chain(sys.exception()) if clears else ():
         if isinstance(error, asyncio.CancelledError):
             traceback.clear_frames(error.__traceback__)  # SQLAlchemy 2.0 leaves a cursor in them, and so SQLite's lock
     closing = start_task(_closed(connection))

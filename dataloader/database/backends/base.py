@@ -65,6 +65,8 @@ class Backend(abc.ABC):
     """How INSERT sends a chunk: ``core``, ``arrays`` of the columns, or ``values``, many rows to a statement."""
     one_writer: ClassVar[str | None] = None
     """Why no more than one connection can write, None if more can."""
+    cursors_hold_locks: ClassVar[bool] = False
+    """Whether a lock lives as long as the cursor of a cancelled statement, though its connection is closed."""
     checks_keys_late: ClassVar[bool] = False
     """Whether foreign keys are checked after all rows of a statement, so that the one that is refused is not named."""
     ledger_obstacle: ClassVar[str | None] = "only PostgreSQL and SQLite can hold the ledger"

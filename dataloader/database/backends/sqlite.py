@@ -46,6 +46,7 @@ class SQLite(Backend):
     inserts = "values"
     ledger_obstacle = None
     one_writer = "SQLite has one writer"
+    cursors_hold_locks = True  # until the garbage collector finds the cursor of a cancelled statement
     now = sa.func.strftime("%Y-%m-%d %H:%M:%f000", "now")  # finer than the second that CURRENT_TIMESTAMP knows
     moment_type = sa.Text()
     connect_arguments: ClassVar[dict[str, Any]] = {"timeout": BUSY_SECONDS}
