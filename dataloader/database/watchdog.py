@@ -8,7 +8,10 @@ limit without progress, and stops it by a ladder: cancel, half a second, termina
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
+import os
+import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -73,6 +76,10 @@ class Watchdog:
         elif hasattr(self._driver, "interrupt"):
             interrupting = self._loop.create_task(self._driver.interrupt())
             interrupting.add_done_callback(lambda task: task.cancelled() or task.exception())
+        elif hasattr(self._driver, "fileno") and not self._driver.closed:
+            # psycopg waits for the server's answer to a cancel, however often it is cancelled meanwhile.
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._driver.fileno())) as shared:
+                shared.shutdown(socket.SHUT_RDWR)
 
     def _on_termination(self, _driver: object) -> None:
         if not self.lost.done():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -250,3 +251,26 @@ async def test_the_pool_works_after_a_lost_connection(slow: AsyncEngine, watcher
 async def test_asyncpg_is_the_driver_of_these_tests(postgres: AsyncEngine) -> None:
     async with postgres.connect() as connection:
         assert isinstance(await engines.driver_of(connection), asyncpg.Connection)
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+async def test_work_that_swallows_cancels_ends_with_its_connection(postgres_url: sa.URL, driver: str) -> None:
+    """As psycopg does now and then, which waits for what the server answers to a cancel."""
+    url = postgres_url.set(drivername=f"postgresql+{driver}")
+    engine = engines.open_engine(url).execution_options(isolation_level="AUTOCOMMIT")
+
+    async def work(watching: watchdog.Watchdog) -> None:
+        async with engine.connect() as connection:
+            watching.watch(held := await engines.driver_of(connection))
+            while True:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await held.execute("SELECT pg_sleep(60)")
+
+    working = asyncio.create_task(watchdog.guarded(work))
+    await asyncio.sleep(0.2)
+    working.cancel()
+    done, _ = await asyncio.wait({working}, timeout=watchdog.GRACE_SECONDS + watchdog.SETTLE_SECONDS)
+    assert done
+    assert working.cancelled()
+    assert engine.pool.checkedout() == 0
+    await engine.dispose()
