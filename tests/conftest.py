@@ -90,12 +90,19 @@ def new_database(server: embedded.Server, admin: psycopg.Connection) -> Iterator
     admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
+async def dispose_opened() -> None:
+    """Close what a test has opened in its loop: for URLs, and by `connect`, whose engine is its caller's to close."""
+    await dispose_all()
+    if Default.address and Default.address.engine:
+        await Default.address.engine.dispose()
+
+
 @pytest.fixture
 async def postgres_url(server: embedded.Server, admin: psycopg.Connection) -> AsyncIterator[sa.URL]:
     """The URL of a new, empty database."""
     with new_database(server, admin) as url:
         yield url
-        await dispose_all()  # before the server ends their connections
+        await dispose_opened()  # before the server ends their connections
 
 
 @pytest.fixture
@@ -123,9 +130,9 @@ def database(request: pytest.FixtureRequest) -> AsyncEngine:
 
 @pytest.fixture
 async def disposed() -> AsyncIterator[None]:
-    """What a test's loop has opened for URLs is closed before that loop is."""
+    """What a test's loop has opened is closed before that loop is."""
     yield
-    await dispose_all()
+    await dispose_opened()
 
 
 @pytest.fixture(autouse=True)

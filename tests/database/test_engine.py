@@ -22,12 +22,7 @@ from dataloader.database.engine import Default, dispose_all, resolve
 from tests.conftest import fetch
 from tests.database.conftest import SECRET, free_port
 
-# A connection of asyncpg's is now and then still open when a loop of one of these tests is closed; which one is not
-# known yet, and the garbage collector finds it in whatever test comes next.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 FRAME = pd.DataFrame({"id": [1, 2]})
-
 
 BARE = {
     "postgresql": ("postgresql://u@h/d", "postgresql+asyncpg"),
