@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from decimal import Decimal
@@ -47,7 +48,16 @@ class Stalls:
 
 
 @pytest.fixture
-def watch(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Stalls]:
+def a_heap_of_its_own() -> Iterator[None]:
+    """What the tests before have left takes the garbage collector half a second, in whichever thread it is due."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch, a_heap_of_its_own: None) -> Callable[[], Stalls]:
     run = asyncio.events.Handle._run  # type: ignore[attr-defined]
 
     def begin() -> Stalls:
