@@ -20,8 +20,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from dataloader.database import embedded
 from dataloader.database.engine import Default, dispose_all, open_engine
 
+FULL = os.environ.get("DATALOADER_FAULTS") == "full"
+"""CI runs some proofs in a short form."""
 SERVER_VARIABLE = "DATALOADER_TEST_SERVER"
 """The folder of a running server that a test session uses instead of one of its own."""
+
+
+class Broken(Exception):
+    """What a source raises in the middle of a load."""
 
 
 def pytest_report_header() -> str:

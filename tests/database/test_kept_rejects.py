@@ -18,16 +18,12 @@ import dataloader as dl
 from dataloader.database.engine import open_engine
 from dataloader.database.schema import TableName
 from dataloader.ledger import history
-from tests.conftest import execute, fetch
+from tests.conftest import Broken, execute, fetch
 
 ROWS, CHUNK_ROWS = 60, 10
 BAD = {3: "x", 17: "1.5", 25: "-5", 26: "-6", 42: "x", 48: "-7"}
 """The values that do not fit, by row; those of a minus only the database refuses."""
 KEPT = "SELECT reject_row, chunk, reject_column, reject_reason FROM dataloader_rejects ORDER BY reject_row"
-
-
-class Broken(Exception):
-    """What the source raises in mid-load."""
 
 
 def rows(stop: int | None = None) -> Iterator[dict[str, Any]]:

@@ -25,7 +25,7 @@ import dataloader as dl
 from dataloader.cli import main
 from dataloader.database.engine import open_engine
 from dataloader.ledger.entries import TABLES
-from tests.conftest import execute, fetch
+from tests.conftest import Broken, execute, fetch
 
 pytestmark = pytest.mark.any_version
 
@@ -38,10 +38,6 @@ Snapshot = list[list[tuple[Any, ...]]]
 
 RUNNER = CliRunner(**({"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}))
 """Before click 8.2 the two outputs are one, unless it is told."""
-
-
-class Broken(Exception):
-    """What the source raises in mid-load."""
 
 
 def batches(rows: int = ROWS, breaks: bool = False, start: int = 0) -> Iterator[pa.RecordBatch]:

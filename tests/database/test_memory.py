@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tests.conftest import FULL
 
 pytestmark = [pytest.mark.slow, pytest.mark.any_version]
 
@@ -54,7 +55,6 @@ def test_twenty_times_the_rows_need_no_more_memory(database: AsyncEngine, big_fi
     assert large - small < MEGABYTES
 
 
-FULL = os.environ.get("DATALOADER_FAULTS") == "full"
 REJECTING = """
 import asyncio, resource, sys
 import dataloader as dl, pyarrow as pa, sqlalchemy as sa

@@ -34,18 +34,13 @@ from dataloader.database.backends import backend_for
 from dataloader.database.engine import open_engine
 from dataloader.options import LoadOptions, Target
 from dataloader.plan import Database, SourceInfo, make_plan
-from tests.conftest import execute, fetch
+from tests.conftest import FULL, Broken, execute, fetch
 
-FULL = os.environ.get("DATALOADER_FAULTS") == "full"
 ROWS, CHUNK_ROWS = 120, 10
 ROUNDS, CANCELS, BREAKS = (150, 200, 300) if FULL else (8, 25, 40)
 SEED = int(os.environ.get("DATALOADER_SEED", "4"))
 ORDERS = "CREATE TABLE orders (id bigint, name text, amount double precision)"
 TOTALS = "SELECT chunks, rows, loaded, rejected, state FROM dataloader_loads WHERE target LIKE '%orders'"
-
-
-class Broken(Exception):
-    """What a source raises in these tests."""
 
 
 def columns(rows: int = ROWS, start: int = 0) -> dict[str, list[Any]]:

@@ -664,70 +664,6 @@ async def test_a_text_that_sqlite_would_store_as_another_spelling_is_refused_by_
     assert await fetch(sqlite, "SELECT v FROM t ORDER BY id") == [("x",), (7,), (0.5,)]
 
 
-REFUSED: dict[str, tuple[str, pa.Array]] = {
-    "int2 too big": ("smallint", pa.array([1, 2**15])),
-    "int4 too big": ("integer", pa.array([1, 2**31])),
-    "int4 of a fraction": ("integer", pa.array([1.0, 1.5])),
-    "int4 of NaN": ("integer", pa.array([1.0, math.nan])),
-    "int8 of uint64": ("bigint", pa.array([1, 2**63], pa.uint64())),
-    "int8 of a float beyond 2**53": ("bigint", pa.array([1.0, 1e19])),
-    "float4 of more digits": ("real", pa.array([0.5, 0.1])),
-    "float4 overflow": ("real", pa.array([0.5, 1e300])),
-    "float8 of a big int": ("double precision", pa.array([1, 2**53 + 1])),
-    "float8 of a long decimal": ("double precision", pa.array([Decimal("0"), Decimal("0.12345678901234567890")])),
-    "numeric(12,4) of five places": ("numeric(12,4)", pa.array([0.5, 0.00001])),
-    "numeric(12,4) too big": ("numeric(12,4)", pa.array([1, 10**8])),
-    "numeric(12,4) of text": ("numeric(12,4)", pa.array(["1", "1.00005"])),
-    "numeric(12,4) of NaN": ("numeric(12,4)", pa.array([0.5, math.nan])),
-    "varchar(3)": ("varchar(3)", pa.array(["abc", "abcd"])),
-    "char(3)": ("char(3)", pa.array(["abc", "abcd"])),
-    "date of a time of day": ("date", pa.array([datetime.datetime(2024, 1, 1), datetime.datetime(2024, 1, 1, 12)])),
-    "timestamp of nanoseconds": ("timestamp", pa.array([0, 1], pa.timestamp("ns"))),
-    "timestamp(0)": ("timestamp(0)", pa.array([EPOCH, EPOCH + US])),
-    "time(0)": ("time(0)", pa.array([datetime.time(1), datetime.time(1, 0, 0, 1)])),
-    "interval of nanoseconds": ("interval", pa.array([0, 1], pa.duration("ns"))),
-    "uuid of text": ("uuid", pa.array([str(UUIDS[0]), "x"])),
-    "bool of 2": ("boolean", pa.array([1, 2])),
-    "date of text": ("date", pa.array(["2024-02-29", "2023-02-29"])),
-    "time of text": ("time", pa.array(["23:59:59", "24:30:00"])),
-}
-
-
-@pytest.mark.parametrize("method", ["copy", "insert"])
-@pytest.mark.parametrize(("kind", "values"), REFUSED.values(), ids=REFUSED)
-async def test_a_value_that_would_change_is_refused_by_row_and_column(
-    postgres: AsyncEngine, kind: str, values: pa.Array, method: Any
-) -> None:
-    await execute(postgres, f"CREATE TABLE t (id integer, v {kind})")
-    with pytest.raises(dl.ValidationError, match=r"^row 1, column 'v': ") as caught:
-        await dl.load_dataframe(table_of(values), "t", engine=postgres, method=method)
-    assert (caught.value.row, caught.value.column) == (1, "v")
-    assert await fetch(postgres, "SELECT * FROM t") == []
-
-
-@pytest.mark.parametrize("method", ["copy", "insert"])
-@pytest.mark.parametrize(
-    ("kind", "bad", "reason"),
-    [
-        ("text", "a\0b", "nul"),
-        ("json", "{", "syntax"),
-        ("json", "NaN", "syntax"),
-        ("jsonb", "{", "syntax"),
-        ("jsonb", '"\\u0000"', "nul"),
-        ("jsonb", '"\\ud800"', "encoding"),
-    ],
-    ids=["NUL in text", "json", "NaN in json", "jsonb", "NUL in jsonb", "half a character in jsonb"],
-)
-async def test_a_text_that_the_server_would_refuse_is_named_before_it_is_sent_and_nothing_is_stored(
-    postgres: AsyncEngine, kind: str, bad: str, reason: str, method: Any
-) -> None:
-    await execute(postgres, f"CREATE TABLE t (id integer, v {kind})")
-    with pytest.raises(dl.ValidationError) as caught:
-        await dl.load_dataframe(table_of(pa.array(['"fine"', bad])), "t", engine=postgres, method=method)
-    assert (caught.value.row, caught.value.column, caught.value.reason) == (1, "v", reason)
-    assert await fetch(postgres, "SELECT * FROM t") == []
-
-
 @pytest.mark.parametrize("kind", ["jsonb", "json"])
 async def test_a_text_that_is_no_json_is_named_by_its_row_in_the_source(postgres: AsyncEngine, kind: str) -> None:
     await execute(postgres, f"CREATE TABLE t (id integer, v {kind})")
@@ -776,20 +712,6 @@ async def test_json_without_a_value_is_refused_or_null_but_never_a_word_that_jso
 async def test_a_moment_whose_meaning_is_open_is_refused(postgres: AsyncEngine, kind: str, values: pa.Array) -> None:
     await execute(postgres, f"CREATE TABLE t (id integer, v {kind})")
     with pytest.raises(dl.UnsafeCast, match=r"column 'v'.*df\[c\]"):
-        await dl.load_dataframe(table_of(values), "t", engine=postgres)
-
-
-async def test_text_without_an_offset_is_refused_by_timestamptz(postgres: AsyncEngine) -> None:
-    await execute(postgres, "CREATE TABLE t (id integer, v timestamptz)")
-    values = pa.array(["2024-01-01T00:00:00+01:00", "2024-01-01T00:00:00"])
-    with pytest.raises(dl.ValidationError, match="row 1, column 'v'"):
-        await dl.load_dataframe(table_of(values), "t", engine=postgres)
-
-
-async def test_text_with_an_offset_is_refused_by_timestamp(postgres: AsyncEngine) -> None:
-    await execute(postgres, "CREATE TABLE t (id integer, v timestamp)")
-    values = pa.array(["2024-01-01T00:00:00", "2024-01-01T00:00:00+01:00"])
-    with pytest.raises(dl.ValidationError, match="row 1, column 'v'"):
         await dl.load_dataframe(table_of(values), "t", engine=postgres)
 
 

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
 from dataloader.ledger import owners
-from tests.conftest import execute, fetch
+from tests.conftest import Broken, execute, fetch
 
 pytestmark = pytest.mark.any_version
 
@@ -27,10 +27,6 @@ ROWS, CHUNK_ROWS, COMMITTED = 100, 10, 5
 ORDERS = "CREATE TABLE orders (id bigint, name varchar(20), amount double precision)"
 Row = tuple[int, str | None, float]
 Snapshot = list[list[tuple[Any, ...]]]
-
-
-class Broken(Exception):
-    """What the source raises in mid-load."""
 
 
 def orders(rows: int = ROWS) -> list[Row]:

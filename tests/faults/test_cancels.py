@@ -25,12 +25,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dataloader as dl
 from dataloader.database import engine as engines
-from tests.conftest import execute, fetch
-from tests.faults.test_network import by_workers, seeded
+from tests.conftest import FULL, execute, fetch
+from tests.faults.loads import by_workers, seeded, slow_trigger, until_committed, until_idle
 
 pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
-FULL = os.environ.get("DATALOADER_FAULTS") == "full"
 CANCELS = 100 if FULL else 8
 """For each path."""
 OWN_CANCELS = 60 if FULL else 2
@@ -39,13 +38,6 @@ INTERRUPTS = 10 if FULL else 2
 ROWS, CHUNK_ROWS = 16_000, 1_000
 NOTE = "x" * 400
 FILE_ROWS = 30_000
-SLOW_TRIGGER = (
-    "CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
-    "$$BEGIN IF NEW.id % 100 = 0 THEN PERFORM pg_sleep(0.001); END IF; RETURN NEW; END$$",
-    "CREATE TRIGGER slow BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION slow()",
-)
-OPEN = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-    AND pid <> pg_backend_pid() AND state <> 'idle'"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +60,6 @@ WAYS = {
     "insert": Way("postgresql", "insert"),
     "sqlite": Way("sqlite", "insert"),
 }
-
-
-async def until_idle(onlooker: AsyncEngine, *, but: int = 0) -> None:
-    """No backend may keep a transaction: it would keep its locks."""
-    for _ in range(100):
-        if await fetch(onlooker, OPEN) == [(but,)]:
-            return
-        await asyncio.sleep(0.01)
-    shown = await fetch(onlooker, "SELECT pid, state, query FROM pg_stat_activity WHERE state <> 'idle'")
-    raise AssertionError(f"transactions are left open: {shown}")
 
 
 def checked_out(engine: AsyncEngine) -> int:
@@ -106,7 +88,7 @@ class Cancelling:
         """An empty table without a ledger, that takes its time on PostgreSQL."""
         tables = ("orders", "dataloader_loads", "dataloader_chunks")
         await execute(self.watcher, *(f"DROP TABLE IF EXISTS {name}" for name in tables))
-        trigger = SLOW_TRIGGER if self.way.database == "postgresql" else ()
+        trigger = slow_trigger(seconds=0.001) if self.way.database == "postgresql" else ()
         await execute(self.watcher, f"CREATE TABLE orders ({self.way.columns})", *trigger)
 
     async def load(self) -> dl.LoadReport:
@@ -331,7 +313,7 @@ async def test_a_load_is_cancelled_whose_commit_waits_for_a_reader(own: AsyncEng
 @pytest.fixture
 async def slow(postgres: AsyncEngine) -> AsyncEngine:
     """An empty table in PostgreSQL that is slow to fill."""
-    await execute(postgres, "CREATE TABLE orders (id bigint, note text)", *SLOW_TRIGGER)
+    await execute(postgres, "CREATE TABLE orders (id bigint, note text)", *slow_trigger(seconds=0.001))
     return postgres
 
 
@@ -341,17 +323,6 @@ async def onlooker(postgres_url: sa.URL) -> AsyncIterator[AsyncEngine]:
     onlooker = engines.open_engine(postgres_url)
     yield onlooker
     await onlooker.dispose()
-
-
-async def until_committed(onlooker: AsyncEngine, rows: int) -> int:
-    """Wait until the ledger counts so many rows, and return how many it counts."""
-    for _ in range(3_000):
-        if await fetch(onlooker, "SELECT to_regclass('dataloader_loads')") != [(None,)]:
-            counted = await fetch(onlooker, "SELECT coalesce(sum(loaded), 0) FROM dataloader_loads")
-            if counted[0][0] >= rows:
-                return int(counted[0][0])
-        await asyncio.sleep(0.005)
-    raise AssertionError(f"no {rows} rows were committed")
 
 
 @by_workers

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import functools
 import hashlib
-import os
 import random
 import re
 import subprocess
@@ -31,12 +30,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import dataloader as dl
 from dataloader.database import embedded
 from dataloader.database.engine import open_engine
-from tests.conftest import execute, fetch
+from tests.conftest import FULL, execute, fetch
 from tests.faults.processes import Ending, Nursery, Order, batches, open_nursery, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.any_version]
 
-FULL = os.environ.get("DATALOADER_FAULTS") == "full"
 ROWS = 1_000_000 if FULL else 200_000
 CHUNKS = 50
 SEEDS = range(10) if FULL else range(1)

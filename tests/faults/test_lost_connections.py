@@ -25,16 +25,12 @@ from dataloader.options import LoadOptions, Target
 from dataloader.plan import Database, SourceInfo, make_plan
 from dataloader.writers import writer_for
 from tests.conftest import execute, fetch
+from tests.faults.loads import by_method, slow_trigger
 
 pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
 ROWS = 60_000
 ROUNDS = 10
-SLOW_TRIGGER = (
-    "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
-    "$$BEGIN IF NEW.id % 100 = 0 THEN PERFORM pg_sleep(0.005); END IF; RETURN NEW; END$$",
-    "CREATE TRIGGER slow BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION slow()",
-)
 BACKEND = """SELECT pid FROM pg_stat_activity WHERE datname = current_database()
     AND query LIKE :query AND state = 'active' AND pid <> pg_backend_pid()"""
 
@@ -46,7 +42,7 @@ def orders() -> pa.Table:
 @pytest.fixture
 async def slow(postgres: AsyncEngine) -> AsyncEngine:
     """A table whose server is slower than the client: the writer is paused, as with most real tables."""
-    await execute(postgres, "CREATE TABLE orders (id bigint, note text)", *SLOW_TRIGGER)
+    await execute(postgres, "CREATE TABLE orders (id bigint, note text)", *slow_trigger(seconds=0.005))
     return postgres
 
 
@@ -142,7 +138,7 @@ async def test_a_bare_copy_hangs_when_its_backend_is_terminated(slow: AsyncEngin
         await connection.invalidate()
 
 
-@pytest.mark.parametrize("method", ["copy", "insert"])
+@by_method
 async def test_a_terminated_backend_is_reported_within_a_second(
     slow: AsyncEngine, watcher: AsyncEngine, method: str
 ) -> None:
@@ -157,7 +153,7 @@ async def test_a_terminated_backend_is_reported_within_a_second(
     assert slow.pool.checkedout() == 0
 
 
-@pytest.mark.parametrize("method", ["copy", "insert"])
+@by_method
 async def test_a_frozen_server_is_given_up_after_the_limit(
     slow: AsyncEngine, watcher: AsyncEngine, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,7 +174,7 @@ async def test_a_frozen_server_is_given_up_after_the_limit(
     assert slow.pool.checkedout() == 0
 
 
-@pytest.mark.parametrize("method", ["copy", "insert"])
+@by_method
 async def test_a_cancelled_load_settles_within_a_second_and_writes_nothing(
     slow: AsyncEngine, watcher: AsyncEngine, method: Any
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import time
 from collections.abc import AsyncIterator
@@ -19,62 +18,23 @@ from dataloader.database import engine as engines
 from dataloader.database import watchdog
 from dataloader.loading import workers as pool
 from dataloader.writers import copy
-from tests.conftest import execute, fetch
+from tests.conftest import FULL, execute, fetch
 from tests.faults import proxy as network
+from tests.faults.loads import CHUNK_ROWS, ROWS, assert_exact, by_workers, load, orders, seeded, start_anew
 from tests.faults.proxy import Act, Proxy, Trap
 
 pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.any_version]
 
-FULL = os.environ.get("DATALOADER_FAULTS") == "full"
 FREEZES = 5 if FULL else 1
 """For each place and number of workers."""
 RESETS = 25 if FULL else 3
 LOST_COMMITS = 100 if FULL else 10
-ROWS, CHUNK_ROWS = 20_000, 2_000
-NOTE = "x" * 1_000
 STALL_SECONDS = 1.5
 PLACES = {"claim": network.claim, "copy": network.copy_data, "commit": network.commit}
 IDLE_WORKERS = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'idle' AND query LIKE 'COMMIT%'"""
 
 at_each_place = pytest.mark.parametrize("place", list(PLACES))
-by_workers = pytest.mark.parametrize("workers", [1, 2])
-
-
-def orders() -> pa.Table:
-    return pa.table({"id": pa.array(range(ROWS)), "note": pa.array([NOTE] * ROWS)})
-
-
-def seeded() -> random.Random:
-    """Random moments; the seed is printed where a test fails, and may be given."""
-    seed = int(os.environ.get("DATALOADER_SEED") or random.randrange(2**32))
-    print(f"DATALOADER_SEED={seed}")
-    return random.Random(seed)
-
-
-async def load(engine: AsyncEngine, workers: int, **options: object) -> dl.LoadReport:
-    given = {"engine": engine, "commit": "chunk", "chunk_rows": CHUNK_ROWS, "workers": workers, **options}
-    return await dl.load_dataframe(orders(), "orders", **given)
-
-
-async def assert_exact(direct: AsyncEngine, report: dl.LoadReport) -> None:
-    """Every row is there once and whole, and the report and the ledger say so."""
-    content = "count(*), count(DISTINCT id), min(id), max(id), count(*) FILTER (WHERE note = :note)"
-    expected = [(ROWS, ROWS, 0, ROWS - 1, ROWS)]
-    assert await fetch(direct, f"SELECT {content} FROM orders", note=NOTE) == expected
-    assert report.loaded + report.already_loaded == ROWS
-    ledger = await fetch(direct, "SELECT load_id, state, rows, loaded, chunks FROM dataloader_loads")
-    assert ledger == [(report.load_id, "finished", ROWS, ROWS, ROWS // CHUNK_ROWS)]
-    summed = "SELECT count(*), sum(rows), sum(loaded) FROM dataloader_chunks"
-    assert await fetch(direct, summed) == [(ROWS // CHUNK_ROWS, ROWS, ROWS)]
-
-
-async def start_anew(direct: AsyncEngine) -> None:
-    await execute(
-        direct,
-        "DROP TABLE IF EXISTS orders, dataloader_loads, dataloader_chunks",
-        "CREATE TABLE orders (id bigint, note text)",
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,23 +21,16 @@ from dataloader.database import embedded
 from dataloader.database import engine as engines
 from tests.conftest import enterable_folder, execute, fetch
 from tests.database.conftest import free_port
+from tests.faults.loads import by_method, slow_trigger, until_idle
 from tests.faults.processes import Nursery, Order, open_nursery
 
 pytestmark = [pytest.mark.slow, pytest.mark.any_version]
 
 NO_PGBOUNCER = "the tests of poolers need pgbouncer: apt-get install pgbouncer"
 ROWS, CHUNK_ROWS = 2_000, 100
-SLOW_TRIGGER = (
-    "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
-    "$$BEGIN IF NEW.id % 50 = 0 THEN PERFORM pg_sleep(0.01); END IF; RETURN NEW; END$$",
-    "CREATE TRIGGER slow BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION slow()",
-)
 CONTENT = "SELECT count(*), count(DISTINCT id), sum(id), count(note) FROM orders"
 WRITING = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND state = 'active' AND query LIKE :query AND pid <> pg_backend_pid()"""
-OPEN = """SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'"""
-by_method = pytest.mark.parametrize("method", ["copy", "insert"])
 
 
 def find_pgbouncer() -> str:
@@ -113,15 +106,6 @@ async def until_committed(postgres: AsyncEngine, rows: int) -> None:
     raise AssertionError(f"no {rows} rows were committed")
 
 
-async def until_idle(postgres: AsyncEngine) -> None:
-    """No backend may keep a transaction: pgbouncer would give it to others."""
-    for _ in range(200):
-        if await fetch(postgres, OPEN) == [(0,)]:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("a transaction is left open")
-
-
 @by_method
 async def test_a_load_passes_a_pooler(method: str, pooled: AsyncEngine, postgres: AsyncEngine) -> None:
     """By chunks, and in one transaction."""
@@ -155,7 +139,7 @@ async def test_types_that_the_driver_has_to_ask_for_pass_a_pooler(pooled: AsyncE
 async def test_a_cancelled_load_behind_a_pooler_settles_and_is_resumed(
     method: str, pooled: AsyncEngine, postgres: AsyncEngine
 ) -> None:
-    await execute(postgres, *SLOW_TRIGGER)
+    await execute(postgres, *slow_trigger(every=50, seconds=0.01))
     for rows in (3 * CHUNK_ROWS, 8 * CHUNK_ROWS):
         loading = asyncio.create_task(load(pooled, method=method, resume=True))
         await until_committed(postgres, rows)
@@ -173,7 +157,7 @@ async def test_a_cancelled_load_behind_a_pooler_settles_and_is_resumed(
 async def test_a_chunk_whose_backend_behind_the_pooler_was_terminated_is_tried_again(
     method: str, pooled: AsyncEngine, postgres: AsyncEngine
 ) -> None:
-    await execute(postgres, *SLOW_TRIGGER)
+    await execute(postgres, *slow_trigger(every=50, seconds=0.01))
     loading, terminated = asyncio.create_task(load(pooled, method=method)), 0
     while terminated < 2 and not loading.done():
         query = {"copy": "COPY%orders%", "insert": "INSERT INTO%orders%"}[method]

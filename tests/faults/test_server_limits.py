@@ -21,20 +21,27 @@ import dataloader as dl
 from dataloader.database import embedded
 from dataloader.database import engine as engines
 from dataloader.loading import workers as pool
-from tests.conftest import execute, fetch
-from tests.faults.test_network import CHUNK_ROWS, ROWS, assert_exact, by_workers, load, orders, seeded, start_anew
+from tests.conftest import FULL, execute, fetch
+from tests.faults.loads import (
+    CHUNK_ROWS,
+    ROWS,
+    assert_exact,
+    by_method,
+    by_workers,
+    committed_rows,
+    load,
+    orders,
+    seeded,
+    slow_trigger,
+    start_anew,
+    until_committed,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.any_version]
 
-FULL = os.environ.get("DATALOADER_FAULTS") == "full"
 TERMINATIONS = 100 if FULL else 6
 """For each method."""
 SMALL_DISK, LARGE_DISK = "12m", "48m"
-SLOW_TRIGGER = (
-    "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
-    "$$BEGIN IF NEW.id % 100 = 0 THEN PERFORM pg_sleep(0.002); END IF; RETURN NEW; END$$",
-    "CREATE TRIGGER slow BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION slow()",
-)
 WRITING = """SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'
     AND query LIKE :query AND query LIKE '%orders%' AND pid <> pg_backend_pid()"""
 OTHERS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name AND pid <> pg_backend_pid()"
@@ -52,22 +59,7 @@ async def watcher(postgres_url: sa.URL) -> AsyncIterator[AsyncEngine]:
 async def start_slowly(watcher: AsyncEngine) -> None:
     await execute(watcher, "DROP TABLE IF EXISTS orders", "DROP FUNCTION IF EXISTS slow")
     await start_anew(watcher)
-    await execute(watcher, *SLOW_TRIGGER)
-
-
-async def committed_rows(watcher: AsyncEngine) -> int:
-    """How many rows the ledger counts, 0 before there is one."""
-    if await fetch(watcher, "SELECT to_regclass('dataloader_loads')") == [(None,)]:
-        return 0
-    return int((await fetch(watcher, "SELECT coalesce(sum(loaded), 0) FROM dataloader_loads"))[0][0])
-
-
-async def until_committed(watcher: AsyncEngine, rows: int) -> None:
-    for _ in range(2_000):
-        if await committed_rows(watcher) >= rows:
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError(f"no {rows} rows were committed")
+    await execute(watcher, *slow_trigger(seconds=0.002))
 
 
 async def backend_of(watcher: AsyncEngine, method: str, loading: asyncio.Task[dl.LoadReport]) -> int:
@@ -104,7 +96,7 @@ async def assert_says_how_to_go_on(error: BaseException, watcher: AsyncEngine) -
 
 
 @by_workers
-@pytest.mark.parametrize("method", ["copy", "insert"])
+@by_method
 async def test_a_chunk_whose_backend_was_terminated_is_tried_again(
     method: str, workers: int, postgres: AsyncEngine, watcher: AsyncEngine
 ) -> None:
@@ -126,7 +118,7 @@ async def test_a_chunk_whose_backend_was_terminated_is_tried_again(
 
 
 @by_workers
-@pytest.mark.parametrize("method", ["copy", "insert"])
+@by_method
 async def test_without_patience_a_terminated_backend_is_an_error_within_a_second(
     method: str, workers: int, postgres: AsyncEngine, watcher: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,7 +189,7 @@ async def outside_transactions(engine: AsyncEngine, statement: str) -> None:
 
 
 @by_workers
-@pytest.mark.parametrize("method", ["copy", "insert"])
+@by_method
 async def test_a_full_disk_stops_the_load_and_it_goes_on_once_there_is_room(
     method: str, workers: int, postgres: AsyncEngine, on_disk: AsyncEngine, disk: Disk
 ) -> None:

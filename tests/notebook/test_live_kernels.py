@@ -11,12 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dataloader.database import engine as engines
-from tests.conftest import execute, fetch
+from tests.conftest import FULL, execute, fetch
 from tests.notebook.kernels import Cell, Kernel, kinds
 
 pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
-FULL = os.environ.get("DATALOADER_FAULTS") == "full"
 TIMES = 20 if FULL else 1
 FOLDER = os.environ.get("DATALOADER_IPYKERNELS", "")
 KERNELS = ["newest", *sorted(os.listdir(FOLDER) if FOLDER else ())]

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from dataloader.conversion.violations import Violation
 from dataloader.ledger.digest import chunk_digest
+from tests.conftest import FULL
 
-FULL = os.environ.get("DATALOADER_FAULTS") == "full"
 EXAMPLES = 600 if FULL else 8
 SETTINGS = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
