@@ -497,9 +497,11 @@ def printable(value: object) -> str:
 
 
 def decoded(values: pa.Array) -> pa.Array:
-    """Without a dictionary or views, which pandas does not show."""
+    """Without a dictionary, views or half floats, which pandas does not show."""
     if pa.types.is_dictionary(values.type):
         return values.cast(values.type.value_type)
+    if pa.types.is_float16(values.type):
+        return values.cast(pa.float32())
     return values.cast(pa.string()) if pa.types.is_string_view(values.type) else values
 
 

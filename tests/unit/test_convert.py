@@ -31,7 +31,7 @@ from dataloader.errors import UnsafeCast, ValidationError
 from dataloader.plan import Database, LoadOptions, SourceInfo, Target, make_plan
 from dataloader.rejects import Findings
 from tests import values as catalogue
-from tests.values import BAD_VALUES, OBJECTS
+from tests.values import BAD_VALUES, MOODS
 
 Decimal = decimal.Decimal
 UTC = datetime.UTC
@@ -39,7 +39,7 @@ DIALECTS = {"postgresql": asyncpg.dialect(), "sqlite": aiosqlite.dialect()}
 
 
 def column_type(sql: str, dialect: str) -> ColumnType:
-    return parse_type(sql, dialect, ("x", "sad") if sql == "mood" else ())
+    return parse_type(sql, dialect, ("x", *MOODS) if sql == "mood" else ())
 
 
 def plans(
@@ -171,10 +171,9 @@ def test_a_value_that_fits_is_kept(values: pa.Array, sql: str, expected: list[An
 REFUSED = [
     pytest.param(dialect, column, bad, reason, id=f"{name}-{dialect}")
     for column, named in BAD_VALUES.items()
-    if column.by == "value" and column.kind is not OBJECTS and not column.setup
     for name, (bad, reason) in named.items()
     for dialect in DIALECTS
-    if isinstance(column.on(dialect), str)
+    if column.is_converted(dialect)
 ]
 
 

@@ -20,6 +20,7 @@ from dataloader.conversion.converter import ColumnConverter, InvalidValue
 from dataloader.conversion.inference import mixed_array
 from dataloader.conversion.rules import ColumnPlan, cast_rule
 from dataloader.conversion.violations import REASONS
+from tests.values import BAD_VALUES, MOODS
 
 MOMENT = datetime.datetime(2024, 5, 17, 10, 30, 15, 123456)
 DAY = datetime.datetime(2024, 5, 17)
@@ -38,92 +39,22 @@ class Case:
     dialect: str = "postgresql"
 
 
-CASES: dict[str, Case] = {
-    "integer out of range": Case("range", 1, 40_000, pa.int64(), "smallint"),
-    "unsigned out of range": Case("range", 1, 2**63, pa.uint64(), "bigint"),
-    "float out of range": Case("range", 1.0, 1e10, pa.float64(), "integer"),
-    "decimal out of range": Case("range", Decimal(1), Decimal(2**31), pa.decimal128(12, 0), "integer"),
-    "number in text out of range": Case("range", "1", "40000", pa.string(), "smallint"),
-    "number that is no bool": Case("range", 1, 2, pa.int8(), "boolean"),
-    "integer of too many digits": Case("range", 1, 123_456_789, pa.int64(), "numeric(12,4)"),
-    "float of too many digits before the point": Case("range", 1.5, 123_456_789.0, pa.float64(), "numeric(12,4)"),
-    "text of too many digits before the point": Case("range", "1.5", "123456789", pa.string(), "numeric(12,4)"),
-    "decimal of too many digits before the point": Case(
-        "range", Decimal("1.50"), Decimal("123456789.00"), pa.decimal128(20, 2), "numeric(12,4)"
-    ),
-    "huge float into real": Case("range", 0.5, 1e300, pa.float64(), "real"),
-    "text beyond double": Case("range", "0.5", "1e400", pa.string(), "double precision"),
-    "money out of range": Case("range", Decimal("1.00"), Decimal(10**17), pa.decimal128(25, 2), "money"),
-    "year out of range": Case("range", 0, 2**60, pa.timestamp("s"), "timestamp"),
-    "year out of range in microseconds": Case("range", 0, -(2**63) + 1, pa.timestamp("us"), "timestamp"),
-    "date out of range": Case("range", 0, -(2**31), pa.date32(), "date"),
-    "duration out of range": Case("range", 0, 2**62, pa.duration("s"), "interval"),
-    "fraction of a float": Case("fraction", 3.0, 3.7, pa.float64(), "integer"),
-    "fraction of a half float": Case("fraction", np.float16(3), np.float16(3.5), pa.float16(), "integer"),
-    "fraction of a decimal": Case("fraction", Decimal("3.0"), Decimal("3.7"), pa.decimal128(5, 1), "integer"),
-    "fraction in text": Case("fraction", "3", "3.7", pa.large_string(), "integer"),
-    "digits of a float": Case("digits", 0.1234, 0.12345, pa.float64(), "numeric(12,4)"),
-    "digits of a decimal": Case("digits", Decimal("0.12340"), Decimal("0.12345"), pa.decimal128(9, 5), "numeric(12,4)"),
-    "digits in text": Case("digits", "0.1234", "0.12345", pa.string(), "numeric(12,4)"),
-    "digits in text with an exponent": Case("digits", "1e-4", "1e-5", pa.string(), "numeric(12,4)"),
-    "digits that real lacks": Case("digits", 0.5, 0.1, pa.float64(), "real"),
-    "digits that double lacks": Case("digits", 2**53, 2**53 + 1, pa.int64(), "double precision"),
-    "digits of text that double lacks": Case("digits", "0.1", "9007199254740993", pa.string(), "double precision"),
-    "digits that a point lacks": Case("digits", "(1,2)", "(1.12345678901234567,2)", pa.string(), "point"),
-    "nanoseconds": Case("nanoseconds", 1000, 1001, pa.timestamp("ns"), "timestamp"),
-    "nanoseconds of an aware moment": Case("nanoseconds", 1000, 1, pa.timestamp("ns", "Asia/Tokyo"), "timestamptz"),
-    "nanoseconds of a time": Case("nanoseconds", 1000, 1, pa.time64("ns"), "time"),
-    "nanoseconds of a duration": Case("nanoseconds", 1000, 1, pa.duration("ns"), "interval"),
-    "nanoseconds of an interval": Case(
-        "nanoseconds", (1, 2, 3000), (1, 2, 3), pa.month_day_nano_interval(), "interval"
-    ),
-    "nanoseconds in text": Case(
-        "nanoseconds", "2024-01-01 00:00:00.5", "2024-01-01 00:00:00.123456789", pa.string(), "timestamp"
-    ),
-    "milliseconds": Case("nanoseconds", DAY, MOMENT, pa.timestamp("us"), "timestamp(0)"),
-    "time of day": Case("time", DAY, MOMENT, pa.timestamp("us"), "date"),
-    "NaN into integer": Case("nan", 1.0, math.nan, pa.float64(), "integer"),
-    "infinity into numeric": Case("nan", 1.0, -math.inf, pa.float64(), "numeric(12,4)"),
-    "NaN in text": Case("nan", "1", "NaN", pa.string(), "numeric(12,4)"),
-    "NaN into SQLite": Case("nan", 0.5, math.nan, pa.float64(), "REAL", dialect="sqlite"),
-    "NaN in a struct": Case("nan", {"a": 0.5}, {"a": math.nan}, pa.struct({"a": pa.float64()}), "jsonb"),
-    "characters": Case("length", "abc", "abcd", pa.string(), "varchar(3)"),
-    "characters of a number": Case("length", 123, -123, pa.int64(), "char(3)"),
-    "NUL": Case("nul", "ab", "a\0b", pa.string(), "text"),
-    "NUL in jsonb": Case("nul", '"a"', '"\\u0000"', pa.string(), "jsonb"),
-    "NUL in a list": Case("nul", ["a"], ["a", "\0"], pa.list_(pa.string()), "text[]"),
-    "half a character in jsonb": Case("encoding", '"a"', '"\\ud800"', pa.string(), "jsonb"),
-    "label": Case("label", "ok", "fine", pa.string(), "mood"),
-    "no JSON": Case("syntax", "{}", "{", pa.string(), "json"),
-    "no number": Case("syntax", "1", "many", pa.string(), "integer"),
-    "no number for numeric": Case("syntax", "1", "1,5", pa.string(), "numeric(12,4)"),
-    "no number for double": Case("syntax", "1", "1,5", pa.string(), "double precision"),
-    "no bool": Case("syntax", "true", "maybe", pa.string(), "boolean"),
-    "no date": Case("syntax", "2024-02-29", "2023-02-29", pa.string(), "date"),
-    "no time": Case("syntax", "10:30", "25:00", pa.string(), "time"),
-    "no moment": Case("syntax", "2024-02-29 10:30:00", "yesterday", pa.string(), "timestamp"),
-    "no uuid": Case("syntax", "6ba7b810-9dad-11d1-80b4-00c04fd430c8", "6ba7b810", pa.string(), "uuid"),
-    "element out of range": Case("range", [1, None], [1, 2**31], pa.list_(pa.int64()), "integer[]"),
-    "offset where none is kept": Case(
-        "zone", "2024-01-01 00:00:00", "2024-01-01 00:00:00+02", pa.string(), "timestamp"
-    ),
-    "no offset": Case("zone", "2024-01-01 00:00:00+02:00", "2024-01-01 00:00:00", pa.string(), "timestamptz"),
-    "a time that occurs twice": Case(
-        "zone", DAY, datetime.datetime(2024, 10, 27, 2, 30), pa.timestamp("us"), "timestamptz", "Europe/Berlin"
-    ),
-    "a time that never occurs": Case(
-        "zone", DAY, datetime.datetime(2024, 3, 31, 2, 30), pa.timestamp("us"), "timestamptz", "Europe/Berlin"
-    ),
-    "a time in text that occurs twice": Case(
-        "zone", "2024-10-27 02:30:00+01:00", "2024-10-27 02:30:00", pa.string(), "timestamptz", "Europe/Berlin"
-    ),
+CASES = {
+    name: Case(
+        reason, column.good[0], bad, column.kind, column.on(dialect), column.options.get("assume_timezone"), dialect
+    )
+    for column, named in BAD_VALUES.items()
+    for name, (bad, reason) in named.items()
+    for dialect in [one for one in ("postgresql", "sqlite") if column.is_converted(one)][:1]
+    if "|" not in reason and not pa.types.is_dictionary(column.kind)
 }
+"""The values of which the reason is one."""
 ELSEWHERE = {"duplicate", "exists", "foreign_key", "unique", "check", "refused"}
 """Reasons that only the rows or the database know."""
 
 
 def column_of(case: Case, **facts: Any) -> ColumnPlan:
-    target = parse_type(case.sql, case.dialect, ("sad", "ok") if case.sql == "mood" else ())
+    target = parse_type(case.sql, case.dialect, MOODS if case.sql == "mood" else ())
     chosen = arrow_type(target, case.source)
     verdict = "checked" if case.zone else cast_rule(case.source, target).verdict
     plan = ColumnPlan("c", case.source, target, chosen or pa.string(), chosen is None, verdict, zone=case.zone)
@@ -233,7 +164,7 @@ def test_bad_values_of_encoded_columns_are_found_by_row(case: Case, wrap: Callab
 
 def test_a_dictionary_whose_bad_values_no_row_has_is_fine() -> None:
     values = pa.DictionaryArray.from_arrays(pa.array([0, None, 0]), pa.array(["abc", "abcd"]))
-    assert found_in(CASES["characters"], values) == (["abc", None, "abc"], [])
+    assert found_in(CASES["varchar that is too long"], values) == (["abc", None, "abc"], [])
 
 
 @settings(deadline=None, max_examples=50)
@@ -244,7 +175,7 @@ def test_any_pattern_of_good_bad_and_missing_values_is_found(pattern: str, name:
 
 
 def test_a_few_bad_values_among_many_are_found_without_a_look_at_each() -> None:
-    case, looks = CASES["no date"], 0
+    case, looks = CASES["date that does not exist"], 0
     values = pa.array([case.bad if at in {777, 40_000} else case.good for at in range(50_000)], case.source)
     convert = ColumnConverter(column_of(case))
     steps = convert._steps_for(values.type)
@@ -261,7 +192,7 @@ def test_a_few_bad_values_among_many_are_found_without_a_look_at_each() -> None:
 
 
 def test_values_that_are_bad_in_several_ways_have_each_their_reason() -> None:
-    case = replace(CASES["float of too many digits before the point"])
+    case = replace(CASES["numeric of a float of five digits"])
     values = pa.array([1.5, math.nan, 0.12345, None, 1e9, -math.inf, 0.00001, 1e300, 5e-324, 2.5])
     converted, faults = found_in(case, values)
     assert [(fault.offset, fault.reason) for fault in faults] == [
@@ -356,7 +287,7 @@ def test_an_aware_moment_among_naive_ones_does_not_lose_its_zone_unasked(sql: st
 
 
 def test_a_type_that_the_plan_did_not_see_refuses_every_value_and_no_null() -> None:
-    case = CASES["integer out of range"]
+    case = CASES["int2 above its range"]
     _, faults = found_in(case, pa.array([DAY, None, DAY]))
     assert [(fault.offset, fault.reason) for fault in faults] == [(0, "type"), (2, "type")]
 
