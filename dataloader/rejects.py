@@ -241,6 +241,10 @@ def python_values(values: pa.ChunkedArray) -> list[Any]:
     return values.to_pylist() if is_within_python(values) else _texts(whole).to_pylist()  # type: ignore[no-any-return]
 
 
+_LONG = {"s": "seconds", "ms": "milliseconds"}
+"""Units of which more fit in Arrow's durations than in its microseconds and Python's timedelta."""
+
+
 def _texts(values: pa.Array) -> pa.Array:
     """A column as text."""
     values = values if isinstance(values.type, MixedType) else unwrapped(values)
@@ -251,6 +255,8 @@ def _texts(values: pa.Array) -> pa.Array:
     try:
         return to_text(values)
     except pa.ArrowException:  # Arrow has no text for it
+        if pa.types.is_duration(values.type) and values.type.unit in _LONG:  # Python may not have it either
+            return pc.binary_join_element_wise(values.cast(pa.int64()).cast(pa.string()), _LONG[values.type.unit], " ")
         return pa.array([None if one is None else _text_of(one) for one in values.to_pylist()], pa.string())
 
 
