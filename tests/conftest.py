@@ -22,6 +22,7 @@ from dataloader.database.engine import Default, dispose_all, open_engine
 
 FULL = os.environ.get("DATALOADER_FAULTS") == "full"
 """CI runs some proofs in a short form."""
+SERIAL = "pytest.mark.serial"
 SERVER_VARIABLE = "DATALOADER_TEST_SERVER"
 """The folder of a running server that a test session uses instead of one of its own."""
 
@@ -35,13 +36,26 @@ def pytest_report_header() -> str:
     return f"postgresql: {binaries}"
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With ``--dist loadgroup`` a file is a group, and so are all tests that hold a clock against what they test."""
-    if config.getoption("dist", "no") == "loadgroup":
-        for item in items:
-            group = "serial" if item.get_closest_marker("serial") else item.nodeid.partition("::")[0]
-            item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``--dist loadfile``, files that hold a clock against what they test are one file: never beside each other.
+
+    ``--dist loadgroup`` would do, but the process that distributes the tests knows no marks, and pytest-xdist 3.8 does
+    not hand them on with pytest 9.
+    """
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    folder = Path(__file__).parent
+    clocked = {f"tests/{path.relative_to(folder)}" for path in folder.rglob("test_*.py") if SERIAL in path.read_text()}
+
+    class LoadSerially(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = str(super()._split_scope(nodeid))
+            return "serial" if file in clocked else file
+
+    return LoadSerially(config, log)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ import dataloader as dl
 from tests.conftest import FULL, execute, fetch
 from tests.values import BAD_VALUES, LIST, MOMENT, NO_SUCH_TYPE, OBJECTS, UNNAMED, Bad, Column, No
 
-pytestmark = pytest.mark.any_version
+pytestmark = [pytest.mark.slow, pytest.mark.any_version]
 
 ROWS, BAD = 7, 4
 """How many rows a case has, and which is bad: chunks of three put it inside the second. The last row brings NULL."""

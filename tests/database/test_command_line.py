@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from tests.conftest import fetch
 
-pytestmark = pytest.mark.any_version
+pytestmark = [pytest.mark.slow, pytest.mark.any_version]
 
 ROWS = 250
 

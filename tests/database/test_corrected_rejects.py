@@ -46,6 +46,7 @@ def column(case: Case, suffix: str, rows: int) -> pa.Array:
     return case.array([None, *edges, *[None] * (rows - len(edges) - 1)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", LACKING)
 async def test_a_file_of_rejects_gives_every_value_of_every_type_again(
     postgres: AsyncEngine, tmp_path: Path, suffix: str

@@ -187,8 +187,9 @@ async def test_a_missing_socket_folder_is_named(tmp_path: Path) -> None:
 @pytest.fixture
 async def no_threads_left() -> AsyncIterator[None]:
     """aiosqlite's thread tells the loop that it has ended, and nobody waits for that where it could not connect."""
+    before = set(threading.enumerate())
     yield
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - before:
         if "_connection_worker_thread" in thread.name:
             await asyncio.to_thread(thread.join, 10)
 

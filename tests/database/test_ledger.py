@@ -27,7 +27,7 @@ from dataloader.database.engine import open_engine
 from dataloader.ledger.entries import TABLES
 from tests.conftest import Broken, execute, fetch
 
-pytestmark = pytest.mark.any_version
+pytestmark = [pytest.mark.slow, pytest.mark.any_version]
 
 ROWS, CHUNK_ROWS, COMMITTED = 60, 10, 30
 LEDGER = ("dataloader_loads", "dataloader_chunks")

@@ -20,6 +20,8 @@ from dataloader.database.engine import open_engine
 from dataloader.loading import workers
 from tests.conftest import execute, fetch
 
+pytestmark = pytest.mark.slow
+
 DATA = {"id": [1, 2], "v": ["x", "y"]}
 SELECT = "SELECT id, v FROM t WHERE v <> 'a secret' /* long enough to be cut somewhere before its very end */"
 TO_BE_HAD_ALONE = ({"if_exists": "truncate"}, {"if_exists": "replace"})

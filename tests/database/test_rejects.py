@@ -24,7 +24,7 @@ import dataloader as dl
 from dataloader.display.state import State
 from tests.conftest import execute, fetch
 
-pytestmark = pytest.mark.any_version
+pytestmark = [pytest.mark.slow, pytest.mark.any_version]
 
 REASONS = ["reject_row", "reject_column", "reject_reason", "reject_problem"]
 BIG = 2**53 + 1

@@ -36,6 +36,8 @@ from dataloader.options import LoadOptions, Target
 from dataloader.plan import Database, SourceInfo, make_plan
 from tests.conftest import FULL, Broken, execute, fetch
 
+pytestmark = pytest.mark.slow
+
 ROWS, CHUNK_ROWS = 120, 10
 ROUNDS, CANCELS, BREAKS = (150, 200, 300) if FULL else (8, 25, 40)
 SEED = int(os.environ.get("DATALOADER_SEED", "4"))

@@ -30,7 +30,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import dataloader as dl
 from tests.conftest import execute, fetch
 
-pytestmark = pytest.mark.any_version
+pytestmark = [pytest.mark.slow, pytest.mark.any_version]
 
 Values = st.SearchStrategy[Any]
 

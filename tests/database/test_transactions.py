@@ -475,6 +475,7 @@ async def test_a_savepoint_in_sqlite_rolls_back_with_the_load(sqlite: AsyncEngin
     assert not await exists(sqlite)
 
 
+@pytest.mark.slow
 async def test_many_connections_may_make_a_new_file_together(tmp_path: Path) -> None:
     """SQLite makes it WAL for one of them and tells the others at once that it is locked, whatever they would wait."""
 

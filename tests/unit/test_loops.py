@@ -14,6 +14,8 @@ import pytest
 
 from dataloader.sync import background_loop, run
 
+pytestmark = pytest.mark.slow
+
 
 async def answer(value: object = 42) -> object:
     await asyncio.sleep(0)
