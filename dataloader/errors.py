@@ -197,7 +197,7 @@ class WriteError(LoadError):
 
 
 class LoadCancelled(LoadError):
-    """Somebody pressed the load's Cancel button. Its hint says what is committed, and how to go on.
+    """Somebody pressed the load's Cancel button. Its hint says what is committed, and how to resume.
 
     A cell or task that is cancelled itself raises asyncio.CancelledError, as ever.
     """
@@ -268,7 +268,7 @@ def left_words(rows: int | None, resume_call: str | None, *, in_doubt: bool = Fa
 
 
 def left_by(error: BaseException) -> str:
-    """What an interrupted load says of itself: what is committed and how to go on, or that there is nothing."""
+    """What an interrupted load says of itself: what is committed and how to resume, or that there is nothing."""
     return next(iter(getattr(error, "__notes__", ())), NOTHING_WRITTEN)
 
 

@@ -243,7 +243,7 @@ def _table(
     given = None if target.definition is None else definitions.Definition(target.definition, target.schemas)
     definition = definitions.definition(offered, given, name, types, backend)
     table = definition.schema_of(name, backend)
-    lost = ddl.notices(found, table, is_defined=given is not None)
+    lost = ddl.warnings(found, table, is_defined=given is not None)
     return definition, table, (*lost, *definitions.several_kinds(offered, table))
 
 

@@ -72,7 +72,7 @@ def run(coroutine: Coroutine[Any, Any, T], *, nested: bool = False) -> T:
     Works in scripts, in IPython, in a notebook cell and inside a running loop: the coroutine runs on
     a loop of its own in a background thread, the same for every call, and the caller waits. When the
     wait is interrupted (Ctrl-C, a kernel's stop button), the coroutine is cancelled and has rolled
-    back before KeyboardInterrupt goes on.
+    back before KeyboardInterrupt propagates.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ def _replace_by_result(held: list[Any]) -> None:
 
 
 async def finish_despite_cancel(work: Coroutine[Any, Any, T], seconds: float = math.inf) -> asyncio.Task[T]:
-    """Begin `work` as a task and wait for its end, but no longer than `seconds`; then it goes on by itself.
+    """Begin `work` as a task and wait for its end, but no longer than `seconds`; then it continues by itself.
 
     Cancels are forgotten meanwhile: the caller raises its own error afterwards. What the work raises is in the
     task, and nobody need look at it.
@@ -220,7 +220,7 @@ async def finish_despite_cancel(work: Coroutine[Any, Any, T], seconds: float = m
 
 
 def start_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """Begin `work` as a task that goes on by itself; what it raises is in the task, and nobody need look at it."""
+    """Begin `work` as a task that continues by itself; what it raises is in the task, and nobody need look at it."""
     task = asyncio.create_task(work)
     _under_way.add(task)
     task.add_done_callback(_ended)

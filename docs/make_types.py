@@ -54,7 +54,7 @@ Which Arrow type fits which column, and what happens to its values. Made from th
 `python docs/make_types.py`.
 
 * **exact**: every value fits.
-* **checked**: every value is looked at, and refused if it would change. The third column says what is looked at.
+* **checked**: every value is checked, and refused if it would change. The third column says what is checked.
 * **lossy**: something is always lost, so it needs `casts="lossy"`. The last column says what is given up; where a
   checked pair has something there, `casts="lossy"` rounds or cuts it instead of refusing the value.
 * Pairs that are not listed are **impossible**: the plan refuses them by name.
@@ -86,7 +86,7 @@ def section(target: ColumnType) -> str:
     grouped: dict[tuple[str, str, str], list[str]] = {}
     for name, found in possible:
         grouped.setdefault((found.verdict, found.checks, found.loses or ""), []).append(f"`{name}`")
-    lines = [f"### {target}", "", '| Arrow | verdict | looked at | `casts="lossy"` gives up |', "|---|---|---|---|"]
+    lines = [f"### {target}", "", '| Arrow | verdict | checks | `casts="lossy"` gives up |', "|---|---|---|---|"]
     lines += [f"| {', '.join(names)} | {' | '.join(words)} |" for words, names in grouped.items()]
     return "\n".join([*lines, ""])
 

@@ -93,7 +93,7 @@ def decimal_to_decimal(values: pa.Array, wanted: pa.DataType) -> pa.Array:
 def _must_keep_digits(values: pa.Array, scale: int, reason: str = "digits") -> None:
     if values.type.scale > scale:
         rounded = pc.round(values, ndigits=scale, round_mode="towards_zero")
-        refuse(reason, pc.not_equal(rounded, values), f"it has more than {scale} digits after the point")
+        refuse(reason, pc.not_equal(rounded, values), f"it has more than {scale} decimal places")
 
 
 def rounded_decimal(values: pa.Array, wanted: pa.DataType) -> pa.Array:
@@ -147,7 +147,7 @@ def _long_text_to_decimal(values: pa.Array, wanted: pa.DataType) -> pa.Array:
     refuse("range", too_large, f"it has more than {room} digits before the point")
     wide = values.cast(pa.decimal256(DECIMAL256_DIGITS, wanted.scale), safe=True)
     vanished = pc.and_(pc.equal(wide, pa.scalar(0, wide.type)), pc.not_equal(floats, 0.0))
-    refuse("digits", vanished, f"it has more than {wanted.scale} digits after the point")
+    refuse("digits", vanished, f"it has more than {wanted.scale} decimal places")
     return decimal_to_decimal(wide, wanted)
 
 

@@ -79,7 +79,7 @@ class CastRule:
 
 
 IMPOSSIBLE = CastRule(verdict="impossible")
-_FRACTIONS = "digits after the point"
+_FRACTIONS = "the fractional part"
 _DIGITS = "digits that the column does not keep"
 _SECONDS = "fractions of a second that the column does not keep"
 _unit = diagnosed(temporal.finer_unit)
@@ -298,7 +298,7 @@ def column_plan(
     wanted = arrow_type(target, source)
     as_text = wanted is None or pa.types.is_decimal256(wanted)
     wanted = pa.string() if wanted is None else wanted
-    verdict, checks = found.verdict, f"taken as the clock of {zone}; {found.checks}" if zone else found.checks
+    verdict, checks = found.verdict, f"interpreted in {zone}; {found.checks}" if zone else found.checks
     if isinstance(offered.type, MixedType):
         verdict, checks = {"exact": "checked"}.get(verdict, verdict), f"values of several kinds; {checks}".rstrip("; ")
     return ColumnPlan(offered.name, offered.type, target, wanted, as_text, verdict, checks, nullable, zone)

@@ -96,7 +96,7 @@ def _is_planned(source: pa.DataType, column: ColumnPlan) -> bool:
 
 def _refuse_all(values: pa.Array, wanted: pa.DataType) -> pa.Array:
     """For a type that no plan allows and that a later batch of a stream brings all the same."""
-    refuse("type", values.is_valid(), f"{values.type} is of another kind than the column")
+    refuse("type", values.is_valid(), f"{values.type} does not match the column's type")
     return pa.nulls(len(values), wanted)
 
 
@@ -177,7 +177,7 @@ def zoned_cast(zone: str) -> Cast:
     def assumed(values: pa.Array, wanted: pa.DataType) -> pa.Array:
         first = pc.assume_timezone(values, zone, ambiguous="earliest", nonexistent="earliest")
         last = pc.assume_timezone(values, zone, ambiguous="latest", nonexistent="latest")
-        refuse("zone", pc.not_equal(first, last), f"it occurs twice or never in {zone}")
+        refuse("zone", pc.not_equal(first, last), f"it is ambiguous or does not exist in {zone}")
         return _UTC(first, wanted)
 
     def cast(values: pa.Array, wanted: pa.DataType) -> pa.Array:

@@ -146,7 +146,7 @@ def check_unique_keys(texts: pa.Array) -> pa.Array:
 
 
 def check_jsonb(texts: pa.Array) -> pa.Array:
-    """Keeps out what JSON allows and jsonb does not: U+0000, and halves of characters."""
+    """Keeps out what JSON allows and jsonb does not: U+0000, and lone surrogates."""
     escaped = pc.match_substring(texts, "\\u")
     if pc.any(escaped).as_py():
         refuse("nul", mask(texts, lambda text: _ESCAPED_NUL.search(text) is not None))

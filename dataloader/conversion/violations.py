@@ -21,19 +21,19 @@ REJECT_COLUMNS = ("reject_row", "reject_column", "reject_reason", "reject_proble
 
 REASONS = {
     "null": ("the column does not take NULL", "Fill in the value, or drop the row."),
-    "type": ("it is of another kind than the column", "Convert it, or set it to None."),
+    "type": ("its type does not match the column's", "Convert it, or set it to None."),
     "syntax": ("it cannot be read as the column's type", "Correct the text, or set it to None."),
     "range": ("it is out of the column's range", "Correct it, or give the column a wider type."),
-    "fraction": ("it has digits after the point", 'Round it, make the column numeric, or pass casts="lossy".'),
+    "fraction": ("it has a fractional part", 'Round it, make the column numeric, or pass casts="lossy".'),
     "digits": ("it has more digits than the column keeps", 'Round it, widen the column, or pass casts="lossy".'),
-    "nanoseconds": ("it is finer than the column keeps", 'Round it, df[c].dt.floor("us"), or pass casts="lossy".'),
+    "nanoseconds": ("it is more precise than the column", 'Round it, df[c].dt.floor("us"), or pass casts="lossy".'),
     "time": ("it has a time of day", 'Make the column a timestamp, df[c].dt.normalize(), or pass casts="lossy".'),
     "nan": ("it is not a finite number", "Set it to None, or make the column float8."),
     "length": ("it has too many characters", "Shorten it, or give the column more room."),
     "nul": ("it contains a NUL character", "Remove it: df[c].str.replace(chr(0), '')."),
     "encoding": ("it is not Unicode text", "Read it with the right encoding, or correct it."),
     "label": ("it is not one of the enum's labels", "Correct it, or ALTER TYPE ... ADD VALUE."),
-    "zone": ("it does not name one moment in the column's time zone", "Give the time with its offset from UTC."),
+    "zone": ("its time zone does not fit the column", "Give the time with its offset from UTC."),
     "duplicate": ("its key occurs in an earlier row", "Drop the row, or correct its key."),
     "exists": ("its key is in the table already", "Drop the row, or correct its key."),
     "foreign_key": ("the row that it refers to does not exist", "Load the parent table first, or correct the value."),
@@ -89,8 +89,8 @@ class Violation(NamedTuple):
     Examples
     --------
     >>> from dataloader import Violation
-    >>> print(Violation(7, None, "id", "3.7", "integer", "fraction", "it has digits after the point", "Round it."))
-    row 7, column 'id': 3.7 does not fit integer: it has digits after the point
+    >>> print(Violation(7, None, "id", "3.7", "integer", "fraction", "it has a fractional part", "Round it."))
+    row 7, column 'id': 3.7 does not fit integer: it has a fractional part
     """
 
     row: int

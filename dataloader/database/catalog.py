@@ -40,7 +40,7 @@ async def prepare(
     statements : sequence of str
         The DDL.
     may_exist : bool
-        Whether the load goes on where another process has made the table that the DDL creates meanwhile.
+        Whether the load continues where another process has made the table that the DDL creates meanwhile.
     empties : bool
         Whether the DDL takes the present rows away, by a lock that nobody is to wait for long.
     lock_seconds : float

@@ -53,7 +53,7 @@ _SHAPE = frozenset(
 _SHOWN_NAMES = 5
 
 
-def notices(found: TableSchema | None, table: TableSchema, *, is_defined: bool) -> tuple[str, ...]:
+def warnings(found: TableSchema | None, table: TableSchema, *, is_defined: bool) -> tuple[str, ...]:
     """What the table that was found has, and the one that replaces it has not."""
     if found is None:
         return ()

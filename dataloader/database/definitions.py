@@ -283,7 +283,7 @@ def differences(
     """What is to be known of a table that is there, and what the caller's types say otherwise than it."""
     columns = {column.name: column.type for column in found.columns}
     asked = {name: _column_type(name, one, schemas, backend) for name, one in types.items() if name in columns}
-    return found.notices + tuple(
+    return found.warnings + tuple(
         f"column {name!r} is {columns[name]}, not {one}: {found.name} is there already, and stays as it is"
         for name, one in asked.items()
         if one.identity != columns[name].identity

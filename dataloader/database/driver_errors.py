@@ -1,4 +1,4 @@
-"""The one place where a driver's error becomes ours, or a row's refusal.
+"""The one module where a driver's error becomes ours, or a row's refusal.
 
 Errors are recognised by SQLSTATE and by class name, so that no driver is imported to recognise one.
 """
@@ -71,7 +71,7 @@ _TEXT_HINTS = {
 
 
 @contextlib.contextmanager
-def translated(place: str, *, first_row: int = 0, in_doubt: Callable[[], bool] = lambda: False) -> Iterator[None]:
+def translated(database: str, *, first_row: int = 0, in_doubt: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Turn what the driver raises into our errors; the parameters are those of `translate`."""
     try:
         yield
@@ -82,7 +82,7 @@ def translated(place: str, *, first_row: int = 0, in_doubt: Callable[[], bool] =
     except Exception as error:
         if not _is_drivers(error):
             raise
-        raise translate(error, place, first_row=first_row, in_doubt=in_doubt()) from error
+        raise translate(error, database, first_row=first_row, in_doubt=in_doubt()) from error
 
 
 def _is_drivers(error: Exception) -> bool:
@@ -92,7 +92,7 @@ def _is_drivers(error: Exception) -> bool:
 
 
 def translate(
-    error: Exception, place: str, *, first_row: int = 0, row: int | None = None, in_doubt: bool = False
+    error: Exception, database: str, *, first_row: int = 0, row: int | None = None, in_doubt: bool = False
 ) -> DataLoaderError:
     """Turn a driver's error into ours.
 
@@ -100,7 +100,7 @@ def translate(
     ----------
     error : Exception
         What the driver or SQLAlchemy raised.
-    place : str
+    database : str
         The database as it may be shown: without a password.
     first_row : int
         The position in the source of the first row that was sent.
@@ -112,10 +112,10 @@ def translate(
     sqlstate = sqlstate_of(error)
     text = _message(error)
     if login := _login_hint(sqlstate, text):
-        return _hopeless(ConnectionLost(f"cannot log in to {place}: {text}", hint=login))
+        return _hopeless(ConnectionLost(f"cannot log in to {database}: {text}", hint=login))
     if sqlstate is not None and not sqlstate.startswith(_LOST_STATES):
-        return _refused(error, sqlstate, text, place, first_row, row)
-    return _lost(error, sqlstate, text, place, in_doubt) or _refused_without_state(error, text, place, row)
+        return _refused(error, sqlstate, text, database, first_row, row)
+    return _lost(error, sqlstate, text, database, in_doubt) or _refused_without_state(error, text, database, row)
 
 
 def _hopeless(error: ConnectionLost) -> ConnectionLost:
@@ -130,29 +130,29 @@ def _login_hint(sqlstate: str | None, text: str) -> str | None:
     return next((hint for part, hint in _LOGIN_TEXTS if part in failed), None)
 
 
-def _lost(error: Exception, sqlstate: str | None, text: str, place: str, in_doubt: bool) -> DataLoaderError | None:
+def _lost(error: Exception, sqlstate: str | None, text: str, database: str, in_doubt: bool) -> DataLoaderError | None:
     if sqlstate is not None or _is_closed(error):
         hint, rows = (IN_DOUBT, None) if in_doubt else ("Load again when the server answers.", 0)
-        return ConnectionLost(f"the connection to {place} was lost: {text}", hint=hint, committed_rows=rows)
+        return ConnectionLost(f"the connection to {database} was lost: {text}", hint=hint, committed_rows=rows)
     if text.startswith("connection failed") or any(isinstance(one, _UNREACHABLE) for one in chain(error)):
         hint = "Check that the server runs and that the host and port in the URL are right."
-        return ConnectionLost(f"cannot reach {place}: {text}", hint=hint)
+        return ConnectionLost(f"cannot reach {database}: {text}", hint=hint)
     if "unexpected keyword argument" in text:
         hint = "Remove it from the URL, or pass connect_args= to connect()."
-        return PlanError(f"the driver for {place} does not know an option of the URL: {text}", hint=hint)
+        return PlanError(f"the driver for {database} does not know an option of the URL: {text}", hint=hint)
     if "different loop" in text:
-        return of_another_loop(place)
+        return of_another_loop(database)
     return None
 
 
-def of_another_loop(place: str) -> LoadError:
+def of_another_loop(database: str) -> LoadError:
     """An engine's connections belong to the loop that opened them."""
     hint = "Pass engine= the URL instead of the engine, or stay in its loop: await, or run(..., nested=True), there."
-    return LoadError(f"the engine for {place} belongs to another event loop", hint=hint)
+    return LoadError(f"the engine for {database} belongs to another event loop", hint=hint)
 
 
 def _refused(  # noqa: PLR0917 - what the server said, and where that is about
-    error: Exception, sqlstate: str, text: str, place: str, first_row: int, row: int | None
+    error: Exception, sqlstate: str, text: str, database: str, first_row: int, row: int | None
 ) -> WriteError:
     named, column = _position(error, first_row)
     row = named if row is None else row
@@ -162,7 +162,7 @@ def _refused(  # noqa: PLR0917 - what the server said, and where that is about
         facts, sqlstate = "something of the same name is being created", "42P07"
     hint = _HINTS.get(sqlstate) or _HINTS.get(sqlstate[:2]) or "See the cause for the server's own message."
     refused = WriteError(
-        f"{_where(row, column)}{place} refused it: {facts}",
+        f"{_where(row, column)}{database} refused it: {facts}",
         hint=hint,
         committed_rows=0,
         sqlstate=sqlstate,
@@ -173,12 +173,12 @@ def _refused(  # noqa: PLR0917 - what the server said, and where that is about
     return refused
 
 
-def _refused_without_state(error: Exception, text: str, place: str, row: int | None) -> WriteError:
+def _refused_without_state(error: Exception, text: str, database: str, row: int | None) -> WriteError:
     hints = (hint for part, hint in _TEXT_HINTS.items() if part in text)
     hint = next(hints, "See the cause for the database's own message.")
     refusal = _sqlite_refusal(error, text)
     column = None if refusal is None else refusal.column
-    what = f"{_where(row, column)}{place} refused it: {text}"
+    what = f"{_where(row, column)}{database} refused it: {text}"
     refused = WriteError(what, hint=hint, committed_rows=0, row=row, column=column)
     refused.is_transient = any(part in text for part in _TRANSIENT_TEXTS)
     return refused

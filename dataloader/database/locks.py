@@ -25,7 +25,7 @@ LIMIT_SECONDS = 120.0
 TRY_SECONDS = 0.5
 """How long a statement that locks a table waits at once: every later SELECT waits behind a TRUNCATE that waits."""
 PAUSE_SECONDS = (0.1, 0.5)
-"""Between two tries the others go on."""
+"""Between two tries the others proceed."""
 HOLDING_SECONDS = 5.0
 """How long a load that has a table to itself, so that nobody can read it, waits for a lock on a row of another one."""
 ENTERING = 0x64_6C_6F_61_64

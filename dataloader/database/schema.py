@@ -81,7 +81,7 @@ class TableSchema:
         The other tables whose foreign keys refer to it.
     folds : bool
         Whether names that differ by case only are one, as on SQLite.
-    notices : tuple of str
+    warnings : tuple of str
         What who loads into it should know.
     losses : mapping of str to list of str
         What it has that it would lose by being replaced, where that was asked.
@@ -96,7 +96,7 @@ class TableSchema:
     parent: str | None = None
     referrers: str | None = None
     folds: bool = False
-    notices: tuple[str, ...] = field(default=(), compare=False)
+    warnings: tuple[str, ...] = field(default=(), compare=False)
     losses: Mapping[str, list[str]] = field(default_factory=dict, compare=False)
 
     def column(self, name: str) -> Column:
@@ -135,7 +135,7 @@ class TableRights:
         Whether it may read, insert and update.
     is_ours : bool
         Whether it belongs to the role, to the target's owner or to a superuser.
-    strangers : sequence of str
+    foreign_owners : sequence of str
         The others whose triggers it has.
     columns : sequence of str
         The names of its columns.
@@ -153,7 +153,7 @@ class TableRights:
     is_ours: bool = True
     has_policies: bool = False
     has_rules: bool = False
-    strangers: Sequence[str] = ()
+    foreign_owners: Sequence[str] = ()
     columns: Sequence[str] = ()
 
 

@@ -102,8 +102,8 @@ class Session:
             When the caller was cancelled; by then the work has rolled back, or has committed.
         """
         self._watchdog = None
-        place = engines.describe_url(self._engine)
-        with translated(place, first_row=first_row, in_doubt=self._is_committing_the_last):
+        database = engines.describe_url(self._engine)
+        with translated(database, first_row=first_row, in_doubt=self._is_committing_the_last):
             return await guarded(lambda watchdog: self._carry_out(work, watchdog), limit=limit)
 
     def _is_committing_the_last(self) -> bool:

@@ -195,13 +195,13 @@ async def _ledgers(connection: AsyncConnection, schema: str | None) -> tuple[lis
     for one in await backend.table_rights(connection, (LOADS,), schema):
         if one.name is None or not one.may_read:
             continue
-        why = distrust(one, of_strangers=schema is not None)
+        why = distrust(one, of_others=schema is not None)
         if why is None:
             # Until the end its name is that of the table that was looked at.
             for statement in backend.pin_table_sql(TableName(one.schema, LOADS)):
                 await connection.exec_driver_sql(statement)
             (locked,) = await backend.table_rights(connection, (LOADS,), one.schema)
-            why = distrust(locked, of_strangers=schema is not None)
+            why = distrust(locked, of_others=schema is not None)
         if why is None and not is_ledger(one):
             why = f"{one.schema}.{LOADS} has other columns than a ledger"
         (mine if why is None else passed_over).append(one.schema if why is None else why)

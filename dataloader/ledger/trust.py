@@ -39,23 +39,23 @@ async def refusal(
     )
 
 
-def distrust(found: TableRights, *, of_strangers: bool = False) -> str | None:
+def distrust(found: TableRights, *, of_others: bool = False) -> str | None:
     """Why a ledger's table is not to be trusted: it could carry out somebody else's functions with our role's rights.
 
     Parameters
     ----------
-    of_strangers : bool
+    of_others : bool
         Whether it may belong to somebody else than this role, the target's owner or a superuser.
     """
     if found.name is None:
         return None
     reasons = (
         (not found.is_table, "is not a table"),
-        (not (found.is_ours or of_strangers), f"belongs to {found.owner}"),
+        (not (found.is_ours or of_others), f"belongs to {found.owner}"),
         (found.is_unlogged, "is UNLOGGED, so that a crash of the server empties it"),
         (found.has_policies, "has row-level security"),
         (found.has_rules, "has rules"),
-        (bool(found.strangers), f"has a trigger of {', '.join(found.strangers)}"),
+        (bool(found.foreign_owners), f"has a trigger of {', '.join(found.foreign_owners)}"),
     )
     why = next((why for holds, why in reasons if holds), None)
     if why is None:

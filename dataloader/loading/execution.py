@@ -80,7 +80,7 @@ class LoadExecution:
         return self.rejects.add(chunk.batch, chunk.first_row, violations)
 
     def say_what_is_committed(self, error: BaseException, *, in_doubt: bool) -> None:
-        """Put into words what an interrupted load has left, and how it goes on."""
+        """Put into words what an interrupted load has left, and how to resume it."""
         error = error.error if isinstance(error, SourceFailed) else error
         load = self.ledger_load
         rows = 0 if load is None else load.loaded + self.loaded

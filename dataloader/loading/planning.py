@@ -72,7 +72,7 @@ async def _decide(
 async def _continuing(
     connection: AsyncConnection, source: Source, name: TableName, options: LoadOptions
 ) -> LoadOptions:
-    """The options with which a load goes on: what its first run did to the table, by if_exists=, is not done again.
+    """The options with which a load is resumed: what its first run did to the table, by if_exists=, is not done again.
 
     Raises
     ------

@@ -53,7 +53,7 @@ class ChunkStore:
         self._rejects = execution.rejects
         self._names_rows = names_rows
         self._backend = execution.backend
-        self._sieve = RowBisector(execution.writer, connection, may_wait=not self._backend.checks_keys_late)
+        self._bisector = RowBisector(execution.writer, connection, may_wait=not self._backend.checks_keys_late)
         self._parents: list[tuple[tuple[ColumnPlan, ...], ForeignKey]] = []
 
     async def prepare(self) -> None:
@@ -64,7 +64,7 @@ class ChunkStore:
         known = {column.name: column for column in self._plan.columns}
         for key in await self._backend.foreign_keys(self._connection, self._plan.table.name):
             if key.parent == self._plan.table.name:
-                self._sieve = RowBisector(self._writer, self._connection, may_wait=True)
+                self._bisector = RowBisector(self._writer, self._connection, may_wait=True)
             elif set(key.columns) <= set(known) and key.readable:
                 self._parents.append((tuple(known[name] for name in key.columns), key))
 
@@ -106,7 +106,7 @@ class ChunkStore:
         for rows in (np.flatnonzero(orphans), np.flatnonzero(~orphans)) if orphans.any() else (None,):
             batch, encoded = await self._some(chunk, rows)
             if batch.num_rows:
-                found = await self._sieve.write(batch, encoded, watchdog, most - len(refused))
+                found = await self._bisector.write(batch, encoded, watchdog, most - len(refused))
                 stored += found.stored
                 refused |= {at if rows is None else int(rows[at]): why for at, why in found.refused.items()}
         violations = [self._refused(chunk, int(converted.rows[at]), why) for at, why in refused.items()]

@@ -1,4 +1,4 @@
-"""The sieve: a chunk is written without the rows that only the database can refuse, found inside savepoints."""
+"""Row bisection: a chunk is written without the rows that only the database can refuse, found inside savepoints."""
 
 from __future__ import annotations
 

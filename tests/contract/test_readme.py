@@ -40,7 +40,7 @@ async def test_the_python_blocks_run_in_order(
         await run_block(block, names)
     printed = capsys.readouterr().out
     assert "1000 rows in" in printed
-    assert "row 1, column 'qty': 3.7 does not fit INTEGER: it has digits after the point. Nothing was" in printed
+    assert "row 1, column 'qty': 3.7 does not fit INTEGER: it has a fractional part. Nothing was" in printed
     assert "row 1, column 'qty': 'many' does not fit" in printed
     assert "orders_new" in printed
     assert "1000 rows in the background" in printed

@@ -474,7 +474,7 @@ async def test_the_bad_row_is_kept_aside_and_the_good_ones_are_loaded(place: Pla
 
 
 def assert_is_original(rejected: pd.Series[Any], case: Case) -> None:
-    """The rejected value is the one that came; one of another kind than its column may be shown as text."""
+    """The rejected value is the one that came; one of another type than its column may be shown as text."""
     if case.column.kind is not OBJECTS:
         returned, given = pa.array(rejected), decoded(case.column.array([case.bad]))
         if pa.types.is_temporal(given.type) and pa.types.is_string(returned.type):

@@ -693,7 +693,7 @@ FILES: dict[str, tuple[str, pa.Array]] = {
     "texts": ("text", pa.array(["", " ", 'a,b;"c"', "a\r\nb", "\\N", "NULL", "'", "007", "-5", None, "ü😀"])),
     "dictionary": ("text", pa.array(["a", None, "a"]).dictionary_encode()),
     "dates": ("date", pa.array([datetime.date(1, 1, 1), datetime.date(9999, 12, 31), None])),
-    "dates before Christ": ("date", pa.array([-1_000_000, 0], pa.date32())),
+    "BC dates": ("date", pa.array([-1_000_000, 0], pa.date32())),
     "times": ("time", pa.array([datetime.time.max, None])),
     "timestamps": ("timestamp", pa.array([datetime.datetime(2024, 2, 29, 1, 2, 3, 4), None])),
     "timestamps with a zone": (
@@ -711,8 +711,8 @@ FILES: dict[str, tuple[str, pa.Array]] = {
 
 
 WITHOUT_SPELLING = {
-    ".csv": ("dates before Christ",),
-    ".jsonl": ("dates before Christ",),
+    ".csv": ("BC dates",),
+    ".jsonl": ("BC dates",),
     ".parquet": (),
 }
 """What a kind of file has no spelling for that a loader of files reads."""

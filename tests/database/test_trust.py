@@ -131,7 +131,7 @@ STOLEN = (
 """What a stranger does: the same name in a ledger of her own, newer, with a table that everybody may fill."""
 
 
-async def test_a_strangers_ledger_does_not_answer_for_the_roles_own(roles: Any, tmp_path: Path) -> None:
+async def test_a_foreign_owners_ledger_does_not_answer_for_the_roles_own(roles: Any, tmp_path: Path) -> None:
     mine, to = roles["superuser"], ("--to", url_of(roles["superuser"]))
     await interrupted_files(mine, tmp_path, "--load-id", "May")
     await execute(mine, *STOLEN, *(f"ALTER TABLE evil.{table} OWNER TO mallory" for table in (*TABLES[:2], "loot")))

@@ -462,7 +462,7 @@ def test_sqlite_keeps_an_aware_and_a_naive_moment_as_they_are() -> None:
 @pytest.mark.parametrize(
     "values",
     [pa.array([2**63], pa.uint64()), pa.array([Decimal("1234567890123456")]), pa.array([Decimal("1.5") ** 40])],
-    ids=["unsigned", "sixteen digits", "many digits after the point"],
+    ids=["unsigned", "sixteen digits", "many decimal places"],
 )
 def test_a_number_that_sqlite_would_round_is_refused(values: pa.Array) -> None:
     assert refusal(values, "NUMERIC", "sqlite").row == 0

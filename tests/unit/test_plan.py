@@ -407,7 +407,7 @@ def test_a_naive_time_is_taken_as_the_clock_of_the_zone_that_is_assumed(source: 
     offered, found = pa.schema([("c", source)]), table(column("c", "timestamptz"))
     (decided,) = planned(offered, found, assume_timezone="Europe/Berlin").columns
     assert (decided.zone, decided.verdict) == ("Europe/Berlin", "checked")
-    assert decided.checks.startswith("taken as the clock of Europe/Berlin; ")
+    assert decided.checks.startswith("interpreted in Europe/Berlin; ")
 
 
 @pytest.mark.parametrize(

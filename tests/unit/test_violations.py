@@ -93,7 +93,7 @@ def test_a_reason_says_what_is_wrong_and_what_to_do(problem: str, suggestion: st
 
 
 def test_a_violation_reads_as_a_sentence_with_row_column_value_and_type() -> None:
-    assert str(violation()) == "row 7, column 'id': 3.7 does not fit integer: it has digits after the point"
+    assert str(violation()) == "row 7, column 'id': 3.7 does not fit integer: it has a fractional part"
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,8 @@ SELECT n.nspname AS schema, c.relname AS name, current_user AS role, o.rolname A
        ARRAY(SELECT CAST(f.rolname AS pg_catalog.text) FROM pg_catalog.pg_trigger g
              JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid JOIN pg_catalog.pg_roles f ON f.oid = p.proowner
              WHERE g.tgrelid = c.oid AND NOT g.tgisinternal
-               AND NOT (f.rolsuper OR f.rolname = current_user OR COALESCE(f.oid = t.relowner, false))) AS strangers,
+               AND NOT (f.rolsuper OR f.rolname = current_user OR COALESCE(f.oid = t.relowner, false)))
+            AS foreign_owners,
        ARRAY(SELECT CAST(a.attname AS pg_catalog.text) FROM pg_catalog.pg_attribute a
              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS columns
 FROM pg_catalog.pg_namespace n

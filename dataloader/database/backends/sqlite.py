@@ -248,7 +248,7 @@ async def _with_references(connection: AsyncConnection, found: TableSchema) -> T
     names = {"name": found.name.name, "schema": found.name.schema}
     row = (await connection.execute(sa.text(query), names)).one()
     unchecked = f"PRAGMA foreign_keys is off in this engine: SQLite does not check those of {found.name}"
-    return replace(found, referrers=row.referrers, notices=(unchecked,) if row.unchecked else ())
+    return replace(found, referrers=row.referrers, warnings=(unchecked,) if row.unchecked else ())
 
 
 _REFERENCES = """SELECT CASE WHEN foreign_keys THEN (
