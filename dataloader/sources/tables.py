@@ -361,10 +361,8 @@ def to_row_dicts(data: object, *, chunk_rows: int = 2_000) -> Iterator[list[dict
     >>> list(to_row_dicts({"id": [1, 2, 3]}, chunk_rows=2))
     [[{'id': 1}, {'id': 2}], [{'id': 3}]]
     """
-    claim_stream(data)
-    for batch in open_dataframe(data).batches(chunk_rows):
-        columns = [mixed_objects(column) for column in batch.columns]
-        yield [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
+    for names, rows in _object_rows(data, chunk_rows):
+        yield [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def to_tuples(data: object, *, chunk_rows: int = 2_000) -> Iterator[list[tuple[Any, ...]]]:
@@ -383,5 +381,11 @@ def to_tuples(data: object, *, chunk_rows: int = 2_000) -> Iterator[list[tuple[A
     >>> list(to_tuples({"id": [1, 2], "name": ["a", None]}))
     [[(1, 'a'), (2, None)]]
     """
+    for _names, rows in _object_rows(data, chunk_rows):
+        yield list(rows)
+
+
+def _object_rows(data: object, chunk_rows: int) -> Iterator[tuple[list[str], Iterator[tuple[Any, ...]]]]:
+    claim_stream(data)
     for batch in open_dataframe(data).batches(chunk_rows):
-        yield list(zip(*map(mixed_objects, batch.columns), strict=True))
+        yield batch.schema.names, zip(*map(mixed_objects, batch.columns), strict=True)

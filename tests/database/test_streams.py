@@ -132,9 +132,12 @@ async def test_a_stream_that_a_refused_load_had_begun_to_read_is_refused(table: 
         await dl.load_rows(rows, "t", engine=table, columns=["a"])
 
 
-async def test_rows_that_were_made_into_dicts_are_not_loaded_as_none(table: AsyncEngine) -> None:
+@pytest.mark.parametrize("made", [dl.to_row_dicts, dl.to_tuples])
+async def test_rows_that_were_made_into_python_objects_are_not_loaded_as_none(
+    table: AsyncEngine, made: Callable[[object], Iterator[Any]]
+) -> None:
     reader = pa.table({"a": [1, 2]}).to_reader()
-    assert len(list(dl.to_row_dicts(reader))) == 1
+    assert len(list(made(reader))) == 1
     with pytest.raises(dl.PlanError, match="has been read already"):
         await dl.load_dataframe(reader, "t", engine=table)
 
