@@ -51,6 +51,7 @@ _HINTS = {
     "26000": _NAMED_STATEMENTS,
     "42P05": _NAMED_STATEMENTS,
     "42P07": "Another session created the table meanwhile: run the load again.",
+    "42710": "Drop what has that name, or load into a table of another name.",
     "53100": "The server's disk is full: make room and load again.",
     "54": "Shorten the row's values, or split the row, and load again.",
     "55P03": "Wait for who holds it, or end that by pg_terminate_backend(pid) or ROLLBACK PREPARED, and load again.",
@@ -295,9 +296,12 @@ def sqlstate_of(error: BaseException) -> str | None:
 
 
 def is_name_taken(error: Exception) -> bool:
-    """Whether another session has created what DDL was to create, or is about to: then a catalog's index says so."""
+    """Whether another session has created what DDL was to create, or is about to: then a catalog's index says so.
+
+    A table comes with a type of its name, and is looked for first: one committed in between is a type that is there.
+    """
     sqlstate = sqlstate_of(error)
-    return sqlstate == "42P07" or (sqlstate == "23505" and 'constraint "pg_' in _message(error))
+    return sqlstate in {"42P07", "42710"} or (sqlstate == "23505" and 'constraint "pg_' in _message(error))
 
 
 def _is_closed(error: Exception) -> bool:

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 import dataloader as dl
 from dataloader.database import embedded, locks, watchdog
+from dataloader.database.backends.postgresql import PostgreSQL
 from dataloader.database.engine import open_engine
 from dataloader.loading import workers
 from tests.conftest import execute, fetch
@@ -297,6 +298,30 @@ async def test_loads_that_create_one_table_at_once_all_succeed(postgres: AsyncEn
         sources = [{"id": [number, number]} for number in range(4)]
         await asyncio.gather(*(dl.load_dataframe(source, name, engine=postgres, **options) for source in sources))
         assert await fetch(postgres, f"SELECT count(*), count(DISTINCT id) FROM {name}") == [(8, 4)]
+
+
+async def test_a_table_whose_type_another_session_commits_first_is_joined(
+    postgres: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server looks for the table and then for its type; no lock can be held in between, so a type stands in."""
+    await execute(postgres, "CREATE TYPE new AS ENUM ('a')")
+    execute_ddl = PostgreSQL.execute_ddl
+
+    async def and_then_the_table(*arguments: Any) -> None:
+        try:
+            await execute_ddl(*arguments)
+        except sa.exc.DBAPIError:
+            await execute(postgres, "DROP TYPE IF EXISTS new", "CREATE TABLE new (id bigint, v text)")
+            raise
+
+    monkeypatch.setattr(PostgreSQL, "execute_ddl", and_then_the_table)
+    assert (await dl.load_dataframe(DATA, "new", engine=postgres)).loaded == 2
+
+
+async def test_a_type_with_the_name_of_the_table_is_said_to_be_in_the_way(postgres: AsyncEngine) -> None:
+    await execute(postgres, "CREATE TYPE new AS ENUM ('a')")
+    with pytest.raises(dl.WriteError, match=r'type "new" already exists.*Drop what has that name'):
+        await dl.load_dataframe(DATA, "new", engine=postgres)
 
 
 async def test_a_table_that_another_session_is_creating_is_joined_when_it_is_there(
