@@ -85,6 +85,7 @@ asyncio.run(main(sys.argv[1], sys.argv[2], [int(count) for count in sys.argv[3:]
 """
 
 
+@pytest.mark.timeout(1_200 if FULL else 120)
 @pytest.mark.parametrize(("what", "few", "many"), [("load", 14_000, 40_000), ("validate", 20_000, 90_000)])
 def test_what_is_wrong_with_many_rows_needs_no_more_memory(
     sqlite: AsyncEngine, tmp_path: Path, what: str, few: int, many: int

@@ -384,6 +384,7 @@ async def test_ctrl_c_prints_the_command_that_finishes_the_load(
 ) -> None:
     """The command is run as it is printed; the URL, whose password is not printed, is in the environment."""
     moments, url = seeded(), slow.url.render_as_string(hide_password=False)
+    await execute(slow, slow_trigger(seconds=0.01)[0])  # so that the load outlives a busy machine's wait for its chunks
     begun = [sys.executable, "-m", "dataloader", "load", "big.csv", "orders", "--to", url, "--commit", "chunk"]
     begun += ["--chunk-rows", str(CHUNK_ROWS), "--workers", "2"]
     for number in range(INTERRUPTS):
