@@ -18,7 +18,7 @@ import dataloader as dl
 
 PACKAGE = str(Path(dl.__file__).parent)
 LONGEST = {"load": (46, 345), "chunk": (51, 565)}
-"""For each way to commit the most files and changes of file, some for the heartbeat among them, more of them on a busy machine. They only shrink."""
+"""For each way to commit the most files and changes of file, some for the heartbeat among them. They only shrink."""
 
 
 def entered(load: Callable[[], Any]) -> list[str]:

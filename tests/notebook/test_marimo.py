@@ -200,7 +200,9 @@ async def test_the_bars_move_and_stop_ends_a_cell_that_says_what_is_committed(
     assert await rows_in(job) > before[1]
     await expect(page.get_by_text("loading DataFrame → many <i>")).to_be_visible()
     await page.get_by_test_id("interrupt-button").click()
-    told = page.get_by_text(re.compile(r"rows are committed; continue with await load_dataframe")).first  # also in the console, in time
+    told = page.get_by_text(
+        re.compile(r"rows are committed; continue with await load_dataframe")
+    ).first  # also in the console, in time
     await told.wait_for(timeout=MILLISECONDS)
     rows = number_of(r"([\d,]+) rows are committed", await told.inner_text())
     assert 0 < rows < MANY
