@@ -62,7 +62,7 @@ class LoadExecution:
     def add(self, chunk: Chunk, stored: StoreResult) -> None:
         """Count a chunk that was stored, and show it."""
         self.read += chunk.rows
-        self.loaded += stored.rows
+        self.loaded += stored.written.stored
         self.chunks += 1
         self.nbytes += chunk.nbytes
         self.progress.state.advance(chunk.rows, chunk.nbytes, self._reject(chunk, stored.violations))

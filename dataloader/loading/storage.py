@@ -14,6 +14,7 @@ from dataloader.conversion.violations import REASONS, Violation
 from dataloader.database import keys
 from dataloader.database.driver_errors import Refusal, refusal_of, translate
 from dataloader.database.schema import ForeignKey, folded
+from dataloader.writers import Written
 from dataloader.writers.bisect import RowBisector
 
 if TYPE_CHECKING:
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StoreResult:
-    """What became of a chunk: how many of its rows are in the table, and what is wrong with those that are not."""
+    """What became of a chunk: of the rows that were written, and what is wrong with the others."""
 
-    rows: int
+    written: Written
     violations: list[Violation] = field(default_factory=list)
 
 
@@ -83,11 +84,11 @@ class ChunkStore:
 
     async def _store_all(self, chunk: Chunk, watchdog: Watchdog) -> StoreResult:
         if not self._names_rows:
-            stored = await self._writer.write(self._connection, chunk.encoded, watchdog)
-            return StoreResult(chunk.rows if stored is None else stored)
+            written = await self._writer.write(self._connection, chunk.encoded, watchdog)
+            return StoreResult(written or Written(chunk.rows))
         try:
             async with self._connection.begin_nested():
-                stored = await self._writer.write(self._connection, chunk.encoded, watchdog)
+                written = await self._writer.write(self._connection, chunk.encoded, watchdog)
         except Exception as error:
             refusal = refusal_of(error)
             if refusal is None or refusal.at is not None or await self._backend.has_ended(self._connection):
@@ -96,23 +97,23 @@ class ChunkStore:
             found = await RowBisector(self._writer, self._connection).write(batch, chunk.encoded, watchdog, most=0)
             row = min((int(chunk.converted.rows[at]) for at in found.refused), default=None)
             raise translate(error, self._plan.database, row=row) from error
-        return StoreResult(chunk.rows if stored is None else stored)
+        return StoreResult(written or Written(chunk.rows))
 
     async def _store_some(self, chunk: Chunk, watchdog: Watchdog) -> StoreResult:
         converted = chunk.converted
         most = self._rejects.most() - len({one.row for one in converted.violations})
         orphans = await self._orphans(converted)
-        stored, refused = 0, dict[int, Refusal]()
+        written, refused = Written(), dict[int, Refusal]()
         for rows in (np.flatnonzero(orphans), np.flatnonzero(~orphans)) if orphans.any() else (None,):
             batch, encoded = await self._some(chunk, rows)
             if batch.num_rows:
                 found = await self._bisector.write(batch, encoded, watchdog, most - len(refused))
-                stored += found.stored
+                written = written.plus(found.written)
                 refused |= {at if rows is None else int(rows[at]): why for at, why in found.refused.items()}
         violations = [self._refused(chunk, int(converted.rows[at]), why) for at, why in refused.items()]
         violations = [*converted.violations, *violations]
         self._rejects.check(more=violations)  # what is left out of a chunk must not be committed with it
-        return StoreResult(stored, violations)
+        return StoreResult(written, violations)
 
     async def _some(self, chunk: Chunk, rows: np.ndarray | None) -> tuple[pa.RecordBatch, Any]:
         """Some rows of a chunk, encoded; None: all."""

@@ -20,6 +20,7 @@ from dataloader.ledger.checkpoint import rows_of
 from dataloader.ledger.entries import TABLES
 from dataloader.loading.storage import ChunkStore, StoreResult
 from dataloader.sync import together
+from dataloader.writers import Written
 
 if TYPE_CHECKING:
     from dataloader.ledger.checkpoint import LedgerLoad
@@ -151,7 +152,7 @@ class Worker:
             known = await ledger.claim(connection, load, claimed)
             if known is not None:
                 known.check(claimed)
-                return self._written or StoreResult(known.loaded)
+                return self._written or StoreResult(Written(known.loaded))
             store = ChunkStore(connection, execution, names_rows=names_rows)
             await store.prepare()
             self._written = written = await store.store(chunk, session.watchdog)
@@ -159,7 +160,7 @@ class Worker:
             await ledger.keep(
                 connection, load, claimed, batch=chunk.batch, violations=violations, watchdog=session.watchdog
             )
-            stored = replace(claimed, loaded=written.rows, rejected=rows_of(violations))
+            stored = replace(claimed, loaded=written.written.stored, rejected=rows_of(violations))
             await ledger.count(connection, load, claimed, stored)
         return written
 

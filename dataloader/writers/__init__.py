@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dataloader.writers.base import Writer
+from dataloader.writers.base import Writer, Written
 
 if TYPE_CHECKING:
     from dataloader.database.backends import Backend
     from dataloader.plan import LoadPlan
 
-__all__ = ["Writer", "writer_for"]
+__all__ = ["Writer", "Written", "writer_for"]
 
 
 def writer_for(plan: LoadPlan, backend: Backend) -> Writer:

@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from dataloader.database.watchdog import Watchdog
+
+
+class Written(NamedTuple):
+    """What became of rows that were sent.
+
+    Attributes
+    ----------
+    stored : int
+        How many the database inserted or updated.
+    updated : int
+        How many of those took the place of a row with the same key.
+    unchanged : int
+        How many were there already, just as they are.
+    ignored : int
+        How many gave way to a row with the same key.
+    """
+
+    stored: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    ignored: int = 0
+
+    def plus(self, more: Written) -> Written:
+        """The sums."""
+        return Written(*map(sum, zip(self, more, strict=True)))
 
 
 class Writer(Protocol):
@@ -20,8 +45,8 @@ class Writer(Protocol):
         Runs in a thread, a chunk ahead of `write`; must not touch the connection.
         """
 
-    async def write(self, connection: AsyncConnection, encoded: Any, watchdog: Watchdog) -> int | None:
-        """Send a chunk and return how many rows the database stored, None if it does not say.
+    async def write(self, connection: AsyncConnection, encoded: Any, watchdog: Watchdog) -> Written | None:
+        """Send a chunk and return what became of its rows, None if the database does not say.
 
         Calls ``watchdog.reset_timeout()`` whenever the database has accepted something.
         """

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from dataloader.database.backends import backend_for
 from dataloader.database.driver_errors import Refusal, refusal_of
+from dataloader.writers.base import Written
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -25,9 +26,9 @@ BLOCK_ROWS = 4_096
 
 @dataclass(slots=True)
 class BisectResult:
-    """What became of a chunk: how many rows are stored, and which were refused, by their offset."""
+    """What became of a chunk: of the rows that were written, and which were refused, by their offset."""
 
-    stored: int = 0
+    written: Written = Written()
     refused: dict[int, Refusal] = field(default_factory=dict)
 
 
@@ -60,11 +61,11 @@ class RowBisector:
         first: dict[int, Refusal] = {}
         part: _Part | None = _Part(np.arange(batch.num_rows), batch, encoded)
         while part is not None:
-            before = found.stored
+            before = found.written
             await self._drain([part], found, watchdog, most)
             found.refused |= {offset: why for offset, why in first.items() if offset in found.refused}
             first = dict(found.refused)
-            part = self._again(batch, found) if found.stored > before else None
+            part = self._again(batch, found) if found.written != before else None
         return found
 
     async def _drain(self, waiting: list[_Part], found: BisectResult, watchdog: Watchdog, most: float) -> None:
@@ -74,7 +75,7 @@ class RowBisector:
                 part.encoded, _ = await asyncio.to_thread(self._writer.encode, part.batch)
             try:
                 async with self._connection.begin_nested():
-                    stored = await self._writer.write(self._connection, part.encoded, watchdog)
+                    written = await self._writer.write(self._connection, part.encoded, watchdog)
             except Exception as error:
                 refusal = refusal_of(error)
                 if refusal is None or await backend_for(self._connection.dialect).has_ended(self._connection):
@@ -84,7 +85,7 @@ class RowBisector:
                 else:
                     found.refused[int(part.offsets[0])] = refusal
             else:
-                found.stored += part.batch.num_rows if stored is None else stored
+                found.written = found.written.plus(written or Written(part.batch.num_rows))
 
     def _again(self, batch: pa.RecordBatch, found: BisectResult) -> _Part | None:
         """The rows whose parent was missing, and may be there by now."""

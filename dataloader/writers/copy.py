@@ -16,6 +16,7 @@ from pgpq import encoders
 
 from dataloader.database.backends.base import driver_of
 from dataloader.errors import LoadError
+from dataloader.writers.base import Written
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -54,7 +55,7 @@ class CopyWriter:
         parts.append(encoder.finish())
         return parts, sum(map(len, parts))
 
-    async def write(self, connection: AsyncConnection, encoded: list[bytes], watchdog: Watchdog) -> int | None:
+    async def write(self, connection: AsyncConnection, encoded: list[bytes], watchdog: Watchdog) -> Written | None:
         driver = await driver_of(connection)
         if not driver.is_in_transaction():
             # A COPY outside SQLAlchemy's transaction is committed at once and survives its rollback.
@@ -67,7 +68,7 @@ class CopyWriter:
             source=_pieces(encoded, watchdog),
             format=self._format,
         )
-        return int(status.removeprefix("COPY "))
+        return Written(int(status.removeprefix("COPY ")))
 
 
 class CsvCopyWriter(CopyWriter):
@@ -91,7 +92,7 @@ class CsvCopyWriter(CopyWriter):
         encoded = buffer.getvalue().to_pybytes()
         return [encoded], len(encoded)
 
-    async def write(self, connection: AsyncConnection, encoded: list[bytes], watchdog: Watchdog) -> int | None:
+    async def write(self, connection: AsyncConnection, encoded: list[bytes], watchdog: Watchdog) -> Written | None:
         try:
             return await super().write(connection, encoded, watchdog)
         except Exception as error:

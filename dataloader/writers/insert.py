@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql
 from dataloader.conversion.text import read_number
 from dataloader.database.backends.base import driver_of
 from dataloader.database.schema import cast_from_text, unnest
+from dataloader.writers.base import Written
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
@@ -57,12 +58,12 @@ class ArrayWriter:
         columns = zip(self._names, self._python, batch.columns, strict=True)
         return {name: python(values) for name, python, values in columns}
 
-    async def write(self, connection: AsyncConnection, encoded: list[dict[str, Any]], watchdog: Watchdog) -> int | None:
+    async def write(self, connection: AsyncConnection, encoded: list[dict[str, Any]], watchdog: Watchdog) -> Written | None:
         stored = 0
         for arrays in encoded:
             stored += (await connection.execute(self._statement, arrays)).rowcount
             watchdog.reset_timeout()
-        return stored
+        return Written(stored)
 
 
 class InsertWriter:
@@ -80,10 +81,10 @@ class InsertWriter:
         rows = [dict(zip(self._names, row, strict=True)) for row in zip(*columns, strict=True)]
         return rows, batch.nbytes
 
-    async def write(self, connection: AsyncConnection, encoded: list[dict[str, Any]], watchdog: Watchdog) -> int | None:
+    async def write(self, connection: AsyncConnection, encoded: list[dict[str, Any]], watchdog: Watchdog) -> Written | None:
         stored = (await connection.execute(self._statement, encoded)).rowcount
         watchdog.reset_timeout()
-        return stored if connection.dialect.supports_sane_multi_rowcount else None
+        return Written(stored) if connection.dialect.supports_sane_multi_rowcount else None
 
 
 class SqliteWriter:
@@ -106,7 +107,7 @@ class SqliteWriter:
         flat = list(itertools.chain.from_iterable(zip(*columns, strict=True)))
         return [flat[start : start + self._step] for start in range(0, len(flat), self._step)], batch.nbytes
 
-    async def write(self, connection: AsyncConnection, encoded: list[list[Any]], watchdog: Watchdog) -> int | None:
+    async def write(self, connection: AsyncConnection, encoded: list[list[Any]], watchdog: Watchdog) -> Written | None:
         driver = await driver_of(connection)
         *full, last = encoded
         before = await self._count(driver)
@@ -117,7 +118,7 @@ class SqliteWriter:
                 stored += cursor.rowcount
                 await cursor.close()
                 watchdog.reset_timeout()
-        return stored if before is None else await self._count(driver) - before
+        return Written(stored if before is None else await self._count(driver) - before)
 
     async def _count(self, driver: Any) -> Any:
         """A view's rows: SQLite counts none of those that its triggers store."""
