@@ -93,6 +93,22 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
         The time zone of times without one, for timestamptz columns: ``"Europe/Berlin"``.
     dtype : dict or None
         SQLAlchemy types by column name, for a table that is created.
+    on_conflict : {'error', 'ignore', 'update'}
+        What to do with a row whose key is in the table. ``error``: the database refuses it. ``ignore``: the table's
+        row stays. ``update``: it takes over the data's values; where nothing differs, to the last digit, it is not
+        written again and no trigger fires. On PostgreSQL each chunk is staged by COPY and merged by one statement, in
+        the order of the key.
+    key : str, list of str or None
+        The columns of the key. None: the primary key, else the only unique key. A table that is created gets it as
+        its primary key.
+    update_columns : list of str or None
+        What ``on_conflict='update'`` changes; None: every column of the data that is not in the key.
+    duplicates : {'error', 'first', 'last'}
+        What to do with rows of the data that have one key. ``error`` names both, before anything is written, if the
+        data is in memory; else within a chunk, and the plan says so.
+    order_by : str or None
+        Of the rows of the data that have one key the one with the greatest value in this column counts, and of equal
+        ones the later; NULL is the least. The data must be in memory.
     progress : {'auto', 'widget', 'html', 'text', 'log', 'none'}
         What to show meanwhile; ``auto`` fits the surroundings: Jupyter, marimo, a terminal or a log.
 

@@ -23,11 +23,17 @@ from dataloader.database.schema import parse_table_name
 from dataloader.errors import CheckpointError, DataLoaderError
 from dataloader.formatting import printable
 from dataloader.ledger import history as ledgers
-from dataloader.options import CASTS, COMMITS, IF_EXISTS, METHODS, Target
+from dataloader.options import CASTS, COMMITS, DUPLICATES, IF_EXISTS, METHODS, ON_CONFLICT, Target
 from dataloader.rejects import check_suffix
 from dataloader.report import LoadReport, history_frame
 
 SHOWN_ROWS = 5
+
+
+def names(_context: click.Context, _option: click.Parameter, given: str | None) -> list[str] | None:
+    """The columns in an option, with commas between them."""
+    return None if given is None else [name.strip() for name in given.split(",")]
+
 
 FILES = click.argument("files", nargs=-1, required=True, metavar="FILE...")
 SOURCES = click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
@@ -39,6 +45,23 @@ LOADING = (
     click.option("--chunk-rows", type=click.IntRange(min=1), help="Rows converted and sent at once."),
     click.option("--casts", type=click.Choice(CASTS), default="exact", show_default=True),
     click.option("--assume-timezone", metavar="NAME", help="What a time without a zone means, like Europe/Berlin."),
+    click.option(
+        "--on-conflict",
+        type=click.Choice(ON_CONFLICT),
+        default="error",
+        show_default=True,
+        help="What to do with a row whose key is in the table.",
+    ),
+    click.option("--key", metavar="COLUMNS", callback=names, help="The key, if not the primary key: a name, or a,b."),
+    click.option("--update-columns", metavar="COLUMNS", callback=names, help="What --on-conflict update changes: a,b."),
+    click.option(
+        "--duplicates",
+        type=click.Choice(DUPLICATES),
+        default="error",
+        show_default=True,
+        help="Which of several rows of the files with one key counts.",
+    ),
+    click.option("--order-by", metavar="COLUMN", help="The one with the greatest value here counts."),
 )
 COMMITTING = (
     click.option("--commit", type=click.Choice(COMMITS), default="auto", show_default=True),

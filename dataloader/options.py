@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, get_args
 
@@ -27,13 +27,20 @@ Method = Literal["auto", "copy", "insert"]
 Commit = Literal["auto", "load", "chunk"]
 OnInvalid = Literal["raise", "reject"]
 Casts = Literal["exact", "lossy"]
+OnConflict = Literal["error", "ignore", "update"]
+Duplicates = Literal["error", "first", "last"]
 ProgressName = Literal["auto", "widget", "html", "text", "log", "none"]
 
 IF_EXISTS: tuple[str, ...] = get_args(IfExists)
 METHODS: tuple[str, ...] = get_args(Method)
 COMMITS: tuple[str, ...] = get_args(Commit)
 CASTS: tuple[str, ...] = get_args(Casts)
-CONTINUED = ("method", "chunk_rows", "workers", "on_invalid", "max_rejects", "casts", "assume_timezone")
+ON_CONFLICT: tuple[str, ...] = get_args(OnConflict)
+DUPLICATES: tuple[str, ...] = get_args(Duplicates)
+CONTINUED = (
+    *("method", "chunk_rows", "workers", "on_invalid", "max_rejects", "casts", "assume_timezone"),
+    *("on_conflict", "key", "update_columns", "duplicates", "order_by"),
+)
 """What the ledger keeps of a call, for who continues it."""
 
 
@@ -53,6 +60,11 @@ class Options(TypedDict, total=False):
     casts: Casts
     assume_timezone: str | None
     dtype: Mapping[str, sa.types.TypeEngine[Any] | type[sa.types.TypeEngine[Any]]] | None
+    on_conflict: OnConflict
+    key: str | Sequence[str] | None
+    update_columns: Sequence[str] | None
+    duplicates: Duplicates
+    order_by: str | None
     progress: ProgressName
 
 
@@ -73,6 +85,11 @@ class LoadOptions:
     casts: Casts = "exact"
     assume_timezone: str | None = None
     dtype: Mapping[str, Any] | None = None
+    on_conflict: OnConflict = "error"
+    key: Sequence[str] | None = None
+    update_columns: Sequence[str] | None = None
+    duplicates: Duplicates = "error"
+    order_by: str | None = None
     progress: str | View = "auto"
 
     @property
@@ -83,7 +100,8 @@ class LoadOptions:
     @property
     def call(self) -> dict[str, Any]:
         """The options that a later call needs to continue this one, as JSON can hold them."""
-        return {name: value for name in CONTINUED if (value := getattr(self, name)) is not None}
+        chosen = {name: getattr(self, name) for name in CONTINUED}
+        return {name: value for name, value in chosen.items() if value is not None}
 
     @classmethod
     def of(cls, options: Options | dict[str, Any]) -> LoadOptions:
@@ -109,6 +127,9 @@ class LoadOptions:
             value = getattr(chosen, name)
             if value is not None and not (_is_whole(value) and value >= 1):
                 raise PlanError(f"{name} must be a count, got {value!r}", hint="Pass an integer from 1 up.")
+        chosen = replace(chosen, key=_names("key", chosen.key))
+        chosen = replace(chosen, update_columns=_names("update_columns", chosen.update_columns))
+        _check_conflict(chosen)
         _check_resume(chosen)
         _check_rejects(chosen)
         _check_zone(chosen.assume_timezone)
@@ -123,11 +144,47 @@ _CHOICES = {
     "resume": (None, True, False),
     "on_invalid": get_args(OnInvalid),
     "casts": CASTS,
+    "on_conflict": ON_CONFLICT,
+    "duplicates": DUPLICATES,
 }
 
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _names(option: str, given: object) -> tuple[str, ...] | None:
+    """The columns that an option names, of which one may stand alone.
+
+    Raises
+    ------
+    PlanError
+        When it is not a name or a list of different ones.
+    """
+    if given is None:
+        return None
+    names = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, (list, tuple)) else ()
+    if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+        raise PlanError(f"{option} must name columns, got {given!r}", hint="Pass a name, or a list of different names.")
+    return names
+
+
+_OF_A_KEY = ("key", "update_columns", "duplicates", "order_by")
+
+
+def _check_conflict(options: LoadOptions) -> None:
+    if options.on_conflict == "error":
+        given = [name for name in _OF_A_KEY if getattr(options, name) not in {None, "error"}]
+        if given:
+            hint = "Pass on_conflict='update' or 'ignore' as well."
+            raise PlanError(f"{given[0]}= requires on_conflict=", hint=hint)
+    if options.update_columns is not None and options.on_conflict != "update":
+        raise PlanError("update_columns= requires on_conflict='update'", hint="Leave it out: nothing is updated.")
+    if options.order_by is not None and not (isinstance(options.order_by, str) and options.order_by):
+        raise PlanError(f"order_by must name a column, got {options.order_by!r}", hint="Pass a name.")
+    if options.order_by is not None and options.duplicates != "error":
+        what = f"duplicates={options.duplicates!r} and order_by= both say which of the rows with one key counts"
+        raise PlanError(what, hint="Pass one of them.")
 
 
 def _check_resume(options: LoadOptions) -> None:

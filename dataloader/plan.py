@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from dataloader.conversion.rules import ColumnPlan, column_plan
 from dataloader.conversion.violations import REJECT_COLUMNS
-from dataloader.database import ddl, definitions
+from dataloader.database import ddl, definitions, merging
 from dataloader.database.schema import TableSchema
 from dataloader.display.html import panel, table
 from dataloader.errors import PlanError, SchemaMismatch
@@ -65,6 +65,8 @@ class LoadPlan:
         What the table would lose.
     exists : bool
         Whether the table is there already.
+    merge : MergePlan or None
+        How rows are merged by their key; None: they are inserted, and a key that is there is an error.
     """
 
     source: str
@@ -84,6 +86,7 @@ class LoadPlan:
     workers: int = 1
     warnings: tuple[str, ...] = ()
     exists: bool = False
+    merge: merging.MergePlan | None = None
 
     @property
     def discards(self) -> bool:
@@ -116,6 +119,7 @@ class LoadPlan:
             ("method", f"{self.method}, because {self.reason}"),
             ("chunks", f"{quantity(self.chunk_rows, 'row')} each, in {self.transactions}"),
             ("rows that do not fit", self.on_invalid),
+            *(self.merge.facts if self.merge is not None else []),
             *(("warning", warning) for warning in self.warnings),
         ]
 
@@ -150,11 +154,12 @@ def _statement(sql: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """What a source says of itself: its name, columns and number of rows."""
+    """What a source says of itself: its name, columns and number of rows, and whether it is in memory."""
 
     name: str
     schema: pa.Schema
     rows: int | None
+    in_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +195,11 @@ def make_plan(
     columns = _columns(offered, table, options)
     method, reason = _method(options.method, columns, table, backend)
     commit, commit_reason = _commit(options, info.rows, _commit_obstacle(options, table, database))
+    chunk_rows = options.chunk_rows or CHUNK_ROWS[method]
+    merge = None
+    if options.on_conflict != "error":
+        within = None if info.in_memory else chunk_rows
+        merge = merging.plan_merge(options, table, offered.names, table.merge_target, within)
     return LoadPlan(
         source=info.name,
         rows=info.rows,
@@ -199,15 +209,16 @@ def make_plan(
         statements=ddl.statements(definition, table.name, found, options.if_exists, backend),
         method=method,
         reason=reason,
-        chunk_rows=options.chunk_rows or CHUNK_ROWS[method],
+        chunk_rows=chunk_rows,
         creates_table=definition is not None,
         keeps_rejects=options.on_invalid == "reject",
         clears_table=options.if_exists in {"truncate", "replace"},
         commit=commit,
         commit_reason=commit_reason,
-        workers=_workers(options, database) if commit == "chunk" else 1,
+        workers=_workers(options, database, merge) if commit == "chunk" else 1,
         warnings=warnings,
         exists=found is not None,
+        merge=merge,
     )
 
 
@@ -241,7 +252,7 @@ def _table(
         return None, found, definitions.differences(found, types, target.schemas, backend)
     name = target.name if found is None else found.name
     given = None if target.definition is None else definitions.Definition(target.definition, target.schemas)
-    definition = definitions.definition(offered, given, name, types, backend)
+    definition = definitions.definition(offered, given, name, types, backend, primary_key=options.key or ())
     table = definition.schema_of(name, backend)
     lost = ddl.warnings(found, table, is_defined=given is not None)
     return definition, table, (*lost, *definitions.several_kinds(offered, table))
@@ -257,8 +268,10 @@ def _columns(offered: pa.Schema, table: TableSchema, options: LoadOptions) -> tu
     )
 
 
-def _workers(options: LoadOptions, database: Database) -> int:
+def _workers(options: LoadOptions, database: Database, merge: merging.MergePlan | None) -> int:
     connections = database.connections if database.backend.one_writer is None else 1
+    if merge is not None and merge.within is not None:
+        return 1  # of rows with one key in different chunks, which one counts must not depend on who is faster
     return int(min(options.workers or WORKERS, connections))
 
 

@@ -40,7 +40,13 @@ class LoadReport:
     read : int
         Rows that the source gave.
     loaded : int
-        Rows that the database stored.
+        Rows that the database stored: `inserted` and `updated`.
+    updated : int
+        Rows of the table that took over what the data says, with ``on_conflict="update"``.
+    unchanged : int
+        Rows that the table had already, just so; they were not written again.
+    ignored : int
+        Rows that gave way to another one with their key: in the table, with ``on_conflict="ignore"``, or in the data.
     rejected : int
         Rows that were refused and kept aside, see `rejects`.
     skipped : int
@@ -68,7 +74,7 @@ class LoadReport:
     Raises
     ------
     LoadError
-        When the numbers do not add up: ``read = loaded + rejected + skipped`` must hold.
+        When the numbers do not add up: ``read = loaded + unchanged + ignored + rejected + skipped`` must hold.
 
     Examples
     --------
@@ -96,11 +102,18 @@ class LoadReport:
     warnings: tuple[str, ...] = ()
     pace: tuple[Sample, ...] = field(default=(), repr=False)
     already_rejected: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    ignored: int = 0
 
     def __post_init__(self) -> None:
-        if self.read != self.loaded + self.rejected + self.skipped:
-            what = f"{self.read} rows were read, but {self.loaded} + {self.rejected} + {self.skipped} accounted for"
-            raise LoadError(what, hint="Count the table's rows, and report this.")
+        if self.read != self.loaded + self.unchanged + self.ignored + self.rejected + self.skipped:
+            raise LoadError(f"the numbers do not add up: {self._accounts}", hint="Count the table's rows, report this.")
+
+    @property
+    def inserted(self) -> int:
+        """Rows that the table has more."""
+        return self.loaded - self.updated
 
     @property
     def rows_per_second(self) -> float:
@@ -147,7 +160,12 @@ class LoadReport:
 
     @property
     def _accounts(self) -> str:
-        return f"{self.read:,} read = {self.loaded:,} loaded + {self.rejected:,} rejected + {self.skipped:,} skipped"
+        loaded = f"{self.loaded:,} loaded"
+        if self.updated:
+            loaded = f"{self.inserted:,} inserted + {self.updated:,} updated"
+        merged = {"unchanged": self.unchanged, "ignored": self.ignored}
+        left = "".join(f" + {count:,} {what}" for what, count in merged.items() if count)
+        return f"{self.read:,} read = {loaded}{left} + {self.rejected:,} rejected + {self.skipped:,} skipped"
 
     @property
     def _notes(self) -> list[str]:
@@ -161,7 +179,8 @@ class LoadReport:
         return summary(self.rejected_rows.findings.counts)
 
     def _more(self) -> str:
-        accounts = f"\n{self._accounts}" if self.rejected or self.skipped else ""
+        others = self.rejected or self.skipped or self.updated or self.unchanged or self.ignored
+        accounts = f"\n{self._accounts}" if others else ""
         accounts += "".join(f"\n{note}" for note in self._notes)
         return accounts + (f"\nrejected: {self._reasons}; see report.rejects" if self._reasons else "")
 

@@ -5,7 +5,7 @@ What SQLAlchemy's INSERT would do in Python, a load does not: it is refused by n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from sqlalchemy.schema import CreateIndex, CreateSequence, CreateTable, DDLEleme
 from dataloader.conversion.column_types import ColumnType, family, plain
 from dataloader.conversion.mixed import MixedType
 from dataloader.conversion.types import FAMILIES
-from dataloader.database.schema import Column, TableName, TableSchema
+from dataloader.database.schema import Column, MergeTarget, TableName, TableSchema, UniqueKey
 from dataloader.errors import PlanError, SchemaMismatch, UnsupportedType
 from dataloader.formatting import did_you_mean, one_line
 
@@ -49,7 +49,17 @@ class Definition:
         columns = tuple(self._column(column, backend) for column in self.table.columns)
         is_logged = "UNLOGGED" not in self._compiled(CreateTable(self.table), backend).partition("TABLE")[0]
         unwatched = None if is_logged else f"{name.name} is UNLOGGED"
-        return TableSchema(name, columns, unwatched=unwatched, folds=backend.folds_case)
+        target = MergeTarget(tuple(self._keys()), backend.merge_obstacle)
+        return TableSchema(name, columns, unwatched=unwatched, folds=backend.folds_case, merge_target=target)
+
+    def _keys(self) -> Iterator[UniqueKey]:
+        """The unique keys that it will have, the primary key first."""
+        constraints = sorted(self.table.constraints, key=lambda one: not isinstance(one, sa.PrimaryKeyConstraint))
+        for one in constraints:
+            if isinstance(one, (sa.PrimaryKeyConstraint, sa.UniqueConstraint)) and one.columns:
+                refused = "it is deferrable" if one.deferrable else None
+                primary = isinstance(one, sa.PrimaryKeyConstraint)
+                yield UniqueKey(tuple(one.columns.keys()), primary, str(one.name or "a constraint"), refused)
 
     def _column(self, column: sa.Column[Any], backend: Backend) -> Column:
         counted = column is column.table.autoincrement_column and _sequence(column, backend) is None
@@ -102,15 +112,24 @@ def definition(
     name: TableName,
     types: Mapping[str, TypeEngine[Any]],
     backend: Backend,
+    *,
+    primary_key: Sequence[str] = (),
 ) -> Definition:
     """The table to create; every name is quoted, because no list of a database's keywords is complete."""
     if given is not None:
         return Definition(given.table, {**given.schemas, given.table.schema: name.schema})
+    if unknown := [one for one in primary_key if one not in schema.names]:
+        hint = did_you_mean(unknown[0], schema.names)
+        raise PlanError(f"key names {unknown[0]!r}, which the source does not have", hint=hint)
     columns = [
         sa.Column(quoted_name(one.name, True), types.get(one.name) or created_type(one.name, one.type, backend))
         for one in schema
     ]
-    return Definition(bare_table(name, *columns), {None: name.schema})
+    key = sa.PrimaryKeyConstraint(*(column for name in primary_key for column in columns if column.name == name))
+    table = bare_table(name, *columns, *([key] if primary_key else []))
+    for column in table.primary_key.columns:
+        column.autoincrement = False  # it brings its values
+    return Definition(table, {None: name.schema})
 
 
 def created_type(name: str, source: pa.DataType, backend: Backend) -> TypeEngine[Any]:
@@ -152,7 +171,7 @@ def _created_decimal(source: pa.DataType, backend: Backend) -> TypeEngine[Any]:
     return sa.Numeric(precision, max(source.scale, 0))
 
 
-def bare_table(name: TableName, *columns: sa.Column[Any]) -> sa.Table:
+def bare_table(name: TableName, *columns: sa.schema.SchemaItem) -> sa.Table:
     return sa.Table(quoted_name(name.name, True), sa.MetaData(), *columns, schema=name.schema)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -61,6 +61,47 @@ class TableName:
 
 
 @dataclass(frozen=True, slots=True)
+class UniqueKey:
+    """Columns of which no two rows of a table have the same values.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        Their names; an expression's are not among them.
+    is_primary : bool
+        Whether it is the primary key.
+    name : str
+        The name of its index or constraint.
+    refused : str or None
+        Why ON CONFLICT cannot be about it.
+    """
+
+    columns: tuple[str, ...]
+    is_primary: bool
+    name: str
+    refused: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MergeTarget:
+    """What is to be known of a table before rows are merged into it.
+
+    Attributes
+    ----------
+    keys : tuple of UniqueKey
+        Its unique keys, the primary key first.
+    refused : str or None
+        Why rows cannot be merged into it.
+    has_triggers : bool
+        Whether a trigger may change a row, or drop it, before it is stored.
+    """
+
+    keys: tuple[UniqueKey, ...] = ()
+    refused: str | None = None
+    has_triggers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class TableSchema:
     """A table: its qualified name and its columns.
 
@@ -85,6 +126,8 @@ class TableSchema:
         What who loads into it should know.
     losses : mapping of str to list of str
         What it has that it would lose by being replaced, where that was asked.
+    merge_target : MergeTarget
+        What is to be known of it before rows are merged into it, where that was asked.
     """
 
     name: TableName
@@ -98,6 +141,7 @@ class TableSchema:
     folds: bool = False
     warnings: tuple[str, ...] = field(default=(), compare=False)
     losses: Mapping[str, list[str]] = field(default_factory=dict, compare=False)
+    merge_target: MergeTarget = field(default=MergeTarget(), compare=False)
 
     def column(self, name: str) -> Column:
         return next(column for column in self.columns if self.key(column.name) == self.key(name))
@@ -121,6 +165,41 @@ class ForeignKey:
     parent: TableName
     parent_columns: tuple[str, ...]
     readable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """How rows are merged into a table, by way of a temporary one.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        Those that the rows bring.
+    key : tuple of str
+        Those of the key, by which a row is found.
+    updated : tuple of str
+        Those that a row which is there takes over; none: it stays as it is.
+    looks_first : bool
+        Whether the rows that change nothing are left out before the INSERT: it fires the triggers of all that it is
+        given, and PostgreSQL does not tell of a partitioned table which rows were there.
+    own_operators : bool
+        Whether the key's types bring operators of their own.
+    """
+
+    table: TableName
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+    updated: tuple[str, ...]
+    looks_first: bool = False
+    own_operators: bool = False
+
+
+class Merged(NamedTuple):
+    """How many rows a merge has inserted and updated, and how many it found there and left as they were."""
+
+    inserted: int
+    updated: int
+    left: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,7 +185,8 @@ class Ledger:
         _refuse_other_chunks(found, self._plan)
         load = await self._locked(connection, found.load_id, owner)
         self._check_table(load, await self._fingerprints.take(connection))
-        if not await self._backend.has_row_count(connection, self._plan.table.name, load.loaded):
+        stay = 0 if self._plan.merge is not None else load.loaded  # a row that was updated is counted again
+        if not await self._backend.has_row_count(connection, self._plan.table.name, stay):
             raise _table_changed(self._target, "has fewer rows than were committed", load.load_id)
         if not load.finished:
             taken = sa.update(self._loads).where(self._loads.c.load_id == load.load_id)

@@ -36,6 +36,8 @@ class Chunk:
         See `chunk_digest`; empty in a load that keeps no checkpoints.
     encoded : object
         What the writer sends; None for a chunk that is only compared, because it is committed already.
+    left_out : int
+        How many of its rows gave way to another row of the source with their key.
     """
 
     number: int
@@ -45,6 +47,7 @@ class Chunk:
     digest: str
     encoded: Any
     nbytes: int
+    left_out: int = 0
 
     @property
     def rows(self) -> int:
@@ -58,7 +61,11 @@ class Chunk:
 
 
 async def read_chunks(
-    source: Source, plan: LoadPlan, writer: Writer, committed: Container[int] = ()
+    source: Source,
+    plan: LoadPlan,
+    writer: Writer,
+    committed: Container[int] = (),
+    distinct: Callable[[Converted], Converted] | None = None,
 ) -> AsyncGenerator[Chunk]:
     """Read the source, and convert, digest and encode each chunk in a thread.
 
@@ -66,6 +73,8 @@ async def read_chunks(
     ----------
     committed : container of int
         The chunks that are not encoded, because they are only compared; it may grow meanwhile.
+    distinct : callable or None
+        Takes out of a chunk the rows that give way to another one with their key.
 
     Raises
     ------
@@ -76,9 +85,12 @@ async def read_chunks(
 
     def make(batch: pa.RecordBatch, first_row: int) -> Chunk:
         converted, number = convert(batch, first_row), next(numbers)
+        fitting = converted.batch.num_rows
+        converted = converted if distinct is None else distinct(converted)
         digest = chunk_digest(converted.batch, converted.violations) if plan.commit == "chunk" else ""
         encoded, nbytes = (None, 0) if number in committed else writer.encode(converted.batch)
-        return Chunk(number, first_row, batch, converted, digest, encoded, nbytes)
+        left_out = fitting - converted.batch.num_rows
+        return Chunk(number, first_row, batch, converted, digest, encoded, nbytes, left_out)
 
     async with contextlib.aclosing(map_in_thread(read_batches(source, plan.chunk_rows), make)) as chunks:
         async for chunk in chunks:

@@ -11,7 +11,7 @@ from dataloader.errors import CheckpointError, DataLoaderError, SourceFailed, le
 from dataloader.formatting import quantity
 from dataloader.rejects import Rejects
 from dataloader.report import LoadReport
-from dataloader.writers import writer_for
+from dataloader.writers import Written, writer_for
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -37,8 +37,10 @@ class LoadExecution:
         The load in the ledger.
     committed : dict of int to Checkpoint
         The chunks that earlier runs have committed: they are compared, and not encoded.
-    read, loaded, chunks, nbytes : int
-        What this run has stored.
+    read, chunks, nbytes : int
+        What this run has read and sent.
+    written : Written
+        What became of it.
     already_rejected : int
         How many rows of `rejects` an earlier run has rejected.
     """
@@ -56,13 +58,14 @@ class LoadExecution:
         self.rejects = Rejects(options.max_rejects, source.rows)
         self.ledger_load: LedgerLoad | None = None
         self.committed: dict[int, Checkpoint] = {}
-        self.read = self.loaded = self.chunks = self.nbytes = self.already_rejected = 0
+        self.read = self.chunks = self.nbytes = self.already_rejected = 0
+        self.written = Written()
         self.warnings = [*plan.warnings, *_fewer_workers(plan, options, self.backend)]
 
     def add(self, chunk: Chunk, stored: StoreResult) -> None:
         """Count a chunk that was stored, and show it."""
         self.read += chunk.rows
-        self.loaded += stored.written.stored
+        self.written = self.written.plus(stored.written).plus(Written(ignored=chunk.left_out))
         self.chunks += 1
         self.nbytes += chunk.nbytes
         self.progress.state.advance(chunk.rows, chunk.nbytes, self._reject(chunk, stored.violations))
@@ -83,7 +86,7 @@ class LoadExecution:
         """Put into words what an interrupted load has left, and how to resume it."""
         error = error.error if isinstance(error, SourceFailed) else error
         load = self.ledger_load
-        rows = 0 if load is None else load.loaded + self.loaded
+        rows = 0 if load is None else load.loaded + self.written.stored
         has_written_nothing = isinstance(error, CheckpointError) and not self.chunks
         if load is None or not (rows or in_doubt) or has_written_nothing:
             return
@@ -103,7 +106,7 @@ class LoadExecution:
     def report(self) -> LoadReport:
         """What was done."""
         plan, load = self.plan, self.ledger_load
-        rejected = len(self.rejects) - self.already_rejected
+        rejected, written = len(self.rejects) - self.already_rejected, self.written
         if not (self.read or self.source.rows == 0 or (load is not None and load.rows)):
             self.warnings.append(f"{self.source.name} yielded no row")
         return LoadReport(
@@ -111,9 +114,12 @@ class LoadExecution:
             table=str(plan.table.name),
             database=plan.database,
             read=self.read,
-            loaded=self.loaded,
+            loaded=written.stored,
+            updated=written.updated,
+            unchanged=written.unchanged,
+            ignored=written.ignored,
             rejected=rejected,
-            skipped=self.read - self.loaded - rejected,
+            skipped=self.read - written.stored - written.unchanged - written.ignored - rejected,
             chunks=self.chunks,
             nbytes=self.nbytes,
             seconds=self.progress.state.seconds,
@@ -133,5 +139,7 @@ def _fewer_workers(plan: LoadPlan, options: LoadOptions, backend: Backend) -> li
     if asked <= plan.workers:
         return []
     why = backend.one_writer or "the pool has no more"
+    if plan.merge is not None and plan.merge.within is not None:
+        why = "the source is read chunk by chunk, and of rows with one key in different chunks the order decides"
     why = "one transaction has one connection" if plan.commit == "load" else why
     return [f"{quantity(plan.workers, 'worker')} instead of {asked}: {why}"]

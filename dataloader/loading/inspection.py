@@ -39,6 +39,13 @@ class Seen:
     joined: list[pa.Array] = field(default_factory=list)
     rows: list[np.ndarray] = field(default_factory=list)
 
+    def add(self, converted: Converted) -> keys.Keys:
+        """Take in the keys of a chunk."""
+        asked = keys.Keys(converted.batch, self.columns)
+        self.joined.append(asked.joined)
+        self.rows.append(converted.rows)
+        return asked
+
     def repeated(self) -> Iterator[tuple[int, str]]:
         """The rows whose key an earlier row has, with the key."""
         if not self.rows:
@@ -67,6 +74,7 @@ class Inspection:
         self._label = label
         self._found = Violations()
         self._unique: list[Seen] = []
+        self._merged: Seen | None = None
         self._foreign: list[tuple[Columns, ForeignKey]] = []
 
     async def prepare(self, connection: AsyncConnection, unique: Unique, foreign_keys: bool) -> None:
@@ -75,6 +83,8 @@ class Inspection:
         spelled = {one.name: self.plan.table.key(one.name) for one in self.plan.table.columns}
         known = {name: loaded[key] for name, key in spelled.items() if key in loaded}
         table_is_there = not self.plan.creates_table
+        if self.plan.merge is not None and self.plan.merge.is_an_error:
+            self._merged = Seen(_named(self.plan.merge.merge.key, {one.name: one for one in self.plan.columns}))
         if not isinstance(unique, bool):
             self._unique.append(Seen(_named(unique, {column.name: column for column in self.plan.columns})))
         elif unique and table_is_there:
@@ -89,10 +99,10 @@ class Inspection:
         """Take in a chunk's violations, and ask the database about its keys."""
         self.read += read
         found = [*converted.violations]
+        if self._merged is not None:  # a key that is in the table is none of its concerns
+            await asyncio.to_thread(self._merged.add, converted)
         for seen in self._unique:
-            asked = await asyncio.to_thread(keys.Keys, converted.batch, seen.columns)
-            seen.joined.append(asked.joined)
-            seen.rows.append(converted.rows)
+            asked = await asyncio.to_thread(seen.add, converted)
             if not self.plan.clears_table:
                 names = [column.name for column in seen.columns]
                 there = await keys.present(connection, asked, self.plan.table.name, names)
@@ -113,9 +123,10 @@ class Inspection:
 
     def violations(self) -> Violations:
         """All of them, by row; a row that is both in the table and repeated is told as both."""
-        if not self._unique:
+        every = [*self._unique, *([] if self._merged is None else [self._merged])]
+        if not every:
             return self._found
-        return Violations(heapq.merge(self._found, *map(self._repeated, self._unique), key=_row_of))
+        return Violations(heapq.merge(self._found, *map(self._repeated, every), key=_row_of))
 
     def _repeated(self, seen: Seen) -> Iterator[Violation]:
         for row, key in seen.repeated():

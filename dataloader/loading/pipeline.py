@@ -14,6 +14,7 @@ from dataloader.database.backends import backend_for
 from dataloader.display.progress import Progress
 from dataloader.errors import LoadCancelled, ValidationError, left_by, shown_as
 from dataloader.loading.chunks import peek, prefetch, read_chunks, source_errors
+from dataloader.loading.duplicates import key_filter
 from dataloader.loading.execution import LoadExecution
 from dataloader.loading.planning import decide
 from dataloader.loading.targets import Ledgered, OneTransaction
@@ -65,7 +66,8 @@ async def _store(execution: LoadExecution) -> None:
         execution.progress.phase("checking")
         await check_in_memory(source, plan)
     execution.progress.phase("loading")
-    reading = read_chunks(source, plan, execution.writer, execution.committed)
+    distinct = await key_filter(source, plan)
+    reading = read_chunks(source, plan, execution.writer, execution.committed, distinct)
     try:
         with source_errors():
             async with contextlib.aclosing(prefetch(reading)) as chunks:

@@ -61,9 +61,11 @@ async def _decide(
         refused = await trust.refusal(connection, entries.TABLES, needed, name)
         if found is not None and refused is None:
             options = await _continuing(connection, source, name, options)
+        if found is not None and options.on_conflict != "error":
+            found = replace(found, merge_target=await session.backend.merge_target(connection, found))
         if found is not None and options.if_exists == "replace":
             found = replace(found, losses=await session.backend.losses(connection, found.name))
-    info = SourceInfo(source.name, source.schema, source.rows)
+    info = SourceInfo(source.name, source.schema, source.rows, source.in_memory)
     connections = engines.connections_of(engine)
     database = Database(session.backend, engines.describe_url(engine), refused, connections)
     return make_plan(info, target, found, options, database)

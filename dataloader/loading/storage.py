@@ -83,6 +83,8 @@ class ChunkStore:
         return await store(chunk, watchdog)
 
     async def _store_all(self, chunk: Chunk, watchdog: Watchdog) -> StoreResult:
+        if not chunk.converted.batch.num_rows:  # all of it gave way to other rows with their key
+            return StoreResult(Written())
         if not self._names_rows:
             written = await self._writer.write(self._connection, chunk.encoded, watchdog)
             return StoreResult(written or Written(chunk.rows))

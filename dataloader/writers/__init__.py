@@ -5,6 +5,7 @@ A writer is given encoded chunks and a connection; it knows no source, no ledger
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dataloader.writers.base import Writer, Written
@@ -17,7 +18,17 @@ __all__ = ["Writer", "Written", "writer_for"]
 
 
 def writer_for(plan: LoadPlan, backend: Backend) -> Writer:
-    """The writer of the plan's method; each is imported only when it is used."""
+    """The writer of the plan's method, into a temporary table where rows are merged."""
+    if plan.merge is None:
+        return _filler_for(plan, backend)
+    from dataloader.writers.staged import StagedWriter  # noqa: PLC0415 - only for merging
+
+    staged = replace(plan, table=replace(plan.table, name=backend.staging, kind="table"))
+    return StagedWriter(_filler_for(staged, backend), plan.merge.merge, backend)
+
+
+def _filler_for(plan: LoadPlan, backend: Backend) -> Writer:
+    """Each is imported only when it is used."""
     if plan.method == "copy":
         from dataloader.writers.copy import CopyWriter, CsvCopyWriter  # noqa: PLC0415 - pgpq is loaded only for COPY
 

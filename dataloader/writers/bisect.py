@@ -28,7 +28,7 @@ BLOCK_ROWS = 4_096
 class BisectResult:
     """What became of a chunk: of the rows that were written, and which were refused, by their offset."""
 
-    written: Written = Written()
+    written: Written = field(default_factory=Written)
     refused: dict[int, Refusal] = field(default_factory=dict)
 
 

@@ -58,7 +58,9 @@ class ArrayWriter:
         columns = zip(self._names, self._python, batch.columns, strict=True)
         return {name: python(values) for name, python, values in columns}
 
-    async def write(self, connection: AsyncConnection, encoded: list[dict[str, Any]], watchdog: Watchdog) -> Written | None:
+    async def write(
+        self, connection: AsyncConnection, encoded: list[dict[str, Any]], watchdog: Watchdog
+    ) -> Written | None:
         stored = 0
         for arrays in encoded:
             stored += (await connection.execute(self._statement, arrays)).rowcount
@@ -81,7 +83,9 @@ class InsertWriter:
         rows = [dict(zip(self._names, row, strict=True)) for row in zip(*columns, strict=True)]
         return rows, batch.nbytes
 
-    async def write(self, connection: AsyncConnection, encoded: list[dict[str, Any]], watchdog: Watchdog) -> Written | None:
+    async def write(
+        self, connection: AsyncConnection, encoded: list[dict[str, Any]], watchdog: Watchdog
+    ) -> Written | None:
         stored = (await connection.execute(self._statement, encoded)).rowcount
         watchdog.reset_timeout()
         return Written(stored) if connection.dialect.supports_sane_multi_rowcount else None

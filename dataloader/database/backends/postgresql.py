@@ -10,14 +10,19 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from dataloader.database.backends import postgresql_catalog as catalog
+from dataloader.database.backends import postgresql_merge as merging
 from dataloader.database.backends.base import Backend, Fingerprints, PreparedStatement, grouped
-from dataloader.database.backends.operators import pin
+from dataloader.database.backends.operators import OWN_OPERATORS, pin
 from dataloader.database.schema import (
     Fingerprint,
     ForeignKey,
+    Merge,
+    Merged,
+    MergeTarget,
     TableName,
     TableRights,
     TableSchema,
+    UniqueKey,
     cast_from_text,
     unnest,
 )
@@ -54,6 +59,8 @@ class PostgreSQL(Backend):
     checks_keys_late = True
     now = sa.func.pg_catalog.clock_timestamp()
     ledger_obstacle = None
+    merge_obstacle = None
+    staging = TableName("pg_temp", "dataloader_staged")
 
     @property
     def copy_obstacle(self) -> str | None:
@@ -144,6 +151,28 @@ class PostgreSQL(Backend):
         names = [constraint for (constraint,) in found]
         if names:
             await connection.exec_driver_sql(f"SET CONSTRAINTS {', '.join(names)} IMMEDIATE")
+
+    async def merge_target(self, connection: AsyncConnection, table: TableSchema) -> MergeTarget:
+        named = {"name": self.quote_table(table.name)}
+        found = await connection.execute(merging.KEYS, named)
+        keys = [UniqueKey(tuple(names), primary, name, why) for primary, name, names, why in found]
+        facts = (await connection.execute(merging.FACTS, named)).one()
+        return merging.target_of(table, keys, tuple(facts))
+
+    async def stage(self, connection: AsyncConnection, merge: Merge) -> None:
+        table = self.quote_table(merge.table)
+        await connection.exec_driver_sql(merging.stage_sql(merge, self.staging, table, self.quote))
+
+    async def merge(self, connection: AsyncConnection, merge: Merge, staged: int) -> Merged:
+        statement = merging.merge_sql(merge, self.quote_table(self.staging), self.quote_table(merge.table), self.quote)
+        own = {OWN_OPERATORS: merge.own_operators}
+        counted: Any = (await connection.exec_driver_sql(statement, execution_options=own)).one()
+        inserted, stored, wanted, new = counted
+        await connection.exec_driver_sql(f"DROP TABLE {self.quote_table(self.staging)}")
+        if wanted is None:
+            return Merged(inserted, stored - inserted, staged - stored)
+        inserted = min(new, stored)
+        return Merged(inserted, stored - inserted, staged - wanted)
 
     async def table_rights(
         self, connection: AsyncConnection, names: Sequence[str], schema: str | None = None, target: str | None = None

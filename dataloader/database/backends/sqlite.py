@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import re
 import sqlite3
@@ -19,7 +20,18 @@ from dataloader.conversion.column_types import ColumnType, parse_type
 from dataloader.conversion.dialects import SQLITE
 from dataloader.conversion.types import SQLITE_EXACT_DIGITS
 from dataloader.database.backends.base import Backend, Fingerprints, driver_of, grouped
-from dataloader.database.schema import SQLITE_SCHEMA, Column, Fingerprint, TableName, TableRights, TableSchema
+from dataloader.database.schema import (
+    SQLITE_SCHEMA,
+    Column,
+    Fingerprint,
+    Merge,
+    Merged,
+    MergeTarget,
+    TableName,
+    TableRights,
+    TableSchema,
+    UniqueKey,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -45,6 +57,8 @@ class SQLite(Backend):
     untyped = frozenset({"duration", "interval"})
     inserts = "values"
     ledger_obstacle = None
+    merge_obstacle = None
+    staging = TableName("temp", "dataloader_staged")
     one_writer = "SQLite has one writer"
     cursors_hold_locks = True  # until the garbage collector finds the cursor of a cancelled statement
     now = sa.func.strftime("%Y-%m-%d %H:%M:%f000", "now")  # finer than the second that CURRENT_TIMESTAMP knows
@@ -119,6 +133,44 @@ class SQLite(Backend):
         rows = (await connection.execute(_KEYS, {"name": name.name, "schema": name.schema})).all()
         named = {key: [row.name for row in rows if row.key == key] for key in dict.fromkeys(row.key for row in rows)}
         return [tuple(names) for names in named.values() if None not in names]
+
+    async def merge_target(self, connection: AsyncConnection, table: TableSchema) -> MergeTarget:
+        rows = (await connection.execute(_MERGE_KEYS, {"name": table.name.name, "schema": table.name.schema})).all()
+        keys = []
+        for _, group in itertools.groupby(rows, key=lambda row: row.key):
+            columns = list(group)
+            names = tuple(row.name for row in columns if row.name is not None)
+            refused = "it is an index of expressions" if len(names) < len(columns) else None
+            refused = "it is a partial index" if columns[0].partial else refused
+            keys.append(UniqueKey(names, columns[0].is_primary, columns[0].key, refused))
+        keys.sort(key=lambda key: not key.is_primary)
+        return MergeTarget(tuple(keys), None if table.kind == "table" else f"it is a {table.kind}")
+
+    async def stage(self, connection: AsyncConnection, merge: Merge) -> None:
+        """The columns take the affinity of the table's, and so the values the form in which the table holds them."""
+        columns = ", ".join(map(self.quote, merge.columns))
+        made = f"CREATE TABLE {self.quote_table(self.staging)} AS SELECT {columns}"
+        await connection.exec_driver_sql(f"{made} FROM {self.quote_table(merge.table)} WHERE false")
+
+    async def merge(self, connection: AsyncConnection, merge: Merge, staged: int) -> Merged:
+        """What changes nothing is taken out first: a trigger before INSERT would fire for it, and SQLite not tell."""
+        given, table = self.quote_table(self.staging), self.quote_table(merge.table)
+        columns, key = (", ".join(map(self.quote, names)) for names in (merge.columns, merge.key))
+        same = " AND ".join(f"t.{self.quote(name)} = g.{self.quote(name)}" for name in merge.key)
+        unchanged = " AND ".join(_is_same(f"t.{self.quote(name)}", f"g.{self.quote(name)}") for name in merge.updated)
+        there = f"EXISTS (SELECT 1 FROM {table} AS t WHERE {same}"
+        alike = f"{there} AND {unchanged})" if merge.updated else f"{there})"
+        left = await connection.exec_driver_sql(f"DELETE FROM {given} AS g WHERE {alike}")
+        found = await connection.exec_driver_sql(f"SELECT count(*) FROM {given} AS g WHERE {there})")
+        known = found.scalar_one()
+        values = ", ".join(f"{self.quote(name)} = excluded.{self.quote(name)}" for name in merge.updated)
+        stored = await connection.exec_driver_sql(
+            f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {given} WHERE true ORDER BY rowid "
+            f"ON CONFLICT ({key}) DO {f'UPDATE SET {values}' if values else 'NOTHING'}"
+        )
+        await connection.exec_driver_sql(f"DROP TABLE {given}")
+        inserted = min(staged - left.rowcount - known, stored.rowcount)
+        return Merged(inserted, stored.rowcount - inserted, left.rowcount)
 
     def existing_keys_query(
         self, values: list[list[Any]], types: Sequence[ColumnType], parent: sa.TableClause
@@ -269,6 +321,22 @@ UNION ALL SELECT 'unique', c.name FROM pragma_index_list(:name, :schema) i, prag
 UNION ALL SELECT 'index', name FROM pragma_index_list(:name, :schema) WHERE origin = 'c'
 UNION ALL SELECT 'trigger', name FROM {schema}.sqlite_master WHERE type = 'trigger' AND lower(tbl_name) = lower(:name)
 """
+
+
+_MERGE_KEYS = sa.text("""
+SELECT 'the primary key' AS key, name, pk AS position, true AS is_primary, false AS partial
+FROM pragma_table_info(:name, :schema) WHERE pk > 0
+UNION ALL
+SELECT i.name, c.name, c.seqno, false, i.partial
+FROM pragma_index_list(:name, :schema) AS i, pragma_index_info(i.name, :schema) AS c
+WHERE i."unique" AND i.origin <> 'pk'
+ORDER BY key, position
+""")
+
+
+def _is_same(ours: str, theirs: str) -> str:
+    """Whether two values are stored alike: a collation calls texts equal that differ, and 1 is 1.0 without a type."""
+    return f"{ours} IS {theirs} COLLATE BINARY AND typeof({ours}) = typeof({theirs})"
 
 
 _KEYS = sa.text("""

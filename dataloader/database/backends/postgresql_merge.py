@@ -1,0 +1,108 @@
+"""PostgreSQL's merge: rows of a temporary table are inserted, and those whose key is there update it or stay out.
+
+A row that is there is only written where something differs, to the last digit: the images of the values are compared,
+because = calls 1.0 and 1.00 equal, and knows no json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from dataloader.database.schema import Merge, MergeTarget, UniqueKey
+
+if TYPE_CHECKING:
+    from dataloader.database.schema import TableName, TableSchema
+
+KEYS = sa.text("""
+SELECT i.indisprimary, x.relname,
+       ARRAY(SELECT CAST(a.attname AS pg_catalog.text) FROM pg_catalog.unnest(i.indkey) WITH ORDINALITY k (number, n)
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
+             WHERE k.n <= i.indnkeyatts ORDER BY k.n),
+       CASE WHEN i.indexprs IS NOT NULL THEN 'it is an index of expressions'
+            WHEN i.indpred IS NOT NULL THEN 'it is a partial index'
+            WHEN NOT i.indimmediate THEN 'it is deferrable'
+            WHEN NOT i.indisvalid THEN 'it is not valid' END
+FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+WHERE i.indrelid = CAST(CAST(:name AS pg_catalog.text) AS pg_catalog.regclass) AND i.indisunique
+ORDER BY i.indisprimary DESC, i.indexrelid
+""")
+FACTS = sa.text("""
+SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal
+                  AND (g.tgtype & 3) = 3 AND (g.tgtype & 20) <> 0),
+       EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = ANY (ARRAY['2', '3'])),
+       pg_catalog.has_database_privilege(pg_catalog.current_database(), 'TEMP')
+FROM pg_catalog.pg_class c WHERE c.oid = CAST(CAST(:name AS pg_catalog.text) AS pg_catalog.regclass)
+""")
+"""Triggers before INSERT or UPDATE of a row, rules, and whether this role may make temporary tables."""
+
+Quote = Callable[[str], str]
+
+
+def target_of(table: TableSchema, keys: list[UniqueKey], facts: tuple[bool, bool, bool]) -> MergeTarget:
+    """What the catalog says of a table, in our words."""
+    has_triggers, has_rules, may_stage = facts
+    refused = None
+    if table.kind not in {"table", "partitioned table"}:
+        refused = f"it is a {table.kind}"
+    elif has_rules:
+        refused = "it has rules for INSERT or UPDATE, with which PostgreSQL refuses ON CONFLICT"
+    elif not may_stage:
+        refused = "this role may not make temporary tables (GRANT TEMPORARY ON DATABASE)"
+    return MergeTarget(tuple(keys), refused, has_triggers)
+
+
+def stage_sql(merge: Merge, staging: TableName, table: str, quote: Quote) -> str:
+    columns = ", ".join(map(quote, merge.columns))
+    name = quote(staging.name)
+    return f"CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS SELECT {columns} FROM ONLY {table} WITH NO DATA"
+
+
+def merge_sql(merge: Merge, staged: str, table: str, quote: Quote) -> str:
+    """One statement, whose row counts what was inserted and what was inserted or updated, and the rows that were sent.
+
+    They are inserted in the order of the key, so that two merges lock the rows that they share in the same order.
+    """
+    columns, order = ", ".join(map(quote, merge.columns)), ", ".join(map(quote, merge.key))
+    wanted = f"SELECT {columns}, false AS is_new FROM {staged}"
+    if merge.looks_first:
+        wanted = _those_that_change(merge, staged, table, quote)
+    is_inserted = "target.xmax = 0" if not merge.looks_first else "false"
+    return f"""WITH wanted AS {"MATERIALIZED" if merge.looks_first else "NOT MATERIALIZED"} ({wanted}),
+stored AS (
+    INSERT INTO {table} AS target ({columns}) SELECT {columns} FROM wanted ORDER BY {order}
+    ON CONFLICT ({order}) {_conflict(merge, quote)} RETURNING {is_inserted} AS is_new)
+SELECT pg_catalog.count(*) FILTER (WHERE is_new), pg_catalog.count(*),
+       {
+        "(SELECT pg_catalog.count(*) FROM wanted), (SELECT pg_catalog.count(*) FROM wanted WHERE is_new)"
+        if merge.looks_first
+        else "NULL, NULL"
+    } FROM stored"""
+
+
+def _conflict(merge: Merge, quote: Quote) -> str:
+    if not merge.updated:
+        return "DO NOTHING"
+    values = ", ".join(f"{quote(name)}=excluded.{quote(name)}" for name in merge.updated)  # not an operator
+    return f"DO UPDATE SET {values} WHERE {_differs(merge, 'excluded', quote)}"
+
+
+def _differs(merge: Merge, given: str, quote: Quote) -> str:
+    ours, theirs = (", ".join(f"{one}.{quote(name)}" for name in merge.updated) for one in ("target", given))
+    image = "CAST(ROW({}) AS pg_catalog.record)"  # or each value would be compared by an operator of its own
+    return f"{image.format(ours)} OPERATOR(pg_catalog.*<>) {image.format(theirs)}"
+
+
+def _those_that_change(merge: Merge, staged: str, table: str, quote: Quote) -> str:
+    given = ", ".join(f"given.{quote(name)}" for name in merge.columns)
+    same = " AND ".join(f"target.{quote(name)} = given.{quote(name)}" for name in merge.key)
+    there = ", ".join(map(quote, dict.fromkeys([*merge.key, *merge.updated])))
+    changes = "target.is_there IS NULL"
+    if merge.updated:
+        changes = f"({changes} OR {_differs(merge, 'given', quote)})"
+    return (
+        f"SELECT {given}, target.is_there IS NULL AS is_new FROM {staged} AS given "
+        f"LEFT JOIN (SELECT true AS is_there, {there} FROM {table}) AS target ON {same} WHERE {changes}"
+    )

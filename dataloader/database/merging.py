@@ -1,0 +1,185 @@
+"""Merging: by which key rows find those that are there, and what is done to them. Decided before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from dataloader.database.schema import Merge, MergeTarget, TableSchema
+from dataloader.errors import PlanError, SchemaMismatch
+from dataloader.formatting import did_you_mean
+
+if TYPE_CHECKING:
+    from dataloader.database.schema import UniqueKey
+
+
+class Asked(Protocol):
+    """What the caller says of rows whose key is there: the options of a load with these names."""
+
+    @property
+    def on_conflict(self) -> str: ...
+    @property
+    def key(self) -> Sequence[str] | None: ...
+    @property
+    def update_columns(self) -> Sequence[str] | None: ...
+    @property
+    def duplicates(self) -> str: ...
+    @property
+    def order_by(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class MergePlan:
+    """How rows find those that are there, and which of several with one key counts.
+
+    Attributes
+    ----------
+    merge : Merge
+        What the database does.
+    duplicates : str
+        What is done with rows of the source that have one key: ``error``, or which one counts: ``first``, ``last``.
+    order_by : str or None
+        The column whose greatest value says which one counts.
+    within : int or None
+        They are looked for in chunks of so many rows; None: in the whole source.
+    """
+
+    merge: Merge
+    duplicates: str
+    order_by: str | None
+    within: int | None
+
+    @property
+    def is_an_error(self) -> bool:
+        """Whether two rows of the source with one key are refused."""
+        return self.order_by is None and self.duplicates == "error"
+
+    @property
+    def facts(self) -> list[tuple[str, str]]:
+        """In words."""
+        key = ", ".join(self.merge.key)
+        there = "left as it is"
+        if self.merge.updated:
+            there = f"updated in {', '.join(self.merge.updated)}, where something differs"
+        counts = f"the {self.duplicates} one counts"
+        if self.order_by is not None:
+            counts = f"the one with the greatest {self.order_by} counts"
+        elif self.is_an_error:
+            counts = "an error"
+        if self.within is not None:
+            later = "the later one counts" if self.merge.updated else "the earlier one counts"
+            counts += f" within a chunk of {self.within:,} rows; of different chunks {later}"
+        return [(f"a row whose {key} is in the table", there), (f"rows of the source with one {key}", counts)]
+
+
+def plan_merge(
+    asked: Asked, table: TableSchema, offered: Sequence[str], target: MergeTarget, within: int | None
+) -> MergePlan:
+    """Decide how the columns `offered` are merged into a table; `within` is that of `MergePlan`.
+
+    Raises
+    ------
+    PlanError
+        When the table cannot take a merge, it is not clear by which key, or which of several rows counts.
+    SchemaMismatch
+        When the rows lack a column of the key.
+    """
+    merge = _decided(asked, table, offered, target)
+    natural = "last" if merge.updated else "first"
+    if within is not None and (asked.order_by is not None or asked.duplicates not in {"error", natural}):
+        which = f"order_by={asked.order_by!r}" if asked.order_by else f"duplicates={asked.duplicates!r}"
+        hint = f"Load a DataFrame or an Arrow table, or pass duplicates={natural!r}, which holds for any source."
+        raise PlanError(f"{which} needs the whole source in memory, and this one is read chunk by chunk", hint=hint)
+    if asked.order_by is not None and asked.order_by not in offered:
+        hint = did_you_mean(asked.order_by, offered)
+        raise PlanError(f"order_by names {asked.order_by!r}, which the source does not have", hint=hint)
+    return MergePlan(merge, asked.duplicates, asked.order_by, within)
+
+
+def _decided(asked: Asked, table: TableSchema, offered: Sequence[str], target: MergeTarget) -> Merge:
+    if target.refused is not None:
+        hint = "Leave on_conflict= out, or load into a table of its own and merge it by SQL."
+        raise PlanError(
+            f"on_conflict={asked.on_conflict!r} cannot be used for {table.name}: {target.refused}", hint=hint
+        )
+    spelled = {table.key(name): name for name in offered}
+    chosen = _chosen(asked, table, target)
+    missing = [name for name in chosen.columns if table.key(name) not in spelled]
+    if missing:
+        what = f"the source has no column {', '.join(map(repr, missing))}, which the key of {table.name} needs"
+        raise SchemaMismatch(what, hint="Add it to the source, or name another key with key=.")
+    key = tuple(spelled[table.key(name)] for name in chosen.columns)
+    updated = _updated(asked, table, offered, key)
+    types = [table.column(name).type.row for name in key]
+    return Merge(
+        table.name,
+        tuple(offered),
+        key,
+        updated,
+        looks_first=target.has_triggers or table.kind == "partitioned table",
+        own_operators=any(one.has_own_operators for one in types),
+    )
+
+
+def _chosen(asked: Asked, table: TableSchema, target: MergeTarget) -> UniqueKey:
+    usable = [key for key in target.keys if key.refused is None]
+    if asked.key is not None:
+        wanted = {table.key(name) for name in asked.key}
+        same = [key for key in target.keys if {table.key(name) for name in key.columns} == wanted]
+        for key in [*(key for key in same if key.refused is None), *same]:
+            if key.refused is None:
+                return key
+            what = f"the unique key {key.name!r} of {table.name} cannot decide what is updated: {key.refused}"
+            raise PlanError(what, hint=_create_hint(asked.key, table))
+        names = ", ".join(asked.key)
+        raise PlanError(
+            f"{table.name} has no unique key of ({names}): {_listed(target)}", hint=_create_hint(asked.key, table)
+        )
+    primary = [key for key in usable if key.is_primary]
+    if primary or len(usable) == 1:
+        return (primary or usable)[0]
+    hint = (
+        "Name the columns with key=." if usable else "Give the table a primary key, or a unique index, and load again."
+    )
+    raise PlanError(f"on_conflict={asked.on_conflict!r} needs a key, and {table.name} {_has(target)}", hint=hint)
+
+
+def _has(target: MergeTarget) -> str:
+    return (
+        "has none: " + _listed(target)
+        if not target.keys or all(key.refused for key in target.keys)
+        else ("has several: " + _listed(target))
+    )
+
+
+def _listed(target: MergeTarget) -> str:
+    """The keys that there are, and why those that are of no use are not."""
+    if not target.keys:
+        return "it has no unique key"
+    return "; ".join(
+        f"{'primary key' if key.is_primary else key.name} ({', '.join(key.columns)})"
+        + (f", but {key.refused}" if key.refused else "")
+        for key in target.keys
+    )
+
+
+def _create_hint(names: Sequence[str], table: TableSchema) -> str:
+    columns = ", ".join(f'"{name}"' for name in names)
+    return f"Create one: CREATE UNIQUE INDEX ON {table.name} ({columns}), or name another key with key=."
+
+
+def _updated(asked: Asked, table: TableSchema, offered: Sequence[str], key: Sequence[str]) -> tuple[str, ...]:
+    if asked.on_conflict == "ignore":
+        return ()
+    others = [name for name in offered if name not in key]
+    if asked.update_columns is None:
+        return tuple(others)
+    spelled = {table.key(name): name for name in others}
+    for name in asked.update_columns:
+        if table.key(name) not in spelled:
+            what = (
+                f"update_columns names {name!r}, which is {'part of the key' if name in key else 'not in the source'}"
+            )
+            raise PlanError(what, hint=did_you_mean(name, others))
+    return tuple(spelled[table.key(name)] for name in asked.update_columns)
