@@ -195,11 +195,6 @@ def make_plan(
     columns = _columns(offered, table, options)
     method, reason = _method(options.method, columns, table, backend)
     commit, commit_reason = _commit(options, info.rows, _commit_obstacle(options, table, database))
-    chunk_rows = options.chunk_rows or CHUNK_ROWS[method]
-    merge = None
-    if options.on_conflict != "error":
-        within = None if info.in_memory else chunk_rows
-        merge = merging.plan_merge(options, table, offered.names, table.merge_target, within)
     return LoadPlan(
         source=info.name,
         rows=info.rows,
@@ -209,17 +204,26 @@ def make_plan(
         statements=ddl.statements(definition, table.name, found, options.if_exists, backend),
         method=method,
         reason=reason,
-        chunk_rows=chunk_rows,
+        chunk_rows=options.chunk_rows or CHUNK_ROWS[method],
         creates_table=definition is not None,
         keeps_rejects=options.on_invalid == "reject",
         clears_table=options.if_exists in {"truncate", "replace"},
         commit=commit,
         commit_reason=commit_reason,
-        workers=_workers(options, database, merge) if commit == "chunk" else 1,
+        workers=_workers(options, database, info) if commit == "chunk" else 1,
         warnings=warnings,
         exists=found is not None,
-        merge=merge,
+        merge=_merge(options, table, offered, None if info.in_memory else CHUNK_ROWS[method]),
     )
+
+
+def _merge(
+    options: LoadOptions, table: TableSchema, offered: pa.Schema, within: int | None
+) -> merging.MergePlan | None:
+    if options.on_conflict == "error":
+        return None
+    within = within and (options.chunk_rows or within)
+    return merging.plan_merge(options, table, offered.names, table.merge_target, within)
 
 
 def _offered(info: SourceInfo, target: Target, found: TableSchema | None, backend: Backend) -> pa.Schema:
@@ -268,9 +272,9 @@ def _columns(offered: pa.Schema, table: TableSchema, options: LoadOptions) -> tu
     )
 
 
-def _workers(options: LoadOptions, database: Database, merge: merging.MergePlan | None) -> int:
+def _workers(options: LoadOptions, database: Database, info: SourceInfo) -> int:
     connections = database.connections if database.backend.one_writer is None else 1
-    if merge is not None and merge.within is not None:
+    if options.on_conflict != "error" and not info.in_memory:
         return 1  # of rows with one key in different chunks, which one counts must not depend on who is faster
     return int(min(options.workers or WORKERS, connections))
 

@@ -62,19 +62,17 @@ class KeyFilter:
         return Converted(converted.batch.filter(pa.array(stay)), converted.rows[stay], converted.violations)
 
 
-async def key_filter(source: Source, plan: LoadPlan) -> KeyFilter | None:
-    """What takes rows out of the chunks of a load, None where none are merged.
+async def key_filter(source: Source, plan: LoadPlan) -> KeyFilter:
+    """What takes rows out of the chunks of a load that merges them.
 
     Raises
     ------
     ValidationError
         Where two rows of a source in memory have one key, and nothing says which one counts.
     """
-    if plan.merge is None:
-        return None
-    if plan.merge.within is not None:
-        return KeyFilter(source, plan)
     keyed = _KeyedRows(source, plan)
+    if keyed.plan_of_merge.within is not None:
+        return KeyFilter(source, plan)
     convert, parts = Converter(keyed.columns, source.label), []
 
     def part(batch: pa.RecordBatch, first_row: int) -> pa.Table:
@@ -95,21 +93,21 @@ class _KeyedRows:
     plan: LoadPlan
 
     @property
-    def _merge(self) -> MergePlan:
+    def plan_of_merge(self) -> MergePlan:
         assert self.plan.merge is not None
         return self.plan.merge
 
     @property
     def columns(self) -> tuple[ColumnPlan, ...]:
         """Those of the key, and the one that is ordered by."""
-        names = dict.fromkeys([*self._merge.merge.key, *filter(None, [self._merge.order_by])])
+        names = dict.fromkeys([*self.plan_of_merge.merge.key, *filter(None, [self.plan_of_merge.order_by])])
         return tuple(one for name in names for one in self.plan.columns if one.name == name)
 
     def of(self, converted: Converted) -> pa.Table:
-        key = [one for name in self._merge.merge.key for one in self.columns if one.name == name]
+        key = [one for name in self.plan_of_merge.merge.key for one in self.columns if one.name == name]
         found = {"key": Keys(converted.batch, key).joined, "row": converted.rows}
-        if self._merge.order_by is not None:
-            found["by"] = converted.batch.column(self._merge.order_by)
+        if self.plan_of_merge.order_by is not None:
+            found["by"] = converted.batch.column(self.plan_of_merge.order_by)
         return pa.table(found)
 
     def left_out(self, parts: list[pa.Table]) -> np.ndarray:
@@ -117,25 +115,27 @@ class _KeyedRows:
         if not parts:
             return np.array([], int)
         rows = (
-            pa.concat_tables(parts).drop_null() if self._merge.order_by is None else _ordered(pa.concat_tables(parts))
+            pa.concat_tables(parts).drop_null()
+            if self.plan_of_merge.order_by is None
+            else _ordered(pa.concat_tables(parts))
         )
         counts = rows.group_by("key").aggregate([("row", "count"), ("row", "min"), ("row", "max")])
         several = counts.filter(pc.greater(counts["row_count"], 1))
         if not several.num_rows:
             return np.array([], int)
         mine = rows.filter(pc.is_in(rows["key"], value_set=several["key"].combine_chunks()))
-        if self._merge.order_by is not None:
+        if self.plan_of_merge.order_by is not None:
             staying = mine.group_by("key", use_threads=False).aggregate([("row", "last")])["row_last"]
-        elif self._merge.duplicates == "error":
+        elif self.plan_of_merge.duplicates == "error":
             raise self._error(several, mine)
         else:
-            staying = several["row_min" if self._merge.duplicates == "first" else "row_max"]
+            staying = several["row_min" if self.plan_of_merge.duplicates == "first" else "row_max"]
         return np.setdiff1d(mine["row"].to_numpy(), staying.to_numpy())
 
     def _error(self, several: pa.Table, rows: pa.Table) -> ValidationError:
         findings = Findings()
         shown = several.sort_by("row_min").slice(0, SHOWN_PAIRS)
-        key = ", ".join(self._merge.merge.key)
+        key = ", ".join(self.plan_of_merge.merge.key)
         hint = "Say which one counts: duplicates='first', duplicates='last', or order_by= a column."
         for text, first, last in zip(*(shown[name].to_pylist() for name in ("key", "row_min", "row_max")), strict=True):
             problem = f"row {first} has the same key"

@@ -11,7 +11,7 @@ from dataloader.errors import CheckpointError, DataLoaderError, SourceFailed, le
 from dataloader.formatting import quantity
 from dataloader.rejects import Rejects
 from dataloader.report import LoadReport
-from dataloader.writers import Written, writer_for
+from dataloader.writers import writer_for
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -39,8 +39,8 @@ class LoadExecution:
         The chunks that earlier runs have committed: they are compared, and not encoded.
     read, chunks, nbytes : int
         What this run has read and sent.
-    written : Written
-        What became of it.
+    loaded, updated, unchanged, ignored : int
+        What became of it, as in `LoadReport`.
     already_rejected : int
         How many rows of `rejects` an earlier run has rejected.
     """
@@ -59,13 +59,16 @@ class LoadExecution:
         self.ledger_load: LedgerLoad | None = None
         self.committed: dict[int, Checkpoint] = {}
         self.read = self.chunks = self.nbytes = self.already_rejected = 0
-        self.written = Written()
+        self.loaded = self.updated = self.unchanged = self.ignored = 0
         self.warnings = [*plan.warnings, *_fewer_workers(plan, options, self.backend)]
 
     def add(self, chunk: Chunk, stored: StoreResult) -> None:
         """Count a chunk that was stored, and show it."""
         self.read += chunk.rows
-        self.written = self.written.plus(stored.written).plus(Written(ignored=chunk.left_out))
+        self.loaded += stored.written.stored
+        self.updated += stored.written.updated
+        self.unchanged += stored.written.unchanged
+        self.ignored += stored.written.ignored + chunk.left_out
         self.chunks += 1
         self.nbytes += chunk.nbytes
         self.progress.state.advance(chunk.rows, chunk.nbytes, self._reject(chunk, stored.violations))
@@ -86,7 +89,7 @@ class LoadExecution:
         """Put into words what an interrupted load has left, and how to resume it."""
         error = error.error if isinstance(error, SourceFailed) else error
         load = self.ledger_load
-        rows = 0 if load is None else load.loaded + self.written.stored
+        rows = 0 if load is None else load.loaded + self.loaded
         has_written_nothing = isinstance(error, CheckpointError) and not self.chunks
         if load is None or not (rows or in_doubt) or has_written_nothing:
             return
@@ -106,7 +109,7 @@ class LoadExecution:
     def report(self) -> LoadReport:
         """What was done."""
         plan, load = self.plan, self.ledger_load
-        rejected, written = len(self.rejects) - self.already_rejected, self.written
+        rejected = len(self.rejects) - self.already_rejected
         if not (self.read or self.source.rows == 0 or (load is not None and load.rows)):
             self.warnings.append(f"{self.source.name} yielded no row")
         return LoadReport(
@@ -114,12 +117,12 @@ class LoadExecution:
             table=str(plan.table.name),
             database=plan.database,
             read=self.read,
-            loaded=written.stored,
-            updated=written.updated,
-            unchanged=written.unchanged,
-            ignored=written.ignored,
+            loaded=self.loaded,
+            updated=self.updated,
+            unchanged=self.unchanged,
+            ignored=self.ignored,
             rejected=rejected,
-            skipped=self.read - written.stored - written.unchanged - written.ignored - rejected,
+            skipped=self.read - self.loaded - self.unchanged - self.ignored - rejected,
             chunks=self.chunks,
             nbytes=self.nbytes,
             seconds=self.progress.state.seconds,

@@ -66,7 +66,7 @@ async def _store(execution: LoadExecution) -> None:
         execution.progress.phase("checking")
         await check_in_memory(source, plan)
     execution.progress.phase("loading")
-    distinct = await key_filter(source, plan)
+    distinct = None if plan.merge is None else await key_filter(source, plan)
     reading = read_chunks(source, plan, execution.writer, execution.committed, distinct)
     try:
         with source_errors():
