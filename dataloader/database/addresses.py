@@ -1,17 +1,24 @@
-"""What a database's URL says. Its passwords are hidden: a traceback that prints local variables calls repr()."""
+"""What a database's URL says, and its password on the way to the driver.
+
+Passwords are hidden: a traceback that prints local variables calls repr().
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.util import await_only
 
-from dataloader.database.backends.drivers import async_driver, with_driver
-from dataloader.errors import PlanError
+from dataloader.database.backends.drivers import async_driver, read_url, with_driver, with_parameters
+from dataloader.database.driver_errors import chain
+from dataloader.errors import ConnectionLost, PlanError
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -57,6 +64,21 @@ class Address:
         password = secrets.pop("password", None if url.password is None else Secret(url.password))
         return cls(url.set(password=password, query=query), secrets)
 
+    def completed(self) -> Address:
+        """With what libpq's services and variables say beside the URL, for a driver that is not libpq.
+
+        Raises
+        ------
+        PlanError
+            When the driver cannot do what a parameter asks for.
+        """
+        url = self.url if self.engine is not None else with_parameters(self.url)
+        if url is self.url:
+            return self
+        found = Address.of(url)
+        given = self.url.password or found.url.password
+        return Address(found.url.set(password=given), found.arguments | self.arguments)
+
 
 def hide_passwords(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """A driver's arguments; a password may also be a function that makes it."""
@@ -95,13 +117,13 @@ def parse_url(url: str | URL | Address) -> Address:
         raise PlanError(f"SQLAlchemy knows no database driver {name!r}", hint=hint) from None
     if not dialect.is_async:
         raise PlanError(f"the driver {name!r} is not async", hint=hint)
-    return address
+    return address.completed()
 
 
 def _read(text: Secret) -> Address:
     url = None
     with contextlib.suppress(sa.exc.ArgumentError, ValueError):
-        url = make_url(text)
+        url = read_url(text)
     if url is None:
         hint = "Write postgresql://user:password@host:5432/database or sqlite:///file.db."
         raise PlanError("the database URL cannot be read", hint=hint)
@@ -110,3 +132,37 @@ def _read(text: Secret) -> Address:
         hint = "Write %40 for an @ in the password: urllib.parse.quote(password, safe='') does."
         raise PlanError("the database URL has more than one @", hint=hint)
     return Address.of(url)
+
+
+def connect_in_secret(dialect: Any, _record: object, arguments: Any, parameters: dict[str, Any]) -> Any:
+    """Connect with the plain passwords, if there are any, and cut the driver's frames off an error: they show them."""
+    ask = parameters.get("password")
+    secrets = {name: value for name, value in parameters.items() if isinstance(value, Secret)}
+    if not secrets and not callable(ask):
+        return None  # SQLAlchemy connects
+    try:
+        if callable(ask):
+            secrets["password"] = await_only(_asked(ask))
+        return dialect.connect(*arguments, **parameters | {name: one.reveal() for name, one in secrets.items()})
+    except BaseException as error:
+        cut_off_frames(error)
+        raise
+
+
+async def _asked(ask: Callable[[], Any]) -> Secret:
+    """What the caller's function says is the password now."""
+    try:
+        found = ask() if inspect.iscoroutinefunction(ask) else await asyncio.to_thread(ask)
+        found = await found if inspect.isawaitable(found) else found
+    except Exception as error:
+        hint = "It is called for each connection that is opened: see what it needs."
+        raise ConnectionLost(f"the function password= raised {type(error).__name__}: {error}", hint=hint) from error
+    if not isinstance(found, str) or not found:
+        raise PlanError("the function password= returned no password", hint="Return it as a string.")
+    return Secret(found)
+
+
+def cut_off_frames(error: BaseException) -> None:
+    """Of the driver and of SQLAlchemy: their local variables hold the password."""
+    for one in chain(error):
+        one.__traceback__ = None

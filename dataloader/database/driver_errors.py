@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import re
+import socket
+import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -21,7 +23,7 @@ from dataloader.errors import (
 )
 
 _LOGIN_HINTS = {
-    "28P01": "Check the user and the password in the URL.",
+    "28P01": "Check the user and the password; where it is a token that expires, pass connect(password=) a function.",
     "28000": "Check the user in the URL, and the server's pg_hba.conf.",
     "3D000": "Check the database's name at the end of the URL, or create the database.",
 }
@@ -135,6 +137,8 @@ def _lost(error: Exception, sqlstate: str | None, text: str, database: str, in_d
     if sqlstate is not None or _is_closed(error):
         hint, rows = (IN_DOUBT, None) if in_doubt else ("Load again when the server answers.", 0)
         return ConnectionLost(f"the connection to {database} was lost: {text}", hint=hint, committed_rows=rows)
+    if unreachable := _unknown_host(error, database) or _untrusted(error, text, database):
+        return unreachable
     if text.startswith("connection failed") or any(isinstance(one, _UNREACHABLE) for one in chain(error)):
         hint = "Check that the server runs and that the host and port in the URL are right."
         return ConnectionLost(f"cannot reach {database}: {text}", hint=hint)
@@ -144,6 +148,24 @@ def _lost(error: Exception, sqlstate: str | None, text: str, database: str, in_d
     if "different loop" in text:
         return of_another_loop(database)
     return None
+
+
+def _unknown_host(error: Exception, database: str) -> ConnectionLost | None:
+    """What the resolver says: it may have no network just now, so that a load under way asks again."""
+    text = _message(error)
+    if not any(isinstance(one, socket.gaierror) for one in chain(error)) and "failed to resolve host" not in text:
+        return None
+    host = database.partition(" ")[2].partition("/")[0].rpartition(":")[0] or database
+    hint = "Check the host in the URL, and that this machine has a network."
+    return ConnectionLost(f"the host name {host} is unknown", hint=hint)
+
+
+def _untrusted(error: Exception, text: str, database: str) -> ConnectionLost | None:
+    if not any(isinstance(one, ssl.SSLError) for one in chain(error)) and "certificate verify failed" not in text:
+        return None
+    reason = next((one.verify_message for one in chain(error) if isinstance(one, ssl.SSLCertVerificationError)), text)
+    hint = "Write the host as in the certificate, and name who signed it: sslrootcert=file, or sslrootcert=system."
+    return _hopeless(ConnectionLost(f"cannot trust {database}: {reason.rstrip('.')}", hint=hint))
 
 
 def of_another_loop(database: str) -> LoadError:

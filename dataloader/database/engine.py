@@ -13,14 +13,23 @@ import os
 import sys
 import traceback
 import weakref
-from collections.abc import AsyncGenerator
+from collections import ChainMap
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from dataloader.database.addresses import Address, Secret, hide_passwords, hide_url, parse_url
+from dataloader.database.addresses import (
+    Address,
+    Secret,
+    connect_in_secret,
+    cut_off_frames,
+    hide_passwords,
+    hide_url,
+    parse_url,
+)
 from dataloader.database.backends import backend_for, base
 from dataloader.database.driver_errors import chain, of_another_loop
 from dataloader.errors import PlanError
@@ -47,7 +56,12 @@ class Default:
     address: Address | None = None
 
 
-def connect(url: str | URL | None = None, **engine_options: Any) -> AsyncEngine:
+def connect(
+    url: str | URL | None = None,
+    *,
+    password: str | Callable[[], str | Awaitable[str]] | None = None,
+    **engine_options: Any,
+) -> AsyncEngine:
     """Make an engine with settings that are safe for loading, and make it the default of later calls.
 
     The last call counts; the engine of an earlier one is disposed of when it is not in use. Nothing is
@@ -60,9 +74,14 @@ def connect(url: str | URL | None = None, **engine_options: Any) -> AsyncEngine:
     Parameters
     ----------
     url : str or sqlalchemy.URL, optional
-        ``postgresql://user:password@host:5432/database`` (libpq's ``?sslmode=`` is understood),
-        ``sqlite:///file.db``, or any async SQLAlchemy URL. None: ``$DATALOADER_URL``, else the file
-        ``dataloader.db`` in the current folder.
+        ``postgresql://user:password@host:5432/database``, as a console of a hosted PostgreSQL shows it;
+        ``service=shop``; ``sqlite:///file.db``; or any async SQLAlchemy URL. None: ``$DATALOADER_URL``, else
+        the file ``dataloader.db`` in the current folder. The parameters of libpq, its services, ``.pgpass``
+        and the variables ``PGHOST``, ``PGSSLMODE``, ... mean what they mean to psql: see `docs/servers.md`.
+    password : str or callable, optional
+        The password, instead of one in the URL. A function, also an async one, is called for each connection
+        that is opened: give one that fetches a token where tokens expire within a long load. One that is not
+        async runs in a thread.
     **engine_options
         Passed on to `sqlalchemy.ext.asyncio.create_async_engine`; they override the settings above.
 
@@ -73,17 +92,25 @@ def connect(url: str | URL | None = None, **engine_options: Any) -> AsyncEngine:
     Raises
     ------
     PlanError
-        When the URL cannot be read, or names a driver that is not async, or an option is unknown.
+        When the URL cannot be read, or names a driver that is not async, or an option is unknown; and when
+        the driver cannot do what a parameter of the URL asks for.
 
     Examples
     --------
     >>> import dataloader as dl
     >>> dl.connect("sqlite:///:memory:").url.drivername
     'sqlite+aiosqlite'
+    >>> async def token():
+    ...     return "what the cloud's identity service gives"
+    >>> dl.connect("postgresql://me@db.example.com/shop?sslmode=require", password=token).url.host
+    'db.example.com'
     """
     url = hide_url(url or os.environ.get(URL_VARIABLE) or DEFAULT_URL)
+    password = Secret(password) if isinstance(password, str) else password
     if "connect_args" in engine_options:
         engine_options["connect_args"] = hide_passwords(engine_options["connect_args"])
+    if password is not None:
+        engine_options["connect_args"] = {**engine_options.get("connect_args", {}), "password": password}
     address = parse_url(url)
     engine = _open(address, engine_options)
     Default.address = replace(address, engine=engine)
@@ -233,36 +260,27 @@ async def dispose_all() -> None:
 def _open(address: Address, options: dict[str, Any]) -> AsyncEngine:
     settings: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": True} | options
     backend = backend_for(address.url.get_dialect()())
-    settings["connect_args"] = backend.connect_arguments | address.arguments | settings.get("connect_args", {})
+    url, arguments = backend.driver_arguments(address.url, address.arguments)
+    settings["connect_args"] = _merged(backend.connect_arguments, arguments, settings.get("connect_args", {}))
     try:
-        engine = create_async_engine(address.url, **settings)
+        engine = create_async_engine(url, **settings)
     except ImportError as error:
         hint = f"Install it: pip install {error.name}."
         raise PlanError(f"the driver of {address.url.drivername} is not installed", hint=hint) from error
     except (TypeError, sa.exc.ArgumentError) as error:
         hint = "Pass connect() what sqlalchemy.ext.asyncio.create_async_engine takes."
         raise PlanError(f"could not create the engine: {one_line(error)}", hint=hint) from error
-    sa.event.listen(engine.sync_engine, "do_connect", _connect_in_secret)
-    backend.configure_engine(engine, settings["connect_args"])
+    engine.sync_engine.url = address.url  # with what the driver takes as arguments: another engine can be made of it
+    sa.event.listen(engine.sync_engine, "do_connect", connect_in_secret)
+    backend.configure_engine(engine, settings["connect_args"], address.url)
     return engine
 
 
-def _connect_in_secret(dialect: Any, _record: object, arguments: Any, parameters: dict[str, Any]) -> Any:
-    """Connect with the plain passwords, if there are any, and cut the driver's frames off an error: they show them."""
-    secrets = {name: value for name, value in parameters.items() if isinstance(value, Secret)}
-    if not secrets:
-        return None  # SQLAlchemy connects
-    try:
-        return dialect.connect(*arguments, **parameters | {name: one.reveal() for name, one in secrets.items()})
-    except BaseException as error:
-        _cut_off_frames(error)
-        raise
-
-
-def _cut_off_frames(error: BaseException) -> None:
-    """Of the driver and of SQLAlchemy: their local variables hold the password."""
-    for one in chain(error):
-        one.__traceback__ = None
+def _merged(*arguments: dict[str, Any]) -> dict[str, Any]:
+    """The driver's arguments, later ones first; the server's settings are merged one by one."""
+    server = [found for one in arguments for found in [one.get("server_settings")] if found is not None]
+    merged = dict(ChainMap(*reversed(arguments)))
+    return merged | ({"server_settings": dict(ChainMap(*reversed(server)))} if server else {})
 
 
 def describe_url(engine: AsyncEngine) -> str:
@@ -305,7 +323,7 @@ async def _started(engine: AsyncEngine) -> AsyncConnection:
         if "schema_translate_map" in engine.get_execution_options():  # names are final, and not translated again
             await connection.execution_options(schema_translate_map=None)
     except Exception as error:  # the caller's own engine connects without our connector
-        _cut_off_frames(error)
+        cut_off_frames(error)
         raise
     backend_for(engine.dialect).prepare_connection(connection)
     return connection

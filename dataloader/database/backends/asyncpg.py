@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import socket
 from collections.abc import AsyncIterator, Callable, Container, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
 
+from dataloader.database.backends import libpq
 from dataloader.database.backends.base import PreparedStatement, driver_of
 from dataloader.database.backends.operators import pinned
 from dataloader.database.backends.postgresql import SPEAKING, PostgreSQL
 from dataloader.errors import LoadError
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Dialect
+    from sqlalchemy.engine import URL, Dialect
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 CONNECT_SECONDS = 10
@@ -43,9 +45,14 @@ class Asyncpg(PostgreSQL):
     def copy_obstacle(self) -> str | None:
         return None
 
-    def configure_engine(self, engine: AsyncEngine, arguments: dict[str, Any]) -> None:
+    def driver_arguments(self, url: URL, secrets: dict[str, Any]) -> tuple[URL, dict[str, Any]]:
+        return libpq.asyncpg_arguments(url, secrets)
+
+    def configure_engine(self, engine: AsyncEngine, arguments: dict[str, Any], url: URL) -> None:
         chosen = arguments.get("server_settings", {})
         sa.event.listen(engine.sync_engine, "connect", _settings_but(chosen))
+        if options := libpq.socket_options(url):
+            sa.event.listen(engine.sync_engine, "connect", _setting_on_sockets(options))
 
     @contextlib.asynccontextmanager
     async def transaction(self, connection: AsyncConnection, *opening: str) -> AsyncIterator[None]:
@@ -80,6 +87,15 @@ def _settings_but(chosen: Container[str]) -> Callable[[Any, Any], None]:
         same = f"pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) {pid}"
         sql = f"SELECT {', '.join(setting) or 1} WHERE {same}"
         record.info[_OWN_SESSION] = connection.run_async(lambda driver: driver.execute(sql)) == "SELECT 1"
+
+    return set_up
+
+
+def _setting_on_sockets(options: Sequence[tuple[int, int, int]]) -> Callable[[Any, Any], None]:
+    def set_up(connection: Any, _record: Any) -> None:
+        opened = connection.driver_connection._transport.get_extra_info("socket")
+        for level, option, value in options if opened.family != socket.AF_UNIX else ():
+            opened.setsockopt(level, option, value)
 
     return set_up
 

@@ -154,10 +154,11 @@ class Backend(abc.ABC):
 
     def describe_url(self, url: URL) -> str:
         """The database as it may be shown: its kind, host and port, without user or password; a socket is local."""
-        host = url.host or next(iter(url.normalized_query.get("host", ["localhost"])))
-        port = url.port or next(iter(url.normalized_query.get("port", [self.port])))
-        host = "local" if host.startswith("/") else host
-        return f"{self.title or url.get_backend_name()} {host}:{port}/{url.database or ''}".rstrip(":/")
+        hosts = url.host or ",".join(url.normalized_query.get("host", ["localhost"]))
+        ports = str(url.port or ",".join(url.normalized_query.get("port", [self.port])))
+        pairs = itertools.zip_longest(hosts.split(","), ports.split(","), fillvalue=ports)
+        places = (f"{'local' if host.startswith('/') else host}:{port}" for host, port in pairs)
+        return f"{self.title or url.get_backend_name()} {','.join(places)}/{url.database or ''}".rstrip(":/")
 
     def is_missing(self, url: URL) -> bool:
         """Whether to connect would make a database that is not there."""
@@ -167,8 +168,26 @@ class Backend(abc.ABC):
         """Whether the database ends with the engine's connection, which then works in any loop."""
         return False
 
-    def configure_engine(self, engine: AsyncEngine, arguments: dict[str, Any]) -> None:
-        """Have every new connection of an engine of ours set up; `arguments` are those of its driver."""
+    def driver_arguments(self, url: URL, secrets: dict[str, Any]) -> tuple[URL, dict[str, Any]]:
+        """What a database's URL says to the driver: a URL as its dialect reads it, and arguments beside that.
+
+        Raises
+        ------
+        PlanError
+            When the driver cannot do what the URL asks for.
+        """
+        return url, secrets
+
+    def configure_engine(self, engine: AsyncEngine, arguments: dict[str, Any], url: URL) -> None:
+        """Have every new connection of an engine of ours set up.
+
+        Parameters
+        ----------
+        arguments : dict
+            Those of its driver.
+        url : sqlalchemy.URL
+            What was asked for, of which the engine's own has only what the driver takes.
+        """
         return None
 
     def prepare_connection(self, connection: AsyncConnection) -> None:

@@ -1,11 +1,10 @@
-"""Drivers: which one a database's URL means or should name, and what it calls the options of libpq."""
+"""Drivers: which one a database's URL means or should name, and URLs as they understand them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from sqlalchemy.engine import URL, make_url
 
-if TYPE_CHECKING:
-    from sqlalchemy.engine import URL
+from dataloader.database.backends import libpq
 
 _MEANT = {"postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
 """What a URL without a driver means."""
@@ -18,13 +17,35 @@ _ASYNC = _MEANT | {
 
 
 def with_driver(url: URL) -> URL:
-    """The URL as its driver understands it."""
-    url = url.set(drivername=_MEANT.get(url.drivername, url.drivername))
-    if "sslmode" in url.query and url.drivername.endswith("+asyncpg"):
-        query = dict(url.query)
-        query["ssl"] = query.pop("sslmode")
-        url = url.set(query=query)
-    return url
+    """The URL with the driver that it means."""
+    return url.set(drivername=_MEANT.get(url.drivername, url.drivername))
+
+
+def read_url(text: str) -> URL:
+    """A URL from its text, which may have several hosts, or be ``host=... dbname=...``.
+
+    Raises
+    ------
+    sqlalchemy.exc.ArgumentError, ValueError
+        When it cannot be read.
+    """
+    if "://" not in text and (url := libpq.read_conninfo(text)) is not None:
+        return url
+    if "," not in text:
+        return make_url(text)
+    text, hosts = libpq.without_hosts(text)
+    return make_url(text).update_query_dict(hosts)
+
+
+def with_parameters(url: URL) -> URL:
+    """The URL with what libpq's services and variables say beside it; as it is where the driver is libpq, or another's.
+
+    Raises
+    ------
+    PlanError
+        When the driver cannot do what a parameter asks for.
+    """
+    return libpq.completed(url) if url.drivername == "postgresql+asyncpg" else url
 
 
 def async_driver(url: URL) -> str | None:

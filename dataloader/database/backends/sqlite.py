@@ -78,7 +78,7 @@ class SQLite(Backend):
     def is_in_memory(self, engine: AsyncEngine) -> bool:
         return isinstance(engine.sync_engine.pool, sa.StaticPool)
 
-    def configure_engine(self, engine: AsyncEngine, arguments: dict[str, Any]) -> None:
+    def configure_engine(self, engine: AsyncEngine, arguments: dict[str, Any], url: URL) -> None:
         sa.event.listen(engine.sync_engine, "connect", _set_up)
 
     def prepare_connection(self, connection: AsyncConnection) -> None:
