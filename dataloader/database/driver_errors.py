@@ -170,7 +170,7 @@ def _untrusted(error: Exception, text: str, database: str) -> ConnectionLost | N
 
 def of_another_loop(database: str) -> LoadError:
     """An engine's connections belong to the loop that opened them."""
-    hint = "Pass engine= the URL instead of the engine, or stay in its loop: await, or run(..., nested=True), there."
+    hint = "Pass an engine of connect(url), or the URL, or stay in its loop: await, or run(..., nested=True), there."
     return LoadError(f"the engine for {database} belongs to another event loop", hint=hint)
 
 

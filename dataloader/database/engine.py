@@ -151,23 +151,33 @@ def resolve(engine: object) -> AsyncEngine:
     PlanError
         When it is neither an AsyncEngine nor a URL that can be used.
     LoadError
-        When the engine's connections are in use in another event loop.
+        When the connections of an engine that was not made here are in use in another event loop.
     """
     known = parse_engine(engine)
-    if isinstance(known, AsyncEngine):
-        _check_loop(known)
-        return known
-    return _for_this_loop(known)
+    return _in_this_loop(known) if isinstance(known, AsyncEngine) else _for_this_loop(known)
 
 
-def _check_loop(engine: AsyncEngine) -> None:
-    """Two loops that run inside one connection of asyncpg's, which is C, can bring the interpreter down."""
-    pool, running = engine.sync_engine.pool, asyncio.get_running_loop()
-    first = _loops.setdefault(pool, running)
-    if first is running or not first.is_running() or not backend_for(engine.dialect).needs_one_loop:
-        _loops[pool] = running
-        return
-    raise of_another_loop(describe_url(engine))
+def _in_this_loop(engine: AsyncEngine) -> AsyncEngine:
+    """The engine, or one like it where another loop uses it and it is known how its connections are made.
+
+    Two loops that run inside one connection of asyncpg's, which is C, can bring the interpreter down.
+    """
+    running = asyncio.get_running_loop()
+    first = _loops.setdefault(engine.sync_engine.pool, running)
+    is_ours = engine.sync_engine in _ours
+    if first is not running and backend_for(engine.dialect).needs_one_loop:
+        if is_ours and first.is_closed():
+            _forget(engine)
+        elif not is_ours and first.is_running():
+            raise of_another_loop(describe_url(engine))
+    if is_ours:
+        return _opened_in(running).like(engine)
+    _loops[engine.sync_engine.pool] = running
+    return engine
+
+
+_ours: weakref.WeakSet[sa.Engine] = weakref.WeakSet()
+"""The engines that were made here: it is known how they connect."""
 
 
 _loops: weakref.WeakKeyDictionary[sa.Pool, asyncio.AbstractEventLoop] = weakref.WeakKeyDictionary()
@@ -182,6 +192,7 @@ class _Opened:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.engines: dict[object, AsyncEngine] = {}
+        self.defaults: set[AsyncEngine] = set()
         self._ending = self._until_the_end(loop)
         with contextlib.suppress(StopIteration):
             self._ending.__anext__().send(None)
@@ -195,13 +206,20 @@ class _Opened:
                 if isinstance(key, tuple) or _can_end(engine):  # what a URL stands for nobody else holds
                     await engine.dispose()
 
+    def like(self, engine: AsyncEngine) -> AsyncEngine:
+        """The engine, or the one that stands for it in this loop."""
+        if engine not in self.engines:
+            self.engines[engine] = _usable(engine)
+        return self.engines[engine]
+
     async def close(self) -> None:
         await self._ending.aclose()
 
-    async def dispose_of(self, key: object) -> None:
+    async def dispose_of(self, key: AsyncEngine) -> None:
         """Close an engine that a later connect() has replaced."""
         await self.engines[key].dispose()
         self.engines.pop(key, None)
+        self.defaults.discard(key)
 
 
 _opened: dict[asyncio.AbstractEventLoop, _Opened] = {}
@@ -209,26 +227,33 @@ _opened: dict[asyncio.AbstractEventLoop, _Opened] = {}
 
 def _for_this_loop(address: Address) -> AsyncEngine:
     """The engine that `connect` returned, unless another loop is using it: then, as for a URL, one of its own."""
-    for ended in [loop for loop in [*_opened] if loop.is_closed()]:
-        for engine in _opened.pop(ended).engines.values():
-            _forget(engine)
-    loop = asyncio.get_running_loop()
-    opened = _opened.get(loop) or _opened.setdefault(loop, _Opened(loop))
+    opened = _opened_in(asyncio.get_running_loop())
     key = address.engine or (address.url, *address.arguments.items())
-    if key not in opened.engines:
-        opened.engines[key] = _open(address, {}) if address.engine is None else _usable(address.engine)
+    if address.engine is not None:
+        opened.like(address.engine)
+        opened.defaults.add(address.engine)
+    elif key not in opened.engines:
+        opened.engines[key] = _open(address, {})
     if address is Default.address:
-        for former in [*opened.engines]:
-            if former is not key and isinstance(former, AsyncEngine) and _is_idle(opened.engines[former]):
+        for former in [*opened.defaults]:
+            if former is not key and _is_idle(opened.engines[former]):
                 start_task(opened.dispose_of(former))
     return opened.engines[key]
+
+
+def _opened_in(loop: asyncio.AbstractEventLoop) -> _Opened:
+    for ended in [one for one in [*_opened] if one.is_closed()]:
+        for engine in _opened.pop(ended).engines.values():
+            _forget(engine)
+    return _opened.get(loop) or _opened.setdefault(loop, _Opened(loop))
 
 
 def _usable(engine: AsyncEngine) -> AsyncEngine:
     """The engine, or one like it, with its listeners, whose pool belongs to the running loop."""
     pool, running = engine.sync_engine.pool, asyncio.get_running_loop()
     first = _loops.setdefault(pool, running)
-    if first is running or first.is_closed():
+    if first is running or first.is_closed() or not _can_end(engine):
+        _loops[pool] = running
         return engine
     twin = copy.copy(engine.sync_engine)
     twin.pool = pool.recreate()
@@ -271,6 +296,7 @@ def _open(address: Address, options: dict[str, Any]) -> AsyncEngine:
         hint = "Pass connect() what sqlalchemy.ext.asyncio.create_async_engine takes."
         raise PlanError(f"could not create the engine: {one_line(error)}", hint=hint) from error
     engine.sync_engine.url = address.url  # with what the driver takes as arguments: another engine can be made of it
+    _ours.add(engine.sync_engine)
     sa.event.listen(engine.sync_engine, "do_connect", connect_in_secret)
     backend.configure_engine(engine, settings["connect_args"], address.url)
     return engine

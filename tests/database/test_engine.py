@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dataloader as dl
 from dataloader.database import embedded
@@ -143,11 +143,13 @@ async def _count() -> int:
     return int(found[0][0])
 
 
-async def test_the_engine_of_another_loop_is_named_as_the_problem(postgres: AsyncEngine) -> None:
-    await dl.load_dataframe(FRAME, "t", engine=postgres)
-    loading = asyncio.to_thread(dl.run, dl.load_dataframe(FRAME, "t", engine=postgres))
+async def test_the_engine_of_another_loop_is_named_as_the_problem(postgres_url: sa.URL) -> None:
+    engine = create_async_engine(postgres_url)
+    await dl.load_dataframe(FRAME, "t", engine=engine)
+    loading = asyncio.to_thread(dl.run, dl.load_dataframe(FRAME, "t", engine=engine))
     with pytest.raises(dl.LoadError, match="belongs to another event loop"):
         await loading
+    await engine.dispose()
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "sqlite"])

@@ -17,12 +17,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.any_version]
 BEGIN = """
 import asyncio, os, sys
 import dataloader as dl
-from dataloader.database.engine import open_engine
 from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import create_async_engine
 
 ROWS = {"id": [1, 2]}
 url = make_url(sys.argv[1])
-engine = open_engine(url)
+engine = dl.connect(url) if sys.argv[2] == "ours" else create_async_engine(url)
+other = create_async_engine(url)
 
 def load(to=engine):
     return dl.load_dataframe(ROWS, "t", engine=to, progress="none")
@@ -36,12 +37,12 @@ async def refused(loading):
     except dl.LoadError as error:
         return str(error)
 """
-WAYS_OUT = "Pass engine= the URL instead of the engine, or stay in its loop: await, or run(..., nested=True), there."
+WAYS_OUT = "Pass an engine of connect(url), or the URL, or stay in its loop: await, or run(..., nested=True), there."
 
 
-def script(url: sa.URL, code: str) -> list[str]:
+def script(url: sa.URL, code: str, whose: str = "ours") -> list[str]:
     """Run code in a process of its own, where patching and forking harm nobody; the lines that it prints."""
-    command = [sys.executable, "-c", BEGIN + textwrap.dedent(code), url.render_as_string(hide_password=False)]
+    command = [sys.executable, "-c", BEGIN + textwrap.dedent(code), url.render_as_string(hide_password=False), whose]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
@@ -83,21 +84,40 @@ USED_ELSEWHERE = {
 async def test_an_engine_that_another_loop_uses_is_refused_in_one_line_with_both_ways_out(
     postgres: AsyncEngine, code: str
 ) -> None:
-    (said,) = script(postgres.url, code)
+    (said,) = script(postgres.url, code, "the caller's own")
     assert "belongs to another event loop" in said
     assert said.endswith(WAYS_OUT)
     assert await fetch(postgres, "SELECT count(*) FROM t") == [(2,)]
+
+
+@pytest.mark.parametrize("code", USED_ELSEWHERE.values(), ids=USED_ELSEWHERE)
+async def test_an_engine_of_connect_that_another_loop_uses_has_one_like_it_in_this_one(
+    postgres: AsyncEngine, code: str
+) -> None:
+    """Its connections are closed with the loop: those of the process's own, for run(), live on."""
+    more = """
+        async def backends():
+            sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dataloader'"
+            async with other.connect() as connection:
+                print((await connection.exec_driver_sql(sql)).scalar_one())
+            await other.dispose()
+        asyncio.run(backends())
+        """
+    said, left = script(postgres.url, textwrap.dedent(code) + textwrap.dedent(more))
+    assert said == "None"
+    assert left == ("0" if "dl." not in code else "1")
+    assert await fetch(postgres, "SELECT count(*) FROM t") == [(4,)]
 
 
 async def test_both_ways_out_work(postgres: AsyncEngine) -> None:
     code = """
         async def main():
             await load()
-            other = await asyncio.to_thread(dl.run, load(url))
-            print(other.loaded, dl.run(load(), nested=True).loaded, await awaited())
+            beside = await asyncio.to_thread(dl.run, load(url))
+            print(beside.loaded, dl.run(load(), nested=True).loaded, await awaited())
         asyncio.run(main())
         """
-    assert script(postgres.url, code) == ["2 2 2"]
+    assert script(postgres.url, code, "the caller's own") == ["2 2 2"]
     assert await fetch(postgres, "SELECT count(*) FROM t") == [(8,)]
 
 
@@ -142,7 +162,7 @@ async def test_the_engine_of_the_parent_is_refused_in_a_forked_process(postgres:
         os.waitpid(child, 0)
         print(dl.run(load()).loaded)
         """
-    said, loaded = script(postgres.url, code)
+    said, loaded = script(postgres.url, code, "the caller's own")
     assert said.endswith(WAYS_OUT)
     assert loaded == "2"
     assert await fetch(postgres, "SELECT count(*) FROM t") == [(4,)]

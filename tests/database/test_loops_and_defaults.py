@@ -148,3 +148,13 @@ async def test_an_engine_that_was_replaced_is_disposed_of_when_it_is_not_in_use(
     assert await backends(postgres_url) == 1
     assert await fetch(former, "SELECT count(*) FROM t") == [(5,)]
     await former.dispose()
+
+
+@pytest.mark.parametrize("given", ["engine", "default"])
+async def test_a_database_in_memory_is_the_same_in_two_loops_that_run(given: str) -> None:
+    engine = dl.connect("sqlite:///:memory:")
+    which = engine if given == "engine" else None
+    await loading(which)
+    await asyncio.to_thread(dl.run, loading(which))
+    assert await fetch(engine, "SELECT count(*) FROM t") == [(2,)]
+    await engine.dispose()

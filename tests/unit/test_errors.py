@@ -243,7 +243,7 @@ def test_another_interface_error_is_no_lost_connection() -> None:
 def test_an_engine_of_another_loop_says_what_to_do() -> None:
     found = translate(RuntimeError("got Future attached to a different loop"), PLACE)
     assert type(found) is LoadError
-    assert "Pass engine= the URL" in found.hint
+    assert "Pass an engine of connect(url), or the URL" in found.hint
     assert "nested=True" in found.hint
 
 
