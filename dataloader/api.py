@@ -17,6 +17,7 @@ from dataloader.plan import LoadPlan
 from dataloader.report import LoadReport, ValidationReport, history_frame
 from dataloader.sources import files, tables
 from dataloader.sources.base import is_stream, reading_once
+from dataloader.sources.opening import open_data
 from dataloader.sources.rows import Row, open_rows
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from dataloader.sources.base import ArrowSource, Source
+    from dataloader.sources.base import Source
 
 
 async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[Options]) -> LoadReport:
@@ -313,7 +314,7 @@ async def plan_load(data: object, table: str | sa.Table, **options: Unpack[Optio
     ['BIGINT', 'TEXT']
     """
     chosen = LoadOptions.of(options)
-    source = await asyncio.to_thread(_opened, data)
+    source = await asyncio.to_thread(open_data, data)
     try:
         return await planning.plan(source, table, chosen)
     finally:
@@ -360,7 +361,7 @@ async def validate(
       row 2, column 'id': 'x' does not fit INTEGER: it cannot be read as the column's type
     """
     chosen = LoadOptions.of(options)
-    async with reading_once(data), contextlib.aclosing(await asyncio.to_thread(_opened, data)) as source:
+    async with reading_once(data), contextlib.aclosing(await asyncio.to_thread(open_data, data)) as source:
         return await validation.validate(source, table, chosen, unique, foreign_keys)
 
 
@@ -400,7 +401,3 @@ async def load_history(engine: AsyncEngine | str | URL | None = None, *, schema:
     engine = hide_url(engine)
     found = await history.read_history(engines.resolve(engine), schema)
     return history_frame([record.shown for record in found.records], [*history.SHOWN, "running"])
-
-
-def _opened(data: Any) -> ArrowSource:
-    return files.open_files(data) if files.are_paths(data) else tables.open_dataframe(data)

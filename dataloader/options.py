@@ -27,6 +27,7 @@ Method = Literal["auto", "copy", "insert"]
 Commit = Literal["auto", "load", "chunk"]
 OnInvalid = Literal["raise", "reject"]
 Casts = Literal["exact", "lossy"]
+Action = Literal["load", "update", "delete", "sync"]
 OnConflict = Literal["error", "ignore", "update"]
 Duplicates = Literal["error", "first", "last"]
 ProgressName = Literal["auto", "widget", "html", "text", "log", "none"]
@@ -44,28 +45,33 @@ CONTINUED = (
 """What the ledger keeps of a call, for who continues it."""
 
 
-class Options(TypedDict, total=False):
-    """The keyword options of every loader, for type checkers; `LoadOptions` checks them."""
+class CommonOptions(TypedDict, total=False):
+    """The keyword options of whatever writes rows, for type checkers; `LoadOptions` checks them."""
 
     engine: AsyncEngine | str | URL | None
-    if_exists: IfExists
     method: Method
-    commit: Commit
     chunk_rows: int | None
-    workers: int | None
-    resume: bool | None
-    load_id: str | None
     on_invalid: OnInvalid
     max_rejects: int | float | None
     casts: Casts
     assume_timezone: str | None
+    duplicates: Duplicates
+    order_by: str | None
+    progress: ProgressName
+
+
+class Options(CommonOptions, total=False):
+    """The keyword options of every loader."""
+
+    if_exists: IfExists
+    commit: Commit
+    workers: int | None
+    resume: bool | None
+    load_id: str | None
     dtype: Mapping[str, sa.types.TypeEngine[Any] | type[sa.types.TypeEngine[Any]]] | None
     on_conflict: OnConflict
     key: str | Sequence[str] | None
     update_columns: Sequence[str] | None
-    duplicates: Duplicates
-    order_by: str | None
-    progress: ProgressName
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,9 @@ class LoadOptions:
     duplicates: Duplicates = "error"
     order_by: str | None = None
     progress: str | View = "auto"
+    action: Action = "load"
+    within: str | Mapping[str, Any] | None = None
+    max_deletes: float = 1.0
 
     @property
     def is_named(self) -> bool:
@@ -114,7 +123,7 @@ class LoadOptions:
         """
         given = cast(dict[str, Any], options)
         engine = parse_engine(given.pop("engine", None))
-        names = [one.name for one in fields(cls)]
+        names = [one.name for one in fields(cls) if one.name not in OF_A_FUNCTION]
         for name in given:
             if name not in names:
                 raise PlanError(f"there is no option {name!r}", hint=did_you_mean(name, names))
@@ -137,6 +146,8 @@ class LoadOptions:
         return chosen
 
 
+OF_A_FUNCTION = ("action", "within", "max_deletes")
+"""What the function that is called decides, and no option."""
 _CHOICES = {
     "if_exists": IF_EXISTS,
     "method": METHODS,

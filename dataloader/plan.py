@@ -188,11 +188,11 @@ def make_plan(
     PlanError
         When the options, the source's columns and the table do not go together.
     """
-    backend = database.backend
-    offered = _offered(info, target, found, backend)
+    backend, offered = database.backend, _offered(info, target, found, database.backend)
     _check_target(found, options)
     definition, table, warnings = _table(offered, target, found, options, backend)
-    columns = _columns(offered, table, options)
+    merge = _merge(options, table, offered, info, backend)
+    columns = _columns(offered, table, options, merge)
     method, reason = _method(options.method, columns, table, backend)
     commit, commit_reason = _commit(options, info.rows, _commit_obstacle(options, table, database))
     return LoadPlan(
@@ -213,17 +213,18 @@ def make_plan(
         workers=_workers(options, database, info) if commit == "chunk" else 1,
         warnings=warnings,
         exists=found is not None,
-        merge=_merge(options, table, offered, None if info.in_memory else CHUNK_ROWS[method]),
+        merge=merge,
     )
 
 
 def _merge(
-    options: LoadOptions, table: TableSchema, offered: pa.Schema, within: int | None
+    options: LoadOptions, table: TableSchema, offered: pa.Schema, info: SourceInfo, backend: Backend
 ) -> merging.MergePlan | None:
     if options.on_conflict == "error":
         return None
-    within = within and (options.chunk_rows or within)
-    return merging.plan_merge(options, table, offered.names, table.merge_target, within)
+    chunk_rows = options.chunk_rows or CHUNK_ROWS["insert" if backend.copy_obstacle else "copy"]
+    within = None if info.in_memory else chunk_rows
+    return merging.plan_merge(options, table, offered.names, within, backend)
 
 
 def _offered(info: SourceInfo, target: Target, found: TableSchema | None, backend: Backend) -> pa.Schema:
@@ -240,6 +241,8 @@ def _offered(info: SourceInfo, target: Target, found: TableSchema | None, backen
 
 def _check_target(found: TableSchema | None, options: LoadOptions) -> None:
     if found is None:
+        if options.action != "load":
+            raise PlanError("there is no such table", hint="Load the rows first: load_dataframe(data, table).")
         return
     if options.if_exists == "fail":
         hint = "Choose if_exists='append', 'truncate' or 'replace', or another table."
@@ -262,8 +265,12 @@ def _table(
     return definition, table, (*lost, *definitions.several_kinds(offered, table))
 
 
-def _columns(offered: pa.Schema, table: TableSchema, options: LoadOptions) -> tuple[ColumnPlan, ...]:
-    _check_columns(offered.names, table)
+def _columns(
+    offered: pa.Schema, table: TableSchema, options: LoadOptions, merge: merging.MergePlan | None
+) -> tuple[ColumnPlan, ...]:
+    if merge is not None and merge.merge.action == "delete":
+        offered = pa.schema([offered.field(name) for name in merge.merge.key])
+    _check_columns(offered.names, table, inserts=merge is None or merge.merge.action == "insert")
     by_name = {table.key(column.name): column for column in table.columns}
     pairs = [(field, by_name[table.key(field.name)]) for field in offered]
     return tuple(
@@ -288,11 +295,11 @@ def _without_reasons(schema: pa.Schema, target: Target, found: TableSchema | Non
     return pa.schema([field for field in schema if field.name not in left_out])
 
 
-def _check_columns(offered: list[str], table: TableSchema) -> None:
+def _check_columns(offered: list[str], table: TableSchema, *, inserts: bool) -> None:
     known = {table.key(column.name): column for column in table.columns}
     brought = {table.key(name): name for name in offered}
     unknown = [name for key, name in brought.items() if key not in known]
-    missing = [column.name for key, column in known.items() if column.required and key not in brought]
+    missing = [column.name for key, column in known.items() if inserts and column.required and key not in brought]
     generated = [column.name for key, column in known.items() if column.generated and key in brought]
     if not (unknown or missing or generated):
         return
@@ -379,6 +386,9 @@ def _commit(options: LoadOptions, rows: int | None, obstacle: str | None) -> tup
 
 
 def _commit_obstacle(options: LoadOptions, table: TableSchema, database: Database) -> str | None:
+    if options.action != "load":
+        done = {"update": "updated", "delete": "deleted", "sync": "compared with the table"}[options.action]
+        return f"rows are {done} all at once"
     if options.if_exists in {"truncate", "replace"}:
         return f"if_exists={options.if_exists!r} takes the old rows away in the commit that brings the new ones"
     if database.backend.ledger_obstacle:

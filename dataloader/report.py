@@ -47,6 +47,12 @@ class LoadReport:
         Rows that the table had already, just so; they were not written again.
     ignored : int
         Rows that gave way to another one with their key: in the table, with ``on_conflict="ignore"``, or in the data.
+    deleted : int
+        Rows of the table that `delete_rows` or `sync_table` has deleted.
+    missing : int
+        Rows whose key is not in the table, where `update_rows` or `delete_rows` was to find it.
+    action : {'load', 'update', 'delete', 'sync'}
+        What was done: by a loader, `update_rows`, `delete_rows` or `sync_table`.
     rejected : int
         Rows that were refused and kept aside, see `rejects`.
     skipped : int
@@ -74,7 +80,8 @@ class LoadReport:
     Raises
     ------
     LoadError
-        When the numbers do not add up: ``read = loaded + unchanged + ignored + rejected + skipped`` must hold.
+        When the numbers do not add up: ``read = loaded + unchanged + ignored + missing + rejected + skipped`` must
+        hold, with `deleted` too for `delete_rows`.
 
     Examples
     --------
@@ -105,9 +112,14 @@ class LoadReport:
     updated: int = 0
     unchanged: int = 0
     ignored: int = 0
+    deleted: int = 0
+    missing: int = 0
+    action: str = "load"
 
     def __post_init__(self) -> None:
-        if self.read != self.loaded + self.unchanged + self.ignored + self.rejected + self.skipped:
+        found = self.deleted if self.action == "delete" else 0
+        kept = self.unchanged + self.ignored + self.missing
+        if self.read != self.loaded + found + kept + self.rejected + self.skipped:
             raise LoadError(f"the numbers do not add up: {self._accounts}", hint="Count the table's rows, report this.")
 
     @property
@@ -151,7 +163,7 @@ class LoadReport:
 
     def __str__(self) -> str:
         text = (
-            f"{quantity(self.loaded, 'row')} loaded from {self.source} into {self.table} of {self.database} "
+            f"{self._outcome} of {self.database} "
             f"in {self.seconds:.2f} s ({self.rows_per_second:,.0f} rows/s, {self.method})"
         )
         return text + self._more()
@@ -159,11 +171,22 @@ class LoadReport:
     __repr__ = __str__
 
     @property
+    def _outcome(self) -> str:
+        if self.action == "update":
+            return f"{quantity(self.updated, 'row')} updated from {self.source} in {self.table}"
+        if self.action == "delete":
+            return f"{quantity(self.deleted, 'row')} deleted by {self.source} from {self.table}"
+        deleted = f" and {quantity(self.deleted, 'row')} deleted" if self.action == "sync" else ""
+        return f"{quantity(self.loaded, 'row')} loaded{deleted} from {self.source} into {self.table}"
+
+    @property
     def _accounts(self) -> str:
         loaded = f"{self.loaded:,} loaded"
-        if self.updated:
+        if self.action == "delete":
+            loaded = f"{self.deleted:,} deleted"
+        elif self.updated:
             loaded = f"{self.inserted:,} inserted + {self.updated:,} updated"
-        merged = {"unchanged": self.unchanged, "ignored": self.ignored}
+        merged = {"unchanged": self.unchanged, "ignored": self.ignored, "missing": self.missing}
         left = "".join(f" + {count:,} {what}" for what, count in merged.items() if count)
         return f"{self.read:,} read = {loaded}{left} + {self.rejected:,} rejected + {self.skipped:,} skipped"
 
@@ -179,7 +202,7 @@ class LoadReport:
         return summary(self.rejected_rows.findings.counts)
 
     def _more(self) -> str:
-        others = self.rejected or self.skipped or self.updated or self.unchanged or self.ignored
+        others = self.missing or self.rejected or self.skipped or self.updated or self.unchanged or self.ignored
         accounts = f"\n{self._accounts}" if others else ""
         accounts += "".join(f"\n{note}" for note in self._notes)
         return accounts + (f"\nrejected: {self._reasons}; see report.rejects" if self._reasons else "")

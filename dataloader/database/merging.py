@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dataloader.database.schema import Merge, MergeTarget, TableSchema
 from dataloader.errors import PlanError, SchemaMismatch
 from dataloader.formatting import did_you_mean
 
 if TYPE_CHECKING:
+    from dataloader.database.backends import Backend
     from dataloader.database.schema import UniqueKey
+
+EVERY_ROW = "true"
+"""The condition that holds for every row of a table."""
 
 
 class Asked(Protocol):
@@ -27,6 +31,12 @@ class Asked(Protocol):
     def duplicates(self) -> str: ...
     @property
     def order_by(self) -> str | None: ...
+    @property
+    def action(self) -> str: ...
+    @property
+    def within(self) -> str | Mapping[str, Any] | None: ...
+    @property
+    def max_deletes(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +53,18 @@ class MergePlan:
         The column whose greatest value says which one counts.
     within : int or None
         They are looked for in chunks of so many rows; None: in the whole source.
+    others : str or None
+        The SQL condition of the table's rows that are deleted if the source does not have them; None: they stay.
+    max_deletes : float
+        The largest share of them that may be deleted.
     """
 
     merge: Merge
     duplicates: str
     order_by: str | None
     within: int | None
+    others: str | None = None
+    max_deletes: float = 1.0
 
     @property
     def is_an_error(self) -> bool:
@@ -59,7 +75,9 @@ class MergePlan:
     def facts(self) -> list[tuple[str, str]]:
         """In words."""
         key = ", ".join(self.merge.key)
-        there = "left as it is"
+        there, new = "left as it is", "inserted" if self.merge.action == "insert" else "counted as missing"
+        if self.merge.action == "delete":
+            there = "deleted"
         if self.merge.updated:
             there = f"updated in {', '.join(self.merge.updated)}, where something differs"
         counts = f"the {self.duplicates} one counts"
@@ -70,11 +88,20 @@ class MergePlan:
         if self.within is not None:
             later = "the later one counts" if self.merge.updated else "the earlier one counts"
             counts += f" within a chunk of {self.within:,} rows; of different chunks {later}"
-        return [(f"a row whose {key} is in the table", there), (f"rows of the source with one {key}", counts)]
+        facts = [
+            (f"a row whose {key} is in the table", there),
+            (f"a row whose {key} is new", new),
+            (f"rows of the source with one {key}", counts),
+        ]
+        if self.others is not None:
+            where = "" if self.others == EVERY_ROW else f" where {self.others}"
+            most = f"no more than {self.max_deletes:.0%} of them"
+            facts.append((f"rows of the table{where} that the source does not have", f"deleted, {most}"))
+        return facts
 
 
 def plan_merge(
-    asked: Asked, table: TableSchema, offered: Sequence[str], target: MergeTarget, within: int | None
+    asked: Asked, table: TableSchema, offered: Sequence[str], within: int | None, backend: Backend
 ) -> MergePlan:
     """Decide how the columns `offered` are merged into a table; `within` is that of `MergePlan`.
 
@@ -85,24 +112,39 @@ def plan_merge(
     SchemaMismatch
         When the rows lack a column of the key.
     """
-    merge = _decided(asked, table, offered, target)
-    natural = "last" if merge.updated else "first"
+    merge = _decided(asked, table, offered, table.merge_target)
+    natural = "error" if asked.action == "sync" else "last" if merge.updated else "first"
     if within is not None and (asked.order_by is not None or asked.duplicates not in {"error", natural}):
         which = f"order_by={asked.order_by!r}" if asked.order_by else f"duplicates={asked.duplicates!r}"
-        hint = f"Load a DataFrame or an Arrow table, or pass duplicates={natural!r}, which holds for any source."
+        hint = f"Pass a DataFrame or an Arrow table, or duplicates={natural!r}, which holds for any source."
         raise PlanError(f"{which} needs the whole source in memory, and this one is read chunk by chunk", hint=hint)
     if asked.order_by is not None and asked.order_by not in offered:
         hint = did_you_mean(asked.order_by, offered)
         raise PlanError(f"order_by names {asked.order_by!r}, which the source does not have", hint=hint)
-    return MergePlan(merge, asked.duplicates, asked.order_by, within)
+    others = None
+    if asked.action == "sync":  # staged as a whole
+        within, others = None, _others(asked.within, table, backend)
+    return MergePlan(merge, asked.duplicates, asked.order_by, within, others, asked.max_deletes)
+
+
+def _others(within: str | Mapping[str, Any] | None, table: TableSchema, backend: Backend) -> str:
+    """The condition as SQL that no driver takes parameters out of."""
+    if within is None:
+        return EVERY_ROW
+    if isinstance(within, str):
+        return f"({backend.escaped(within)})"
+    known = {table.key(column.name) for column in table.columns}
+    if unknown := [name for name in within if table.key(name) not in known]:
+        hint = did_you_mean(unknown[0], [column.name for column in table.columns])
+        raise PlanError(f"within names {unknown[0]!r}, which {table.name} does not have", hint=hint)
+    equal = (f"{backend.quote(name)} {backend.literal(value)}" for name, value in within.items())
+    return f"({' AND '.join(equal)})"
 
 
 def _decided(asked: Asked, table: TableSchema, offered: Sequence[str], target: MergeTarget) -> Merge:
     if target.refused is not None:
-        hint = "Leave on_conflict= out, or load into a table of its own and merge it by SQL."
-        raise PlanError(
-            f"on_conflict={asked.on_conflict!r} cannot be used for {table.name}: {target.refused}", hint=hint
-        )
+        hint = "Load into a table of its own, and merge it by SQL."
+        raise PlanError(f"rows cannot be merged into {table.name}: {target.refused}", hint=hint)
     spelled = {table.key(name): name for name in offered}
     chosen = _chosen(asked, table, target)
     missing = [name for name in chosen.columns if table.key(name) not in spelled]
@@ -112,11 +154,13 @@ def _decided(asked: Asked, table: TableSchema, offered: Sequence[str], target: M
     key = tuple(spelled[table.key(name)] for name in chosen.columns)
     updated = _updated(asked, table, offered, key)
     types = [table.column(name).type.row for name in key]
+    action = {"load": "insert", "sync": "insert"}.get(asked.action, asked.action)
     return Merge(
         table.name,
-        tuple(offered),
+        key if action == "delete" else tuple(offered),
         key,
         updated,
+        action,
         looks_first=target.has_triggers or table.kind == "partitioned table",
         own_operators=any(one.has_own_operators for one in types),
     )
@@ -142,7 +186,7 @@ def _chosen(asked: Asked, table: TableSchema, target: MergeTarget) -> UniqueKey:
     hint = (
         "Name the columns with key=." if usable else "Give the table a primary key, or a unique index, and load again."
     )
-    raise PlanError(f"on_conflict={asked.on_conflict!r} needs a key, and {table.name} {_has(target)}", hint=hint)
+    raise PlanError(f"rows are merged by a key, and {table.name} {_has(target)}", hint=hint)
 
 
 def _has(target: MergeTarget) -> str:
@@ -170,7 +214,7 @@ def _create_hint(names: Sequence[str], table: TableSchema) -> str:
 
 
 def _updated(asked: Asked, table: TableSchema, offered: Sequence[str], key: Sequence[str]) -> tuple[str, ...]:
-    if asked.on_conflict == "ignore":
+    if asked.on_conflict == "ignore" or asked.action == "delete":
         return ()
     others = [name for name in offered if name not in key]
     if asked.update_columns is None:

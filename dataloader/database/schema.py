@@ -179,6 +179,9 @@ class Merge:
         Those of the key, by which a row is found.
     updated : tuple of str
         Those that a row which is there takes over; none: it stays as it is.
+    action : str
+        ``insert``: rows that are there are updated or stay, the others are inserted. ``update``: the others are left
+        out. ``delete``: rows that are there are deleted.
     looks_first : bool
         Whether the rows that change nothing are left out before the INSERT: it fires the triggers of all that it is
         given, and PostgreSQL does not tell of a partitioned table which rows were there.
@@ -190,16 +193,29 @@ class Merge:
     columns: tuple[str, ...]
     key: tuple[str, ...]
     updated: tuple[str, ...]
+    action: str = "insert"
     looks_first: bool = False
     own_operators: bool = False
 
 
 class Merged(NamedTuple):
-    """How many rows a merge has inserted and updated, and how many it found there and left as they were."""
+    """What a merge has done.
 
-    inserted: int
-    updated: int
-    left: int
+    Attributes
+    ----------
+    inserted, updated, deleted : int
+        Rows of the table.
+    left : int
+        Rows that it found there, and left as they were.
+    missing : int
+        Rows that it did not find there, where it inserts none.
+    """
+
+    inserted: int = 0
+    updated: int = 0
+    left: int = 0
+    deleted: int = 0
+    missing: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ async def key_filter(source: Source, plan: LoadPlan) -> KeyFilter:
         Where two rows of a source in memory have one key, and nothing says which one counts.
     """
     keyed = _KeyedRows(source, plan)
-    if keyed.plan_of_merge.within is not None:
+    if not source.in_memory:
         return KeyFilter(source, plan)
     convert, parts = Converter(keyed.columns, source.label), []
 

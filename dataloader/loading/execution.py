@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from dataloader.options import LoadOptions
     from dataloader.plan import LoadPlan
     from dataloader.sources.base import Source
-    from dataloader.writers import Writer
+    from dataloader.writers import Writer, Written
+
+
+_COUNTED = ("loaded", "updated", "unchanged", "ignored", "deleted", "missing")
+"""What became of rows, by its name here and in the report."""
 
 
 class LoadExecution:
@@ -39,7 +43,7 @@ class LoadExecution:
         The chunks that earlier runs have committed: they are compared, and not encoded.
     read, chunks, nbytes : int
         What this run has read and sent.
-    loaded, updated, unchanged, ignored : int
+    loaded, updated, unchanged, ignored, deleted, missing : int
         What became of it, as in `LoadReport`.
     already_rejected : int
         How many rows of `rejects` an earlier run has rejected.
@@ -59,19 +63,26 @@ class LoadExecution:
         self.ledger_load: LedgerLoad | None = None
         self.committed: dict[int, Checkpoint] = {}
         self.read = self.chunks = self.nbytes = self.already_rejected = 0
-        self.loaded = self.updated = self.unchanged = self.ignored = 0
+        self.loaded = self.updated = self.unchanged = self.ignored = self.deleted = self.missing = 0
         self.warnings = [*plan.warnings, *_fewer_workers(plan, options, self.backend)]
 
     def add(self, chunk: Chunk, stored: StoreResult) -> None:
         """Count a chunk that was stored, and show it."""
         self.read += chunk.rows
-        self.loaded += stored.written.stored
-        self.updated += stored.written.updated
-        self.unchanged += stored.written.unchanged
-        self.ignored += stored.written.ignored + chunk.left_out
+        self.ignored += chunk.left_out
+        self.count(stored.written)
         self.chunks += 1
         self.nbytes += chunk.nbytes
         self.progress.state.advance(chunk.rows, chunk.nbytes, self._reject(chunk, stored.violations))
+
+    def count(self, written: Written) -> None:
+        """Count what became of rows."""
+        self.loaded += written.stored
+        self.updated += written.updated
+        self.unchanged += written.unchanged
+        self.ignored += written.ignored
+        self.deleted += written.deleted
+        self.missing += written.missing
 
     def recall(self, chunk: Chunk, violations: Sequence[Violation]) -> None:
         """Take in what an earlier run has rejected."""
@@ -84,6 +95,12 @@ class LoadExecution:
         if violations and state.first_rejected is None:
             state.first_rejected = str(violations[0])
         return self.rejects.add(chunk.batch, chunk.first_row, violations)
+
+    @property
+    def _accounted(self) -> int:
+        """How many rows that were read are known to be stored, there already, or of no effect."""
+        deleted = self.deleted if self.options.action == "delete" else 0  # else they are none of the source
+        return self.loaded + self.unchanged + self.ignored + self.missing + deleted
 
     def say_what_is_committed(self, error: BaseException, *, in_doubt: bool) -> None:
         """Put into words what an interrupted load has left, and how to resume it."""
@@ -117,12 +134,10 @@ class LoadExecution:
             table=str(plan.table.name),
             database=plan.database,
             read=self.read,
-            loaded=self.loaded,
-            updated=self.updated,
-            unchanged=self.unchanged,
-            ignored=self.ignored,
+            **{name: getattr(self, name) for name in _COUNTED},
+            action=self.options.action,
             rejected=rejected,
-            skipped=self.read - self.loaded - self.unchanged - self.ignored - rejected,
+            skipped=self.read - self._accounted - rejected,
             chunks=self.chunks,
             nbytes=self.nbytes,
             seconds=self.progress.state.seconds,

@@ -69,6 +69,10 @@ class ChunkStore:
             elif set(key.columns) <= set(known) and key.readable:
                 self._parents.append((tuple(known[name] for name in key.columns), key))
 
+    async def finish(self) -> Written:
+        """What is done when every chunk is stored, and what became of their rows by that."""
+        return Written()
+
     async def store(self, chunk: Chunk, watchdog: Watchdog) -> StoreResult:
         """Write a chunk.
 

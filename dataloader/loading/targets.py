@@ -23,6 +23,7 @@ from dataloader.ledger.ledger import Ledger, Request
 from dataloader.loading import workers
 from dataloader.loading.chunks import SharedIterator, prepend, skip_committed, take_first
 from dataloader.loading.storage import ChunkStore, refused
+from dataloader.loading.synchronizing import SyncStore
 from dataloader.loading.workers import WorkerPool, retrying, store_chunks
 from dataloader.sync import finish_despite_cancel
 
@@ -59,7 +60,8 @@ class OneTransaction:
         execution, plan, watchdog = self._execution, self._execution.plan, session.watchdog
         async with session.transaction() as connection:
             await apply_plan(session, execution, locks.LIMIT_SECONDS)
-            into = ChunkStore(connection, execution)
+            syncs = plan.merge is not None and plan.merge.others is not None
+            into = SyncStore(connection, execution) if syncs else ChunkStore(connection, execution)
             await into.prepare()
 
             async def store(chunk: Chunk) -> None:
@@ -73,6 +75,8 @@ class OneTransaction:
             await store_chunks(execution, SharedIterator(chunks), store)
             execution.rejects.check(execution.read)
             self._refuse_emptying()
+            watchdog.reset_timeout()
+            execution.count(await into.finish())
             execution.progress.phase("committing")
             watchdog.reset_timeout()
             await session.backend.check_deferred(connection)

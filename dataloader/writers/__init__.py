@@ -21,10 +21,11 @@ def writer_for(plan: LoadPlan, backend: Backend) -> Writer:
     """The writer of the plan's method, into a temporary table where rows are merged."""
     if plan.merge is None:
         return _filler_for(plan, backend)
-    from dataloader.writers.staged import StagedWriter  # noqa: PLC0415 - only for merging
+    from dataloader.writers.staged import StagedWriter, StagingWriter  # noqa: PLC0415 - only for merging
 
     staged = replace(plan, table=replace(plan.table, name=backend.staging, kind="table"))
-    return StagedWriter(_filler_for(staged, backend), plan.merge.merge, backend)
+    kind = StagedWriter if plan.merge.others is None else StagingWriter
+    return kind(_filler_for(staged, backend), plan.merge.merge, backend)
 
 
 def _filler_for(plan: LoadPlan, backend: Backend) -> Writer:

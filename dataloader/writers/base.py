@@ -24,12 +24,18 @@ class Written(NamedTuple):
         How many were there already, just as they are.
     ignored : int
         How many gave way to a row with the same key.
+    deleted : int
+        How many had a row with their key deleted.
+    missing : int
+        How many found no row with their key to update or delete.
     """
 
     stored: int = 0
     updated: int = 0
     unchanged: int = 0
     ignored: int = 0
+    deleted: int = 0
+    missing: int = 0
 
     def plus(self, more: Written) -> Written:
         """The sums."""

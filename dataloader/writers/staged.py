@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from dataloader.database.backends import Backend
-    from dataloader.database.schema import Merge
+    from dataloader.database.schema import Merge, Merged
     from dataloader.database.watchdog import Watchdog
 
 
@@ -31,6 +31,7 @@ class StagedWriter:
         self._filler = filler
         self._merge = merge
         self._backend = backend
+        self._staged = 0
 
     def encode(self, batch: pa.RecordBatch) -> tuple[Any, int]:
         encoded, nbytes = self._filler.encode(batch)
@@ -41,8 +42,34 @@ class StagedWriter:
         await self._backend.stage(connection, self._merge)
         await self._filler.write(connection, sent, watchdog)
         merged = await self._backend.merge(connection, self._merge, rows)
+        await self._backend.unstage(connection)
         watchdog.reset_timeout()
-        stored = merged.inserted + merged.updated
-        if self._merge.updated:
-            return Written(stored, merged.updated, unchanged=merged.left)
-        return Written(stored, ignored=merged.left)
+        return written(merged, self._merge)
+
+
+class StagingWriter(StagedWriter):
+    """Stages chunks, until all of them are there; `merge` is called then, in the same transaction."""
+
+    async def write(self, connection: AsyncConnection, encoded: tuple[int, Any], watchdog: Watchdog) -> Written:
+        rows, sent = encoded
+        await self._filler.write(connection, sent, watchdog)
+        self._staged += rows
+        return Written()
+
+    async def begin(self, connection: AsyncConnection) -> None:
+        """Make the temporary table."""
+        self._staged = 0
+        await self._backend.stage(connection, self._merge)
+
+    async def merge(self, connection: AsyncConnection) -> Written:
+        """Merge what is staged."""
+        merged = await self._backend.merge(connection, self._merge, self._staged)
+        await self._backend.unstage(connection)
+        return written(merged, self._merge)
+
+
+def written(merged: Merged, merge: Merge) -> Written:
+    """What became of the rows that were merged."""
+    unchanged, ignored = (merged.left, 0) if merge.action == "update" or merge.updated else (0, merged.left)
+    stored = merged.inserted + merged.updated
+    return Written(stored, merged.updated, unchanged, ignored, merged.deleted, merged.missing)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import sqlalchemy as sa
 
 from dataloader.conversion.column_types import ColumnType, parse_type
-from dataloader.database.schema import ForeignKey, MergeTarget, TableName, folded
+from dataloader.database.backends.merging import Merging
+from dataloader.database.schema import ForeignKey, TableName, folded
 from dataloader.errors import LoadError, PlanError, SchemaMismatch
 
 if TYPE_CHECKING:
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
     from sqlalchemy.types import TypeEngine
 
-    from dataloader.database.schema import Fingerprint, Merge, Merged, TableRights, TableSchema
+    from dataloader.database.schema import Fingerprint, TableRights, TableSchema
 
 
-class Backend(abc.ABC):
+class Backend(Merging, abc.ABC):
     """One database, through one driver."""
 
     # What it declares
@@ -69,10 +70,6 @@ class Backend(abc.ABC):
     """Whether a lock lives as long as the cursor of a cancelled statement, though its connection is closed."""
     checks_keys_late: ClassVar[bool] = False
     """Whether foreign keys are checked after all rows of a statement, so that the one that is refused is not named."""
-    staging: ClassVar[TableName] = TableName(None, "dataloader_staged")
-    """The temporary table whose rows are merged."""
-    merge_obstacle: ClassVar[str | None] = "only PostgreSQL and SQLite merge rows by a key"
-    """Why rows cannot be merged by a key, None if they can."""
     ledger_obstacle: ClassVar[str | None] = "only PostgreSQL and SQLite can hold the ledger"
     """Why the database cannot hold a ledger, None if it can."""
     now: ClassVar[sa.ColumnElement[Any]] = sa.func.current_timestamp()
@@ -326,20 +323,6 @@ class Backend(abc.ABC):
         What may depend on later rows stays deferred: foreign keys to the table itself, and constraint triggers.
         """
         return None
-
-    # Merging
-
-    async def merge_target(self, connection: AsyncConnection, table: TableSchema) -> MergeTarget:
-        """What is to be known of a table before rows are merged into it."""
-        return MergeTarget(refused=self.merge_obstacle)
-
-    async def stage(self, connection: AsyncConnection, merge: Merge) -> None:
-        """Make the empty temporary table, with columns of the table's own types."""
-        raise NotImplementedError
-
-    async def merge(self, connection: AsyncConnection, merge: Merge, staged: int) -> Merged:
-        """Merge the rows of the temporary table, of which there are so many, and drop it."""
-        raise NotImplementedError
 
     # The ledger
 

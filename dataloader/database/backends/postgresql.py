@@ -60,6 +60,7 @@ class PostgreSQL(Backend):
     now = sa.func.pg_catalog.clock_timestamp()
     ledger_obstacle = None
     merge_obstacle = None
+    counts = "pg_catalog.count"
     staging = TableName("pg_temp", "dataloader_staged")
 
     @property
@@ -163,12 +164,14 @@ class PostgreSQL(Backend):
         table = self.quote_table(merge.table)
         await connection.exec_driver_sql(merging.stage_sql(merge, self.staging, table, self.quote))
 
-    async def merge(self, connection: AsyncConnection, merge: Merge, staged: int) -> Merged:
+    def _differs(self, merge: Merge, ours: str, theirs: str) -> str:
+        return merging.differs(merge, ours, theirs, self.quote)
+
+    async def _insert_or_update(self, connection: AsyncConnection, merge: Merge, staged: int) -> Merged:
         statement = merging.merge_sql(merge, self.quote_table(self.staging), self.quote_table(merge.table), self.quote)
         own = {OWN_OPERATORS: merge.own_operators}
         counted: Any = (await connection.exec_driver_sql(statement, execution_options=own)).one()
         inserted, stored, wanted, new = counted
-        await connection.exec_driver_sql(f"DROP TABLE {self.quote_table(self.staging)}")
         if wanted is None:
             return Merged(inserted, stored - inserted, staged - stored)
         inserted = min(new, stored)

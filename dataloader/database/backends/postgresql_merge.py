@@ -86,11 +86,12 @@ def _conflict(merge: Merge, quote: Quote) -> str:
     if not merge.updated:
         return "DO NOTHING"
     values = ", ".join(f"{quote(name)}=excluded.{quote(name)}" for name in merge.updated)  # not an operator
-    return f"DO UPDATE SET {values} WHERE {_differs(merge, 'excluded', quote)}"
+    return f"DO UPDATE SET {values} WHERE {differs(merge, 'target', 'excluded', quote)}"
 
 
-def _differs(merge: Merge, given: str, quote: Quote) -> str:
-    ours, theirs = (", ".join(f"{one}.{quote(name)}" for name in merge.updated) for one in ("target", given))
+def differs(merge: Merge, ours: str, theirs: str, quote: Quote) -> str:
+    """The condition that something differs in what is updated."""
+    ours, theirs = (", ".join(f"{one}.{quote(name)}" for name in merge.updated) for one in (ours, theirs))
     image = "CAST(ROW({}) AS pg_catalog.record)"  # or each value would be compared by an operator of its own
     return f"{image.format(ours)} OPERATOR(pg_catalog.*<>) {image.format(theirs)}"
 
@@ -101,7 +102,7 @@ def _those_that_change(merge: Merge, staged: str, table: str, quote: Quote) -> s
     there = ", ".join(map(quote, dict.fromkeys([*merge.key, *merge.updated])))
     changes = "target.is_there IS NULL"
     if merge.updated:
-        changes = f"({changes} OR {_differs(merge, 'given', quote)})"
+        changes = f"({changes} OR {differs(merge, 'target', 'given', quote)})"
     return (
         f"SELECT {given}, target.is_there IS NULL AS is_new FROM {staged} AS given "
         f"LEFT JOIN (SELECT true AS is_there, {there} FROM {table}) AS target ON {same} WHERE {changes}"

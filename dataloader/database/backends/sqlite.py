@@ -152,23 +152,24 @@ class SQLite(Backend):
         made = f"CREATE TABLE {self.quote_table(self.staging)} AS SELECT {columns}"
         await connection.exec_driver_sql(f"{made} FROM {self.quote_table(merge.table)} WHERE false")
 
-    async def merge(self, connection: AsyncConnection, merge: Merge, staged: int) -> Merged:
+    def _differs(self, merge: Merge, ours: str, theirs: str) -> str:
+        names = map(self.quote, merge.updated)
+        return f"NOT ({' AND '.join(_is_same(f'{ours}.{name}', f'{theirs}.{name}') for name in names)})"
+
+    async def _insert_or_update(self, connection: AsyncConnection, merge: Merge, staged: int) -> Merged:
         """What changes nothing is taken out first: a trigger before INSERT would fire for it, and SQLite not tell."""
-        given, table = self.quote_table(self.staging), self.quote_table(merge.table)
+        table, given, same = self._joined(merge)
         columns, key = (", ".join(map(self.quote, names)) for names in (merge.columns, merge.key))
-        same = " AND ".join(f"t.{self.quote(name)} = g.{self.quote(name)}" for name in merge.key)
-        unchanged = " AND ".join(_is_same(f"t.{self.quote(name)}", f"g.{self.quote(name)}") for name in merge.updated)
-        there = f"EXISTS (SELECT 1 FROM {table} AS t WHERE {same}"
-        alike = f"{there} AND {unchanged})" if merge.updated else f"{there})"
-        left = await connection.exec_driver_sql(f"DELETE FROM {given} AS g WHERE {alike}")
-        found = await connection.exec_driver_sql(f"SELECT count(*) FROM {given} AS g WHERE {there})")
+        there = f"EXISTS (SELECT 1 FROM {table} AS target WHERE {same}"
+        alike = f"{there} AND NOT {self._differs(merge, 'target', 'given')})" if merge.updated else f"{there})"
+        left = await connection.exec_driver_sql(f"DELETE FROM {given} AS given WHERE {alike}")
+        found = await connection.exec_driver_sql(f"SELECT count(*) FROM {given} AS given WHERE {there})")
         known = found.scalar_one()
         values = ", ".join(f"{self.quote(name)} = excluded.{self.quote(name)}" for name in merge.updated)
         stored = await connection.exec_driver_sql(
             f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {given} WHERE true ORDER BY rowid "
             f"ON CONFLICT ({key}) DO {f'UPDATE SET {values}' if values else 'NOTHING'}"
         )
-        await connection.exec_driver_sql(f"DROP TABLE {given}")
         inserted = min(staged - left.rowcount - known, stored.rowcount)
         return Merged(inserted, stored.rowcount - inserted, left.rowcount)
 

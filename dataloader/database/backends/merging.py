@@ -1,0 +1,135 @@
+"""The seam of merging: rows of a temporary table are inserted, update those that are there, or delete them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import sqlalchemy as sa
+
+from dataloader.database.backends.operators import OWN_OPERATORS
+from dataloader.database.schema import Merged, MergeTarget, TableName
+from dataloader.errors import PlanError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from dataloader.database.schema import Merge, TableSchema
+
+
+class Merging:
+    """What a backend does with rows that have a key.
+
+    The table is called ``target`` in its statements, the temporary one ``given``.
+    """
+
+    if TYPE_CHECKING:
+        dialect: Dialect
+
+        def quote(self, name: str) -> str: ...
+        def quote_table(self, name: TableName) -> str: ...
+
+    counts: ClassVar[str] = "count"
+    """The function that counts."""
+    staging: ClassVar[TableName] = TableName(None, "dataloader_staged")
+    """The temporary table whose rows are merged."""
+    merge_obstacle: ClassVar[str | None] = "only PostgreSQL and SQLite merge rows by a key"
+    """Why rows cannot be merged by a key, None if they can."""
+
+    def escaped(self, sql: str) -> str:
+        """The caller's SQL, in which no driver finds the place of a parameter."""
+        return sql.replace("%", "%%") if self.dialect.identifier_preparer._double_percents else sql
+
+    def literal(self, value: object) -> str:
+        """What makes a condition of a column's name: that it has the value."""
+        if value is None:
+            return "IS NULL"
+        try:
+            spelled = sa.literal(value).compile(dialect=self.dialect, compile_kwargs={"literal_binds": True})
+        except (sa.exc.CompileError, NotImplementedError, AttributeError) as error:
+            hint = "Write the condition as SQL: within=\"day = '2024-05-17'\"."
+            raise PlanError(f"{type(value).__name__} cannot be written as SQL", hint=hint) from error
+        return f"= {spelled}"
+
+    async def merge_target(self, connection: AsyncConnection, table: TableSchema) -> MergeTarget:
+        """What is to be known of a table before rows are merged into it."""
+        return MergeTarget(refused=self.merge_obstacle)
+
+    async def stage(self, connection: AsyncConnection, merge: Merge) -> None:
+        """Make the empty temporary table, with columns of the table's own types."""
+        raise NotImplementedError
+
+    async def unstage(self, connection: AsyncConnection) -> None:
+        """Drop the temporary table."""
+        await connection.exec_driver_sql(f"DROP TABLE {self.quote_table(self.staging)}")
+
+    async def merge(self, connection: AsyncConnection, merge: Merge, staged: int) -> Merged:
+        """Merge the rows of the temporary table, of which there are so many."""
+        if merge.action == "insert":
+            return await self._insert_or_update(connection, merge, staged)
+        table, given, same = self._joined(merge)
+        own: dict[str, Any] = {OWN_OPERATORS: merge.own_operators}
+        if merge.action == "delete":
+            sql = f"DELETE FROM {table} AS target WHERE EXISTS (SELECT 1 FROM {given} AS given WHERE {same})"
+            deleted = (await connection.exec_driver_sql(sql, execution_options=own)).rowcount
+            return Merged(deleted=deleted, missing=staged - deleted)
+        sql = (
+            f"SELECT {self.counts}(*) FROM {given} AS given WHERE EXISTS (SELECT 1 FROM {table} AS target WHERE {same})"
+        )
+        there = (await connection.exec_driver_sql(sql, execution_options=own)).scalar_one()
+        values = ", ".join(f"{self.quote(name)}=given.{self.quote(name)}" for name in merge.updated)
+        differs = self._differs(merge, "target", "given")
+        sql = f"UPDATE {table} AS target SET {values} FROM {given} AS given WHERE {same} AND {differs}"
+        updated = (await connection.exec_driver_sql(sql, execution_options=own)).rowcount if values else 0
+        return Merged(updated=updated, left=there - updated, missing=staged - there)
+
+    async def count_others(self, connection: AsyncConnection, merge: Merge, within: str) -> tuple[int, int]:
+        """How many rows of the table a condition holds for, and how many of them the temporary table does not have."""
+        table, given, same = self._joined(merge)
+        there = f"EXISTS (SELECT 1 FROM {given} AS given WHERE {same})"
+        missing = f"{self.counts}(CASE WHEN {there} THEN NULL ELSE 1 END)"
+        sql = f"SELECT {self.counts}(*), {missing} FROM {table} AS target WHERE {within}"
+        found: Any = (await connection.exec_driver_sql(sql, execution_options={OWN_OPERATORS: True})).one()
+        return int(found[0]), int(found[1])
+
+    async def delete_others(self, connection: AsyncConnection, merge: Merge, within: str) -> int:
+        """Delete the rows of the table that a condition holds for, and that the temporary table does not have."""
+        table, given, same = self._joined(merge)
+        there = f"EXISTS (SELECT 1 FROM {given} AS given WHERE {same})"
+        sql = f"DELETE FROM {table} AS target WHERE {within} AND NOT {there}"
+        return (await connection.exec_driver_sql(sql, execution_options={OWN_OPERATORS: True})).rowcount
+
+    async def count_outside(self, connection: AsyncConnection, within: str) -> int:
+        """How many rows of the temporary table a condition does not hold for."""
+        sql = f"SELECT {self.counts}(*) FROM {self.quote_table(self.staging)} WHERE NOT COALESCE({within}, false)"
+        return int((await connection.exec_driver_sql(sql, execution_options={OWN_OPERATORS: True})).scalar_one())
+
+    def _joined(self, merge: Merge) -> tuple[str, str, str]:
+        """The table, the temporary one, and the condition under which rows of them have the same key."""
+        same = (f"target.{self.quote(name)} = given.{self.quote(name)}" for name in merge.key)
+        return self.quote_table(merge.table), self.quote_table(self.staging), " AND ".join(same)
+
+    async def some_others(self, connection: AsyncConnection, merge: Merge, within: str, most: int) -> list[str]:
+        """The keys of some of those rows, as text."""
+        table, given, same = self._joined(merge)
+        key = ", ".join(f"target.{self.quote(name)}" for name in merge.key)
+        there = f"EXISTS (SELECT 1 FROM {given} AS given WHERE {same})"
+        sql = f"SELECT {key} FROM {table} AS target WHERE {within} AND NOT {there} ORDER BY {key} LIMIT {most}"
+        found = await connection.exec_driver_sql(sql, execution_options={OWN_OPERATORS: True})
+        return [", ".join(map(str, row)) for row in found]
+
+    async def repeated_key(self, connection: AsyncConnection, merge: Merge) -> str | None:
+        """A key that several rows of the temporary table have, as text; None if there is none."""
+        key = ", ".join(map(self.quote, merge.key))
+        known = " AND ".join(f"{self.quote(name)} IS NOT NULL" for name in merge.key)
+        sql = f"SELECT {key} FROM {self.quote_table(self.staging)} WHERE {known}"
+        sql += f" GROUP BY {key} HAVING {self.counts}(*) > 1 LIMIT 1"
+        found = (await connection.exec_driver_sql(sql)).first()
+        return None if found is None else ", ".join(map(str, found))
+
+    async def _insert_or_update(self, connection: AsyncConnection, merge: Merge, staged: int) -> Merged:
+        raise NotImplementedError
+
+    def _differs(self, merge: Merge, ours: str, theirs: str) -> str:
+        """The condition that something differs in what is updated, to the last digit."""
+        raise NotImplementedError
