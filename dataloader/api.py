@@ -110,6 +110,9 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     order_by : str or None
         Of the rows of the data that have one key the one with the greatest value in this column counts, and of equal
         ones the later; NULL is the least. The data must be in memory.
+    dry_run : bool
+        Whether everything is done in one transaction that is rolled back: the report says what would have been, with
+        the first values that an update would change. Locks are taken as by the load; triggers fire.
     progress : {'auto', 'widget', 'html', 'text', 'log', 'none'}
         What to show meanwhile; ``auto`` fits the surroundings: Jupyter, marimo, a terminal or a log.
 

@@ -68,6 +68,7 @@ COMMITTING = (
     click.option("--workers", type=click.IntRange(min=1), help="Connections that commit chunks at once."),
     click.option("--resume/--no-resume", default=None, help="Continue an unfinished load, or start anew."),
     click.option("--load-id", metavar="NAME", help="The name of a load that can be resumed."),
+    click.option("--dry-run", is_flag=True, help="Roll everything back, and say what would have been."),
 )
 REJECTING = (
     click.option("--rejects", metavar="FILE", help="Keep rows that do not fit in FILE (.csv, .jsonl, .parquet)."),

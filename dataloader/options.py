@@ -57,6 +57,7 @@ class CommonOptions(TypedDict, total=False):
     assume_timezone: str | None
     duplicates: Duplicates
     order_by: str | None
+    dry_run: bool
     progress: ProgressName
 
 
@@ -96,6 +97,7 @@ class LoadOptions:
     update_columns: Sequence[str] | None = None
     duplicates: Duplicates = "error"
     order_by: str | None = None
+    dry_run: bool = False
     progress: str | View = "auto"
     action: Action = "load"
     within: str | Mapping[str, Any] | None = None
@@ -157,6 +159,7 @@ _CHOICES = {
     "casts": CASTS,
     "on_conflict": ON_CONFLICT,
     "duplicates": DUPLICATES,
+    "dry_run": (False, True),
 }
 
 

@@ -65,6 +65,8 @@ class LoadPlan:
         What the table would lose.
     exists : bool
         Whether the table is there already.
+    dry_run : bool
+        Whether all of it is rolled back.
     merge : MergePlan or None
         How rows are merged by their key; None: they are inserted, and a key that is there is an error.
     """
@@ -87,6 +89,7 @@ class LoadPlan:
     warnings: tuple[str, ...] = ()
     exists: bool = False
     merge: merging.MergePlan | None = None
+    dry_run: bool = False
 
     @property
     def discards(self) -> bool:
@@ -95,6 +98,8 @@ class LoadPlan:
 
     @property
     def transactions(self) -> str:
+        if self.dry_run:
+            return "one transaction, which is rolled back"
         if self.commit == "load":
             return f"one transaction, because {self.commit_reason}: every row is there, or none"
         workers = quantity(self.workers, "worker")
@@ -188,8 +193,7 @@ def make_plan(
     PlanError
         When the options, the source's columns and the table do not go together.
     """
-    backend, offered = database.backend, _offered(info, target, found, database.backend)
-    _check_target(found, options)
+    backend, offered = database.backend, _offered(info, target, found, options, database.backend)
     definition, table, warnings = _table(offered, target, found, options, backend)
     merge = _merge(options, table, offered, info, backend)
     columns = _columns(offered, table, options, merge)
@@ -214,6 +218,7 @@ def make_plan(
         warnings=warnings,
         exists=found is not None,
         merge=merge,
+        dry_run=options.dry_run,
     )
 
 
@@ -227,8 +232,11 @@ def _merge(
     return merging.plan_merge(options, table, offered.names, within, backend)
 
 
-def _offered(info: SourceInfo, target: Target, found: TableSchema | None, backend: Backend) -> pa.Schema:
+def _offered(
+    info: SourceInfo, target: Target, found: TableSchema | None, options: LoadOptions, backend: Backend
+) -> pa.Schema:
     """The columns to load."""
+    _check_target(found, options)
     backend.check_width(info.name, len(info.schema), found)
     offered = _without_reasons(info.schema, target, found)
     for name in offered.names:
@@ -386,6 +394,8 @@ def _commit(options: LoadOptions, rows: int | None, obstacle: str | None) -> tup
 
 
 def _commit_obstacle(options: LoadOptions, table: TableSchema, database: Database) -> str | None:
+    if options.dry_run:
+        return "a dry run is rolled back as a whole"
     if options.action != "load":
         done = {"update": "updated", "delete": "deleted", "sync": "compared with the table"}[options.action]
         return f"rows are {done} all at once"

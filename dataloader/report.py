@@ -51,6 +51,10 @@ class LoadReport:
         Rows of the table that `delete_rows` or `sync_table` has deleted.
     missing : int
         Rows whose key is not in the table, where `update_rows` or `delete_rows` was to find it.
+    dry_run : bool
+        Whether all of it was rolled back, so that the counts are what would have been.
+    preview : tuple of str
+        Of a dry run that merges: the first rows that would change, with each value before and after, or be deleted.
     action : {'load', 'update', 'delete', 'sync'}
         What was done: by a loader, `update_rows`, `delete_rows` or `sync_table`.
     rejected : int
@@ -115,6 +119,8 @@ class LoadReport:
     deleted: int = 0
     missing: int = 0
     action: str = "load"
+    dry_run: bool = False
+    preview: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         found = self.deleted if self.action == "delete" else 0
@@ -166,7 +172,7 @@ class LoadReport:
             f"{self._outcome} of {self.database} "
             f"in {self.seconds:.2f} s ({self.rows_per_second:,.0f} rows/s, {self.method})"
         )
-        return text + self._more()
+        return f"{'dry run, rolled back: ' if self.dry_run else ''}{text}{self._more()}"
 
     __repr__ = __str__
 
@@ -204,6 +210,7 @@ class LoadReport:
     def _more(self) -> str:
         others = self.missing or self.rejected or self.skipped or self.updated or self.unchanged or self.ignored
         accounts = f"\n{self._accounts}" if others else ""
+        accounts += "".join(f"\n  {line}" for line in self.preview)
         accounts += "".join(f"\n{note}" for note in self._notes)
         return accounts + (f"\nrejected: {self._reasons}; see report.rejects" if self._reasons else "")
 
@@ -216,12 +223,13 @@ class LoadReport:
         ]
         if self._reasons:
             facts.insert(1, ("rejected", f"{self._reasons}; see report.rejects"))
+        facts += [("change", line) for line in self.preview]
         facts += [("note", note) for note in self._notes]
         if self.load_id is not None:
             facts.append(("load_id", self.load_id))
         title = f"{self.source} → {self.table}"
         what = f"<code>{html.escape(title)}</code> of {html.escape(self.database)}"
-        return panel(headline(GOOD, "loaded", what), table(facts), self._sparkline())
+        return panel(headline(GOOD, "dry run" if self.dry_run else "loaded", what), table(facts), self._sparkline())
 
     def _sparkline(self) -> str:
         heights = rates(self.pace)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from dataloader.database import engine as engines
 from dataloader.database import locks
 from dataloader.database.backends import backend_for
+from dataloader.database.backends.base import DRY_RUN
 from dataloader.database.driver_errors import translated
 from dataloader.database.watchdog import Watchdog, guarded
 
@@ -38,6 +39,8 @@ class Session:
         Whether the work has to have the table alone, so that mere readers are in its way.
     reads_only : bool
         Whether nothing is written: SQLite would make a file that is not there, so an empty database answers.
+    is_dry : bool
+        Whether what is written is rolled back: nothing else of the database may change by it.
     is_kept : bool
         Whether the connection is kept from one unit of work to the next, until `close`.
 
@@ -59,13 +62,15 @@ class Session:
         exclusive: bool = False,
         reads_only: bool = False,
         is_kept: bool = False,
+        is_dry: bool = False,
     ) -> None:
         self._engine = engine
         self.backend = backend_for(engine.dialect)
         self._table = table
         self._beside = beside
         self._exclusive = exclusive
-        self._reads_only = reads_only
+        self._reads_only = reads_only or is_dry
+        self._is_dry = is_dry
         self._is_kept = is_kept
         self._connection: AsyncConnection | None = None
         self._watchdog: Watchdog | None = None
@@ -115,6 +120,8 @@ class Session:
         try:
             if self._connection is None:
                 self._connection = await engines.open_connection(self._engine, reads_only=self._reads_only)
+                if self._is_dry:
+                    await self._connection.execution_options(**{DRY_RUN: True})
             watchdog.watch(await engines.driver_of(self._connection))
             async with locks.naming_holders(self._connection, self._table, *self._beside, exclusive=self._exclusive):
                 result = await work(self)

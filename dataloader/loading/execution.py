@@ -136,6 +136,8 @@ class LoadExecution:
             read=self.read,
             **{name: getattr(self, name) for name in _COUNTED},
             action=self.options.action,
+            dry_run=plan.dry_run,
+            preview=tuple(getattr(self.writer, "preview", ())),
             rejected=rejected,
             skipped=self.read - self._accounted - rejected,
             chunks=self.chunks,

@@ -59,6 +59,9 @@ class SyncStore(ChunkStore):
             )
             hint = "Check that the source is complete, then pass a larger share, like max_deletes=1.0."
             raise PlanError(what, hint=hint, committed_rows=0)
+        if gone and self._plan.dry_run:
+            keys = await backend.some_others(connection, merge, within, SHOWN_KEYS)
+            self._staging.preview += [f"{', '.join(merge.key)} {key}: deleted" for key in keys]
         deleted = await backend.delete_others(connection, merge, within) if gone else 0
         written = await self._staging.merge(connection)
         return written._replace(deleted=deleted)

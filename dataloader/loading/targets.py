@@ -44,6 +44,10 @@ PATIENCE_SECONDS = 0.4
 """How long a load that has failed or was cancelled tries to tell the ledger so, and is waited for meanwhile."""
 
 
+class _DryRun(Exception):
+    """Rolls everything back."""
+
+
 class OneTransaction:
     """One transaction for all of it: the table as planned, every chunk, the commit. Every row is there, or none."""
 
@@ -53,8 +57,9 @@ class OneTransaction:
     async def store(self, first: list[Chunk], rest: AsyncGenerator[Chunk]) -> None:
         """Store the chunks, and commit."""
         execution, plan = self._execution, self._execution.plan
-        session = Session(execution.engine, plan.table.name, exclusive=plan.clears_table)
-        await session.run(lambda session: self._store(session, prepend(first, rest)))
+        session = Session(execution.engine, plan.table.name, exclusive=plan.clears_table, is_dry=plan.dry_run)
+        with contextlib.suppress(_DryRun):
+            await session.run(lambda session: self._store(session, prepend(first, rest)))
 
     async def _store(self, session: Session, chunks: AsyncGenerator[Chunk]) -> None:
         execution, plan, watchdog = self._execution, self._execution.plan, session.watchdog
@@ -80,6 +85,14 @@ class OneTransaction:
             execution.progress.phase("committing")
             watchdog.reset_timeout()
             await session.backend.check_deferred(connection)
+            if plan.dry_run:
+                await self._note_sequences(session)
+                raise _DryRun
+
+    async def _note_sequences(self, session: Session) -> None:
+        plan, loaded = self._execution.plan, [column.name for column in self._execution.plan.columns]
+        for name in await session.backend.sequences(session.connection, plan.table, loaded):
+            self._execution.warnings.append(f"the sequence {name} has advanced: no rollback sets it back")
 
     def _refuse_emptying(self) -> None:
         """An empty frame or list empties a table; a stream or file without rows may have lost them on its way."""

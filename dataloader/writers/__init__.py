@@ -25,7 +25,7 @@ def writer_for(plan: LoadPlan, backend: Backend) -> Writer:
 
     staged = replace(plan, table=replace(plan.table, name=backend.staging, kind="table"))
     kind = StagedWriter if plan.merge.others is None else StagingWriter
-    return kind(_filler_for(staged, backend), plan.merge.merge, backend)
+    return kind(_filler_for(staged, backend), plan.merge.merge, backend, previews=plan.dry_run)
 
 
 def _filler_for(plan: LoadPlan, backend: Backend) -> Writer:

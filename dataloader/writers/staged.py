@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from dataloader.database.watchdog import Watchdog
 
 
+PREVIEWED_ROWS = 10
+"""So many rows of a dry run are shown with what would change."""
+
+
 class StagedWriter:
     """Merges chunks by their key.
 
@@ -25,13 +29,22 @@ class StagedWriter:
     ----------
     filler : Writer
         Writes into the temporary table.
+    previews : bool
+        Whether to look at what would change, for a dry run.
+
+    Attributes
+    ----------
+    preview : list of str
+        What would change in the first rows that do.
     """
 
-    def __init__(self, filler: Writer, merge: Merge, backend: Backend) -> None:
+    def __init__(self, filler: Writer, merge: Merge, backend: Backend, *, previews: bool = False) -> None:
         self._filler = filler
         self._merge = merge
         self._backend = backend
+        self._previews = previews
         self._staged = 0
+        self.preview: list[str] = []
 
     def encode(self, batch: pa.RecordBatch) -> tuple[Any, int]:
         encoded, nbytes = self._filler.encode(batch)
@@ -41,10 +54,16 @@ class StagedWriter:
         rows, sent = encoded
         await self._backend.stage(connection, self._merge)
         await self._filler.write(connection, sent, watchdog)
+        await self._look(connection)
         merged = await self._backend.merge(connection, self._merge, rows)
         await self._backend.unstage(connection)
         watchdog.reset_timeout()
         return written(merged, self._merge)
+
+    async def _look(self, connection: AsyncConnection) -> None:
+        most = PREVIEWED_ROWS - len(self.preview)
+        if self._previews and most > 0 and self._merge.action != "delete":
+            self.preview += await self._backend.changed_cells(connection, self._merge, most)
 
 
 class StagingWriter(StagedWriter):
@@ -63,6 +82,7 @@ class StagingWriter(StagedWriter):
 
     async def merge(self, connection: AsyncConnection) -> Written:
         """Merge what is staged."""
+        await self._look(connection)
         merged = await self._backend.merge(connection, self._merge, self._staged)
         await self._backend.unstage(connection)
         return written(merged, self._merge)

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from dataloader.database.schema import Fingerprint, TableRights, TableSchema
 
 
+DRY_RUN = "dataloader_dry_run"
+"""The execution option of a connection on which everything is rolled back."""
+
+
 class Backend(Merging, abc.ABC):
     """One database, through one driver."""
 
@@ -248,6 +252,10 @@ class Backend(Merging, abc.ABC):
     async def losses(self, connection: AsyncConnection, name: TableName) -> dict[str, list[str]]:
         """What a table would lose by being replaced: names, by what they are."""
         return {}
+
+    async def sequences(self, connection: AsyncConnection, table: TableSchema, loaded: Sequence[str]) -> list[str]:
+        """The sequences that give values to columns that are not loaded, and that no rollback sets back."""
+        return []
 
     def fingerprints(self, name: TableName, columns: Sequence[str]) -> Fingerprints:
         """What takes a table's fingerprint; `columns` are the names of those that are loaded."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
 
+from dataloader.conversion.violations import cut
 from dataloader.database.backends.operators import OWN_OPERATORS
 from dataloader.database.schema import Merged, MergeTarget, TableName
 from dataloader.errors import PlanError
@@ -118,6 +120,19 @@ class Merging:
         found = await connection.exec_driver_sql(sql, execution_options={OWN_OPERATORS: True})
         return [", ".join(map(str, row)) for row in found]
 
+    async def changed_cells(self, connection: AsyncConnection, merge: Merge, most: int) -> list[str]:
+        """What would change in some of the rows that are there: the key, and each value before and after."""
+        if not merge.updated:
+            return []
+        table, given, same = self._joined(merge)
+        names = [*merge.key, *merge.updated]
+        columns = [f"{one}.{self.quote(name)}" for one in ("target", "given") for name in names]
+        sql = f"SELECT {', '.join(columns)} FROM {given} AS given JOIN {table} AS target ON {same}"
+        sql += f" WHERE {self._differs(merge, 'target', 'given')} ORDER BY {', '.join(columns[: len(merge.key)])}"
+        own: dict[str, Any] = {OWN_OPERATORS: merge.own_operators}
+        found = await connection.exec_driver_sql(f"{sql} LIMIT {most}", execution_options=own)
+        return [_shown(merge, row[: len(names)], row[len(names) :]) for row in found]
+
     async def repeated_key(self, connection: AsyncConnection, merge: Merge) -> str | None:
         """A key that several rows of the temporary table have, as text; None if there is none."""
         key = ", ".join(map(self.quote, merge.key))
@@ -133,3 +148,15 @@ class Merging:
     def _differs(self, merge: Merge, ours: str, theirs: str) -> str:
         """The condition that something differs in what is updated, to the last digit."""
         raise NotImplementedError
+
+
+def _shown(merge: Merge, before: Sequence[Any], after: Sequence[Any]) -> str:
+    key = ", ".join(f"{name} {value}" for name, value in zip(merge.key, before, strict=False))
+    at = len(merge.key)
+    cells = zip(merge.updated, map(cut_repr, before[at:]), map(cut_repr, after[at:]), strict=True)
+    return f"{key}: " + ", ".join(f"{name} {old} → {new}" for name, old, new in cells if old != new)
+
+
+def cut_repr(value: object) -> str:
+    """A value as it is shown."""
+    return "NULL" if value is None else cut(repr(value) if isinstance(value, (str, bytes)) else str(value))

@@ -93,6 +93,14 @@ class PostgreSQL(Backend):
     async def losses(self, connection: AsyncConnection, name: TableName) -> dict[str, list[str]]:
         return grouped(await connection.execute(catalog.LOSSES, {"schema": name.schema, "name": name.name}))
 
+    async def sequences(self, connection: AsyncConnection, table: TableSchema, loaded: Sequence[str]) -> list[str]:
+        names = [one.name for one in table.columns if one.has_default and one.name not in loaded]
+        found = []
+        for name in names:
+            query = sa.select(sa.func.pg_catalog.pg_get_serial_sequence(self.quote_table(table.name), name))
+            found.append((await connection.execute(query)).scalar_one())
+        return [one for one in found if one is not None]
+
     def fingerprints(self, name: TableName, columns: Sequence[str]) -> Fingerprints:
         return _Fingerprints(self, name, columns)
 

@@ -19,7 +19,7 @@ from sqlalchemy.dialects import sqlite as dialect
 from dataloader.conversion.column_types import ColumnType, parse_type
 from dataloader.conversion.dialects import SQLITE
 from dataloader.conversion.types import SQLITE_EXACT_DIGITS
-from dataloader.database.backends.base import Backend, Fingerprints, driver_of, grouped
+from dataloader.database.backends.base import DRY_RUN, Backend, Fingerprints, driver_of, grouped
 from dataloader.database.schema import (
     SQLITE_SCHEMA,
     Column,
@@ -102,7 +102,10 @@ class SQLite(Backend):
         patience = (await connection.exec_driver_sql("PRAGMA busy_timeout")).scalar_one()
         await connection.exec_driver_sql("PRAGMA busy_timeout = 0")
         try:
-            await _write_ahead(connection)
+            if connection.sync_connection is not None and not connection.sync_connection.get_execution_options().get(
+                DRY_RUN
+            ):
+                await _write_ahead(connection)
             await _begin_when_free(connection)
         finally:
             await connection.exec_driver_sql(f"PRAGMA busy_timeout = {patience}")
