@@ -260,4 +260,6 @@ async def together(*works: Coroutine[Any, Any, None]) -> None:
                 group.create_task(work)
     except BaseExceptionGroup as failed:
         error = failed.exceptions[0]
-        raise error from error.__cause__
+    else:
+        return
+    raise error from error.__cause__  # in the handler it would get the group as context, and IPython show a traceback
