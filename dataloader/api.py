@@ -19,6 +19,7 @@ from dataloader.sources import files, tables
 from dataloader.sources.base import is_stream, reading_once
 from dataloader.sources.opening import open_data
 from dataloader.sources.rows import Row, open_rows
+from dataloader.sources.selection import select
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -93,7 +94,10 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     assume_timezone : str or None
         The time zone of times without one, for timestamptz columns: ``"Europe/Berlin"``.
     dtype : dict or None
-        SQLAlchemy types by column name, for a table that is created.
+        SQLAlchemy types by column name of the table, for a table that is created.
+    columns : list of str, dict or None
+        Which columns are loaded; a dict gives each its name in the table: ``{"Order ID": "id"}``. The others are not
+        converted, and need not be of a type that the database has.
     on_conflict : {'error', 'ignore', 'update'}
         What to do with a row whose key is in the table. ``error``: the database refuses it. ``ignore``: the table's
         row stays. ``update``: it takes over the data's values; where nothing differs, to the last digit, it is not
@@ -151,7 +155,9 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     >>> report.loaded
     2
     """
-    return await _load(data, lambda: asyncio.to_thread(tables.open_dataframe, data), table, options)
+    return await _load(
+        data, lambda chosen: asyncio.to_thread(tables.open_dataframe, data, chosen.columns), table, options
+    )
 
 
 async def load_batches(
@@ -176,7 +182,7 @@ async def load_batches(
     3
     """
 
-    def opening() -> Awaitable[Source]:
+    def opening(_chosen: LoadOptions) -> Awaitable[Source]:
         if isinstance(batches, AsyncIterable):
             return tables.open_async_batches(batches)
         return asyncio.to_thread(tables.open_batches, batches)
@@ -187,8 +193,6 @@ async def load_batches(
 async def load_rows(
     rows: Iterable[Row] | AsyncIterable[Row],
     table: str | sa.Table,
-    *,
-    columns: Sequence[str] | None = None,
     **options: Unpack[Options],
 ) -> LoadReport:
     """Load dicts, objects with fields, or tuples with their column names, from an iterable or async iterable.
@@ -200,8 +204,9 @@ async def load_rows(
     ----------
     rows : iterable or async iterable of dict or tuple
         Read once, a block at a time; a blocking iterable is read in a thread; a generator is closed at the end.
-    columns : list of str, optional
-        The columns' names: needed for plain tuples, and for a stream that may be empty.
+    columns : list of str or dict, optional
+        As in `load_dataframe` for dicts and objects with fields, whose other keys are left out. Plain tuples need
+        a list with the name of each of their values, and so does a stream that may be empty.
     table, **options
         As in `load_dataframe`, and so are the result and the exceptions.
 
@@ -212,7 +217,7 @@ async def load_rows(
     >>> asyncio.run(dl.load_rows(rows, "names", engine="sqlite:///:memory:", progress="none")).loaded
     5
     """
-    return await _load(rows, lambda: open_rows(rows, columns), table, options)
+    return await _load(rows, lambda chosen: open_rows(rows, chosen.columns), table, options)
 
 
 async def load_files(paths: files.Paths, table: str | sa.Table, **options: Unpack[Options]) -> LoadReport:
@@ -239,15 +244,16 @@ async def load_files(paths: files.Paths, table: str | sa.Table, **options: Unpac
     >>> report.loaded
     1000
     """
-    return await _load(paths, lambda: asyncio.to_thread(files.open_files, paths), table, options)
+    return await _load(paths, lambda chosen: asyncio.to_thread(files.open_files, paths, chosen.reading), table, options)
 
 
 async def _load(
-    data: object, opening: Callable[[], Awaitable[Source]], table: str | sa.Table, options: Options
+    data: object, opening: Callable[[LoadOptions], Awaitable[Source]], table: str | sa.Table, options: Options
 ) -> LoadReport:
     chosen = LoadOptions.of(options)
-    async with reading_once(data), contextlib.aclosing(await opening()) as source:
-        return await pipeline.load(source, table, chosen)
+    async with reading_once(data), contextlib.aclosing(await opening(chosen)) as source:
+        chosen_source = source if chosen.columns is None else select(source, chosen.columns)
+        return await pipeline.load(chosen_source, table, chosen)
 
 
 def start_load(data: object, table: str | sa.Table, **options: Unpack[Options]) -> LoadJob:
@@ -317,7 +323,7 @@ async def plan_load(data: object, table: str | sa.Table, **options: Unpack[Optio
     ['BIGINT', 'TEXT']
     """
     chosen = LoadOptions.of(options)
-    source = await asyncio.to_thread(open_data, data)
+    source = await asyncio.to_thread(open_data, data, chosen.reading)
     try:
         return await planning.plan(source, table, chosen)
     finally:
@@ -364,7 +370,10 @@ async def validate(
       row 2, column 'id': 'x' does not fit INTEGER: it cannot be read as the column's type
     """
     chosen = LoadOptions.of(options)
-    async with reading_once(data), contextlib.aclosing(await asyncio.to_thread(open_data, data)) as source:
+    async with (
+        reading_once(data),
+        contextlib.aclosing(await asyncio.to_thread(open_data, data, chosen.reading)) as source,
+    ):
         return await validation.validate(source, table, chosen, unique, foreign_keys)
 
 

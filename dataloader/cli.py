@@ -35,6 +35,16 @@ def names(_context: click.Context, _option: click.Parameter, given: str | None) 
     return None if given is None else [name.strip() for name in given.split(",")]
 
 
+def selection(context: click.Context, option: click.Parameter, given: str | None) -> dict[str, str] | None:
+    """Columns of the files, each with its name in the table where that is another one."""
+    if given is None:
+        return None
+    pairs = [name.rpartition("=")[::2] if "=" in name else (name, name) for name in names(context, option, given) or ()]
+    if len({source for source, _ in pairs}) < len(pairs):
+        raise click.BadParameter("a column is named twice", context, option)
+    return {source.strip(): target.strip() for source, target in pairs}
+
+
 FILES = click.argument("files", nargs=-1, required=True, metavar="FILE...")
 SOURCES = click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 TABLE = click.argument("table")
@@ -62,6 +72,12 @@ LOADING = (
         help="Which of several rows of the files with one key counts.",
     ),
     click.option("--order-by", metavar="COLUMN", help="The one with the greatest value here counts."),
+    click.option(
+        "--columns",
+        metavar="COLUMNS",
+        callback=selection,
+        help="Which columns are loaded: a,b, or SOURCE=TARGET for a new name.",
+    ),
 )
 COMMITTING = (
     click.option("--commit", type=click.Choice(COMMITS), default="auto", show_default=True),

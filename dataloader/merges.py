@@ -171,5 +171,8 @@ async def _by_key(data: object, table: str | sa.Table, options: CommonOptions, *
             raise PlanError(what, hint="Leave it out: all is done in one transaction, in a table that is there.")
     given |= {"on_conflict": "update", "key": asked.pop("key"), "update_columns": asked.pop("update_columns", None)}
     chosen = replace(LoadOptions.of(given), **asked)
-    async with reading_once(data), contextlib.aclosing(await asyncio.to_thread(open_data, data)) as source:
+    async with (
+        reading_once(data),
+        contextlib.aclosing(await asyncio.to_thread(open_data, data, chosen.reading)) as source,
+    ):
         return await pipeline.load(source, table, chosen)

@@ -14,6 +14,7 @@ from dataloader.database.schema import TableName, parse_table_name
 from dataloader.display.state import View
 from dataloader.errors import PlanError
 from dataloader.formatting import did_you_mean
+from dataloader.sources.selection import Columns, Reading
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -39,7 +40,7 @@ CASTS: tuple[str, ...] = get_args(Casts)
 ON_CONFLICT: tuple[str, ...] = get_args(OnConflict)
 DUPLICATES: tuple[str, ...] = get_args(Duplicates)
 CONTINUED = (
-    *("method", "chunk_rows", "workers", "on_invalid", "max_rejects", "casts", "assume_timezone"),
+    *("method", "chunk_rows", "workers", "on_invalid", "max_rejects", "casts", "assume_timezone", "columns"),
     *("on_conflict", "key", "update_columns", "duplicates", "order_by"),
 )
 """What the ledger keeps of a call, for who continues it."""
@@ -55,6 +56,7 @@ class CommonOptions(TypedDict, total=False):
     max_rejects: int | float | None
     casts: Casts
     assume_timezone: str | None
+    columns: Columns | None
     duplicates: Duplicates
     order_by: str | None
     dry_run: bool
@@ -92,6 +94,7 @@ class LoadOptions:
     casts: Casts = "exact"
     assume_timezone: str | None = None
     dtype: Mapping[str, Any] | None = None
+    columns: Columns | None = None
     on_conflict: OnConflict = "error"
     key: Sequence[str] | None = None
     update_columns: Sequence[str] | None = None
@@ -107,6 +110,11 @@ class LoadOptions:
     def is_named(self) -> bool:
         """Whether the caller counts on the ledger."""
         return self.load_id is not None or self.resume is True
+
+    @property
+    def reading(self) -> Reading:
+        """What of the source is read, and how."""
+        return Reading(**{one.name: getattr(self, one.name) for one in fields(Reading)})
 
     @property
     def call(self) -> dict[str, Any]:
@@ -140,6 +148,7 @@ class LoadOptions:
                 raise PlanError(f"{name} must be a count, got {value!r}", hint="Pass an integer from 1 up.")
         chosen = replace(chosen, key=_names("key", chosen.key))
         chosen = replace(chosen, update_columns=_names("update_columns", chosen.update_columns))
+        _check_columns(chosen.columns)
         _check_conflict(chosen)
         _check_resume(chosen)
         _check_rejects(chosen)
@@ -199,6 +208,20 @@ def _check_conflict(options: LoadOptions) -> None:
     if options.order_by is not None and options.duplicates != "error":
         what = f"duplicates={options.duplicates!r} and order_by= both say which of the rows with one key counts"
         raise PlanError(what, hint="Pass one of them.")
+
+
+def _check_columns(columns: object) -> None:
+    if columns is None:
+        return
+    if isinstance(columns, (str, bytes)) or not isinstance(columns, (Sequence, Mapping)) or not columns:
+        hint = "Pass a list of column names, or a dict from names of the source to names of the table."
+        raise PlanError(f"columns={columns!r} is not a list of names", hint=hint)
+    names = list(columns.values()) if isinstance(columns, Mapping) else list(columns)
+    if isinstance(columns, Mapping) and not all(isinstance(name, str) for name in names):
+        hint = "Pass a dict from names of the source to names of the table."
+        raise PlanError("columns= must give every column a name", hint=hint)
+    if twice := [str(name) for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise PlanError(f"columns= names {', '.join(twice)} twice", hint="Name every column of the table once.")
 
 
 def _check_resume(options: LoadOptions) -> None:

@@ -28,6 +28,7 @@ from dataloader.errors import DataLoaderError, LoadError, PlanError, SchemaMisma
 from dataloader.formatting import one_line
 from dataloader.sources.base import ArrowSource, check_names, rechunk
 from dataloader.sources.rows import PEEKED_ROWS, batch_of_rows
+from dataloader.sources.selection import WHOLE, Reading, selected
 
 READ_BYTES = 1 << 20
 LINE_CHARACTERS = 1 << 25
@@ -82,11 +83,11 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How one kind of file is read: its columns, its rows if it knows them, and its batches."""
+    """How one kind of file is read: its columns, its rows if it knows them, and its batches of some columns."""
 
     schema: Callable[[File], pa.Schema]
     rows: Callable[[File], int | None]
-    batches: Callable[[File, int], Iterable[pa.RecordBatch]]
+    batches: Callable[[File, int, list[str]], Iterable[pa.RecordBatch]]
 
 
 @dataclass(slots=True)
@@ -106,7 +107,7 @@ def are_paths(data: object) -> bool:
     return all(isinstance(path, (str, os.PathLike)) for path in paths)
 
 
-def open_files(paths: Paths) -> ArrowSource:
+def open_files(paths: Paths, reading: Reading = WHOLE) -> ArrowSource:
     """Open files as one source; columns are those of the first file, matched by name in the others.
 
     Raises
@@ -125,17 +126,19 @@ def open_files(paths: Paths) -> ArrowSource:
     name = files[0][0].name if len(files) == 1 else f"{len(files)} files"
 
     position = FilePosition(len(files))
+    names = selected(schemas[0].names, reading.columns, name)
+    schema = pa.schema([schemas[0].field(one) for one in names])
 
     def parts(chunk_rows: int) -> Iterator[pa.RecordBatch]:
         for position.number, (file, kind) in enumerate(files, start=1):
-            yield from _read(file, kind, chunk_rows, schemas[0].names)
+            yield from _read(file, kind, chunk_rows, names)
 
     def batches(chunk_rows: int) -> Iterator[pa.RecordBatch]:
         return rechunk(parts(chunk_rows), chunk_rows)
 
     are_local = all(file.is_local for file, _ in files)
     known = tuple(file.path for file, _ in files) if are_local else ()  # a URL may hold a secret
-    return ArrowSource(name, schemas[0], rows, batches, loader="load_files", paths=known, position=position)
+    return ArrowSource(name, schema, rows, batches, loader="load_files", paths=known, position=position)
 
 
 def _listed(paths: Paths) -> list[File]:
@@ -242,7 +245,7 @@ def _check_columns(file: File, schema: pa.Schema, first: File, expected: pa.Sche
 
 def _read(file: File, kind: Format, chunk_rows: int, names: list[str]) -> Iterator[pa.RecordBatch]:
     try:
-        for batch in kind.batches(file, chunk_rows):
+        for batch in kind.batches(file, chunk_rows, names):
             yield batch.select(names)
     except Exception as error:
         if not file.fails_by(error):
@@ -272,7 +275,7 @@ def _csv_schema(file: File) -> pa.Schema:
         return pa.schema([field.with_metadata(SPELLED) for field in reader.schema])
 
 
-def _csv_batches(file: File, _chunk_rows: int) -> Iterator[pa.RecordBatch]:
+def _csv_batches(file: File, _chunk_rows: int, _names: list[str]) -> Iterator[pa.RecordBatch]:
     """Read every field as text: the converter turns it into what the column wants, to the last digit."""
     names = _csv_schema(file).names
     options = _csv_options(dict.fromkeys(names, pa.string()))
@@ -319,12 +322,13 @@ def _parquet_rows(file: File) -> int:
         return int(pa.parquet.ParquetFile(opened).metadata.num_rows)
 
 
-def _parquet_batches(file: File, chunk_rows: int) -> Iterator[pa.RecordBatch]:
+def _parquet_batches(file: File, chunk_rows: int, names: list[str]) -> Iterator[pa.RecordBatch]:
     with file.random_access() as opened:
         # Without a buffer size a whole row group is read at once, which may be the whole file.
         reader = pa.parquet.ParquetFile(opened, pre_buffer=False, buffer_size=READ_BYTES)
+        columns = None if set(reader.schema_arrow.names) <= set(names) else names
         # Every thread that decodes keeps a heap of its own, and mimalloc gives back nothing by itself: 40 MB together.
-        for batch in reader.iter_batches(batch_size=chunk_rows, use_threads=False):
+        for batch in reader.iter_batches(batch_size=chunk_rows, columns=columns, use_threads=False):
             yield batch
             pa.default_memory_pool().release_unused()
 
@@ -345,7 +349,7 @@ def _ipc_schema(file: File) -> pa.Schema:
         return _ipc_reader(opened)[0]
 
 
-def _ipc_batches(file: File, _chunk_rows: int) -> Iterator[pa.RecordBatch]:
+def _ipc_batches(file: File, _chunk_rows: int, _names: list[str]) -> Iterator[pa.RecordBatch]:
     with file.random_access() as opened:
         yield from _ipc_reader(opened)[1]
 
@@ -358,7 +362,7 @@ def _json_schema(file: File) -> pa.Schema:
     return _json_batch(first, None, 0).schema
 
 
-def _json_batches(file: File, _chunk_rows: int) -> Iterator[pa.RecordBatch]:
+def _json_batches(file: File, _chunk_rows: int, _names: list[str]) -> Iterator[pa.RecordBatch]:
     keys, first_row = tuple(_json_schema(file).names), 0
     with file.stream() as stream:
         for block in _json_blocks(stream):

@@ -13,7 +13,9 @@ import pyarrow as pa
 
 from dataloader.conversion.inference import inferred
 from dataloader.errors import PlanError, SchemaMismatch
+from dataloader.formatting import did_you_mean
 from dataloader.sources.base import Source, check_names, check_not_exhausted
+from dataloader.sources.selection import Columns
 from dataloader.sources.tables import label
 from dataloader.sync import in_thread
 
@@ -27,11 +29,18 @@ STEP_ROWS = 20
 
 @dataclass(frozen=True, slots=True)
 class RowSource(Source):
-    """A stream of dicts with the given keys, or of tuples; `first` are those that were read for the schema."""
+    """A stream of dicts with the given keys, or of tuples; `first` are those that were read for the schema.
+
+    Attributes
+    ----------
+    is_whole : bool
+        Whether a dict with another key is refused; else the keys are a selection.
+    """
 
     first: list[Row]
     rest: AsyncGenerator[list[Row]]
     keys: tuple[Any, ...]
+    is_whole: bool = True
 
     async def aclose(self) -> None:
         await self.rest.aclose()
@@ -50,10 +59,12 @@ class RowSource(Source):
             yield await in_thread(self._batch, rows, first_row + start)
 
     def _batch(self, rows: list[Row], first_row: int) -> pa.RecordBatch:
-        return batch_of_rows(rows, self.keys, first_row)
+        return batch_of_rows(rows, self.keys, first_row, is_whole=self.is_whole)
 
 
-def batch_of_rows(rows: list[Row], keys: tuple[Any, ...] | None, first_row: int) -> pa.RecordBatch:
+def batch_of_rows(
+    rows: list[Row], keys: tuple[Any, ...] | None, first_row: int, *, is_whole: bool = True
+) -> pa.RecordBatch:
     """Make a batch of dicts or tuples; without keys, those of the dicts are taken.
 
     Raises
@@ -64,13 +75,13 @@ def batch_of_rows(rows: list[Row], keys: tuple[Any, ...] | None, first_row: int)
         When a column's values have no type.
     """
     known = _keys(rows) if keys is None else keys
-    columns = _columns_of(rows, known, first_row)
+    columns = _columns_of(rows, known, first_row, is_whole=is_whole)
     names = [label(key) for key in known]
     arrays = [inferred(name, values) for name, values in zip(names, columns, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, names=names)
 
 
-async def open_rows(rows: object, columns: Sequence[str] | None) -> RowSource:
+async def open_rows(rows: object, columns: Columns | None) -> RowSource:
     """Open dicts, or tuples with their column names; the first rows are read to learn the types.
 
     Raises
@@ -85,12 +96,12 @@ async def open_rows(rows: object, columns: Sequence[str] | None) -> RowSource:
     blocks = _async_blocks(rows) if isinstance(rows, AsyncIterable) else _blocks(rows)
     first: list[Row] = await anext(blocks, [])
     check_not_exhausted(rows, has_rows=bool(first))
-    keys = tuple(columns) if columns is not None else _keys(first)
+    keys = _keys(first) if columns is None else _given_keys(first, columns)
     names = [label(key) for key in keys]
     check_names(names)
-    types = [inferred(name, values).type for name, values in zip(names, _columns_of(first, keys, 0), strict=True)]
-    schema = pa.schema(list(zip(names, types, strict=True)))
-    return RowSource("stream of rows", schema, known, first, blocks, keys, loader="load_rows")
+    values = _columns_of(first, keys, 0, is_whole=columns is None)
+    schema = pa.schema([(name, inferred(name, one).type) for name, one in zip(names, values, strict=True)])
+    return RowSource("stream of rows", schema, known, first, blocks, keys, columns is None, loader="load_rows")
 
 
 async def _blocks(rows: Iterable[Row]) -> AsyncGenerator[list[Row]]:
@@ -167,11 +178,34 @@ def _keys(rows: list[Row]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(key for row in rows if isinstance(row, Mapping) for key in row))
 
 
-def _columns_of(rows: list[Row], keys: tuple[Any, ...], first_row: int) -> list[list[Any]]:
+def _given_keys(rows: list[Row], columns: Columns) -> tuple[Any, ...]:
+    """The columns that the caller names: all fields of tuples, or the keys of dicts that are wanted.
+
+    Raises
+    ------
+    PlanError
+        When tuples would have to be renamed.
+    SchemaMismatch
+        When no row has one of the keys, and some have others.
+    """
+    if rows and not isinstance(rows[0], Mapping):
+        if isinstance(columns, Mapping):
+            hint = "Pass columns=[...] with the names that the tuples' values have in the table, in their order."
+            raise PlanError("tuples have no names that columns={...} could change", hint=hint)
+        return tuple(columns)
+    offered = [key for key in (_keys(rows) if rows else ()) if key not in columns]
+    for name in columns if offered else ():
+        if not any(name in row for row in rows):
+            hint = did_you_mean(name, offered)
+            raise SchemaMismatch(f"no row of the first {len(rows):,} has the key {name!r}", hint=hint)
+    return tuple(columns)
+
+
+def _columns_of(rows: list[Row], keys: tuple[Any, ...], first_row: int, *, is_whole: bool) -> list[list[Any]]:
     if not rows:
         return [[] for _ in keys]
     if isinstance(rows[0], Mapping):
-        known = dict.fromkeys(keys).keys()  # in their order, for the error
+        known = dict.fromkeys(keys).keys() if is_whole else None  # in their order, for the error
         for offset, row in enumerate(rows):
             _check_dict(row, known, first_row + offset)
         return [[row.get(key) for row in rows] for key in keys]  # type: ignore[union-attr]
@@ -180,13 +214,13 @@ def _columns_of(rows: list[Row], keys: tuple[Any, ...], first_row: int) -> list[
     return [list(values) for values in zip(*rows, strict=True)]
 
 
-def _check_dict(row: Row, known: KeysView[Any], position: int) -> None:
+def _check_dict(row: Row, known: KeysView[Any] | None, position: int) -> None:
     if not isinstance(row, Mapping):
         hint = "Yield dicts only."
         raise PlanError(f"row {position} must be a dict like the first, got {type(row).__name__}", hint=hint)
-    if not row.keys() <= known:
+    if known is not None and not row.keys() <= known:
         unknown = next(key for key in row if key not in known)
-        hint = f"The columns are {', '.join(map(str, known))}: drop the key, or pass columns=[...] with all of them."
+        hint = f"The columns are {', '.join(map(str, known))}: drop the key, or pass columns=[...]."
         raise SchemaMismatch(f"row {position} has the unknown key {unknown!r}", hint=hint)
 
 

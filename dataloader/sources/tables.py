@@ -29,6 +29,7 @@ from dataloader.sources.base import (
     concatenated,
     rechunk,
 )
+from dataloader.sources.selection import Columns, selected
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +65,7 @@ def _copied(values: Any) -> Any:
     return copying() if callable(copying) and type(values).__name__ != "memmap" else values
 
 
-def open_dataframe(data: object) -> ArrowSource:
+def open_dataframe(data: object, columns: Columns | None = None) -> ArrowSource:
     """Open a table-like object: pandas, polars, pyarrow, a dict of columns, or anything that speaks Arrow.
 
     Raises
@@ -74,7 +75,7 @@ def open_dataframe(data: object) -> ArrowSource:
     UnsupportedType
         When a column mixes types that Arrow cannot hold together.
     """
-    source = _open(data)
+    source = _open(data, columns)
     try:
         check_names(source.schema.names)
     except PlanError:
@@ -83,9 +84,9 @@ def open_dataframe(data: object) -> ArrowSource:
     return source
 
 
-def _open(data: object) -> ArrowSource:
+def _open(data: object, columns: Columns | None) -> ArrowSource:
     if _is_pandas(data):
-        return _open_pandas(data)
+        return _open_pandas(data, columns)
     if isinstance(data, pa.RecordBatch):
         data = pa.Table.from_batches([data])
     if isinstance(data, pa.Table):
@@ -93,10 +94,10 @@ def _open(data: object) -> ArrowSource:
     if isinstance(data, pa.RecordBatchReader):
         return open_reader(data, None)
     if isinstance(data, Mapping):
-        return _open_table(_table_of_columns(snapshot(data)), "dict of columns")
+        return _open_table(_table_of_columns(_wanted(data, columns)), "dict of columns")
     try:
         if hasattr(data, "__arrow_c_stream__"):
-            _check_polars(data)
+            _check_polars(data, columns)
             reader = pa.RecordBatchReader.from_stream(data)
             return open_reader(reader, _known_rows(data), type(data).__name__, data)
         if hasattr(data, "__arrow_c_array__"):
@@ -108,10 +109,21 @@ def _open(data: object) -> ArrowSource:
     raise PlanError(f"expected a table, got {type(data).__name__}", hint=_better_loader(data))
 
 
-def _check_polars(data: object) -> None:
+def _wanted(data: Mapping[Any, Any], columns: Columns | None) -> Any:
+    """The columns of a dict that are selected, copied; the others are not looked at."""
+    if columns is None:
+        return snapshot(data)
+    names = set(selected(list(map(label, data)), columns, "the dict of columns"))
+    chosen = {name: values for name, values in data.items() if label(name) in names}
+    return Snapshot(chosen) if isinstance(data, Snapshot) else snapshot(chosen)
+
+
+def _check_polars(data: object, columns: Columns | None) -> None:
     """Refuse what polars hands on as an object's address, or in a type that Arrow does not have."""
     schema = getattr(data, "schema", None)
     for name, kind in schema.items() if isinstance(schema, Mapping) else ():
+        if columns is not None and name not in columns:
+            continue
         if found := _NOT_IN_ARROW.search(_QUOTED.sub("", str(kind))):
             hint = "Cast the column, or load its Python objects: load_rows(df.iter_rows(named=True), table)."
             raise UnsupportedType(f"column {name!r}: Arrow has no {found[0]} of polars", hint=hint)
@@ -185,9 +197,13 @@ def _is_pandas(data: object) -> bool:
     return frame is not None and isinstance(data, frame)
 
 
-def _open_pandas(frame: Any) -> ArrowSource:
+def _open_pandas(frame: Any, selection: Columns | None = None) -> ArrowSource:
     frame = frame.copy(deep=False)  # the caller may drop rows and columns meanwhile
-    columns = [(name, _pandas_values(name, series)) for name, series in _pandas_columns(frame)]
+    offered = _pandas_columns(frame)
+    if selection is not None:
+        names = selected([name for name, _ in offered], selection, "the DataFrame")
+        offered = [(name, series) for name, series in offered if name in names]
+    columns = [(name, _pandas_values(name, series)) for name, series in offered]
     check_names([name for name, _ in columns])
     schema = pa.schema([pa.field(name, values.type) for name, values in columns])
 

@@ -1,0 +1,87 @@
+"""Which columns of a source are loaded, and under which names: the option `columns`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from dataloader.errors import PlanError
+from dataloader.formatting import did_you_mean
+from dataloader.sources.base import Source
+
+Columns = Sequence[Any] | Mapping[Any, str]
+"""Names, or the new name of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What of a source is read, and how: the options of that name."""
+
+    columns: Columns | None = None
+
+
+WHOLE = Reading()
+
+
+def renaming(columns: Columns) -> dict[Any, str]:
+    """Each column that is loaded and its name in the table, in the order of the load."""
+    named = columns if isinstance(columns, Mapping) else {name: name for name in columns}
+    return {name: str(target) for name, target in named.items()}
+
+
+def selected(names: Sequence[str], columns: Columns | None, what: str) -> list[str]:
+    """The names that are selected of those that a source offers, in its own order.
+
+    Raises
+    ------
+    PlanError
+        When a column is selected that the source does not have.
+    """
+    if columns is None:
+        return list(names)
+    wanted = {str(name) for name in columns}
+    for name in columns:
+        if str(name) not in names:
+            raise PlanError(f"{what} has no column {str(name)!r}", hint=did_you_mean(name, names))
+    return [name for name in names if name in wanted]
+
+
+@dataclass(frozen=True, slots=True)
+class SelectedSource(Source):
+    """Some columns of another source, under names that may be new."""
+
+    whole: Source
+    names: tuple[str, ...]
+
+    def label(self, row: int) -> object:
+        return self.whole.label(row)
+
+    async def aclose(self) -> None:
+        await self.whole.aclose()
+
+    async def chunks(self, chunk_rows: int) -> AsyncGenerator[pa.RecordBatch]:
+        reading = self.whole.chunks(chunk_rows)
+        try:
+            async for batch in reading:
+                yield pa.RecordBatch.from_arrays([batch.column(name) for name in self.names], names=self.schema.names)
+                del batch
+        finally:
+            await reading.aclose()
+
+
+def select(source: Source, columns: Columns) -> Source:
+    """The source with the selected columns only, in their order and under their new names.
+
+    Raises
+    ------
+    PlanError
+        When the source does not have one of them.
+    """
+    selected(source.schema.names, columns, source.name)
+    chosen = {str(name): target for name, target in renaming(columns).items()}
+    fields = [source.schema.field(name).with_name(target) for name, target in chosen.items()]
+    told = {name: getattr(source, name) for name in ("in_memory", "loader", "paths", "position")}
+    return SelectedSource(source.name, pa.schema(fields), source.rows, source, tuple(chosen), **told)
