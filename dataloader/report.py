@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import html
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -80,6 +81,9 @@ class LoadReport:
         longer load.
     already_rejected : int
         How many of the `already_loaded` rows were refused; they are in `rejects`, and not in `rejected`.
+    loaded_before : datetime or None
+        When the same rows were loaded into the same table before: by this process, or by a load that the table's
+        ledger knows. One of the `warnings` says how to load them once.
 
     Raises
     ------
@@ -121,6 +125,7 @@ class LoadReport:
     action: str = "load"
     dry_run: bool = False
     preview: tuple[str, ...] = ()
+    loaded_before: dt.datetime | None = None
 
     def __post_init__(self) -> None:
         found = self.deleted if self.action == "delete" else 0

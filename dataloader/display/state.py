@@ -78,6 +78,7 @@ class State:
         self.nbytes = 0
         self.chunks = 0
         self.error: str | None = None
+        self.notice: str | None = None
         self.first_rejected: str | None = None
         self._earlier = 0
         self._recent: collections.deque[Sample] = collections.deque([(0.0, 0)])
@@ -157,7 +158,8 @@ class State:
         rejected = f", {self.rejected:,} rejected" if self.rejected else ""
         rows = quantity(self.rows, "row", self.total)
         text = f"{self.label}: {self.phase} {share}{rows}{rejected} in {self.seconds:.1f} s"
-        return f"{text} ({self.rate:,.0f} rows/s)" + (f" - {self.error}" if self.error else "")
+        said = self.error or self.notice
+        return f"{text} ({self.rate:,.0f} rows/s)" + (f" - {said}" if said else "")
 
 
 Cancel = Callable[[], object]

@@ -9,6 +9,7 @@ row, if that still names the same owner.
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
@@ -28,6 +29,7 @@ from dataloader.ledger.entries import (
     REJECTS,
     TABLES,
     TOTALS,
+    aware,
     is_running,
     ledger_tables,
     needed,
@@ -310,6 +312,29 @@ class Ledger:
     async def finish(self, connection: AsyncConnection, load: LedgerLoad) -> None:
         """Enter that the load is complete."""
         _check_owned(load, await self._finish.fetch(connection, load=load.load_id, by=str(load.owner)))
+
+    async def loaded_before(self, connection: AsyncConnection, load: LedgerLoad) -> dt.datetime | None:
+        """When a load of exactly the same chunks into the same table was finished, None if none is known."""
+        if self._plan.merge is not None:
+            return None
+        loads, mine, chunks = self._loads.c, self._loads.alias().c, self._chunks.c
+        finished = (loads.target == self._target, loads.state == "finished", loads.load_id != load.load_id)
+        as_many = (loads[name] == mine[name] for name in TOTALS)
+        found = await connection.execute(
+            select_loads(self._loads).where(mine.load_id == load.load_id, *finished, *as_many)
+        )
+        content = sa.select(chunks.chunk, chunks.digest).order_by(chunks.chunk)
+        for one in found.all():
+            if unreadable(one) or Fingerprint(**json.loads(one.fingerprint)).changes(load.fingerprint):
+                continue  # the table is another one now, or was emptied
+            ours, others = [
+                [(row.chunk, str(row.digest).partition(" ")[0]) for row in await connection.execute(asked)]
+                for asked in (content.where(chunks.load_id == name) for name in (load.load_id, one.load_id))
+            ]
+            is_there = await self._backend.has_row_count(connection, self._plan.table.name, 2 * one.loaded)
+            if ours == others and is_there:
+                return aware(one.last_commit_at)
+        return None
 
     async def release(self, connection: AsyncConnection, load: LedgerLoad) -> None:
         """Enter that nobody runs the load any more; this process may live on for long."""

@@ -33,7 +33,7 @@ class Chunk:
     Attributes
     ----------
     digest : str
-        See `chunk_digest`; empty in a load that keeps no checkpoints.
+        See `chunk_digest`.
     encoded : object
         What the writer sends; None for a chunk that is only compared, because it is committed already.
     left_out : int
@@ -87,7 +87,7 @@ async def read_chunks(
         converted, number = convert(batch, first_row), next(numbers)
         fitting = converted.batch.num_rows
         converted = converted if distinct is None else distinct(converted)
-        digest = chunk_digest(converted.batch, converted.violations) if plan.commit == "chunk" else ""
+        digest = chunk_digest(converted.batch, converted.violations)
         encoded, nbytes = (None, 0) if number in committed else writer.encode(converted.batch)
         left_out = fitting - converted.batch.num_rows
         return Chunk(number, first_row, batch, converted, digest, encoded, nbytes, left_out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from dataloader.database.backends import backend_for
 from dataloader.errors import CheckpointError, DataLoaderError, SourceFailed, left_words
 from dataloader.formatting import quantity
+from dataloader.loading.reruns import ContentDigest
 from dataloader.rejects import Rejects
 from dataloader.report import LoadReport
 from dataloader.writers import writer_for
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from dataloader.conversion.violations import Violation
     from dataloader.database.backends import Backend
+    from dataloader.database.schema import Fingerprint
     from dataloader.display.progress import Progress
     from dataloader.ledger.checkpoint import Checkpoint, LedgerLoad
     from dataloader.loading.chunks import Chunk
@@ -47,6 +50,12 @@ class LoadExecution:
         What became of it, as in `LoadReport`.
     already_rejected : int
         How many rows of `rejects` an earlier run has rejected.
+    content : ContentDigest
+        Of all the chunks, also of those that earlier runs have committed.
+    fingerprint : Fingerprint or None
+        The table as it is in this load, once it has rows to be remembered.
+    loaded_before : datetime or None
+        When the same rows were loaded into the same table before, where that is known.
     """
 
     def __init__(
@@ -64,10 +73,14 @@ class LoadExecution:
         self.committed: dict[int, Checkpoint] = {}
         self.read = self.chunks = self.nbytes = self.already_rejected = 0
         self.loaded = self.updated = self.unchanged = self.ignored = self.deleted = self.missing = 0
+        self.content = ContentDigest()
+        self.fingerprint: Fingerprint | None = None
+        self.loaded_before: dt.datetime | None = None
         self.warnings = [*plan.warnings, *_fewer_workers(plan, options, self.backend)]
 
     def add(self, chunk: Chunk, stored: StoreResult) -> None:
         """Count a chunk that was stored, and show it."""
+        self.content.add(chunk.number, chunk.digest)
         self.read += chunk.rows
         self.ignored += chunk.left_out
         self.count(stored.written)
@@ -151,6 +164,7 @@ class LoadExecution:
             warnings=tuple(self.warnings),
             pace=self.progress.state.throughput.samples,
             already_rejected=0 if load is None else load.rejected,
+            loaded_before=self.loaded_before,
         )
 
 

@@ -17,6 +17,7 @@ from dataloader.loading.chunks import peek, prefetch, read_chunks, source_errors
 from dataloader.loading.duplicates import key_filter
 from dataloader.loading.execution import LoadExecution
 from dataloader.loading.planning import decide
+from dataloader.loading.reruns import note_rerun
 from dataloader.loading.targets import Ledgered, OneTransaction
 from dataloader.loading.validation import check_in_memory
 from dataloader.options import Target
@@ -50,6 +51,7 @@ async def _load(source: Source, table: str | sa.Table, options: LoadOptions) -> 
         plan = await decide(engine, source, table, options)
         execution = LoadExecution(engine, source, plan, options, progress)
         await _store(execution)
+        note_rerun(execution)
     return execution.report()
 
 

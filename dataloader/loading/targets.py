@@ -22,6 +22,7 @@ from dataloader.ledger.entries import TABLES
 from dataloader.ledger.ledger import Ledger, Request
 from dataloader.loading import workers
 from dataloader.loading.chunks import SharedIterator, prepend, skip_committed, take_first
+from dataloader.loading.reruns import look_back
 from dataloader.loading.storage import ChunkStore, refused
 from dataloader.loading.synchronizing import SyncStore
 from dataloader.loading.workers import WorkerPool, retrying, store_chunks
@@ -85,6 +86,7 @@ class OneTransaction:
             execution.progress.phase("committing")
             watchdog.reset_timeout()
             await session.backend.check_deferred(connection)
+            await look_back(execution, connection)
             if plan.dry_run:
                 await self._note_sequences(session)
                 raise _DryRun
@@ -171,6 +173,7 @@ class Ledgered:
 
     async def _recall(self, chunk: Chunk, committed: Checkpoint) -> None:
         """Take in what earlier runs have rejected of a chunk: by its values, as now, and by what the database said."""
+        self._execution.content.add(chunk.number, chunk.digest)
         if not committed.rejected:
             return
         violations = chunk.converted.violations
@@ -192,6 +195,9 @@ class Ledgered:
         async def finish(session: Session) -> None:
             async with self._transaction(session) as connection:
                 await self._ledger.finish(connection, load)
+                await look_back(self._execution, connection)
+                if self._execution.loaded and self._execution.loaded_before is None:
+                    self._execution.loaded_before = await self._ledger.loaded_before(connection, load)
 
         await self._retried(finish)
 
