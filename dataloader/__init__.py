@@ -5,41 +5,47 @@
 2
 """
 
-from dataloader.api import (
-    load_batches,
-    load_dataframe,
-    load_files,
-    load_history,
-    load_rows,
-    plan_load,
-    start_load,
-    validate,
-)
-from dataloader.conversion.rules import ColumnPlan
-from dataloader.conversion.violations import Violation
-from dataloader.database.embedded import embedded_postgres
-from dataloader.database.engine import connect
-from dataloader.errors import (
-    CheckpointError,
-    ConnectionLost,
-    DataLoaderError,
-    LoadCancelled,
-    LoadError,
-    PlanError,
-    SchemaMismatch,
-    SourceChanged,
-    UnfinishedLoad,
-    UnsafeCast,
-    UnsupportedType,
-    ValidationError,
-    WriteError,
-)
-from dataloader.jobs import LoadJob
-from dataloader.merges import delete_rows, sync_table, update_rows
-from dataloader.plan import LoadPlan
-from dataloader.report import LoadReport, ValidationReport
-from dataloader.sources.tables import to_row_dicts, to_tuples
-from dataloader.sync import run
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dataloader.api import (
+        load_batches,
+        load_dataframe,
+        load_files,
+        load_history,
+        load_rows,
+        plan_load,
+        start_load,
+        validate,
+    )
+    from dataloader.conversion.rules import ColumnPlan
+    from dataloader.conversion.violations import Violation
+    from dataloader.database.embedded import embedded_postgres
+    from dataloader.database.engine import connect
+    from dataloader.errors import (
+        CheckpointError,
+        ConnectionLost,
+        DataLoaderError,
+        LoadCancelled,
+        LoadError,
+        PlanError,
+        SchemaMismatch,
+        SourceChanged,
+        UnfinishedLoad,
+        UnsafeCast,
+        UnsupportedType,
+        ValidationError,
+        WriteError,
+    )
+    from dataloader.jobs import LoadJob
+    from dataloader.merges import delete_rows, sync_table, update_rows
+    from dataloader.plan import LoadPlan
+    from dataloader.report import LoadReport, ValidationReport
+    from dataloader.sources.tables import to_row_dicts, to_tuples
+    from dataloader.sync import run
 
 __version__ = "0.1.0"
 
@@ -80,6 +86,57 @@ __all__ = [
     "update_rows",
     "validate",
 ]
+
+_HOMES = {
+    "api": (
+        "load_batches",
+        "load_dataframe",
+        "load_files",
+        "load_history",
+        "load_rows",
+        "plan_load",
+        "start_load",
+        "validate",
+    ),
+    "conversion.rules": ("ColumnPlan",),
+    "conversion.violations": ("Violation",),
+    "database.embedded": ("embedded_postgres",),
+    "database.engine": ("connect",),
+    "errors": (
+        "CheckpointError",
+        "ConnectionLost",
+        "DataLoaderError",
+        "LoadCancelled",
+        "LoadError",
+        "PlanError",
+        "SchemaMismatch",
+        "SourceChanged",
+        "UnfinishedLoad",
+        "UnsafeCast",
+        "UnsupportedType",
+        "ValidationError",
+        "WriteError",
+    ),
+    "jobs": ("LoadJob",),
+    "merges": ("delete_rows", "sync_table", "update_rows"),
+    "plan": ("LoadPlan",),
+    "report": ("LoadReport", "ValidationReport"),
+    "sources.tables": ("to_row_dicts", "to_tuples"),
+    "sync": ("run",),
+}
+"""Where the public names live: their modules are imported when they are first used, as pyarrow alone takes 0.2 s."""
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(importlib.import_module(f"dataloader.{module}"), name)
+            return value
+    raise AttributeError(f"module 'dataloader' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def load_ipython_extension(shell: object) -> None:

@@ -12,7 +12,7 @@ from dataloader.database.addresses import hide_url
 from dataloader.jobs import LoadJob
 from dataloader.ledger import history
 from dataloader.loading import pipeline, planning, validation
-from dataloader.options import LoadOptions, Options
+from dataloader.options import LoadOptions, Options, with_options
 from dataloader.plan import LoadPlan
 from dataloader.report import LoadReport, ValidationReport, history_frame
 from dataloader.sources import files, tables
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dataloader.sources.base import Source
 
 
+@with_options(Options)
 async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[Options]) -> LoadReport:
     """Load a table-like object into a database table: no row is lost, and none is there twice.
 
@@ -160,6 +161,7 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     )
 
 
+@with_options(Options)
 async def load_batches(
     batches: Iterable[pa.RecordBatch] | AsyncIterable[pa.RecordBatch] | pa.RecordBatchReader,
     table: str | sa.Table,
@@ -190,6 +192,7 @@ async def load_batches(
     return await _load(batches, opening, table, options)
 
 
+@with_options(Options)
 async def load_rows(
     rows: Iterable[Row] | AsyncIterable[Row],
     table: str | sa.Table,
@@ -220,6 +223,7 @@ async def load_rows(
     return await _load(rows, lambda chosen: open_rows(rows, chosen.columns), table, options)
 
 
+@with_options(Options)
 async def load_files(paths: files.Paths, table: str | sa.Table, **options: Unpack[Options]) -> LoadReport:
     """Load files, streamed: one larger than memory loads too.
 
@@ -256,6 +260,7 @@ async def _load(
         return await pipeline.load(chosen_source, table, chosen)
 
 
+@with_options(Options)
 def start_load(data: object, table: str | sa.Table, **options: Unpack[Options]) -> LoadJob:
     """Load in the background, on a loop of its own: the cell returns at once, and the load continues.
 
@@ -298,6 +303,7 @@ def start_load(data: object, table: str | sa.Table, **options: Unpack[Options]) 
     return LoadJob(lambda view: loader(given, table, **options, progress=view), asked, what)
 
 
+@with_options(Options)
 async def plan_load(data: object, table: str | sa.Table, **options: Unpack[Options]) -> LoadPlan:
     """Decide a load and write nothing: columns with both types, DDL, method and why, transactions.
 
@@ -331,6 +337,7 @@ async def plan_load(data: object, table: str | sa.Table, **options: Unpack[Optio
             await source.aclose()
 
 
+@with_options(Options)
 async def validate(
     data: object,
     table: str | sa.Table,
@@ -377,6 +384,7 @@ async def validate(
         return await validation.validate(source, table, chosen, unique, foreign_keys)
 
 
+@with_options()
 async def load_history(engine: AsyncEngine | str | URL | None = None, *, schema: str | None = None) -> Any:
     """Show what the ledgers of a database know of the loads that were committed chunk by chunk.
 

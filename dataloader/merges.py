@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from dataloader.errors import PlanError
 from dataloader.loading import pipeline
-from dataloader.options import CommonOptions, LoadOptions
+from dataloader.options import CommonOptions, LoadOptions, with_options
 from dataloader.sources.base import reading_once
 from dataloader.sources.opening import open_data
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dataloader.report import LoadReport
 
 
+@with_options(CommonOptions)
 async def update_rows(
     data: object,
     table: str | sa.Table,
@@ -67,6 +68,7 @@ async def update_rows(
     return await _by_key(data, table, options, action="update", key=key, update_columns=update_columns)
 
 
+@with_options(CommonOptions)
 async def delete_rows(
     data: object, table: str | sa.Table, key: str | Sequence[str] | None = None, **options: Unpack[CommonOptions]
 ) -> LoadReport:
@@ -104,6 +106,7 @@ async def delete_rows(
     return await _by_key(data, table, options, action="delete", key=key)
 
 
+@with_options(CommonOptions)
 async def sync_table(
     data: object,
     table: str | sa.Table,

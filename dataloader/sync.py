@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import inspect
 import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from types import CoroutineType
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -182,6 +184,47 @@ def _interrupt_cancels(task: asyncio.Task[None]) -> Iterator[list[KeyboardInterr
         yield interrupts
     finally:
         signal.signal(signal.SIGINT, earlier)
+
+
+class Call(Coroutine[Any, Any, T]):
+    """A coroutine that says in a notebook that it was not awaited, in place of its address.
+
+    >>> async def load(): ...
+    >>> call = Call(load())
+    >>> call
+    <load() has not started: write await load(...)>
+    >>> call.close()
+    """
+
+    __slots__ = ("__name__", "__qualname__", "_coroutine")
+
+    def __init__(self, coroutine: CoroutineType[Any, Any, T]) -> None:
+        self._coroutine = coroutine
+        self.__name__, self.__qualname__ = coroutine.__name__, coroutine.__qualname__
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self._coroutine.__await__()
+
+    def send(self, value: Any) -> Any:
+        return self._coroutine.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._coroutine.throw(*error)
+
+    def close(self) -> None:
+        self._coroutine.close()
+
+    def __repr__(self) -> str:
+        name = self.__name__
+        if inspect.getcoroutinestate(self._coroutine) == inspect.CORO_CREATED:
+            return f"<{name}() has not started: write await {name}(...)>"
+        return f"<{name}() was awaited>"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith(("cr_", "_")):  # asyncio and debuggers read a coroutine's own
+            return getattr(self._coroutine, name)
+        called = self.__name__
+        raise AttributeError(f"{called}() was not awaited, so it has no {name!r}: write await {called}(...)")
 
 
 _under_way: set[asyncio.Task[Any]] = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import itertools
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -20,20 +22,40 @@ from dataloader.conversion.types import TYPES
 from dataloader.options import OF_A_FUNCTION, LoadOptions
 
 ROOT = Path(__file__).parents[2]
-LAZY = ("asyncpg", "aiosqlite", "psycopg", "pandas", "ipywidgets", "IPython", "marimo", "pgpq", "tqdm", "nest_asyncio2")
+OF_A_LOAD = (
+    "asyncpg",
+    "aiosqlite",
+    "psycopg",
+    "pandas",
+    "ipywidgets",
+    "IPython",
+    "marimo",
+    "pgpq",
+    "tqdm",
+    "nest_asyncio2",
+)
+LAZY = ("asyncio", "numpy", "pyarrow", "sqlalchemy", *OF_A_LOAD)
 LOADERS = (dl.load_dataframe, dl.load_batches, dl.load_rows, dl.load_files, dl.start_load, dl.plan_load)
 FILE_LINES, FUNCTION_LINES = 450, 30
 HOOK = "load_ipython_extension"
 """IPython calls it, and nobody else."""
 
 
-def public_names() -> list[str]:
-    others = [HOOK, *(name for name, value in vars(dl).items() if inspect.ismodule(value))]
-    return sorted(name for name in vars(dl) if not name.startswith("_") and name not in others)
+def promised_names() -> dict[str, str]:
+    """What type checkers are told: each public name with the module that it comes from."""
+    block = next(
+        node for node in ast.parse((ROOT / "dataloader/__init__.py").read_text()).body if isinstance(node, ast.If)
+    )
+    return {
+        name.name: str(node.module) for node in block.body if isinstance(node, ast.ImportFrom) for name in node.names
+    }
 
 
-def test_all_is_what_can_be_imported() -> None:
-    assert sorted(dl.__all__) == public_names()
+def test_all_is_what_can_be_imported_and_what_completion_shows() -> None:
+    promised = promised_names()
+    assert sorted(dl.__all__) == sorted(promised) == sorted(dir(dl))
+    for name, module in promised.items():
+        assert getattr(dl, name) is getattr(importlib.import_module(module), name)
 
 
 @pytest.mark.parametrize("name", dl.__all__)
@@ -44,8 +66,15 @@ def test_every_public_name_has_a_docstring_with_an_example_or_is_an_error(name: 
         assert ">>>" in value.__doc__
 
 
-def test_importing_the_package_imports_no_driver_frame_or_widget() -> None:
+def test_importing_the_package_imports_nothing_that_takes_time() -> None:
     code = f"import sys, dataloader; print([name for name in {LAZY!r} if name in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+def test_a_load_imports_only_the_driver_that_it_needs() -> None:
+    names = f"[name for name in {OF_A_LOAD!r} if name in sys.modules]"
+    code = f"import sys; from dataloader import api, magics; print({names})"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
 
@@ -55,8 +84,21 @@ def test_the_options_of_the_type_checker_are_those_that_are_checked() -> None:
 
 
 @pytest.mark.parametrize("loader", LOADERS, ids=lambda loader: loader.__name__)
-def test_every_loader_takes_the_shared_options(loader: object) -> None:
-    assert "options" in inspect.signature(loader).parameters  # type: ignore[arg-type]
+def test_help_and_completion_know_every_shared_option_with_its_default(loader: object) -> None:
+    shown = {one.name: one.default for one in inspect.signature(loader).parameters.values()}  # type: ignore[arg-type]
+    for option in fields(LoadOptions):
+        if option.name not in {*OF_A_FUNCTION, "engine"}:
+            assert shown[option.name] == option.default
+    assert shown["engine"] is None
+
+
+def test_a_call_that_was_not_awaited_says_so() -> None:
+    call = dl.load_dataframe({"id": [1]}, "numbers", engine="sqlite:///:memory:", progress="none")
+    assert repr(call) == "<load_dataframe() has not started: write await load_dataframe(...)>"
+    with pytest.raises(AttributeError, match=r"was not awaited, so it has no 'loaded'"):
+        call.loaded  # type: ignore[attr-defined]  # noqa: B018 - what a newcomer writes
+    assert inspect.iscoroutinefunction(dl.load_dataframe) == (sys.version_info >= (3, 12))
+    assert dl.run(call).loaded == 1
 
 
 def test_the_command_line_has_the_commands_that_the_module_names() -> None:
