@@ -122,7 +122,7 @@ class LoadPlan:
     def _facts(self) -> list[tuple[str, str]]:
         return [
             ("method", f"{self.method}, because {self.reason}"),
-            ("chunks", f"{quantity(self.chunk_rows, 'row')} each, in {self.transactions}"),
+            ("chunks", f"up to {quantity(self.chunk_rows, 'row')} each, in {self.transactions}"),
             ("rows that do not fit", self.on_invalid),
             *(self.merge.facts if self.merge is not None else []),
             *(("warning", warning) for warning in self.warnings),

@@ -20,14 +20,19 @@ from collections.abc import (
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from dataloader.errors import PlanError
+from dataloader.sources import sizes
 from dataloader.sync import finish_despite_cancel, in_thread
 
 CLOSE_SECONDS = 0.5
 """How long a step of a stream that is under way is waited for; it is closed when that step ends."""
 _LOOK_SECONDS = 0.01
+CHUNK_BYTES = 1 << 24
+"""The most of one chunk, if it has several rows. Of 60,000 rows of 20 kB, 8, 32 and 64 MB took 0.3, 0.8 and 1.2 GB, and
+the same time."""
 
 _read: dict[int, weakref.ref[Any]] = {}
 """What was read, by its id for as long as it lives."""
@@ -70,7 +75,7 @@ class Source:
         return None
 
     def chunks(self, chunk_rows: int) -> AsyncGenerator[pa.RecordBatch]:
-        """Yield batches of exactly `chunk_rows` rows; the last one, and one before a change of types, of fewer."""
+        """Yield batches of `chunk_rows` rows; those with many bytes, before a change of types and the last of fewer."""
         raise NotImplementedError
 
     async def aclose(self) -> None:
@@ -117,35 +122,60 @@ def check_names(names: Sequence[object]) -> None:
         raise PlanError(f"the source has columns with the same name: {', '.join(twice)}", hint=hint)
 
 
-class Rechunker:
-    """Makes batches of any size into chunks of one size, without copying what already fits.
+def most_bytes(batch: pa.RecordBatch) -> int:
+    """No less than the bytes of its values, and found at once."""
+    if any(pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind) for kind in batch.schema.types):
+        return int(sizes.row_bytes(batch).sum())
+    return int(batch.nbytes)
 
-    Where the types change from batch to batch, and at the end, a chunk is shorter.
+
+class Rechunker:
+    """Makes batches of any size into chunks of so many rows or bytes, without copying what already fits.
+
+    Where they are cut depends on the rows and not on the batches that they come in: a load that is resumed compares
+    its chunks with those that are committed. A row with more than the bytes is a chunk of its own. Where the types
+    change from batch to batch, and at the end, a chunk is shorter.
     """
 
-    def __init__(self, chunk_rows: int) -> None:
+    def __init__(self, chunk_rows: int, chunk_bytes: int = CHUNK_BYTES) -> None:
         self._chunk_rows = chunk_rows
+        self._chunk_bytes = chunk_bytes
         self._waiting: list[pa.RecordBatch] = []
-        self._rows = 0
+        self._rows = self._most = 0
 
     def add(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         if self._waiting and not self._waiting[0].schema.equals(batch.schema):
             yield from self.rest()
-        while self._rows + batch.num_rows >= self._chunk_rows:
-            missing = self._chunk_rows - self._rows
+        while (missing := self._missing(batch)) is not None:
             yield from self._flush(batch.slice(0, missing))
             batch = batch.slice(missing)
         if batch.num_rows:
             self._waiting.append(batch)
             self._rows += batch.num_rows
+            self._most += most_bytes(batch)
 
     def rest(self) -> Iterator[pa.RecordBatch]:
         if self._rows:
             yield from self._flush()
 
+    def _missing(self, batch: pa.RecordBatch) -> int | None:
+        """How many of its first rows make the chunk full, None if all are too few."""
+        missing = min(self._chunk_rows - self._rows, batch.num_rows)
+        if self._most + most_bytes(batch.slice(0, missing)) > self._chunk_bytes:
+            missing = self._fitting(batch.slice(0, missing))
+        is_full = missing < batch.num_rows or self._rows + missing == self._chunk_rows
+        return missing if batch.num_rows and is_full else None
+
+    def _fitting(self, batch: pa.RecordBatch) -> int:
+        """How many of its first rows the chunk has bytes left for."""
+        taken = sum(int(sizes.row_bytes(one).sum()) for one in self._waiting)
+        ends = np.cumsum(sizes.row_bytes(batch)) + taken
+        fitting = int(np.searchsorted(ends, self._chunk_bytes, side="right"))
+        return fitting or (0 if self._waiting else 1)
+
     def _flush(self, *last: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        parts = [*self._waiting, *last]
-        self._waiting, self._rows = [], 0
+        parts = [one for one in (*self._waiting, *last) if one.num_rows]
+        self._waiting, self._rows, self._most = [], 0, 0
         yield from concatenated(parts)
 
 

@@ -26,7 +26,7 @@ from dataloader.conversion.mixed import as_strings
 from dataloader.conversion.violations import REJECT_COLUMNS
 from dataloader.errors import DataLoaderError, LoadError, PlanError, SchemaMismatch
 from dataloader.formatting import one_line
-from dataloader.sources.base import ArrowSource, check_names, rechunk
+from dataloader.sources.base import CHUNK_BYTES, ArrowSource, check_names, rechunk
 from dataloader.sources.rows import PEEKED_ROWS, batch_of_rows
 from dataloader.sources.selection import WHOLE, Reading, selected
 
@@ -328,9 +328,18 @@ def _parquet_batches(file: File, chunk_rows: int, names: list[str]) -> Iterator[
         reader = pa.parquet.ParquetFile(opened, pre_buffer=False, buffer_size=READ_BYTES)
         columns = None if set(reader.schema_arrow.names) <= set(names) else names
         # Every thread that decodes keeps a heap of its own, and mimalloc gives back nothing by itself: 40 MB together.
-        for batch in reader.iter_batches(batch_size=chunk_rows, columns=columns, use_threads=False):
+        for batch in reader.iter_batches(
+            batch_size=_parquet_rows_at_once(reader, chunk_rows), columns=columns, use_threads=False
+        ):
             yield batch
             pa.default_memory_pool().release_unused()
+
+
+def _parquet_rows_at_once(reader: pa.parquet.ParquetFile, chunk_rows: int) -> int:
+    metadata = reader.metadata
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    widest = max((one.total_byte_size // max(one.num_rows, 1) for one in groups), default=0)
+    return min(chunk_rows, max(1, CHUNK_BYTES // max(widest, 1)))
 
 
 def _ipc_reader(opened: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import threading
@@ -14,7 +15,7 @@ import pyarrow as pa
 from dataloader.conversion.inference import inferred
 from dataloader.errors import PlanError, SchemaMismatch
 from dataloader.formatting import did_you_mean
-from dataloader.sources.base import Source, check_names, check_not_exhausted
+from dataloader.sources.base import CHUNK_BYTES, Rechunker, Source, check_names, check_not_exhausted
 from dataloader.sources.selection import Columns
 from dataloader.sources.tables import label
 from dataloader.sync import in_thread
@@ -46,12 +47,23 @@ class RowSource(Source):
         await self.rest.aclose()
 
     async def chunks(self, chunk_rows: int) -> AsyncGenerator[pa.RecordBatch]:
+        rechunker = Rechunker(chunk_rows)
+        async with contextlib.aclosing(self._batches(chunk_rows)) as batches:
+            async for batch in batches:
+                for chunk in rechunker.add(batch):
+                    yield chunk
+        for chunk in rechunker.rest():
+            yield chunk
+
+    async def _batches(self, chunk_rows: int) -> AsyncGenerator[pa.RecordBatch]:
+        """Batches of as many rows as a chunk has, or of as many bytes: the types of a batch are those of its values."""
         waiting, first_row = self.first, 0
         async for block in self.rest:
             waiting += block
-            whole = len(waiting) // chunk_rows * chunk_rows
+            whole = len(waiting) // chunk_rows * chunk_rows or (len(waiting) if _is_large(waiting) else 0)
             for start in range(0, whole, chunk_rows):
-                yield await in_thread(self._batch, waiting[start : start + chunk_rows], first_row + start)
+                rows = waiting[start : min(start + chunk_rows, whole)]
+                yield await in_thread(self._batch, rows, first_row + start)
             del waiting[:whole]  # the first rows too: a stream is read once
             first_row += whole
         for start in range(0, len(waiting), chunk_rows):
@@ -109,11 +121,15 @@ async def _blocks(rows: Iterable[Row]) -> AsyncGenerator[list[Row]]:
 
     def read() -> list[Row]:
         block: list[Row] = []
+        size = 0
         while len(block) < PEEKED_ROWS and not has_ended.is_set():
             step = list(itertools.islice(reading, min(STEP_ROWS, PEEKED_ROWS - len(block))))
             if not step:
                 break
             block += step
+            size += len(step) * _weight(step[0])
+            if size > CHUNK_BYTES:
+                break
         return by_name(block)
 
     try:
@@ -125,13 +141,26 @@ async def _blocks(rows: Iterable[Row]) -> AsyncGenerator[list[Row]]:
 
 async def _async_blocks(rows: AsyncIterable[Row]) -> AsyncGenerator[list[Row]]:
     block: list[Row] = []
+    size = 0
     async for row in rows:
+        size += 0 if len(block) % STEP_ROWS else STEP_ROWS * _weight(row)
         block.append(row)
-        if len(block) == PEEKED_ROWS:
+        if len(block) == PEEKED_ROWS or size > CHUNK_BYTES:
             yield by_name(block)
-            block = []
+            block, size = [], 0
     if block:
         yield by_name(block)
+
+
+def _is_large(rows: list[Row]) -> bool:
+    """Whether the rows fill a chunk by their bytes, as far as some of them tell."""
+    return sum(map(_weight, rows[::STEP_ROWS])) * STEP_ROWS > CHUNK_BYTES
+
+
+def _weight(row: Any) -> int:
+    """The bytes of a row's strings; objects with fields have none that can be seen."""
+    values = row.values() if isinstance(row, Mapping) else row if isinstance(row, Sequence) else ()
+    return sum(len(value) for value in values if isinstance(value, (str, bytes)))
 
 
 def by_name(rows: list[Any]) -> list[Row]:

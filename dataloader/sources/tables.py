@@ -19,6 +19,7 @@ from dataloader.conversion.mixed import mixed_objects
 from dataloader.errors import PlanError, SchemaMismatch, UnsupportedType
 from dataloader.formatting import one_line
 from dataloader.sources.base import (
+    CHUNK_BYTES,
     ArrowSource,
     Rechunker,
     Source,
@@ -208,11 +209,27 @@ def _open_pandas(frame: Any, selection: Columns | None = None) -> ArrowSource:
     schema = pa.schema([pa.field(name, values.type) for name, values in columns])
 
     def batches(chunk_rows: int) -> Iterator[pa.RecordBatch]:
-        for start in range(0, len(frame), chunk_rows):
-            arrays = [values.part(start, start + chunk_rows) for _, values in columns]
+        size = _part_rows([values for _, values in columns], len(frame), chunk_rows)
+        for start in range(0, len(frame), size):
+            arrays = [values.part(start, start + size) for _, values in columns]
             yield from concatenated(pa.Table.from_arrays(arrays, schema=schema).to_batches())
 
-    return ArrowSource("DataFrame", schema, len(frame), batches, in_memory=True, labels=frame.index)
+    def chunks(chunk_rows: int) -> Iterator[pa.RecordBatch]:
+        return rechunk(batches(chunk_rows), chunk_rows)
+
+    return ArrowSource("DataFrame", schema, len(frame), chunks, in_memory=True, labels=frame.index)
+
+
+SAMPLED_ROWS = 100
+
+
+def _part_rows(columns: list[_PandasValues | _ArrowValues], rows: int, chunk_rows: int) -> int:
+    """How many rows are made into Arrow at once: no more than a chunk has, as far as a few rows tell."""
+    if rows <= 10 * SAMPLED_ROWS:
+        return chunk_rows
+    starts = (0, rows // 2, rows - SAMPLED_ROWS)
+    size = sum(values.part(start, start + SAMPLED_ROWS).nbytes for start in starts for values in columns)
+    return min(chunk_rows, max(1, CHUNK_BYTES * len(starts) * SAMPLED_ROWS // max(size, 1)))
 
 
 @dataclass(frozen=True, slots=True)
