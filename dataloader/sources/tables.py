@@ -228,7 +228,7 @@ def _part_rows(columns: list[_PandasValues | _ArrowValues], rows: int, chunk_row
     if rows <= 10 * SAMPLED_ROWS:
         return chunk_rows
     starts = (0, rows // 2, rows - SAMPLED_ROWS)
-    size = sum(values.part(start, start + SAMPLED_ROWS).nbytes for start in starts for values in columns)
+    size = sum(int(values.part(start, start + SAMPLED_ROWS).nbytes) for start in starts for values in columns)
     return min(chunk_rows, max(1, CHUNK_BYTES * len(starts) * SAMPLED_ROWS // max(size, 1)))
 
 
