@@ -18,6 +18,7 @@ from dataloader.report import LoadReport, ValidationReport, history_frame
 from dataloader.sources import files, tables
 from dataloader.sources.base import is_stream, reading_once
 from dataloader.sources.opening import open_data
+from dataloader.sources.paths import Paths, are_paths
 from dataloader.sources.rows import Row, open_rows
 from dataloader.sources.selection import select
 
@@ -224,7 +225,7 @@ async def load_rows(
 
 
 @with_options(Options)
-async def load_files(paths: files.Paths, table: str | sa.Table, **options: Unpack[Options]) -> LoadReport:
+async def load_files(paths: Paths, table: str | sa.Table, **options: Unpack[Options]) -> LoadReport:
     """Load files, streamed: one larger than memory loads too.
 
     CSV fields are text until they meet their column, so ``0.10`` keeps its digits in a numeric
@@ -297,7 +298,7 @@ def start_load(data: object, table: str | sa.Table, **options: Unpack[Options]) 
     """
     checked = cast(dict[str, Any], options)
     checked["engine"] = LoadOptions.of(checked).engine
-    loader: Any = load_files if files.are_paths(data) else load_dataframe
+    loader: Any = load_files if are_paths(data) else load_dataframe
     given, asked = tables.snapshot(data), options.pop("progress", "auto")
     what = "files" if loader is load_files else type(data).__name__
     return LoadJob(lambda view: loader(given, table, **options, progress=view), asked, what)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dataloader.sources import files, tables
+from dataloader.sources import files, paths, tables
 from dataloader.sources.base import Source
 from dataloader.sources.selection import WHOLE, Reading, select
 
@@ -12,5 +12,5 @@ from dataloader.sources.selection import WHOLE, Reading, select
 def open_data(data: Any, reading: Reading = WHOLE) -> Source:
     """Open what `load_dataframe` or `load_files` takes."""
     columns = reading.columns
-    source = files.open_files(data, reading) if files.are_paths(data) else tables.open_dataframe(data, columns)
+    source = files.open_files(data, reading) if paths.are_paths(data) else tables.open_dataframe(data, columns)
     return source if columns is None else select(source, columns)

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import dataloader as dl
 from dataloader.conversion.inference import MOST_LEVELS
 from dataloader.database.backends import backend_for
-from dataloader.sources import files
+from dataloader.sources import json_files
 from dataloader.sources.rows import open_rows
 from tests.conftest import execute, fetch
 
@@ -116,7 +116,7 @@ async def test_a_small_file_that_unpacks_to_one_long_line_takes_bounded_memory(
     try:
         with pytest.raises(dl.PlanError, match="line 2 is longer than 33,554,432 characters"):
             await dl.load_files(path, "t", engine=sqlite)
-        assert tracemalloc.get_traced_memory()[1] < 4 * files.LINE_CHARACTERS
+        assert tracemalloc.get_traced_memory()[1] < 4 * json_files.LINE_CHARACTERS
     finally:
         tracemalloc.stop()
 
@@ -124,9 +124,9 @@ async def test_a_small_file_that_unpacks_to_one_long_line_takes_bounded_memory(
 async def test_long_lines_are_read_some_at_once_and_all_arrive(
     sqlite: AsyncEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "BLOCK_CHARACTERS", 1_000)
+    monkeypatch.setattr(json_files, "BLOCK_CHARACTERS", 1_000)
     path = written(tmp_path / "x.jsonl", "".join(f'{{"a": {n}, "b": "{"x" * 300}"}}\n' for n in range(50)))
-    assert [len(block) for block in files._json_blocks(io.BytesIO(path.read_bytes()))] == [4] * 12 + [2]
+    assert [len(block) for block in json_files.json_blocks(io.BytesIO(path.read_bytes()))] == [4] * 12 + [2]
     assert (await dl.load_files(path, "t", engine=sqlite)).loaded == 50
     assert await fetch(sqlite, "SELECT count(DISTINCT a), min(a), max(a) FROM t") == [(50, 0, 49)]
 
@@ -134,7 +134,7 @@ async def test_long_lines_are_read_some_at_once_and_all_arrive(
 async def test_a_later_line_that_is_too_long_is_refused_with_nothing_written(
     sqlite: AsyncEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "LINE_CHARACTERS", 1_000)
+    monkeypatch.setattr(json_files, "LINE_CHARACTERS", 1_000)
     lines = "".join(f'{{"a": {number}}}\n' for number in range(20_000))
     path = written(tmp_path / "x.jsonl", f'{lines}{{"a": "{"x" * 1_000}"}}\n')
     with pytest.raises(dl.LoadError, match="line 20,001 is longer than 1,000 characters"):

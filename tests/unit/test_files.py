@@ -26,7 +26,8 @@ from dataloader.conversion.converter import Converter
 from dataloader.conversion.mixed import MixedType, mixed_objects
 from dataloader.conversion.rules import ColumnPlan
 from dataloader.errors import DataLoaderError, LoadError, PlanError, SchemaMismatch
-from dataloader.sources.files import are_paths, open_files
+from dataloader.sources.files import open_files
+from dataloader.sources.paths import are_paths
 
 TABLE = pa.table({"id": [1, 2, 3], "name": ["x", None, "z"]})
 CSV = "id,name\n1,x\n2,\n3,z\n"

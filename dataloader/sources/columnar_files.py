@@ -1,0 +1,68 @@
+"""Parquet and Arrow IPC files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from dataloader.sources.base import CHUNK_BYTES
+from dataloader.sources.formats import READ_BYTES, Format, no_rows
+from dataloader.sources.paths import File
+
+
+def _parquet_schema(file: File) -> pa.Schema:
+    with file.random_access() as opened:
+        return pa.parquet.ParquetFile(opened).schema_arrow
+
+
+def _parquet_rows(file: File) -> int:
+    with file.random_access() as opened:
+        return int(pa.parquet.ParquetFile(opened).metadata.num_rows)
+
+
+def _parquet_batches(file: File, chunk_rows: int, names: list[str]) -> Iterator[pa.RecordBatch]:
+    with file.random_access() as opened:
+        # Without a buffer size a whole row group is read at once, which may be the whole file.
+        reader = pa.parquet.ParquetFile(opened, pre_buffer=False, buffer_size=READ_BYTES)
+        columns = None if set(reader.schema_arrow.names) <= set(names) else names
+        # Every thread that decodes keeps a heap of its own, and mimalloc gives back nothing by itself: 40 MB together.
+        for batch in reader.iter_batches(
+            batch_size=_parquet_rows_at_once(reader, chunk_rows), columns=columns, use_threads=False
+        ):
+            yield batch
+            pa.default_memory_pool().release_unused()
+
+
+def _parquet_rows_at_once(reader: pa.parquet.ParquetFile, chunk_rows: int) -> int:
+    metadata = reader.metadata
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    widest = max((one.total_byte_size // max(one.num_rows, 1) for one in groups), default=0)
+    return min(chunk_rows, max(1, CHUNK_BYTES // max(widest, 1)))
+
+
+def _ipc_reader(opened: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """The file format, which has an index at its end, or else the stream format."""
+    try:
+        reader = pa.ipc.open_file(opened)
+    except pa.ArrowInvalid:
+        opened.seek(0)
+        stream = pa.ipc.open_stream(opened)
+        return stream.schema, iter(stream)
+    return reader.schema, (reader.get_batch(number) for number in range(reader.num_record_batches))
+
+
+def _ipc_schema(file: File) -> pa.Schema:
+    with file.random_access() as opened:
+        return _ipc_reader(opened)[0]
+
+
+def _ipc_batches(file: File, _chunk_rows: int, _names: list[str]) -> Iterator[pa.RecordBatch]:
+    with file.random_access() as opened:
+        yield from _ipc_reader(opened)[1]
+
+
+PARQUET = Format(_parquet_schema, _parquet_rows, _parquet_batches)
+IPC = Format(_ipc_schema, no_rows, _ipc_batches)

@@ -1,0 +1,25 @@
+"""What a kind of file is to those who read it: its columns, its rows if it knows them, and its batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from dataloader.sources.paths import File
+
+READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How one kind of file is read: its columns, its rows if it knows them, and its batches of some columns."""
+
+    schema: Callable[[File], pa.Schema]
+    rows: Callable[[File], int | None]
+    batches: Callable[[File, int, list[str]], Iterable[pa.RecordBatch]]
+
+
+def no_rows(_file: File) -> None:
+    return None
