@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from dataloader.database import engine as engines
 from dataloader.database.addresses import hide_url
+from dataloader.errors import PlanError
 from dataloader.jobs import LoadJob
 from dataloader.ledger import history
 from dataloader.loading import pipeline, planning, validation
@@ -58,6 +59,10 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     engine : AsyncEngine, URL or None
         Where to; None: what `connect` set, else ``$DATALOADER_URL``, else the SQLite file
         ``dataloader.db`` in the current folder.
+    connection : AsyncConnection, AsyncSession or None
+        The caller's own, in place of `engine`: everything is done in a savepoint of its transaction, and nothing is
+        committed. Whatever happens, the transaction is usable afterwards; temporary tables can be loaded. What is
+        deferred to the commit is checked by that.
     if_exists : {'append', 'fail', 'truncate', 'replace'}
         What to do with a table that exists. ``truncate`` empties it with its partitions, and leaves
         tables that inherit from it alone; ``replace`` drops it and creates it anew, and the plan and
@@ -297,6 +302,11 @@ def start_load(data: object, table: str | sa.Table, **options: Unpack[Options]) 
     1000
     """
     checked = cast(dict[str, Any], options)
+    if checked.get("connection") is not None:
+        hint = "Await load_dataframe(..., connection=connection) instead."
+        raise PlanError(
+            "a load in the background has a loop of its own, in which connection= cannot be used", hint=hint
+        )
     checked["engine"] = LoadOptions.of(checked).engine
     loader: Any = load_files if are_paths(data) else load_dataframe
     given, asked = tables.snapshot(data), options.pop("progress", "auto")

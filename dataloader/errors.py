@@ -178,6 +178,8 @@ class WriteError(LoadError):
         The refused row's position in the source, counted from 0, where the server said it.
     column : str or None
         The refused column, where the server said it.
+    constraint : str or None
+        The name of the constraint that refused it, where the server said it.
     """
 
     def __init__(
@@ -189,8 +191,10 @@ class WriteError(LoadError):
         sqlstate: str | None = None,
         row: int | None = None,
         column: str | None = None,
+        constraint: str | None = None,
     ) -> None:
         super().__init__(what, hint=hint, committed_rows=committed_rows)
+        self.constraint = constraint
         self.sqlstate = sqlstate
         self.row = row
         self.column = column

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, cast, get_ar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from dataloader.database.engine import parse_engine
 from dataloader.database.schema import TableName, parse_table_name
@@ -56,6 +56,7 @@ class CommonOptions(TypedDict, total=False):
     """The keyword options of whatever writes rows, for type checkers; `LoadOptions` checks them."""
 
     engine: AsyncEngine | str | URL | None
+    connection: AsyncConnection | AsyncSession | None
     method: Method
     chunk_rows: int | None
     on_invalid: OnInvalid
@@ -88,6 +89,7 @@ class LoadOptions:
     """The keyword options that every loader shares; see `load_dataframe` for their meaning."""
 
     engine: AsyncEngine | Address
+    connection: AsyncConnection | AsyncSession | None = None
     if_exists: IfExists = "append"
     method: Method = "auto"
     commit: Commit = "auto"
@@ -138,6 +140,7 @@ class LoadOptions:
             Naming the option, the value and what is allowed.
         """
         given = cast(dict[str, Any], options)
+        _check_connection(given)
         engine = parse_engine(given.pop("engine", None))
         names = [one.name for one in fields(cls) if one.name not in OF_A_FUNCTION]
         for name in given:
@@ -176,6 +179,17 @@ _CHOICES = {
     "duplicates": DUPLICATES,
     "dry_run": (False, True),
 }
+
+
+def _check_connection(given: dict[str, Any]) -> None:
+    connection = given.get("connection")
+    if connection is None:
+        return
+    if not isinstance(connection, (AsyncConnection, AsyncSession)):
+        what = f"connection= must be an AsyncConnection or an AsyncSession, got {type(connection).__name__}"
+        raise PlanError(what, hint="Pass the one of `async with engine.begin() as connection`.")
+    if given.get("engine") is not None:
+        raise PlanError("both engine= and connection= are given", hint="Leave engine= out: the connection has one.")
 
 
 def _is_whole(value: object) -> bool:

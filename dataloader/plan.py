@@ -67,6 +67,8 @@ class LoadPlan:
         Whether the table is there already.
     dry_run : bool
         Whether all of it is rolled back.
+    is_borrowed : bool
+        Whether all of it is done inside the caller's own transaction.
     merge : MergePlan or None
         How rows are merged by their key; None: they are inserted, and a key that is there is an error.
     """
@@ -90,6 +92,7 @@ class LoadPlan:
     exists: bool = False
     merge: merging.MergePlan | None = None
     dry_run: bool = False
+    is_borrowed: bool = False
 
     @property
     def discards(self) -> bool:
@@ -98,6 +101,8 @@ class LoadPlan:
 
     @property
     def transactions(self) -> str:
+        if self.is_borrowed:
+            return "a savepoint of the caller's transaction, which is theirs to commit"
         if self.dry_run:
             return "one transaction, which is rolled back"
         if self.commit == "load":
@@ -219,6 +224,7 @@ def make_plan(
         exists=found is not None,
         merge=merge,
         dry_run=options.dry_run,
+        is_borrowed=options.connection is not None,
     )
 
 
@@ -393,12 +399,21 @@ def _commit(options: LoadOptions, rows: int | None, obstacle: str | None) -> tup
     return "load", f"there are no more than {ONE_TRANSACTION_ROWS:,} rows"
 
 
-def _commit_obstacle(options: LoadOptions, table: TableSchema, database: Database) -> str | None:
+def _as_a_whole(options: LoadOptions) -> str | None:
+    """Why it is one transaction whatever is loaded."""
+    if options.connection is not None:
+        return "it is done inside the caller's transaction"
     if options.dry_run:
         return "a dry run is rolled back as a whole"
     if options.action != "load":
         done = {"update": "updated", "delete": "deleted", "sync": "compared with the table"}[options.action]
         return f"rows are {done} all at once"
+    return None
+
+
+def _commit_obstacle(options: LoadOptions, table: TableSchema, database: Database) -> str | None:
+    if (whole := _as_a_whole(options)) is not None:
+        return whole
     if options.if_exists in {"truncate", "replace"}:
         return f"if_exists={options.if_exists!r} takes the old rows away in the commit that brings the new ones"
     if database.backend.ledger_obstacle:

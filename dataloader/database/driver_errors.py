@@ -191,6 +191,7 @@ def _refused(  # noqa: PLR0917 - what the server said, and where that is about
         sqlstate=sqlstate,
         row=row,
         column=column,
+        constraint=_first(error, "constraint_name"),
     )
     refused.is_transient = is_taken or sqlstate in _TRANSIENT_STATES
     return refused

@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
 from dataloader.database.addresses import (
     Address,
@@ -320,6 +320,11 @@ def connections_of(engine: AsyncEngine) -> float:
     if isinstance(pool, sa.QueuePool):
         return math.inf if pool.size() == 0 or pool._max_overflow < 0 else pool.size() + pool._max_overflow
     return math.inf if isinstance(pool, sa.NullPool) else 1
+
+
+async def borrow(given: AsyncConnection | AsyncSession | None) -> AsyncConnection | None:
+    """The caller's own connection, in whose transaction everything is done."""
+    return await given.connection() if isinstance(given, AsyncSession) else given
 
 
 async def open_connection(engine: AsyncEngine, *, reads_only: bool = False) -> AsyncConnection:

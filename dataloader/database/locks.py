@@ -104,12 +104,14 @@ def trying(seconds: float) -> tenacity.AsyncRetrying:
 
 @contextlib.asynccontextmanager
 async def naming_holders(
-    connection: AsyncConnection, table: TableName, *beside: str, exclusive: bool = False
+    connection: AsyncConnection | None, table: TableName, *beside: str, exclusive: bool = False
 ) -> AsyncIterator[None]:
     """Say who holds the lock that was waited for in vain: a block around a transaction, which has ended by then.
 
     Parameters
     ----------
+    connection : AsyncConnection or None
+        Who is asked; None: nobody, in a transaction of the caller's.
     *beside : str
         Other tables of its schema for which the transaction may have waited.
     exclusive : bool
@@ -123,7 +125,7 @@ async def naming_holders(
     try:
         yield
     except Exception as error:
-        if sqlstate_of(error) != _LOCKED:
+        if sqlstate_of(error) != _LOCKED or connection is None:
             raise
         refused = error if isinstance(error, WriteError) else translate(error, describe_url(connection.engine))
         refused.what += f": {await _holders(connection, table, beside, exclusive)}"

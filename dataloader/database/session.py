@@ -41,6 +41,9 @@ class Session:
         Whether nothing is written: SQLite would make a file that is not there, so an empty database answers.
     is_dry : bool
         Whether what is written is rolled back: nothing else of the database may change by it.
+    borrowed : AsyncConnection or None
+        The caller's own, with a transaction of theirs: what is done in it is done inside a savepoint, and the
+        connection is theirs afterwards.
     is_kept : bool
         Whether the connection is kept from one unit of work to the next, until `close`.
 
@@ -63,6 +66,7 @@ class Session:
         reads_only: bool = False,
         is_kept: bool = False,
         is_dry: bool = False,
+        borrowed: AsyncConnection | None = None,
     ) -> None:
         self._engine = engine
         self.backend = backend_for(engine.dialect)
@@ -71,6 +75,7 @@ class Session:
         self._exclusive = exclusive
         self._reads_only = reads_only or is_dry
         self._is_dry = is_dry
+        self._borrowed = borrowed
         self._is_kept = is_kept
         self._connection: AsyncConnection | None = None
         self._watchdog: Watchdog | None = None
@@ -118,12 +123,16 @@ class Session:
         self._watchdog = watchdog
         watchdog.reset_timeout()
         try:
-            if self._connection is None:
+            if self._borrowed is not None:
+                self._connection = self._borrowed
+                self.backend.borrow(self._borrowed)
+            elif self._connection is None:
                 self._connection = await engines.open_connection(self._engine, reads_only=self._reads_only)
                 if self._is_dry:
                     await self._connection.execution_options(**{DRY_RUN: True})
             watchdog.watch(await engines.driver_of(self._connection))
-            async with locks.naming_holders(self._connection, self._table, *self._beside, exclusive=self._exclusive):
+            asking = self._connection if self._borrowed is None else None
+            async with locks.naming_holders(asking, self._table, *self._beside, exclusive=self._exclusive):
                 result = await work(self)
         except BaseException as error:
             # Inside the watched task, so that a pool which waits for the server cannot hold up who cancelled it.
@@ -151,6 +160,9 @@ class Session:
         await guarded(lambda _: self._give_back())
 
     async def _give_back(self) -> None:
+        if self._borrowed is not None:
+            self.backend.give_back(self._borrowed)
+            return
         connection, self._connection = self._connection, None
         if connection is not None:
             self.has_lost = await engines.close(connection)
@@ -165,6 +177,10 @@ class Session:
             Whether a cancel waits for the outcome of the commit, as long as it takes: the ledger tells that of one of
             many.
         """
+        if self._borrowed is not None:
+            async with self.backend.savepoint(self._borrowed):
+                yield self._borrowed
+            return
         async with self.backend.transaction(self.connection, *opening):
             yield self.connection
             self.watchdog.begin_commit(last=is_last)
@@ -172,6 +188,12 @@ class Session:
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A transaction for questions, in which no lock is waited for long."""
+        if self._borrowed is not None:
+            await self.backend.check_transactional(self._borrowed)
+            async with self._borrowed.begin_nested() as nested:
+                yield self._borrowed
+                await nested.rollback()
+            return
         async with self.connection.begin() as begun:
             await self.backend.configure_transaction(self.connection, locks.LIMIT_SECONDS)
             yield self.connection

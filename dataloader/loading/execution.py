@@ -16,7 +16,7 @@ from dataloader.report import LoadReport
 from dataloader.writers import writer_for
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from dataloader.conversion.violations import Violation
     from dataloader.database.backends import Backend
@@ -40,6 +40,8 @@ class LoadExecution:
 
     Attributes
     ----------
+    borrowed : AsyncConnection or None
+        The caller's own connection, in whose transaction everything is done.
     ledger_load : LedgerLoad or None
         The load in the ledger.
     committed : dict of int to Checkpoint
@@ -59,8 +61,16 @@ class LoadExecution:
     """
 
     def __init__(
-        self, engine: AsyncEngine, source: Source, plan: LoadPlan, options: LoadOptions, progress: Progress
+        self,
+        engine: AsyncEngine,
+        source: Source,
+        plan: LoadPlan,
+        options: LoadOptions,
+        progress: Progress,
+        *,
+        borrowed: AsyncConnection | None = None,
     ) -> None:
+        self.borrowed = borrowed
         self.engine = engine
         self.source = source
         self.plan = plan

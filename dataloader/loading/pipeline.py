@@ -45,11 +45,12 @@ async def load(source: Source, table: str | sa.Table, options: LoadOptions) -> L
 
 
 async def _load(source: Source, table: str | sa.Table, options: LoadOptions) -> LoadReport:
-    engine = engines.resolve(options.engine)
+    borrowed = await engines.borrow(options.connection)
+    engine = engines.resolve(options.engine) if borrowed is None else borrowed.engine
     name = Target.of(table, backend_for(engine.dialect)).name
     async with Progress(f"{source.name} → {name}", source.rows, options.progress, source.position) as progress:
-        plan = await decide(engine, source, table, options)
-        execution = LoadExecution(engine, source, plan, options, progress)
+        plan = await decide(engine, source, table, options, borrowed)
+        execution = LoadExecution(engine, source, plan, options, progress, borrowed=borrowed)
         await _store(execution)
         note_rerun(execution)
     return execution.report()

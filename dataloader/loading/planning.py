@@ -27,7 +27,9 @@ START_SECONDS = 10.0
 
 async def plan(source: Source, table: str | sa.Table, options: LoadOptions) -> LoadPlan:
     """Decide a load."""
-    return await decide(engines.resolve(options.engine), source, table, options)
+    borrowed = await engines.borrow(options.connection)
+    engine = engines.resolve(options.engine) if borrowed is None else borrowed.engine
+    return await decide(engine, source, table, options, borrowed)
 
 
 def _is_starting(error: BaseException) -> bool:
@@ -41,11 +43,17 @@ def _is_starting(error: BaseException) -> bool:
     stop=tenacity.stop_after_delay(START_SECONDS),
     reraise=True,
 )
-async def decide(engine: AsyncEngine, source: Source, table: str | sa.Table, options: LoadOptions) -> LoadPlan:
+async def decide(
+    engine: AsyncEngine,
+    source: Source,
+    table: str | sa.Table,
+    options: LoadOptions,
+    borrowed: AsyncConnection | None = None,
+) -> LoadPlan:
     """Make the plan, waiting for a server that is just starting: nothing is written, so it may be tried again."""
     schemas = engine.get_execution_options().get("schema_translate_map")
     target = Target.of(table, backend_for(engine.dialect)).within(schemas or {})
-    session = Session(engine, target.name, reads_only=True)
+    session = Session(engine, target.name, reads_only=True, borrowed=borrowed)
     return await session.run(lambda session: _decide(session, engine, source, target, options))
 
 

@@ -65,7 +65,7 @@ async def look_back(execution: LoadExecution, connection: AsyncConnection) -> No
 
 def note_rerun(execution: LoadExecution) -> None:
     """Remember a finished load; if the same rows were loaded into its table before, say so wherever it is shown."""
-    if not execution.plan.dry_run:
+    if not execution.plan.dry_run and execution.borrowed is None:  # which may be rolled back
         _remember(execution)
     if execution.loaded_before is not None:
         _tell(execution, execution.loaded_before)

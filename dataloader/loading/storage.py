@@ -54,6 +54,7 @@ class ChunkStore:
         self._rejects = execution.rejects
         self._names_rows = names_rows
         self._backend = execution.backend
+        self._is_ours = execution.borrowed is None
         self._bisector = RowBisector(execution.writer, connection, may_wait=not self._backend.checks_keys_late)
         self._parents: list[tuple[tuple[ColumnPlan, ...], ForeignKey]] = []
 
@@ -61,7 +62,8 @@ class ChunkStore:
         """Learn the foreign keys that are checked after a whole chunk, of which no row is named."""
         if not self._plan.keeps_rejects or not self._backend.checks_keys_late:
             return
-        await self._backend.check_keys_immediately(self._connection, self._plan.table.name)
+        if self._is_ours:  # of the caller's transaction nobody could tell what was deferred
+            await self._backend.check_keys_immediately(self._connection, self._plan.table.name)
         known = {column.name: column for column in self._plan.columns}
         for key in await self._backend.foreign_keys(self._connection, self._plan.table.name):
             if key.parent == self._plan.table.name:

@@ -58,7 +58,13 @@ class OneTransaction:
     async def store(self, first: list[Chunk], rest: AsyncGenerator[Chunk]) -> None:
         """Store the chunks, and commit."""
         execution, plan = self._execution, self._execution.plan
-        session = Session(execution.engine, plan.table.name, exclusive=plan.clears_table, is_dry=plan.dry_run)
+        session = Session(
+            execution.engine,
+            plan.table.name,
+            exclusive=plan.clears_table,
+            is_dry=plan.dry_run,
+            borrowed=execution.borrowed,
+        )
         with contextlib.suppress(_DryRun):
             await session.run(lambda session: self._store(session, prepend(first, rest)))
 
@@ -85,8 +91,9 @@ class OneTransaction:
             execution.count(await into.finish())
             execution.progress.phase("committing")
             watchdog.reset_timeout()
-            await session.backend.check_deferred(connection)
-            await look_back(execution, connection)
+            if execution.borrowed is None:  # else it is for the caller to say when
+                await session.backend.check_deferred(connection)
+                await look_back(execution, connection)
             if plan.dry_run:
                 await self._note_sequences(session)
                 raise _DryRun

@@ -40,10 +40,11 @@ async def validate(
     source: Source, table: str | sa.Table, options: LoadOptions, unique: Unique, foreign_keys: bool
 ) -> ValidationReport:
     """Check every row."""
-    engine = engines.resolve(options.engine)
+    borrowed = await engines.borrow(options.connection)
+    engine = engines.resolve(options.engine) if borrowed is None else borrowed.engine
     name = Target.of(table, backend_for(engine.dialect)).name
     async with Progress(f"{source.name} → {name}", source.rows, options.progress, source.position) as progress:
-        plan = await decide(engine, source, table, options)
+        plan = await decide(engine, source, table, options, borrowed)
         progress.phase("checking")
         inspection = Inspection(plan, source.label)
 
@@ -58,7 +59,7 @@ async def validate(
                         session.watchdog.suspend_timeout()
                         progress.state.advance(batch.num_rows, batch.nbytes)
 
-        await Session(engine, plan.table.name, reads_only=True).run(inspect)
+        await Session(engine, plan.table.name, reads_only=True, borrowed=borrowed).run(inspect)
         violations = await asyncio.to_thread(inspection.violations)
     return ValidationReport(
         source=plan.source,

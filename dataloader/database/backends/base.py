@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import sqlalchemy as sa
 
 from dataloader.conversion.column_types import ColumnType, parse_type
+from dataloader.database.backends.borrowing import Borrowing
 from dataloader.database.backends.merging import Merging
 from dataloader.database.schema import ForeignKey, TableName, folded
 from dataloader.errors import LoadError, PlanError, SchemaMismatch
@@ -30,7 +31,7 @@ DRY_RUN = "dataloader_dry_run"
 """The execution option of a connection on which everything is rolled back."""
 
 
-class Backend(Merging, abc.ABC):
+class Backend(Borrowing, Merging, abc.ABC):
     """One database, through one driver."""
 
     # What it declares
@@ -219,6 +220,16 @@ class Backend(Merging, abc.ABC):
 
     async def begin(self, connection: AsyncConnection) -> None:
         """Make sure that what SQLAlchemy has begun is a transaction."""
+        await self.check_transactional(connection)
+
+    async def check_transactional(self, connection: AsyncConnection) -> None:
+        """Refuse a connection that commits every statement.
+
+        Raises
+        ------
+        LoadError
+            When it does.
+        """
         if await connection.run_sync(_commits_at_once):
             hint = "Use an engine without isolation_level='AUTOCOMMIT': connect(url) makes one."
             raise LoadError("the engine commits every statement at once", hint=hint)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -12,6 +13,7 @@ from sqlalchemy.dialects import postgresql
 from dataloader.database.backends import postgresql_catalog as catalog
 from dataloader.database.backends import postgresql_merge as merging
 from dataloader.database.backends.base import Backend, Fingerprints, PreparedStatement, grouped
+from dataloader.database.backends.borrowing import BORROWED
 from dataloader.database.backends.operators import OWN_OPERATORS, pin
 from dataloader.database.schema import (
     Fingerprint,
@@ -44,6 +46,10 @@ READING = (
 are spelled alike whatever the role's settings are."""
 
 
+_SETTINGS = ("client_encoding", "array_nulls", "intervalstyle", "quote_all_identifiers", "lock_timeout")
+"""What we set for a transaction."""
+
+
 class PostgreSQL(Backend):
     """PostgreSQL as SQLAlchemy reaches it; asyncpg has a file of its own."""
 
@@ -70,9 +76,33 @@ class PostgreSQL(Backend):
     def prepare_connection(self, connection: AsyncConnection) -> None:
         sa.event.listen(connection.sync_connection, "before_cursor_execute", pin, retval=True)
 
+    def borrow(self, connection: AsyncConnection) -> None:
+        super().borrow(connection)
+        self.prepare_connection(connection)
+
+    def give_back(self, connection: AsyncConnection) -> None:
+        """The caller's statements mean the operators that they mean."""
+        super().give_back(connection)
+        if sa.event.contains(connection.sync_connection, "before_cursor_execute", pin):
+            sa.event.remove(connection.sync_connection, "before_cursor_execute", pin)
+
     async def begin(self, connection: AsyncConnection) -> None:
         await super().begin(connection)
         await connection.exec_driver_sql(SPEAKING)
+
+    @contextlib.asynccontextmanager
+    async def savepoint(self, connection: AsyncConnection) -> AsyncIterator[None]:
+        """What is set for the transaction stays when a savepoint is released, so it is set back."""
+        await self.check_transactional(connection)
+        async with super().savepoint(connection):
+            names = [*_SETTINGS]
+            before = (await connection.execute(sa.select(*map(sa.func.pg_catalog.current_setting, names)))).one()
+            await connection.exec_driver_sql(SPEAKING)
+            for statement in READING:
+                await connection.exec_driver_sql(statement)
+            yield
+            back = (sa.func.pg_catalog.set_config(*one, True) for one in zip(names, before, strict=True))
+            await connection.execute(sa.select(*back))
 
     async def configure_transaction(self, connection: AsyncConnection, lock_seconds: float) -> None:
         settings = {"lock_timeout": f"{lock_seconds * 1000:.0f}", "client_encoding": "UTF8"}
@@ -83,7 +113,7 @@ class PostgreSQL(Backend):
         await connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
 
     async def describe(self, connection: AsyncConnection, name: TableName) -> TableSchema | None:
-        return await catalog.describe(connection, name)
+        return await catalog.describe(connection, name, temporary=BORROWED in connection.sync_connection.info)  # type: ignore[union-attr]
 
     async def qualify(self, connection: AsyncConnection, name: TableName) -> TableName:
         if name.schema is not None:

@@ -44,13 +44,15 @@ SELECT c.oid, n.nspname, c.relname, c.relkind, pg_catalog.row_security_active(c.
         WHERE k.confrelid = c.oid AND k.contype = 'f' AND r.oid <> c.oid AND NOT r.relispartition) AS referrers
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL (SELECT n.oid = pg_catalog.pg_my_temp_schema()) t (is_temporary)
 WHERE c.relname = :name AND c.relkind IN ('r', 'p', 'v', 'f', 'm')
   AND CASE WHEN CAST(:schema AS pg_catalog.text) IS NULL
-      THEN n.nspname = ANY (pg_catalog.current_schemas(false)) ELSE n.nspname = :schema END
-ORDER BY pg_catalog.array_position(pg_catalog.current_schemas(false), n.nspname)
+      THEN n.nspname = ANY (pg_catalog.current_schemas(false)) OR CAST(:temporary AS boolean) AND is_temporary
+      ELSE n.nspname = :schema END
+ORDER BY is_temporary DESC, pg_catalog.array_position(pg_catalog.current_schemas(false), n.nspname)
 LIMIT 1
 """)
-"""Temporary tables are not found: the lookup walks the search path without pg_temp."""
+"""Temporary tables are not found, but in the caller's own session: the search path is walked without pg_temp."""
 
 _COLUMNS = sa.text("""
 WITH RECURSIVE base (attnum, type, typmod, required) AS (
@@ -223,9 +225,10 @@ ORDER BY n.nspname, c.relname DESC
 _KINDS = {"v": "view", "m": "materialized view", "f": "foreign table", "p": "partitioned table"}
 
 
-async def describe(connection: AsyncConnection, name: TableName) -> TableSchema | None:
-    """Read a table, None if there is none of that name."""
-    found = (await connection.execute(_TABLE, {"name": name.name, "schema": name.schema})).one_or_none()
+async def describe(connection: AsyncConnection, name: TableName, *, temporary: bool) -> TableSchema | None:
+    """Read a table, None if there is none of that name; temporary ones only where they are asked for."""
+    asked = {"name": name.name, "schema": name.schema, "temporary": temporary}
+    found = (await connection.execute(_TABLE, asked)).one_or_none()
     if found is None:
         return None
     rows = await connection.execute(_COLUMNS, {"oid": found.oid})

@@ -20,6 +20,7 @@ from dataloader.conversion.column_types import ColumnType, parse_type
 from dataloader.conversion.dialects import SQLITE
 from dataloader.conversion.types import SQLITE_EXACT_DIGITS
 from dataloader.database.backends.base import DRY_RUN, Backend, Fingerprints, driver_of, grouped
+from dataloader.database.backends.borrowing import KEPT, keep
 from dataloader.database.schema import (
     SQLITE_SCHEMA,
     Column,
@@ -42,8 +43,6 @@ BUSY_SECONDS = 30
 WAL_TRIES, WAL_SECONDS = 20, 0.01
 _OURS = "dataloader"
 """The mark of a connection that has our settings, until the first transaction that writes."""
-_KEPT = "dataloader_keeps"
-"""The mark of a connection that outlives a cancelled statement: those of the caller's own code do not."""
 
 
 class SQLite(Backend):
@@ -87,10 +86,10 @@ class SQLite(Backend):
         It would close it, and SQLite keep its locks until the garbage collector finds the statement. But the driver's
         thread carries out in turn what it is told, whoever waits for it: a rollback or a close after the statement.
         """
-        if not sa.event.contains(self.dialect, "handle_error", _keep_cancelled):
-            sa.event.listen(self.dialect, "handle_error", _keep_cancelled)
+        if not sa.event.contains(self.dialect, "handle_error", keep):
+            sa.event.listen(self.dialect, "handle_error", keep)
         assert connection.sync_connection is not None
-        connection.sync_connection.execution_options(**{_KEPT: True})
+        connection.sync_connection.execution_options(**{KEPT: True})
 
     async def begin(self, connection: AsyncConnection) -> None:
         """Begin by hand, because the sqlite3 module opens no transaction before DDL.
@@ -237,12 +236,6 @@ def _set_up(connection: Any, record: Any) -> None:
         raise
     cursor.close()
     record.info[_OURS] = True
-
-
-def _keep_cancelled(context: sa.ExceptionContext) -> None:
-    kept = context.connection is not None and context.connection.get_execution_options().get(_KEPT)
-    if kept and isinstance(context.original_exception, asyncio.CancelledError):
-        context.is_disconnect = False
 
 
 async def _write_ahead(connection: AsyncConnection) -> None:
