@@ -67,8 +67,6 @@ class LoadPlan:
         Whether the table is there already.
     dry_run : bool
         Whether all of it is rolled back.
-    is_borrowed : bool
-        Whether all of it is done inside the caller's own transaction.
     merge : MergePlan or None
         How rows are merged by their key; None: they are inserted, and a key that is there is an error.
     """
@@ -92,7 +90,6 @@ class LoadPlan:
     exists: bool = False
     merge: merging.MergePlan | None = None
     dry_run: bool = False
-    is_borrowed: bool = False
 
     @property
     def discards(self) -> bool:
@@ -101,8 +98,6 @@ class LoadPlan:
 
     @property
     def transactions(self) -> str:
-        if self.is_borrowed:
-            return "a savepoint of the caller's transaction, which is theirs to commit"
         if self.dry_run:
             return "one transaction, which is rolled back"
         if self.commit == "load":
@@ -224,7 +219,6 @@ def make_plan(
         exists=found is not None,
         merge=merge,
         dry_run=options.dry_run,
-        is_borrowed=options.connection is not None,
     )
 
 
@@ -402,7 +396,7 @@ def _commit(options: LoadOptions, rows: int | None, obstacle: str | None) -> tup
 def _as_a_whole(options: LoadOptions) -> str | None:
     """Why it is one transaction whatever is loaded."""
     if options.connection is not None:
-        return "it is done inside the caller's transaction"
+        return "it is part of the caller's own, inside a savepoint"
     if options.dry_run:
         return "a dry run is rolled back as a whole"
     if options.action != "load":

@@ -322,9 +322,14 @@ def connections_of(engine: AsyncEngine) -> float:
     return math.inf if isinstance(pool, sa.NullPool) else 1
 
 
-async def borrow(given: AsyncConnection | AsyncSession | None) -> AsyncConnection | None:
-    """The caller's own connection, in whose transaction everything is done."""
-    return await given.connection() if isinstance(given, AsyncSession) else given
+async def reach(
+    engine: object, connection: AsyncConnection | AsyncSession | None
+) -> tuple[AsyncEngine, AsyncConnection | None]:
+    """The engine to use in the running loop, and the caller's own connection where everything is done in that."""
+    if connection is None:
+        return resolve(engine), None
+    borrowed = await connection.connection() if isinstance(connection, AsyncSession) else connection
+    return borrowed.engine, borrowed
 
 
 async def open_connection(engine: AsyncEngine, *, reads_only: bool = False) -> AsyncConnection:

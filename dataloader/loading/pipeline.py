@@ -45,8 +45,7 @@ async def load(source: Source, table: str | sa.Table, options: LoadOptions) -> L
 
 
 async def _load(source: Source, table: str | sa.Table, options: LoadOptions) -> LoadReport:
-    borrowed = await engines.borrow(options.connection)
-    engine = engines.resolve(options.engine) if borrowed is None else borrowed.engine
+    engine, borrowed = await engines.reach(options.engine, options.connection)
     name = Target.of(table, backend_for(engine.dialect)).name
     async with Progress(f"{source.name} → {name}", source.rows, options.progress, source.position) as progress:
         plan = await decide(engine, source, table, options, borrowed)

@@ -27,8 +27,7 @@ START_SECONDS = 10.0
 
 async def plan(source: Source, table: str | sa.Table, options: LoadOptions) -> LoadPlan:
     """Decide a load."""
-    borrowed = await engines.borrow(options.connection)
-    engine = engines.resolve(options.engine) if borrowed is None else borrowed.engine
+    engine, borrowed = await engines.reach(options.engine, options.connection)
     return await decide(engine, source, table, options, borrowed)
 
 

@@ -40,8 +40,7 @@ async def validate(
     source: Source, table: str | sa.Table, options: LoadOptions, unique: Unique, foreign_keys: bool
 ) -> ValidationReport:
     """Check every row."""
-    borrowed = await engines.borrow(options.connection)
-    engine = engines.resolve(options.engine) if borrowed is None else borrowed.engine
+    engine, borrowed = await engines.reach(options.engine, options.connection)
     name = Target.of(table, backend_for(engine.dialect)).name
     async with Progress(f"{source.name} → {name}", source.rows, options.progress, source.position) as progress:
         plan = await decide(engine, source, table, options, borrowed)
