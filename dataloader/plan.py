@@ -61,6 +61,8 @@ class LoadPlan:
         ``load``: one transaction. ``chunk``: one for each chunk, with a checkpoint. And why.
     workers : int
         How many connections write at once.
+    notes : tuple of str
+        What is to be known of the database and the connection: that it is experimental, or goes through a pooler.
     warnings : tuple of str
         What the table would lose.
     exists : bool
@@ -86,6 +88,7 @@ class LoadPlan:
     commit: str = "load"
     commit_reason: str = "it is small"
     workers: int = 1
+    notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     exists: bool = False
     merge: merging.MergePlan | None = None
@@ -125,6 +128,7 @@ class LoadPlan:
             ("chunks", f"up to {quantity(self.chunk_rows, 'row')} each, in {self.transactions}"),
             ("rows that do not fit", self.on_invalid),
             *(self.merge.facts if self.merge is not None else []),
+            *(("database", note) for note in self.notes),
             *(("warning", warning) for warning in self.warnings),
         ]
 

@@ -23,6 +23,7 @@ from dataloader.errors import ConnectionLost, PlanError
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+_MASKED = "***"
 _SECRET_OPTIONS = ("password", "sslpassword", "passfile")
 
 
@@ -117,6 +118,9 @@ def parse_url(url: str | URL | Address) -> Address:
         raise PlanError(f"SQLAlchemy knows no database driver {name!r}", hint=hint) from None
     if not dialect.is_async:
         raise PlanError(f"the driver {name!r} is not async", hint=hint)
+    if address.url.password == _MASKED:
+        hint = "Pass engine.url itself, or engine.url.render_as_string(hide_password=False)."
+        raise PlanError(f"the password in the database URL is {_MASKED}, as str(engine.url) shows it", hint=hint)
     return address.completed()
 
 

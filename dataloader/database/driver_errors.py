@@ -66,6 +66,7 @@ _TEXT_HINTS = {
     "database is locked": "Another program has the file open, in a transaction: end it there, and load again.",
     "unable to open database file": "Create the folder that the URL names, or correct the path.",
     "readonly database": "Make the file and its folder writable.",
+    "unknown database": "SQLite has the schemas main and temp, and those of attached files: leave the schema out.",
     "file is not a database": "The URL names a file that is not a SQLite database: correct the path.",
     "because it is a view": "Give the view an INSTEAD OF INSERT trigger, or load the table behind it.",
     "disk is full": "Make room on the disk and load again.",

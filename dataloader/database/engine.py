@@ -75,9 +75,10 @@ def connect(
     ----------
     url : str or sqlalchemy.URL, optional
         ``postgresql://user:password@host:5432/database``, as a console of a hosted PostgreSQL shows it;
-        ``service=shop``; ``sqlite:///file.db``; or any async SQLAlchemy URL. None: ``$DATALOADER_URL``, else
-        the file ``dataloader.db`` in the current folder. The parameters of libpq, its services, ``.pgpass``
-        and the variables ``PGHOST``, ``PGSSLMODE``, ... mean what they mean to psql: see `docs/servers.md`.
+        ``service=shop``; ``sqlite:///file.db``; or, as an experiment, the URL of another async SQLAlchemy
+        driver. None: ``$DATALOADER_URL``, else the file ``dataloader.db`` in the current folder. The parameters
+        of libpq, its services, ``.pgpass`` and the variables ``PGHOST``, ``PGSSLMODE``, ... mean what they mean
+        to psql: see `docs/servers.md`.
     password : str or callable, optional
         The password, instead of one in the URL. A function, also an async one, is called for each connection
         that is opened: give one that fetches a token where tokens expire within a long load. One that is not
@@ -139,7 +140,7 @@ def parse_engine(engine: object) -> AsyncEngine | Address:
         return parse_url(engine)
     hint = "Pass an AsyncEngine (connect(url) makes one) or a URL."
     if isinstance(engine, sa.Engine):
-        hint = "It is a synchronous engine: pass its URL to connect(), which makes an async one."
+        hint = "It is a synchronous engine: pass its .url to connect(), not str() of it, which hides the password."
     raise PlanError(f"engine= must be an AsyncEngine or a URL, got {type(engine).__name__}", hint=hint)
 
 

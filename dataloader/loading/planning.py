@@ -61,6 +61,7 @@ async def _decide(
 ) -> LoadPlan:
     async with session.reading() as connection:
         found = await session.backend.describe(connection, target.name)
+        notes = session.backend.notes(connection)
         if found is None:
             target = replace(target, name=await session.backend.qualify(connection, target.name))
         name = target.name if found is None else found.name
@@ -75,7 +76,7 @@ async def _decide(
     info = SourceInfo(source.name, source.schema, source.rows, source.in_memory)
     connections = engines.connections_of(engine)
     database = Database(session.backend, engines.describe_url(engine), refused, connections)
-    return make_plan(info, target, found, options, database)
+    return replace(make_plan(info, target, found, options, database), notes=notes)
 
 
 async def _continuing(

@@ -65,7 +65,7 @@ def test_a_url_that_cannot_be_read_is_refused(url: str, tmp_path: Path, monkeypa
 
 async def test_a_sync_engine_is_refused_with_what_to_do() -> None:
     engine = sa.create_engine("sqlite://")
-    with pytest.raises(dl.PlanError, match="It is a synchronous engine"):
+    with pytest.raises(dl.PlanError, match=r"It is a synchronous engine: pass its \.url to connect"):
         await dl.load_dataframe(FRAME, "t", engine=engine)  # type: ignore[typeddict-item]
     engine.dispose()
 
@@ -432,3 +432,15 @@ async def test_the_users_engine_options_override_ours(postgres_url: sa.URL) -> N
     assert await fetch(engine, "SHOW application_name") == [("mine",)]
     assert engine.sync_engine.pool.size() == 1  # type: ignore[attr-defined]
     await engine.dispose()
+
+
+def test_a_password_that_is_masked_is_refused() -> None:
+    url = sa.make_url(f"postgresql://ada:{SECRET}@localhost/shop")
+    with pytest.raises(dl.PlanError, match=r"the password in the database URL is \*\*\*.*engine\.url itself"):
+        dl.connect(str(url))
+    assert dl.connect(url).url.password == SECRET
+
+
+async def test_a_schema_that_sqlite_has_not_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(dl.DataLoaderError, match=r"unknown database.*SQLite has the schemas main and temp"):
+        await dl.load_dataframe(FRAME, "sales.t", engine=f"sqlite:///{tmp_path / 'shop.db'}")

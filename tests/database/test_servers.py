@@ -194,6 +194,8 @@ async def test_the_roots_of_the_system_are_trusted(
     """SSL_CERT_FILE says where they are; the second URL is the one that Neon's console shows."""
     monkeypatch.setenv("SSL_CERT_FILE", str(guarded.folder / "ca.crt"))
     assert await ask(guarded.url(query), IS_ENCRYPTED) == (True, None)
+    plan = await dl.plan_load({"id": [1]}, "t", engine=guarded.url(query))
+    assert ("asyncpg has no channel binding" in str(plan)) == ("channel_binding" in query)
     found = await load(guarded.url(query, host="127.0.0.1"))
     assert "cannot trust PostgreSQL" in str(found)
 

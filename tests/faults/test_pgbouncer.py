@@ -115,6 +115,8 @@ async def test_a_load_passes_a_pooler(method: str, pooled: AsyncEngine, postgres
         await assert_exact(postgres, report)
     assert pooled.pool.checkedout() == 0  # type: ignore[attr-defined]
     await until_idle(postgres)
+    assert "through a pooler" in str(await dl.plan_load(orders(), "orders", engine=pooled))
+    assert "pooler" not in str(await dl.plan_load(orders(), "orders", engine=postgres))
 
 
 async def test_types_that_the_driver_has_to_ask_for_pass_a_pooler(pooled: AsyncEngine, postgres: AsyncEngine) -> None:

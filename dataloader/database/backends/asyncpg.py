@@ -54,6 +54,14 @@ class Asyncpg(PostgreSQL):
         if options := libpq.socket_options(url):
             sa.event.listen(engine.sync_engine, "connect", _setting_on_sockets(options))
 
+    def notes(self, connection: AsyncConnection) -> tuple[str, ...]:
+        notes = []
+        if _is_pooled(connection):
+            notes.append("through a pooler: no session of the server is kept, no statement prepared, no keepalive set")
+        if libpq.replaces_channel_binding(connection.engine.url):
+            notes.append("asyncpg has no channel binding: the server's certificate and host name are verified instead")
+        return tuple(notes)
+
     @contextlib.asynccontextmanager
     async def transaction(self, connection: AsyncConnection, *opening: str) -> AsyncIterator[None]:
         """A transaction that is begun by ourselves, in one round trip with its opening.
@@ -104,6 +112,12 @@ def _has_own_session(connection: AsyncConnection) -> bool:
     """Whether the connection is known to have the same session of the server in each of its transactions."""
     held = connection.sync_connection
     return held is not None and bool(held.connection.info.get(_OWN_SESSION))
+
+
+def _is_pooled(connection: AsyncConnection) -> bool:
+    """Whether a pooler was seen; of an engine that was not made here it is unknown."""
+    held = connection.sync_connection
+    return held is not None and held.connection.info.get(_OWN_SESSION) is False
 
 
 @contextlib.asynccontextmanager

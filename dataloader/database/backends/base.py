@@ -67,6 +67,10 @@ class Backend(Borrowing, Merging, abc.ABC):
     untyped: ClassVar[frozenset[str]] = frozenset()
     """The families of source types for which no type keeps their values."""
 
+    experimental: ClassVar[str | None] = "its loads are tested on no real server"
+    """What is to be known of a database before it is trusted with data, None if the tests meet it."""
+    creates_in_transaction: ClassVar[bool] = False
+    """Whether a table that a load creates is rolled back with it."""
     inserts: ClassVar[str] = "core"
     """How INSERT sends a chunk: ``core``, ``arrays`` of the columns, or ``values``, many rows to a statement."""
     one_writer: ClassVar[str | None] = None
@@ -161,6 +165,13 @@ class Backend(Borrowing, Merging, abc.ABC):
         pairs = itertools.zip_longest(hosts.split(","), ports.split(","), fillvalue=ports)
         places = (f"{'local' if host.startswith('/') else host}:{port}" for host, port in pairs)
         return f"{self.title or url.get_backend_name()} {','.join(places)}/{url.database or ''}".rstrip(":/")
+
+    def notes(self, connection: AsyncConnection) -> tuple[str, ...]:
+        """What a plan says of the connection itself."""
+        if self.experimental is None:
+            return ()
+        kept = "" if self.creates_in_transaction else ", and a table that is created may stay after a load that failed"
+        return (f"experimental: {self.experimental}{kept}",)
 
     def is_missing(self, url: URL) -> bool:
         """Whether to connect would make a database that is not there."""

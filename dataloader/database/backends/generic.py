@@ -1,8 +1,8 @@
-"""Any other database, as SQLAlchemy knows it."""
+"""Other databases, as SQLAlchemy knows them: experimental."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -28,7 +28,7 @@ def _described(connection: sa.Connection, name: TableName) -> TableSchema | None
     columns = tuple(
         Column(
             found["name"],
-            parse_type(found["type"].compile(dialect=connection.dialect), connection.dialect.name),
+            parse_type(_spelled(found["type"], connection), connection.dialect.name),
             nullable=found["nullable"],
             has_default=found.get("default") is not None or bool(found.get("autoincrement")),
             generated="computed" in found,
@@ -36,3 +36,9 @@ def _described(connection: sa.Connection, name: TableName) -> TableSchema | None
         for found in inspector.get_columns(name.name, schema=name.schema)
     )
     return TableSchema(name, columns)
+
+
+def _spelled(found: Any, connection: sa.Connection) -> str:
+    """A column's type; MySQL keeps no fraction of a second where none is declared."""
+    sql = str(found.compile(dialect=connection.dialect))
+    return f"{sql}(0)" if getattr(found, "fsp", 0) is None else sql

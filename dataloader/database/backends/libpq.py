@@ -297,6 +297,11 @@ def _trusting_the_system(given: Mapping[str, str], password: Any) -> ssl.SSLCont
     return context
 
 
+def replaces_channel_binding(url: URL) -> bool:
+    """Whether the URL asks for channel binding, in whose place the certificate is verified."""
+    return url.query.get("channel_binding") == "require"
+
+
 def socket_options(url: URL) -> list[tuple[int, int, int]]:
     """What the URL says of TCP's keepalives, in the system's terms: level, option, value."""
     given = {name: int(str(url.query[name])) for name in _KEEPALIVES if name in url.query}

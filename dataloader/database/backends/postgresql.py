@@ -65,6 +65,8 @@ class PostgreSQL(Backend):
     checks_keys_late = True
     now = sa.func.pg_catalog.clock_timestamp()
     ledger_obstacle = None
+    experimental = None
+    creates_in_transaction = True
     merge_obstacle = None
     counts = "pg_catalog.count"
     staging = TableName("pg_temp", "dataloader_staged")

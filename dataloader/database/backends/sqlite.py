@@ -56,6 +56,8 @@ class SQLite(Backend):
     untyped = frozenset({"duration", "interval"})
     inserts = "values"
     ledger_obstacle = None
+    experimental = None
+    creates_in_transaction = True
     merge_obstacle = None
     staging = TableName("temp", "dataloader_staged")
     one_writer = "SQLite has one writer"
