@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,7 +13,7 @@ from dataloader.conversion.column_types import ColumnType
 from dataloader.errors import PlanError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 SQLITE_SCHEMA = "main"
@@ -381,3 +382,9 @@ def rows_of(table: TableName, columns: Sequence[str]) -> sa.TableClause:
     schema = None if table.schema in {None, SQLITE_SCHEMA} else sa.quoted_name(table.schema, True)
     quoted: list[sa.ColumnClause[Any]] = [sa.column(sa.quoted_name(name, True)) for name in columns]
     return sa.table(sa.quoted_name(table.name, True), *quoted, schema=schema)
+
+
+def grouped(rows: Iterable[Any]) -> dict[str, list[str]]:
+    """Names by what they are, both in order."""
+    found = sorted((row.what, row.name) for row in rows)
+    return {what: [name for _, name in group] for what, group in itertools.groupby(found, key=lambda row: row[0])}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
@@ -421,12 +421,6 @@ class Fingerprints(abc.ABC):
     @abc.abstractmethod
     async def take(self, connection: AsyncConnection) -> Fingerprint | None:
         """The fingerprint as it is now, None if there is no such table."""
-
-
-def grouped(rows: Iterable[Any]) -> dict[str, list[str]]:
-    """Names by what they are, both in order."""
-    found = sorted((row.what, row.name) for row in rows)
-    return {what: [name for _, name in group] for what, group in itertools.groupby(found, key=lambda row: row[0])}
 
 
 class PreparedStatement:

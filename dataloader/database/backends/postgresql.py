@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql
 
 from dataloader.database.backends import postgresql_catalog as catalog
 from dataloader.database.backends import postgresql_merge as merging
-from dataloader.database.backends.base import Backend, Fingerprints, PreparedStatement, grouped
+from dataloader.database.backends.base import Backend, Fingerprints, PreparedStatement
 from dataloader.database.backends.borrowing import BORROWED
 from dataloader.database.backends.operators import OWN_OPERATORS, pin
 from dataloader.database.schema import (
@@ -26,6 +26,7 @@ from dataloader.database.schema import (
     TableSchema,
     UniqueKey,
     cast_from_text,
+    grouped,
     unnest,
 )
 

@@ -19,7 +19,7 @@ from sqlalchemy.dialects import sqlite as dialect
 from dataloader.conversion.column_types import ColumnType, parse_type
 from dataloader.conversion.dialects import SQLITE
 from dataloader.conversion.types import SQLITE_EXACT_DIGITS
-from dataloader.database.backends.base import DRY_RUN, Backend, Fingerprints, driver_of, grouped
+from dataloader.database.backends.base import DRY_RUN, Backend, Fingerprints, driver_of
 from dataloader.database.backends.borrowing import KEPT, keep
 from dataloader.database.schema import (
     SQLITE_SCHEMA,
@@ -32,6 +32,7 @@ from dataloader.database.schema import (
     TableRights,
     TableSchema,
     UniqueKey,
+    grouped,
 )
 
 if TYPE_CHECKING:
