@@ -74,7 +74,8 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     commit : {'auto', 'load', 'chunk'}
         ``load`` is one transaction. ``chunk`` is one for each chunk, with a checkpoint in the tables
         ``dataloader_loads`` and ``dataloader_chunks`` beside the target. ``auto`` takes ``load`` up to
-        500,000 known rows and where there can be no checkpoints, and says why.
+        500,000 rows and where there can be no checkpoints, and says why: text files are judged by their size, and
+        a stream is read until it has more, or 33 MB, or for 10 seconds.
     chunk_rows : int or None
         Rows that are converted and sent at once; never more than `workers` + 1 chunks are in memory.
     workers : int or None

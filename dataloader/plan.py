@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import html
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -17,14 +16,13 @@ from dataloader.display.html import panel, table
 from dataloader.errors import PlanError, SchemaMismatch
 from dataloader.formatting import closest, quantity
 from dataloader.options import LoadOptions, Target
+from dataloader.transactions import Database, SourceInfo, choose_commit, commit_obstacle
 
 if TYPE_CHECKING:
     from dataloader.database.backends import Backend
 
 CHUNK_ROWS = {"copy": 50_000, "insert": 10_000}
 """Rows per chunk where none are asked for: below it round trips show, above it only memory grows."""
-ONE_TRANSACTION_ROWS = 500_000
-"""Up to here a load is all or nothing unless something else is requested: it is cheap to begin again."""
 WORKERS = 2
 """Two connections keep a server busy while one of them waits for a commit; more gain little."""
 
@@ -67,6 +65,12 @@ class LoadPlan:
         What the table would lose.
     exists : bool
         Whether the table is there already.
+    about : int or None
+        How many rows there are, to judge by the size of the files.
+    in_memory : bool
+        Whether the source can be checked before its first chunk is committed.
+    buffers : bool
+        Whether the load is one transaction after all, if the source turns out to be small.
     dry_run : bool
         Whether all of it is rolled back.
     merge : MergePlan or None
@@ -93,6 +97,9 @@ class LoadPlan:
     exists: bool = False
     merge: merging.MergePlan | None = None
     dry_run: bool = False
+    in_memory: bool = False
+    buffers: bool = False
+    about: int | None = None
 
     @property
     def discards(self) -> bool:
@@ -110,7 +117,14 @@ class LoadPlan:
 
     @property
     def on_invalid(self) -> str:
-        return "kept in report.rejects, the others are loaded" if self.keeps_rejects else "nothing is loaded"
+        if self.keeps_rejects:
+            return "kept in report.rejects, the others are loaded"
+        if self.commit == "load":
+            return "nothing is loaded"
+        if self.in_memory:
+            return "nothing is loaded; chunks committed before a row that only the database refuses stay in the table"
+        stays = "the load ends, and the chunks committed before stay in the table"
+        return f"nothing is loaded from a source that is so small, else {stays}" if self.buffers else stays
 
     @property
     def travels_as_text(self) -> bool:
@@ -119,7 +133,9 @@ class LoadPlan:
 
     @property
     def _size(self) -> str:
-        return "an unknown number of rows" if self.rows is None else quantity(self.rows, "row")
+        if self.rows is None:
+            return "an unknown number of rows" if self.about is None else f"about {quantity(self.about, 'row')}"
+        return quantity(self.rows, "row")
 
     @property
     def _facts(self) -> list[tuple[str, str]]:
@@ -161,32 +177,6 @@ def _statement(sql: str) -> str:
     return f'<pre style="white-space:pre-wrap;margin:4px 0">{html.escape(sql.strip())}</pre>'
 
 
-@dataclass(frozen=True, slots=True)
-class SourceInfo:
-    """What a source says of itself: its name, columns and number of rows, and whether it is in memory."""
-
-    name: str
-    schema: pa.Schema
-    rows: int | None
-    in_memory: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Database:
-    """What is known of the database: its backend, its name for people, and why it cannot keep a ledger.
-
-    Attributes
-    ----------
-    connections : float
-        How many connections the engine's pool gives out at once.
-    """
-
-    backend: Backend
-    name: str
-    ledger_refused: str | None = None
-    connections: float = math.inf
-
-
 def make_plan(
     info: SourceInfo, target: Target, found: TableSchema | None, options: LoadOptions, database: Database
 ) -> LoadPlan:
@@ -202,10 +192,10 @@ def make_plan(
     merge = _merge(options, table, offered, info, backend)
     columns = _columns(offered, table, options, merge)
     method, reason = _method(options.method, columns, table, backend)
-    commit, commit_reason = _commit(options, info.rows, _commit_obstacle(options, table, database))
+    committing = choose_commit(options, info, commit_obstacle(options, table, database))
     return LoadPlan(
         source=info.name,
-        rows=info.rows,
+        **_counted(info),
         database=database.name,
         table=table,
         columns=columns,
@@ -216,9 +206,8 @@ def make_plan(
         creates_table=definition is not None,
         keeps_rejects=options.on_invalid == "reject",
         clears_table=options.if_exists in {"truncate", "replace"},
-        commit=commit,
-        commit_reason=commit_reason,
-        workers=_workers(options, database, info) if commit == "chunk" else 1,
+        **committing,
+        workers=_workers(options, database, info) if committing["commit"] == "chunk" else 1,
         warnings=warnings,
         exists=found is not None,
         merge=merge,
@@ -370,52 +359,6 @@ def _copy_obstacle(columns: tuple[ColumnPlan, ...], table: TableSchema, backend:
     return None
 
 
-def _commit(options: LoadOptions, rows: int | None, obstacle: str | None) -> tuple[str, str]:
-    """When rows become visible and safe: at the end, all at once, or chunk by chunk.
-
-    Raises
-    ------
-    PlanError
-        When the caller asks for checkpoints and there can be none.
-    """
-    if obstacle is not None and (options.commit == "chunk" or options.is_named):
-        hint = (
-            "Leave commit=, resume= and load_id= out: the rows are then loaded in one transaction. "
-            "Delete those that an unfinished load has committed before."
-        )
-        raise PlanError(f"the load cannot be committed chunk by chunk: {obstacle}", hint=hint)
-    if options.commit != "auto":
-        return options.commit, "it was requested"
-    if obstacle is not None:
-        return "load", obstacle
-    if options.is_named:
-        return "chunk", "a load that can be resumed was requested"
-    if rows is None:
-        return "chunk", "the row count is unknown"
-    if rows > ONE_TRANSACTION_ROWS:
-        return "chunk", f"there are more than {ONE_TRANSACTION_ROWS:,} rows"
-    return "load", f"there are no more than {ONE_TRANSACTION_ROWS:,} rows"
-
-
-def _as_a_whole(options: LoadOptions) -> str | None:
-    """Why it is one transaction whatever is loaded."""
-    if options.connection is not None:
-        return "it is part of the caller's own, inside a savepoint"
-    if options.dry_run:
-        return "a dry run is rolled back as a whole"
-    if options.action != "load":
-        done = {"update": "updated", "delete": "deleted", "sync": "compared with the table"}[options.action]
-        return f"rows are {done} all at once"
-    return None
-
-
-def _commit_obstacle(options: LoadOptions, table: TableSchema, database: Database) -> str | None:
-    if (whole := _as_a_whole(options)) is not None:
-        return whole
-    if options.if_exists in {"truncate", "replace"}:
-        return f"if_exists={options.if_exists!r} takes the old rows away in the commit that brings the new ones"
-    if database.backend.ledger_obstacle:
-        return database.backend.ledger_obstacle
-    if table.unwatched:
-        return f"{table.unwatched}, where rows could vanish without the ledger's noticing"
-    return database.ledger_refused
+def _counted(info: SourceInfo) -> dict[str, Any]:
+    """What the plan tells of a source's rows."""
+    return {"rows": info.rows, "about": info.about, "in_memory": info.in_memory}

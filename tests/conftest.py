@@ -176,3 +176,10 @@ async def execute(engine: AsyncEngine, *statements: str) -> None:
     async with engine.begin() as connection:
         for statement in statements:
             await connection.execute(sa.text(statement))
+
+
+@pytest.fixture
+def long_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sources whose rows are not counted are committed chunk by chunk from ten rows on, to be quick."""
+    monkeypatch.setattr("dataloader.loading.chunks.ONE_TRANSACTION_ROWS", 9)
+    monkeypatch.setattr("dataloader.sources.files.about_rows", lambda *_: None)

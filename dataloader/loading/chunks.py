@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -17,6 +18,7 @@ from dataloader.ledger.checkpoint import Checkpoint, LedgerLoad, rows_of, source
 from dataloader.ledger.digest import chunk_digest
 from dataloader.rejects import Findings
 from dataloader.sync import in_thread
+from dataloader.transactions import BUFFER_BYTES, BUFFER_SECONDS, ONE_TRANSACTION_ROWS
 
 if TYPE_CHECKING:
     from dataloader.plan import LoadPlan
@@ -61,16 +63,20 @@ class Chunk:
 
 
 async def read_chunks(
-    source: Source,
+    batches: AsyncGenerator[tuple[pa.RecordBatch, int]],
+    label: Callable[[int], object],
     plan: LoadPlan,
     writer: Writer,
+    *,
     committed: Container[int] = (),
     distinct: Callable[[Converted], Converted] | None = None,
 ) -> AsyncGenerator[Chunk]:
-    """Read the source, and convert, digest and encode each chunk in a thread.
+    """Convert, digest and encode each batch of the source in a thread.
 
     Parameters
     ----------
+    label : callable
+        Gives the label of the row at a position.
     committed : container of int
         The chunks that are not encoded, because they are only compared; it may grow meanwhile.
     distinct : callable or None
@@ -81,7 +87,7 @@ async def read_chunks(
     SourceFailed
         Carrying the source's own error, or a ValidationError where the plan keeps no rejects.
     """
-    convert, numbers = Converter(plan.columns, source.label), itertools.count()
+    convert, numbers = Converter(plan.columns, label), itertools.count()
 
     def make(batch: pa.RecordBatch, first_row: int) -> Chunk:
         converted, number = convert(batch, first_row), next(numbers)
@@ -92,7 +98,7 @@ async def read_chunks(
         left_out = fitting - converted.batch.num_rows
         return Chunk(number, first_row, batch, converted, digest, encoded, nbytes, left_out)
 
-    async with contextlib.aclosing(map_in_thread(read_batches(source, plan.chunk_rows), make)) as chunks:
+    async with contextlib.aclosing(map_in_thread(batches, make)) as chunks:
         async for chunk in chunks:
             if chunk.converted.violations and not plan.keeps_rejects:
                 findings = Findings()
@@ -173,15 +179,19 @@ class SharedIterator(Generic[T]):
             return await anext(self._items, None)
 
 
-async def peek(chunks: AsyncGenerator[Chunk], chunk_rows: int) -> tuple[list[Chunk], bool]:
-    """The first chunk, and whether it is the whole source; to know that of a short one, the second is taken too."""
-    first = await anext(chunks, None)
-    if first is None:
-        return [], True
-    if first.rows == chunk_rows:
-        return [first], False
-    second = await anext(chunks, None)
-    return ([first], True) if second is None else ([first, second], False)
+async def fill_buffer(batches: AsyncGenerator[tuple[pa.RecordBatch, int]]) -> tuple[list[Any], bool]:
+    """The first batches of a source whose row count is unknown, and whether they are all of it.
+
+    They are more than one transaction takes, by rows, bytes or the seconds that they took, or they are all.
+    """
+    buffered: list[tuple[pa.RecordBatch, int]] = []
+    rows, size, began = 0, 0, time.monotonic()
+    async for batch, first_row in batches:
+        buffered.append((batch, first_row))
+        rows, size = rows + batch.num_rows, size + batch.nbytes
+        if rows > ONE_TRANSACTION_ROWS or size > BUFFER_BYTES or time.monotonic() - began > BUFFER_SECONDS:
+            return buffered, False
+    return buffered, True
 
 
 async def take_first(items: AsyncGenerator[T]) -> list[T]:

@@ -13,7 +13,15 @@ from dataloader.database import engine as engines
 from dataloader.database.backends import backend_for
 from dataloader.display.progress import Progress
 from dataloader.errors import LoadCancelled, ValidationError, left_by, shown_as
-from dataloader.loading.chunks import peek, prefetch, read_chunks, source_errors
+from dataloader.loading.chunks import (
+    fill_buffer,
+    prefetch,
+    prepend,
+    read_batches,
+    read_chunks,
+    source_errors,
+    take_first,
+)
 from dataloader.loading.duplicates import key_filter
 from dataloader.loading.execution import LoadExecution
 from dataloader.loading.planning import decide
@@ -69,14 +77,20 @@ async def _store(execution: LoadExecution) -> None:
         await check_in_memory(source, plan)
     execution.progress.phase("loading")
     distinct = None if plan.merge is None else await key_filter(source, plan)
-    reading = read_chunks(source, plan, execution.writer, execution.committed, distinct)
+    batches = read_batches(source, plan.chunk_rows)
     try:
         with source_errors():
-            async with contextlib.aclosing(prefetch(reading)) as chunks:
-                # No lock is held while a source gets going.
-                first, is_all = await peek(chunks, plan.chunk_rows)
-                await _target(execution, is_all).store(first, chunks)
-                return
+            async with contextlib.aclosing(batches):
+                buffered, is_all = await fill_buffer(batches) if plan.buffers else ([], False)
+                rows = prepend(buffered, batches)
+                reading = read_chunks(
+                    rows, source.label, plan, execution.writer, committed=execution.committed, distinct=distinct
+                )
+                async with contextlib.aclosing(prefetch(reading)) as chunks:
+                    # No lock is held while a source gets going.
+                    first = await take_first(chunks)
+                    await _target(execution, is_all).store(first, chunks)
+                    return
     except ValidationError as error:
         if not can_be_rolled_back:
             raise
@@ -88,7 +102,6 @@ async def _store(execution: LoadExecution) -> None:
 
 def _target(execution: LoadExecution, is_all: bool) -> OneTransaction | Ledgered:
     """Where the chunks go; a source of unknown length that turns out to be short needs no checkpoint."""
-    options = execution.options
-    if execution.plan.commit == "load" or (is_all and options.commit == "auto" and not options.is_named):
+    if execution.plan.commit == "load" or is_all:
         return OneTransaction(execution)
     return Ledgered(execution)

@@ -12,7 +12,8 @@ from dataloader.database.backends import backend_for
 from dataloader.database.session import Session
 from dataloader.ledger import entries, ledger, trust
 from dataloader.options import LoadOptions, Target
-from dataloader.plan import Database, LoadPlan, SourceInfo, make_plan
+from dataloader.plan import LoadPlan, make_plan
+from dataloader.transactions import Database, SourceInfo
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -73,7 +74,7 @@ async def _decide(
             found = replace(found, merge_target=await session.backend.merge_target(connection, found))
         if found is not None and options.if_exists == "replace":
             found = replace(found, losses=await session.backend.losses(connection, found.name))
-    info = SourceInfo(source.name, source.schema, source.rows, source.in_memory)
+    info = SourceInfo(source.name, source.schema, source.rows, source.in_memory, source.about)
     connections = engines.connections_of(engine)
     database = Database(session.backend, engines.describe_url(engine), refused, connections)
     return replace(make_plan(info, target, found, options, database), notes=notes)

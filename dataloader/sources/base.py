@@ -59,6 +59,8 @@ class Source:
         The files that it is read from.
     position : object
         Says as a string which of several files is being read; else an empty string.
+    about : int or None
+        How many rows there are, to judge by the size of files; None where they are counted, or nothing is known.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Source:
     loader: str = "load_dataframe"
     paths: tuple[str, ...] = ()
     position: object = ""
+    about: int | None = None
 
     def label(self, _row: int) -> object:
         """The label of the row at a position, None where rows have none."""

@@ -16,6 +16,7 @@ from dataloader.sources.formats import Format
 from dataloader.sources.json_files import JSON_LINES
 from dataloader.sources.paths import File, Paths, cause, hidden, listed
 from dataloader.sources.selection import WHOLE, Reading, selected
+from dataloader.sources.sizing import about_rows
 
 
 @dataclass(slots=True)
@@ -45,6 +46,7 @@ def open_files(paths: Paths, reading: Reading = WHOLE) -> ArrowSource:
     for (file, _), schema in zip(files, schemas, strict=True):
         _check_columns(file, schema, files[0][0], schemas[0])
     rows = None if None in counts else sum(count for count in counts if count is not None)
+    about = None if rows is not None else about_rows([file for file, _ in files], counts)
     name = files[0][0].name if len(files) == 1 else f"{len(files)} files"
 
     position = FilePosition(len(files))
@@ -60,7 +62,7 @@ def open_files(paths: Paths, reading: Reading = WHOLE) -> ArrowSource:
 
     are_local = all(file.is_local for file, _ in files)
     known = tuple(file.path for file, _ in files) if are_local else ()  # a URL may hold a secret
-    return ArrowSource(name, schema, rows, batches, loader="load_files", paths=known, position=position)
+    return ArrowSource(name, schema, rows, batches, loader="load_files", paths=known, position=position, about=about)
 
 
 def _format(file: File) -> Format:

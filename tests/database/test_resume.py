@@ -33,10 +33,11 @@ import dataloader as dl
 from dataloader.database.backends import backend_for
 from dataloader.database.engine import open_engine
 from dataloader.options import LoadOptions, Target
-from dataloader.plan import Database, SourceInfo, make_plan
+from dataloader.plan import make_plan
+from dataloader.transactions import Database, SourceInfo
 from tests.conftest import FULL, Broken, execute, fetch
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("long_sources")]
 
 ROWS, CHUNK_ROWS = 120, 10
 ROUNDS, CANCELS, BREAKS = (150, 200, 300) if FULL else (8, 25, 40)
@@ -397,15 +398,6 @@ async def test_who_asks_for_a_resumable_load_gets_one(database: AsyncEngine, ask
     assert "can be resumed" in str(plan)
 
 
-async def test_an_unknown_number_of_rows_is_committed_chunk_by_chunk(database: AsyncEngine, tmp_path: Path) -> None:
-    reader = pa.RecordBatchReader.from_batches(pa.schema([("id", pa.int64())]), [])
-    for source in (reader, str(csv_file(tmp_path))):
-        plan = await dl.plan_load(source, "orders", engine=database)
-        assert plan.commit == "chunk"
-        assert "the row count is unknown" in str(plan)
-    assert (await dl.plan_load(str(parquet_file(tmp_path)), "orders", engine=database)).commit == "load"
-
-
 @pytest.mark.parametrize("asked", ["load", "chunk"])
 async def test_what_the_caller_decides_is_done(database: AsyncEngine, asked: Any) -> None:
     plan = await dl.plan_load(columns(), "orders", engine=database, commit=asked)
@@ -644,7 +636,10 @@ async def test_a_load_id_may_be_any_text(database: AsyncEngine, load_id: str) ->
 
 
 @pytest.mark.parametrize("kind", ["batches", "async batches", "rows", "async rows", "csv", "three files"])
-async def test_a_stream_shorter_than_a_chunk_leaves_no_ledger(database: AsyncEngine, tmp_path: Path, kind: str) -> None:
+async def test_a_stream_of_one_transaction_leaves_no_ledger(
+    database: AsyncEngine, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dataloader.loading.chunks.ONE_TRANSACTION_ROWS", ROWS)
     report = await load(kind, tmp_path, database, chunk_rows=ROWS + 1)
     assert (report.loaded, report.load_id) == (ROWS, None)
     assert not await has_ledger(database)

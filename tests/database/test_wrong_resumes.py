@@ -21,7 +21,7 @@ import dataloader as dl
 from dataloader.ledger import owners
 from tests.conftest import Broken, execute, fetch
 
-pytestmark = [pytest.mark.slow, pytest.mark.any_version]
+pytestmark = [pytest.mark.slow, pytest.mark.any_version, pytest.mark.usefixtures("long_sources")]
 
 ROWS, CHUNK_ROWS, COMMITTED = 100, 10, 5
 ORDERS = "CREATE TABLE orders (id bigint, name varchar(20), amount double precision)"

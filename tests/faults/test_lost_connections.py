@@ -22,7 +22,8 @@ from dataloader.database import engine as engines
 from dataloader.database import watchdog
 from dataloader.database.backends import backend_for
 from dataloader.options import LoadOptions, Target
-from dataloader.plan import Database, SourceInfo, make_plan
+from dataloader.plan import make_plan
+from dataloader.transactions import Database, SourceInfo
 from dataloader.writers import writer_for
 from tests.conftest import execute, fetch
 from tests.faults.loads import by_method, slow_trigger

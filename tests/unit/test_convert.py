@@ -28,8 +28,9 @@ from dataloader.conversion.violations import cut
 from dataloader.database.backends import backend_for
 from dataloader.database.schema import Column, TableName, TableSchema
 from dataloader.errors import UnsafeCast, ValidationError
-from dataloader.plan import Database, LoadOptions, SourceInfo, Target, make_plan
+from dataloader.plan import LoadOptions, Target, make_plan
 from dataloader.rejects import Findings
+from dataloader.transactions import Database, SourceInfo
 from tests import values as catalogue
 from tests.values import BAD_VALUES, MOODS
 

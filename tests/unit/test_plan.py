@@ -16,7 +16,8 @@ from dataloader.conversion.inference import mixed_array
 from dataloader.database.backends import backend_for
 from dataloader.database.schema import Column, TableName, TableSchema
 from dataloader.errors import PlanError, SchemaMismatch, UnsafeCast, UnsupportedType
-from dataloader.plan import Database, LoadOptions, LoadPlan, SourceInfo, Target, make_plan
+from dataloader.plan import LoadOptions, LoadPlan, Target, make_plan
+from dataloader.transactions import Database, SourceInfo
 
 POSTGRES, PSYCOPG, SQLITE = asyncpg.dialect(), psycopg.dialect(), aiosqlite.dialect()
 SCHEMA = pa.schema([("id", pa.int64()), ("name", pa.string())])

@@ -1,0 +1,119 @@
+"""Whether a load is one transaction or one for each chunk: decided by its size, its options and the database."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dataloader.database.schema import TableSchema
+from dataloader.errors import PlanError
+from dataloader.formatting import size
+from dataloader.options import Commit, LoadOptions
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from dataloader.database.backends import Backend
+
+ONE_TRANSACTION_ROWS = 500_000
+"""Up to here a load is all or nothing unless something else is requested: it is cheap to begin again."""
+BUFFER_BYTES, BUFFER_SECONDS = 1 << 25, 10.0
+"""So much of a source whose row count is unknown is read, for so long, to know whether it has more rows than that."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """What a source says of itself: its name, columns and number of rows, and whether it is in memory.
+
+    Attributes
+    ----------
+    about : int or None
+        How many rows there are, to judge by the size of files, where they are not counted.
+    """
+
+    name: str
+    schema: pa.Schema
+    rows: int | None
+    in_memory: bool = False
+    about: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """What is known of the database: its backend, its name for people, and why it cannot keep a ledger.
+
+    Attributes
+    ----------
+    connections : float
+        How many connections the engine's pool gives out at once.
+    """
+
+    backend: Backend
+    name: str
+    ledger_refused: str | None = None
+    connections: float = math.inf
+
+
+def choose_commit(options: LoadOptions, info: SourceInfo, obstacle: str | None) -> dict[str, Any]:
+    """When rows become visible and safe: at the end, all at once, or chunk by chunk.
+
+    Raises
+    ------
+    PlanError
+        When the caller asks for checkpoints and there can be none.
+    """
+    if obstacle is not None and (options.commit == "chunk" or options.is_named):
+        hint = (
+            "Leave commit=, resume= and load_id= out: the rows are then loaded in one transaction. "
+            "Delete those that an unfinished load has committed before."
+        )
+        raise PlanError(f"the load cannot be committed chunk by chunk: {obstacle}", hint=hint)
+    commit: Commit
+    buffers = False
+    if options.commit != "auto":
+        commit, reason = options.commit, "it was requested"
+    elif obstacle is not None:
+        commit, reason = "load", obstacle
+    elif options.is_named:
+        commit, reason = "chunk", "a load that can be resumed was requested"
+    else:
+        commit, reason, buffers = _commit_by_size(info)
+    return {"commit": commit, "commit_reason": reason, "buffers": buffers}
+
+
+def _commit_by_size(info: SourceInfo) -> tuple[Commit, str, bool]:
+    """One transaction for what is small; whether it is may be known only when it has been read."""
+    rows = info.about if info.rows is None else info.rows
+    if rows is None:
+        limits = f"{ONE_TRANSACTION_ROWS:,} rows, {size(BUFFER_BYTES)} and {BUFFER_SECONDS:.0f} s of reading"
+        return "chunk", f"the row count is unknown; one transaction for all if there are no more than {limits}", True
+    there_are = "there are" if info.rows is not None else f"there are about {rows:,},"
+    if rows > ONE_TRANSACTION_ROWS:
+        return "chunk", f"{there_are} more than {ONE_TRANSACTION_ROWS:,} rows", False
+    return "load", f"{there_are} no more than {ONE_TRANSACTION_ROWS:,} rows", False
+
+
+def _as_a_whole(options: LoadOptions) -> str | None:
+    """Why it is one transaction whatever is loaded."""
+    if options.connection is not None:
+        return "it is part of the caller's own, inside a savepoint"
+    if options.dry_run:
+        return "a dry run is rolled back as a whole"
+    if options.action != "load":
+        done = {"update": "updated", "delete": "deleted", "sync": "compared with the table"}[options.action]
+        return f"rows are {done} all at once"
+    return None
+
+
+def commit_obstacle(options: LoadOptions, table: TableSchema, database: Database) -> str | None:
+    """Why the load cannot be committed chunk by chunk, None if it can."""
+    if (whole := _as_a_whole(options)) is not None:
+        return whole
+    if options.if_exists in {"truncate", "replace"}:
+        return f"if_exists={options.if_exists!r} takes the old rows away in the commit that brings the new ones"
+    if database.backend.ledger_obstacle:
+        return database.backend.ledger_obstacle
+    if table.unwatched:
+        return f"{table.unwatched}, where rows could vanish without the ledger's noticing"
+    return database.ledger_refused
