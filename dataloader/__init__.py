@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from dataloader.merges import delete_rows, sync_table, update_rows
     from dataloader.plan import LoadPlan
     from dataloader.report import LoadReport, ValidationReport
+    from dataloader.sources.csv_options import CsvOptions
     from dataloader.sources.tables import to_row_dicts, to_tuples
     from dataloader.sync import run
 
@@ -53,6 +54,7 @@ __all__ = [
     "CheckpointError",
     "ColumnPlan",
     "ConnectionLost",
+    "CsvOptions",
     "DataLoaderError",
     "LoadCancelled",
     "LoadError",
@@ -121,6 +123,7 @@ _HOMES = {
     "merges": ("delete_rows", "sync_table", "update_rows"),
     "plan": ("LoadPlan",),
     "report": ("LoadReport", "ValidationReport"),
+    "sources.csv_options": ("CsvOptions",),
     "sources.tables": ("to_row_dicts", "to_tuples"),
     "sync": ("run",),
 }

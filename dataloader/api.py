@@ -106,6 +106,9 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     columns : list of str, dict or None
         Which columns are loaded; a dict gives each its name in the table: ``{"Order ID": "id"}``. The others are not
         converted, and need not be of a type that the database has.
+    csv : CsvOptions, dict or None
+        How CSV files are written, where it is not to be found out: ``{"delimiter": ";", "decimal": ","}``. Also
+        ``encoding``, ``quote``, ``header`` and ``skip``; see `CsvOptions`.
     on_conflict : {'error', 'ignore', 'update'}
         What to do with a row whose key is in the table. ``error``: the database refuses it. ``ignore``: the table's
         row stays. ``update``: it takes over the data's values; where nothing differs, to the last digit, it is not
@@ -236,13 +239,19 @@ async def load_files(paths: Paths, table: str | sa.Table, **options: Unpack[Opti
 
     CSV fields are text until they meet their column, so ``0.10`` keeps its digits in a numeric
     column; an empty field without quotes is NULL, as in PostgreSQL's COPY, and no other word is.
+    A created column is numeric only if a number gives back every field: ``007``, ``+5``, ``1E5``
+    and ``nan`` make it text, and the plan says why. How the file is written (delimiter, encoding,
+    decimal comma, header, lines before it, compression) is found out and shown in the plan; what
+    can be read in two ways is refused or stays text. A row with the wrong number of fields does
+    not fit, like a value: ``on_invalid="reject"`` keeps it aside, with its line.
 
     Parameters
     ----------
     paths : path, glob, URL, or list of them
-        ``.csv``, ``.parquet``, ``.arrow``/``.feather``, ``.jsonl``/``.ndjson``, text also gzipped.
+        ``.csv``/``.tsv``/``.txt``, ``.parquet``, ``.arrow``/``.feather``, ``.jsonl``/``.ndjson``, text also
+        gzipped; CSV also as zstd, bz2 or zip, whatever its name says.
         Several files must have the same columns; they are read in the order given, globs sorted. A row of CSV
-        may have 1 MB, a line of JSON 33 million characters and 100 levels.
+        may have 256 MB, a line of JSON 33 million characters and 100 levels.
     table, **options
         As in `load_dataframe`, and so are the result and the exceptions.
 

@@ -17,6 +17,7 @@ import click
 import sqlalchemy as sa
 
 from dataloader import api
+from dataloader import cli_csv as csv_options
 from dataloader.database.backends import backend_for
 from dataloader.database.engine import describe_url, dispose_all, resolve
 from dataloader.database.schema import parse_table_name
@@ -78,6 +79,7 @@ LOADING = (
         callback=selection,
         help="Which columns are loaded: a,b, or SOURCE=TARGET for a new name.",
     ),
+    *csv_options.OPTIONS,
 )
 COMMITTING = (
     click.option("--commit", type=click.Choice(COMMITS), default="auto", show_default=True),
@@ -155,6 +157,7 @@ def main() -> None:
 @prints
 async def load(files: tuple[str, ...], table: str, rejects: str | None, **options: Any) -> str:
     """Load FILE... (csv, parquet, arrow, jsonl; globs too) into TABLE, and show its first rows."""
+    csv_options.gather(options)
     report = await load_keeping_rejects(api.load_files, list(files), table, rejects, options)
     return f"{report}\n\n{await _first_rows(table, options['engine'])}"
 
@@ -177,6 +180,7 @@ async def load_keeping_rejects(
 @prints
 async def plan(files: tuple[str, ...], table: str, **options: Any) -> str:
     """Show what `load` would do, and write nothing."""
+    csv_options.gather(options)
     return str(await api.plan_load(list(files), table, **options))
 
 
@@ -187,6 +191,7 @@ async def plan(files: tuple[str, ...], table: str, **options: Any) -> str:
 @prints
 async def validate(files: tuple[str, ...], table: str, **options: Any) -> str:
     """Show every value of FILE... that does not fit TABLE, and write nothing."""
+    csv_options.gather(options)
     report = await api.validate(list(files), table, **options)
     if not report.ok:
         raise NotValid(str(report))

@@ -19,6 +19,7 @@ from dataloader.database.schema import TableName, parse_table_name
 from dataloader.display.state import View
 from dataloader.errors import PlanError
 from dataloader.formatting import did_you_mean
+from dataloader.sources.csv_options import CsvOptions
 from dataloader.sources.selection import Columns, Reading
 from dataloader.sync import Call
 
@@ -46,7 +47,7 @@ CASTS: tuple[str, ...] = get_args(Casts)
 ON_CONFLICT: tuple[str, ...] = get_args(OnConflict)
 DUPLICATES: tuple[str, ...] = get_args(Duplicates)
 CONTINUED = (
-    *("method", "chunk_rows", "workers", "on_invalid", "max_rejects", "casts", "assume_timezone", "columns"),
+    *("method", "chunk_rows", "workers", "on_invalid", "max_rejects", "casts", "assume_timezone", "columns", "csv"),
     *("on_conflict", "key", "update_columns", "duplicates", "order_by"),
 )
 """What the ledger keeps of a call, for who continues it."""
@@ -64,6 +65,7 @@ class CommonOptions(TypedDict, total=False):
     casts: Casts
     assume_timezone: str | None
     columns: Columns | None
+    csv: CsvOptions | Mapping[str, Any] | None
     duplicates: Duplicates
     order_by: str | None
     dry_run: bool
@@ -103,6 +105,7 @@ class LoadOptions:
     assume_timezone: str | None = None
     dtype: Mapping[str, Any] | None = None
     columns: Columns | None = None
+    csv: CsvOptions | None = None
     on_conflict: OnConflict = "error"
     key: Sequence[str] | None = None
     update_columns: Sequence[str] | None = None
@@ -128,6 +131,7 @@ class LoadOptions:
     def call(self) -> dict[str, Any]:
         """The options that a later call needs to continue this one, as JSON can hold them."""
         chosen = {name: getattr(self, name) for name in CONTINUED}
+        chosen["csv"] = None if self.csv is None else self.csv.given
         return {name: value for name, value in chosen.items() if value is not None}
 
     @classmethod
@@ -157,6 +161,8 @@ class LoadOptions:
                 raise PlanError(f"{name} must be a count, got {value!r}", hint="Pass an integer from 1 up.")
         chosen = replace(chosen, key=_names("key", chosen.key))
         chosen = replace(chosen, update_columns=_names("update_columns", chosen.update_columns))
+        if chosen.csv is not None:
+            chosen = replace(chosen, csv=CsvOptions.of(chosen.csv))
         _check_columns(chosen.columns)
         _check_conflict(chosen)
         _check_resume(chosen)

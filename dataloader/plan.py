@@ -73,6 +73,8 @@ class LoadPlan:
         Whether the load is one transaction after all, if the source turns out to be small.
     dry_run : bool
         Whether all of it is rolled back.
+    source_facts : tuple of (str, str)
+        What was found out about the source.
     merge : MergePlan or None
         How rows are merged by their key; None: they are inserted, and a key that is there is an error.
     """
@@ -100,6 +102,7 @@ class LoadPlan:
     in_memory: bool = False
     buffers: bool = False
     about: int | None = None
+    source_facts: tuple[tuple[str, str], ...] = ()
 
     @property
     def discards(self) -> bool:
@@ -140,6 +143,7 @@ class LoadPlan:
     @property
     def _facts(self) -> list[tuple[str, str]]:
         return [
+            *self.source_facts,
             ("method", f"{self.method}, because {self.reason}"),
             ("chunks", f"up to {quantity(self.chunk_rows, 'row')} each, in {self.transactions}"),
             ("rows that do not fit", self.on_invalid),
@@ -190,7 +194,7 @@ def make_plan(
     backend, offered = database.backend, _offered(info, target, found, options, database.backend)
     definition, table, warnings = _table(offered, target, found, options, backend)
     merge = _merge(options, table, offered, info, backend)
-    columns = _columns(offered, table, options, merge)
+    columns = _columns(offered, table, options, merge, is_made=definition is not None and target.definition is None)
     method, reason = _method(options.method, columns, table, backend)
     committing = choose_commit(options, info, commit_obstacle(options, table, database))
     return LoadPlan(
@@ -263,20 +267,33 @@ def _table(
     definition = definitions.definition(offered, given, name, types, backend, primary_key=options.key or ())
     table = definition.schema_of(name, backend)
     lost = ddl.warnings(found, table, is_defined=given is not None)
-    return definition, table, (*lost, *definitions.several_kinds(offered, table))
+    doubts = _doubts(offered, options) if given is None else ()
+    return definition, table, (*lost, *doubts, *definitions.several_kinds(offered, table))
 
 
 def _columns(
-    offered: pa.Schema, table: TableSchema, options: LoadOptions, merge: merging.MergePlan | None
+    offered: pa.Schema, table: TableSchema, options: LoadOptions, merge: merging.MergePlan | None, *, is_made: bool
 ) -> tuple[ColumnPlan, ...]:
     if merge is not None and merge.merge.action == "delete":
         offered = pa.schema([offered.field(name) for name in merge.merge.key])
     _check_columns(offered.names, table, inserts=merge is None or merge.merge.action == "insert")
     by_name = {table.key(column.name): column for column in table.columns}
     pairs = [(field, by_name[table.key(field.name)]) for field in offered]
+    made = set(offered.names) - set(options.dtype or ()) if is_made else set()
+    shared = (options.casts, options.assume_timezone)
     return tuple(
-        column_plan(field, column.type, column.nullable, options.casts, options.assume_timezone)
+        column_plan(field, column.type, column.nullable, *shared, is_made_for_text=field.name in made)
         for field, column in pairs
+    )
+
+
+def _doubts(offered: pa.Schema, options: LoadOptions) -> tuple[str, ...]:
+    """Why columns are made text that look like something else."""
+    doubts = {one.name: (one.metadata or {}).get(b"doubt", b"").decode() for one in offered}
+    return tuple(
+        f"column {name!r} is made text: {doubt}. dtype= gives it a type"
+        for name, doubt in doubts.items()
+        if doubt and name not in (options.dtype or {})
     )
 
 

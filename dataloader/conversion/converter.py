@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dataloader.conversion import numeric
 from dataloader.conversion.casts import Check
 from dataloader.conversion.column_types import family
 from dataloader.conversion.mixed import MixedType, StringType, is_decoded, mixed_objects, mixed_parts, unconvertible
@@ -129,13 +130,14 @@ class ColumnConverter:
     def _mixed(self, values: pa.Array) -> tuple[pa.Array, list[InvalidValue]]:
         """Each value is judged by its own kind, whatever stands around it."""
         invalid = [
-            InvalidValue(offset, reason, REASONS[reason][0])
+            InvalidValue(offset, code, problem or REASONS[code][0])
             for offset, reason in enumerate(unconvertible(values)[1])
             if reason is not None
+            for code, _, problem in [reason.partition("|")]
         ]
         arrays = []
         for given in mixed_parts(values):
-            part, odd = self._without_odd(given, values.type.whole)
+            part, odd = self._without_odd(given, values.type.whole) if len(values.type.kinds) > 1 else (given, [])
             converted, found = self._plain(part)
             invalid += odd
             arrays.append(converted)
@@ -181,8 +183,25 @@ class ColumnConverter:
 
     def _steps_for(self, source: pa.DataType, is_decoded: bool = False) -> Check:
         if (source, is_decoded) not in self._steps:
-            self._steps[source, is_decoded] = steps_for(source, self.column, is_decoded)
+            self._steps[source, is_decoded] = _read_first(
+                steps_for(source, self.column, is_decoded), source, self.column
+            )
         return self._steps[source, is_decoded]
+
+
+def _read_first(steps: Check, source: pa.DataType, column: ColumnPlan) -> Check:
+    """The steps after those that are for texts which stand for numbers."""
+    if not pa.types.is_string(source) or family(column.arrow_type) not in {"int", "float", "decimal"}:
+        return steps
+    reads = [numeric.read_decimal_comma] if column.decimal == "," else []
+    reads += [numeric.check_written] if column.is_made_for_text else []
+
+    def read(values: pa.Array) -> pa.Array:
+        for one in reads:
+            values = one(values)
+        return steps(values)
+
+    return read if reads else steps
 
 
 def _without(values: pa.Array, offsets: Sequence[int]) -> pa.Array:

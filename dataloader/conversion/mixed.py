@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 class MixedType(pa.ExtensionType):  # type: ignore[misc]  # pyarrow carries no types
     """Objects of several kinds: an array for each kind, null where a row is of another, the most frequent first.
 
-    What no Arrow type holds is kept as text, with the reason of its refusal.
+    What no Arrow type holds is kept as text, with the reason of its refusal: a code, and after a | what is wrong.
     """
 
     def __init__(self, kinds: tuple[pa.DataType, ...]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dataloader.conversion.casts import diagnosed, mask, must_equal, refuse
+from dataloader.conversion.casts import Cast, diagnosed, mask, must_equal, reading_without, refuse
 from dataloader.conversion.violations import InvalidValues
 
 DECIMAL128_DIGITS = 38
@@ -19,6 +19,9 @@ _EXACT_FLOAT_INTEGERS = 2.0**53
 NUMBER_TEXT = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 PLAIN_NUMBER = r"(?i)^(-?(0|[1-9]\d*)(\.\d+)?(e[+-]?\d+)?|nan|-?inf(inity)?)$"
 """As a number is written that is nothing else: 007, +5 and 0x1F may be codes."""
+WRITTEN_INTEGER = r"^(-?[1-9]\d*|0)$"
+WRITTEN_DECIMAL = r"^(-?[1-9]\d*(\.\d+)?|0(\.\d+)?|-0\.\d*[1-9]\d*)$"
+"""As a number is written that a number gives back."""
 WHOLE = r"^[+-]?\d+$"
 NOT_FINITE = r"(?i)^[+-]?(nan|inf|infinity)$"
 _NUMBERS = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
@@ -55,11 +58,51 @@ def rounded_float_to_integer(values: pa.Array, wanted: pa.DataType) -> pa.Array:
     return float_to_integer(pc.round(values.cast(pa.float64()), round_mode="half_to_even"), wanted)
 
 
+def without_ends(cast: Cast) -> Cast:
+    """Read +5 and 1.0 as the integers that they are."""
+    return reading_without(r"^(\s*)\+(\d)", r"\1\2")(reading_without(r"(\d)\.0*(\s*)$", r"\1\2")(cast))
+
+
 def text_to_integer_problems(values: pa.Array, _wanted: pa.DataType) -> None:
     refuse("nan", pc.match_substring_regex(values, NOT_FINITE))
     whole = pc.match_substring_regex(values, WHOLE)
     refuse("fraction", pc.and_(pc.invert(whole), pc.match_substring_regex(values, NUMBER_TEXT)))
     refuse("syntax", pc.invert(whole))
+
+
+def check_written(texts: pa.Array) -> pa.Array:
+    """Texts of a column that was made for numbers: what a number does not give back is refused.
+
+    Few texts are odd, so the bytes are looked at first: four times faster than the expression.
+    """
+    if _may_be_odd(texts):
+        odd = pc.invert(pc.match_substring_regex(texts, WRITTEN_DECIMAL))
+        refuse("syntax", odd, "the column was made for numbers, and a number would not give it back: dtype= decides")
+    return texts
+
+
+def _may_be_odd(texts: pa.Array) -> bool:
+    _, offsets, data = texts.buffers()
+    bounds = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    starts, ends = bounds[:-1], bounds[1:]
+    present = ends > starts
+    if not present.any():
+        return bool(pc.any(pc.equal(texts, "")).as_py())
+    starts, ends = starts[present], ends[present]
+    characters = np.frombuffer(data, np.uint8)
+    if characters[bounds[0] : bounds[-1]].max() > ord("9"):
+        return True
+    first, last = characters[starts], characters[ends - 1]
+    second = characters[np.minimum(starts + 1, ends - 1)]
+    led_by_zero = (first == ord("0")) & (ends - starts > 1) & (second != ord("."))
+    odd = led_by_zero | (first < ord("-")) | ((first == ord("-")) & (second == ord("0"))) | (last < ord("0"))
+    return bool(odd.any() or (first == ord(".")).any())
+
+
+def read_decimal_comma(texts: pa.Array) -> pa.Array:
+    """Numbers with a decimal comma as they are written with a point; a point in them could separate thousands."""
+    refuse("syntax", pc.match_substring(texts, "."), "it has a point where the file has decimal commas")
+    return pc.replace_substring(texts, ",", ".", max_replacements=1)
 
 
 def _must_have_room(values: pa.Array, wanted: pa.DataType) -> None:

@@ -92,7 +92,7 @@ RULES: dict[tuple[str, str], CastRule] = {
     ("int", "int"): CastRule(diagnosed(numeric.integer_range), fits=_fits_integer),
     ("float", "int"): CastRule(numeric.float_to_integer, numeric.rounded_float_to_integer, _FRACTIONS),
     ("decimal", "int"): CastRule(numeric.decimal_to_integer, numeric.rounded_decimal_to_integer, _FRACTIONS),
-    ("string", "int"): CastRule(trimmed(diagnosed(numeric.text_to_integer_problems))),
+    ("string", "int"): CastRule(numeric.without_ends(trimmed(diagnosed(numeric.text_to_integer_problems)))),
     ("int", "bool"): CastRule(numeric.integer_to_bool),
     ("int", "float"): CastRule(numeric.integer_to_float, numeric.rounded_integer_to_float, _DIGITS),
     ("float", "float"): CastRule(numeric.narrow_float, numeric.rounded_float, _DIGITS, _fits_float),
@@ -250,6 +250,10 @@ class ColumnPlan:
         Whether the table takes NULL.
     zone : str or None
         The time zone that a naive time is taken to mean.
+    decimal : str
+        The decimal separator of numbers in text.
+    is_made_for_text : bool
+        Whether the column is made for values that come as text, so that it must give each back.
     """
 
     name: str
@@ -261,6 +265,8 @@ class ColumnPlan:
     checks: str = ""
     nullable: bool = True
     zone: str | None = None
+    decimal: str = "."
+    is_made_for_text: bool = False
 
     @property
     def is_lossy(self) -> bool:
@@ -278,7 +284,13 @@ class ColumnPlan:
 
 
 def column_plan(
-    offered: pa.Field, target: ColumnType, nullable: bool, casts: str, assume_timezone: str | None
+    offered: pa.Field,
+    target: ColumnType,
+    nullable: bool,
+    casts: str,
+    assume_timezone: str | None,
+    *,
+    is_made_for_text: bool = False,
 ) -> ColumnPlan:
     """Decide what happens to a column of the source.
 
@@ -289,8 +301,11 @@ def column_plan(
     UnsupportedType
         For any other pair that the type table does not have.
     """
-    if offered.metadata == SPELLED and TYPES[target.kind].keeps_kinds:
-        offered = offered.with_type(pa.string())  # SQLite would store it as it is spelled
+    told = offered.metadata or {}
+    is_spelled = SPELLED.items() <= told.items()
+    is_made_for_text = is_made_for_text and is_spelled
+    if is_spelled and (not is_made_for_text or TYPES[target.kind].keeps_kinds):
+        offered = offered.with_type(pa.string())  # whatever the texts look like, the column decides
     is_json = isinstance(offered.type, pa.JsonType)  # lists whose elements differ in kind are JSON
     source = pa.list_(pa.string()) if is_json and target.element is not None else plain(offered.type)
     zone = assume_timezone if _may_be_naive(source, target) else None
@@ -301,7 +316,9 @@ def column_plan(
     verdict, checks = found.verdict, f"interpreted in {zone}; {found.checks}" if zone else found.checks
     if isinstance(offered.type, MixedType):
         verdict, checks = {"exact": "checked"}.get(verdict, verdict), f"values of several kinds; {checks}".rstrip("; ")
-    return ColumnPlan(offered.name, offered.type, target, wanted, as_text, verdict, checks, nullable, zone)
+    decimal = told.get(b"decimal", b".").decode()
+    shared = (verdict, checks, nullable, zone, decimal, is_made_for_text)
+    return ColumnPlan(offered.name, offered.type, target, wanted, as_text, *shared)
 
 
 def _may_be_naive(source: pa.DataType, target: ColumnType) -> bool:

@@ -23,6 +23,7 @@ REASONS = {
     "null": ("the column does not take NULL", "Fill in the value, or drop the row."),
     "type": ("its type does not match the column's", "Convert it, or set it to None."),
     "syntax": ("it cannot be read as the column's type", "Correct the text, or set it to None."),
+    "fields": ("its line has another number of fields", "Quote fields that have the delimiter in them, or correct it."),
     "range": ("it is out of the column's range", "Correct it, or give the column a wider type."),
     "fraction": ("it has a fractional part", 'Round it, make the column numeric, or pass casts="lossy".'),
     "digits": ("it has more digits than the column keeps", 'Round it, widen the column, or pass casts="lossy".'),
@@ -82,7 +83,7 @@ class Violation(NamedTuple):
     reason : str
         A code: ``null``, ``type``, ``syntax``, ``range``, ``fraction``, ``digits``, ``nanoseconds``, ``time``,
         ``nan``, ``length``, ``nul``, ``encoding``, ``label``, ``zone``, ``duplicate``, ``exists``,
-        ``foreign_key``, ``unique``, ``check`` or ``refused``.
+        ``foreign_key``, ``unique``, ``check``, ``fields`` or ``refused``.
     problem, suggestion : str
         What is wrong, and what to do about it.
 

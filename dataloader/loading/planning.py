@@ -77,7 +77,7 @@ async def _decide(
     info = SourceInfo(source.name, source.schema, source.rows, source.in_memory, source.about)
     connections = engines.connections_of(engine)
     database = Database(session.backend, engines.describe_url(engine), refused, connections)
-    return replace(make_plan(info, target, found, options, database), notes=notes)
+    return replace(make_plan(info, target, found, options, database), notes=notes, source_facts=source.facts)
 
 
 async def _continuing(

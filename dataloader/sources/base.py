@@ -61,6 +61,8 @@ class Source:
         Says as a string which of several files is being read; else an empty string.
     about : int or None
         How many rows there are, to judge by the size of files; None where they are counted, or nothing is known.
+    facts : tuple of (str, str)
+        What was found out about it, for the plan.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Source:
     paths: tuple[str, ...] = ()
     position: object = ""
     about: int | None = None
+    facts: tuple[tuple[str, str], ...] = ()
 
     def label(self, _row: int) -> object:
         """The label of the row at a position, None where rows have none."""

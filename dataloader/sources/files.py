@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -11,7 +12,7 @@ from dataloader.errors import LoadError, PlanError, SchemaMismatch
 from dataloader.formatting import one_line
 from dataloader.sources.base import ArrowSource, check_names, rechunk
 from dataloader.sources.columnar_files import IPC, PARQUET
-from dataloader.sources.csv_files import CSV
+from dataloader.sources.csv_files import csv_format
 from dataloader.sources.formats import Format
 from dataloader.sources.json_files import JSON_LINES
 from dataloader.sources.paths import File, Paths, cause, hidden, listed
@@ -40,7 +41,7 @@ def open_files(paths: Paths, reading: Reading = WHOLE) -> ArrowSource:
     SchemaMismatch
         When a file does not have the columns of the first one.
     """
-    files = [(file, _format(file)) for file in listed(paths)]
+    files = [(file, _format(file, reading)) for file in listed(paths)]
     described = [_described(file, kind) for file, kind in files]
     schemas, counts = [schema for schema, _ in described], [rows for _, rows in described]
     for (file, _), schema in zip(files, schemas, strict=True):
@@ -62,15 +63,28 @@ def open_files(paths: Paths, reading: Reading = WHOLE) -> ArrowSource:
 
     are_local = all(file.is_local for file, _ in files)
     known = tuple(file.path for file, _ in files) if are_local else ()  # a URL may hold a secret
-    return ArrowSource(name, schema, rows, batches, loader="load_files", paths=known, position=position, about=about)
+    told: dict[str, Any] = {"paths": known, "position": position, "about": about, "facts": _facts(files)}
+    return ArrowSource(name, schema, rows, batches, loader="load_files", **told)
 
 
-def _format(file: File) -> Format:
+def _facts(files: list[tuple[File, Format]]) -> tuple[tuple[str, str], ...]:
+    """How the files are written, where it had to be found out; the same of several is said once."""
+    found: dict[str, list[str]] = {}
+    for file, kind in files:
+        if kind.facts is not None and (told := kind.facts(file)):
+            found.setdefault(told, []).append(file.name)
+    return tuple((names[0] if len(files) > 1 else "csv", told) for told, names in found.items())
+
+
+def _format(file: File, reading: Reading) -> Format:
     name = file.name.lower().removesuffix(".gz")
     for suffix, kind in FORMATS.items():
         if name.endswith(suffix):
             return kind
-    hint = f"Rename it, or load a file that ends in one of: {', '.join(FORMATS)} (.csv.gz and .jsonl.gz too)."
+    if name.removesuffix(".zst").removesuffix(".bz2").removesuffix(".zip").endswith(CSV_SUFFIXES):
+        return csv_format(reading.csv)
+    known = ", ".join([*CSV_SUFFIXES, *FORMATS])
+    hint = f"Rename it, or load a file that ends in one of: {known} (.csv.gz and .jsonl.gz too)."
     raise PlanError(f"the kind of {file.name!r} is unknown", hint=hint)
 
 
@@ -108,8 +122,8 @@ def _read(file: File, kind: Format, chunk_rows: int, names: list[str]) -> Iterat
         raise LoadError(what, hint=hint, committed_rows=0) from cause(error)
 
 
+CSV_SUFFIXES = (".csv", ".tsv", ".txt")
 FORMATS = {
-    ".csv": CSV,
     ".parquet": PARQUET,
     ".arrow": IPC,
     ".feather": IPC,

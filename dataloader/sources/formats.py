@@ -14,11 +14,12 @@ READ_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How one kind of file is read: its columns, its rows if it knows them, and its batches of some columns."""
+    """How one kind of file is read: columns, rows if it knows them, batches of some columns, how it is written."""
 
     schema: Callable[[File], pa.Schema]
     rows: Callable[[File], int | None]
     batches: Callable[[File, int, list[str]], Iterable[pa.RecordBatch]]
+    facts: Callable[[File], str] | None = None
 
 
 def no_rows(_file: File) -> None:

@@ -48,8 +48,9 @@ class File:
     def is_local(self) -> bool:
         return isinstance(self.filesystem, pa.fs.LocalFileSystem)
 
-    def stream(self) -> Any:
-        compression = "gzip" if self.name.lower().endswith(".gz") else None
+    def stream(self, compression: str | None = "by name") -> Any:
+        if compression == "by name":
+            compression = "gzip" if self.name.lower().endswith(".gz") else None
         return self.filesystem.open_input_stream(self._spelled, compression=compression)
 
     def fails_by(self, error: Exception) -> bool:

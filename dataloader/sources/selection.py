@@ -11,6 +11,7 @@ import pyarrow as pa
 from dataloader.errors import PlanError
 from dataloader.formatting import did_you_mean
 from dataloader.sources.base import Source
+from dataloader.sources.csv_options import CsvOptions
 
 Columns = Sequence[Any] | Mapping[Any, str]
 """Names, or the new name of each."""
@@ -21,6 +22,7 @@ class Reading:
     """What of a source is read, and how: the options of that name."""
 
     columns: Columns | None = None
+    csv: CsvOptions | None = None
 
 
 WHOLE = Reading()
@@ -83,5 +85,5 @@ def select(source: Source, columns: Columns) -> Source:
     selected(source.schema.names, columns, source.name)
     chosen = {str(name): target for name, target in renaming(columns).items()}
     fields = [source.schema.field(name).with_name(target) for name, target in chosen.items()]
-    told = {name: getattr(source, name) for name in ("in_memory", "loader", "paths", "position", "about")}
+    told = {name: getattr(source, name) for name in ("in_memory", "loader", "paths", "position", "about", "facts")}
     return SelectedSource(source.name, pa.schema(fields), source.rows, source, tuple(chosen), **told)

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import dataloader as dl
 from dataloader.conversion.inference import MOST_LEVELS
 from dataloader.database.backends import backend_for
-from dataloader.sources import json_files
+from dataloader.sources import csv_files, json_files
 from dataloader.sources.rows import open_rows
 from tests.conftest import execute, fetch
 
@@ -143,9 +143,12 @@ async def test_a_later_line_that_is_too_long_is_refused_with_nothing_written(
 
 
 @pytest.mark.parametrize("rows", ["", "1\n" * 200_000], ids=["first", "later"])
-async def test_a_long_row_of_a_csv_is_refused_in_words(sqlite: AsyncEngine, tmp_path: Path, rows: str) -> None:
-    path = written(tmp_path / "x.csv", f'a\n{rows}"{"x" * 3_000_000}"\n')
-    with pytest.raises(dl.DataLoaderError, match="a row is longer than 1,048,576 bytes") as raised:
+async def test_a_long_row_of_a_csv_is_refused_in_words(
+    sqlite: AsyncEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: str
+) -> None:
+    monkeypatch.setattr(csv_files, "ROW_BYTES", (1 << 20, 1 << 22))
+    path = written(tmp_path / "x.csv", f'a\n{rows}"{"x" * 12_000_000}"\n')
+    with pytest.raises(dl.DataLoaderError, match="a row is longer than 4,194,304 bytes") as raised:
         await dl.load_files(path, "t", engine=sqlite, commit="load")
     assert "every quote" in str(raised.value)
     assert "block size" not in str(raised.value)

@@ -23,6 +23,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
+from dataloader.sources import csv_files
 from tests.conftest import execute, fetch
 
 pytestmark = pytest.mark.any_version
@@ -316,13 +317,46 @@ async def test_a_csv_of_missing_and_empty_text_keeps_them_apart(database: AsyncE
     ]
 
 
-async def test_a_csv_whose_first_megabyte_misled_about_the_type_is_refused_by_row(
-    database: AsyncEngine, tmp_path: Path
-) -> None:
+async def test_a_column_whose_last_value_is_no_number_is_made_text(database: AsyncEngine, tmp_path: Path) -> None:
     lines = ["id,code", *(f"{number},{number}" for number in range(100_000)), "100000,A7"]
     (tmp_path / "codes.csv").write_text("\n".join(lines))
-    with pytest.raises(dl.ValidationError, match=r"row 100000, column 'code': 'A7'"):
+    plan = await dl.plan_load(tmp_path / "codes.csv", "codes", engine=database)
+    assert "column 'code' is made text: 'A7' is not a number. dtype= gives it a type" in plan.warnings
+    await dl.load_files(tmp_path / "codes.csv", "codes", engine=database)
+    assert await fetch(database, "SELECT code FROM codes WHERE id = 100000") == [("A7",)]
+
+
+@pytest.mark.parametrize("odd", ["007", "+5", "1E5", "0x1F", " 5"])
+async def test_a_field_that_a_number_would_not_give_back_is_refused_where_the_column_was_made_for_numbers(
+    database: AsyncEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: str
+) -> None:
+    monkeypatch.setattr(csv_files, "WHOLE_BYTES", 1 << 12)
+    lines = ["id,code", *(f"{number},{number}" for number in range(20_000))]
+    lines[7_001] = f"7000,{odd}"
+    (tmp_path / "codes.csv").write_text("\n".join(lines))
+    with pytest.raises(dl.ValidationError, match=r"row 7000, column 'code': .*would not give it back"):
         await dl.load_files(tmp_path / "codes.csv", "codes", engine=database)
+
+
+async def test_fields_meet_the_columns_of_a_table_that_is_there_whatever_they_look_like(
+    database: AsyncEngine, tmp_path: Path
+) -> None:
+    await execute(database, "CREATE TABLE t (a integer, b integer, c varchar(9), d numeric(6, 3))")
+    lines = ["a,b,c,d", *["1,2,3,4"] * 9, "1.0,+5,x,1.5"]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    await dl.load_files(tmp_path / "t.csv", "t", engine=database)
+    assert await fetch(database, "SELECT a, b, c, d * 2 FROM t WHERE c = 'x'") == [(1, 5, "x", 3)]
+
+
+async def test_ragged_rows_are_kept_aside_with_their_lines_and_the_others_are_loaded(
+    database: AsyncEngine, tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_text('a,b\n1,"p\nq"\n2,y,z\n3\n\n4,w\n')
+    with pytest.raises(dl.ValidationError, match=r"line 4 has 3 fields, and not 2"):
+        await dl.load_files(tmp_path / "t.csv", "t", engine=database)
+    report = await dl.load_files(tmp_path / "t.csv", "t", engine=database, on_invalid="reject")
+    assert list(report.rejects["reject_problem"]) == ["line 4 has 3 fields, and not 2", "line 5 has 1 field, and not 2"]
+    assert await fetch(database, "SELECT a FROM t ORDER BY a") == [(1,), (4,)]
 
 
 async def test_dates_and_moments_of_a_csv_arrive(database: AsyncEngine, tmp_path: Path) -> None:

@@ -323,7 +323,9 @@ class SignedUrls(fsspec.AbstractFileSystem):  # type: ignore[misc]
             raise RuntimeError(f"403, message='Forbidden', url={path!r}")
         if self.broken == "gone":
             raise FileNotFoundError(path)
-        return {"": b"id\n1\ntwo\n", "no text": b"id\n\xff\n", "gzip": gzip.compress(b"id\n1\n3\n")}[self.broken]
+        return {"": b"id\n1\ntwo\n", "no text": b"id\n\xc3\xa4\n\xff\n", "gzip": gzip.compress(b"id\n1\n3\n")}[
+            self.broken
+        ]
 
 
 fsspec.register_implementation("signed", SignedUrls)

@@ -23,7 +23,7 @@ import pytest
 
 from dataloader.conversion.column_types import ColumnType
 from dataloader.conversion.converter import Converter
-from dataloader.conversion.mixed import MixedType, mixed_objects
+from dataloader.conversion.mixed import MixedType, mixed_objects, unconvertible
 from dataloader.conversion.rules import ColumnPlan
 from dataloader.errors import DataLoaderError, LoadError, PlanError, SchemaMismatch
 from dataloader.sources.files import open_files
@@ -159,7 +159,7 @@ def test_the_digits_of_a_csv_are_kept_as_they_are_written(tmp_path: Path) -> Non
     path = tmp_path / "rows.csv"
     path.write_text("a,b,c\n007,1.10,12345678901234567890.123456789\n")
     source = open_files(path)
-    assert source.schema.types == [pa.int64(), pa.float64(), pa.float64()]
+    assert source.schema.types == [pa.string(), pa.decimal128(15, 2), pa.decimal128(38, 9)]
     assert rows_of(path) == [{"a": "007", "b": "1.10", "c": "12345678901234567890.123456789"}]
 
 
@@ -310,17 +310,28 @@ def test_an_arrow_stream_that_was_cut_off_fails_while_it_is_read(tmp_path: Path)
 
 
 @pytest.mark.parametrize("row", ["3,z,more", "3"], ids=["too many", "too few"])
-def test_a_csv_row_with_the_wrong_number_of_fields_is_refused(tmp_path: Path, row: str) -> None:
+def test_a_csv_row_with_the_wrong_number_of_fields_is_passed_on_as_refused(tmp_path: Path, row: str) -> None:
     path = tmp_path / "rows.csv"
-    path.write_text(f"{CSV}{row}\n")
-    with pytest.raises(DataLoaderError, match=r"rows\.csv cannot be read.*2 columns"):
-        rows_of(path)
+    path.write_text(f"{CSV}{row}\n4,y\n")
+    (chunk,) = open_files(path).batches(100)
+    texts, reasons = unconvertible(chunk["id"])
+    assert texts == [None, None, None, row, None]
+    assert reasons[3] is not None
+    assert reasons[3].startswith("fields|line 5 has ")
+    assert mixed_objects(chunk["id"])[-1] == "4"
 
 
-def test_a_csv_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+def test_a_csv_that_is_not_utf8_is_read_in_the_encoding_that_the_plan_shows(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes("name\nÄpfel\n".encode("latin-1"))
-    with pytest.raises(DataLoaderError, match=r"rows\.csv cannot be read"):
+    assert rows_of(path) == [{"name": "Äpfel"}]
+    assert "encoding cp1252 (line 2 has the byte 0xC4" in open_files(path).facts[0][1]
+
+
+def test_utf8_with_one_damaged_line_is_refused_with_the_option_that_decides(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes("name\nÄpfel\n".encode() + "Äpfel\n".encode("latin-1"))
+    with pytest.raises(DataLoaderError, match=r"rows\.csv cannot be read further: it is not UTF-8.*encoding"):
         rows_of(path)
 
 
@@ -333,8 +344,8 @@ def test_the_first_chunk_of_a_large_csv_is_read_without_the_rest(tmp_path: Path)
     assert next(reading).num_rows == 1000
     time.sleep(0.2)
     assert pa.total_allocated_bytes() - before < 60e6, "Arrow reads 32 blocks of a megabyte ahead, and no more"
-    with pytest.raises(LoadError, match=r"large\.csv cannot be read further"):
-        collections.deque(reading, maxlen=0)
+    last = collections.deque(reading, maxlen=1).pop()
+    assert unconvertible(last["id"])[1][-1] == "fields|line 150,002 has 3 fields, and not 2"
 
 
 def test_a_large_parquet_file_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
