@@ -288,8 +288,8 @@ def start_load(data: object, table: str | sa.Table, **options: Unpack[Options]) 
     data : DataFrame, Table, dict of columns, or paths
         As in `load_dataframe`, or in `load_files`.
     table, **options
-        As in `load_dataframe`. An engine belongs to the loop that has used it: give this load a URL or an
-        engine of its own.
+        As in `load_dataframe`. An engine of `connect` may be in use in the caller's loop, too; one that was made
+        elsewhere may not: give this load a URL then.
 
     Returns
     -------

@@ -102,10 +102,10 @@ async def test_the_ledger_knows_the_loads_of_other_processes(database: AsyncEngi
     frame = pd.DataFrame({"id": range(3_000)})
     options: dict[str, Any] = {"commit": "chunk", "chunk_rows": 1_000}
     first = await load(database, frame, **options)
-    for longer in (frame, pd.DataFrame({"id": range(3_500)})):
+    for other in (frame, pd.DataFrame({"id": range(3_500)}), pd.DataFrame({"id": [*range(2_999), 0]})):
         forgetful()
-        again = await load(database, longer, **options)
-        assert (again.loaded_before is not None) == (longer is frame)
+        again = await load(database, other, **options)
+        assert (again.loaded_before is not None) == (other is frame)
     forgetful()
     named = await load(database, frame, load_id="by name", **options)
     assert named.loaded_before is not None

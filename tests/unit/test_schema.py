@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from dataloader.conversion.column_types import ColumnType, family, parse_type, plain
 from dataloader.conversion.types import TYPES
 from dataloader.database.backends import backend_for
+from dataloader.database.backends.generic import type_of
 from dataloader.database.definitions import created_type
 from dataloader.database.schema import Column, TableName, TableSchema, parse_table_name
 from dataloader.errors import PlanError, UnsupportedType
@@ -311,3 +314,20 @@ def test_only_a_column_without_null_default_or_generation_is_required(column: Co
 def test_a_column_is_found_by_its_name() -> None:
     first, second = (Column(name, ColumnType("int4", "integer")) for name in ("a", "b"))
     assert TableSchema(TableName(None, "t"), (first, second)).column("b") is second
+
+
+@pytest.mark.parametrize(
+    ("found", "kind", "digits", "sql"),
+    [
+        (mysql.DATETIME(), "timestamp", 0, "DATETIME"),
+        (mysql.DATETIME(fsp=3), "timestamp", 3, "DATETIME(3)"),
+        (mysql.TIMESTAMP(fsp=6), "timestamp", 6, "TIMESTAMP(6)"),
+        (mysql.TIME(), "time", 0, "TIME"),
+    ],
+)
+def test_a_moment_of_mysql_keeps_no_digits_of_a_second_that_are_not_declared(
+    found: Any, kind: str, digits: int, sql: str
+) -> None:
+    """The server would cut the others without a word."""
+    read = type_of(found, mysql.dialect())
+    assert (read.kind, read.precision, read.sql) == (kind, digits, sql)

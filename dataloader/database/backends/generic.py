@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from dataloader.conversion.column_types import parse_type
+from dataloader.conversion.column_types import ColumnType, parse_type
 from dataloader.database.backends.base import Backend
 from dataloader.database.schema import Column, TableName, TableSchema
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 
@@ -28,7 +30,7 @@ def _described(connection: sa.Connection, name: TableName) -> TableSchema | None
     columns = tuple(
         Column(
             found["name"],
-            parse_type(_spelled(found["type"], connection), connection.dialect.name),
+            type_of(found["type"], connection.dialect),
             nullable=found["nullable"],
             has_default=found.get("default") is not None or bool(found.get("autoincrement")),
             generated="computed" in found,
@@ -38,7 +40,10 @@ def _described(connection: sa.Connection, name: TableName) -> TableSchema | None
     return TableSchema(name, columns)
 
 
-def _spelled(found: Any, connection: sa.Connection) -> str:
-    """A column's type; MySQL keeps no fraction of a second where none is declared."""
-    sql = str(found.compile(dialect=connection.dialect))
-    return f"{sql}(0)" if getattr(found, "fsp", 0) is None else sql
+def type_of(found: Any, dialect: Dialect) -> ColumnType:
+    """A column's type; MySQL's moments have a number of digits of a second, and none where none is declared."""
+    sql = str(found.compile(dialect=dialect))
+    if not hasattr(found, "fsp"):
+        return parse_type(sql, dialect.name)
+    kind = "time" if isinstance(found, sa.Time) else "timestamp"
+    return replace(parse_type(f"{kind}({found.fsp or 0})", dialect.name), sql=sql)
