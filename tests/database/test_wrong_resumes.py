@@ -495,7 +495,8 @@ def batches():
         yield pa.record_batch({"id": list(ids), "name": names, "amount": [number / 4 for number in ids]})
 
 asyncio.run(dl.load_batches(
-    batches(), "orders", engine=sys.argv[1], chunk_rows=10, workers=1, load_id=sys.argv[2] or None, progress="none"
+    batches(), "orders", engine=sys.argv[1], commit="chunk", chunk_rows=10, workers=1, load_id=sys.argv[2] or None,
+    progress="none",
 ))
 """
 
