@@ -105,6 +105,11 @@ def unconvertible(values: pa.Array) -> tuple[list[str | None], list[str | None]]
     return decoded, pc.struct_field(values.storage, ["reason"]).to_pylist()
 
 
+def with_problem(reason: str, problem: str) -> str:
+    """A reason of a refusal, with what is wrong in particular."""
+    return f"{reason}|{problem}"
+
+
 def mixed_objects(values: pa.Array) -> list[Any]:
     """The objects as they came; of an array of one type too."""
     if not isinstance(values.type, MixedType):

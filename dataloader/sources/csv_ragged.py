@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dataloader.conversion.mixed import MixedType
+from dataloader.conversion.mixed import MixedType, with_problem
 from dataloader.formatting import quantity
 from dataloader.sources.csv_dialect import Dialect, quoting
 
@@ -91,7 +91,8 @@ class RaggedRows:
         return pa.RecordBatch.from_arrays(arrays, names=self._columns)
 
     def _reason(self, position: int, fields: int) -> str:
-        return f"fields|{self._where(position)} has {quantity(fields, 'field')}, and not {len(self._columns)}"
+        what = f"{self._where(position)} has {quantity(fields, 'field')}, and not {len(self._columns)}"
+        return with_problem("fields", what)
 
     def _where(self, position: int) -> str:
         if self._lines is None:

@@ -49,8 +49,8 @@ CASES = {
     if "|" not in reason and not pa.types.is_dictionary(column.kind)
 }
 """The values of which the reason is one."""
-ELSEWHERE = {"duplicate", "exists", "foreign_key", "unique", "check", "refused"}
-"""Reasons that only the rows or the database know."""
+ELSEWHERE = {"duplicate", "exists", "foreign_key", "unique", "check", "refused", "fields"}
+"""Reasons that only the rows, their lines or the database know."""
 
 
 def column_of(case: Case, **facts: Any) -> ColumnPlan:

@@ -27,6 +27,7 @@ SOURCES = sorted(Path(dataloader.__file__).parent.rglob("*.py"))
 REASON_ARGUMENTS = {
     "refuse": 0,
     "InvalidValues": 0,
+    "with_problem": 0,
     "InvalidValue": 1,
     "Family": 1,
     "must_equal": 2,
