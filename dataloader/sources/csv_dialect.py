@@ -16,6 +16,8 @@ from dataloader.sources.csv_options import CsvOptions
 
 DELIMITERS = {",": "','", ";": "';'", "\t": "tab", "|": "'|'"}
 LINES = 1_000
+CHARACTERS = 1 << 18
+"""So much of the beginning is read to find out how the rest is written."""
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -76,7 +78,7 @@ def find_dialect(head: bytes, name: str, given: CsvOptions) -> Dialect:
         When it can be read in two ways; both are named, and the option that decides.
     """
     dialect = _encoding(head, given)
-    text = head.decode(dialect.encoding, errors="replace").removeprefix("\ufeff")
+    text = head[: 4 * CHARACTERS].decode(dialect.encoding, errors="replace").removeprefix("\ufeff")[:CHARACTERS]
     if given.quote is not None:
         dialect = dialect.found(f"quote {given.quote or 'none'} (requested)", quote=given.quote)
     dialect = _delimiter(text, name, dialect, given)
@@ -107,7 +109,7 @@ def read_rows(text: str, dialect: Dialect) -> list[Row]:
 
 def _complete(text: str, rows: list[Row]) -> int:
     """The last line may have been cut where the beginning ends."""
-    return len(rows) if len(text) < LINES * LINES else len(rows) - 1
+    return len(rows) if len(text) < CHARACTERS else len(rows) - 1
 
 
 def _encoding(head: bytes, given: CsvOptions) -> Dialect:
