@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from dataloader import api
+from dataloader import cli_csv as csv_options
 from dataloader.cli import COMMITTING, LOADING, REJECTING, SOURCES, TABLE, TO, load_keeping_rejects, with_options
 from dataloader.errors import PlanError
 from dataloader.formatting import closest
@@ -46,6 +47,7 @@ def _dataload(text: str, variables: Mapping[str, Any]) -> LoadReport | LoadPlan 
     options = _parse(text)
     if options is None:
         return None
+    csv_options.gather(options)
     data, table, rejects = _data(options.pop("sources"), variables), options.pop("table"), options.pop("rejects")
     options["engine"] = variables.get(options["engine"], options["engine"])
     if options.pop("plan"):
