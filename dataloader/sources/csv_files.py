@@ -125,7 +125,7 @@ def _csv_options(types: dict[str, pa.DataType] | None = None) -> pa.csv.ConvertO
     )
 
 
-def _parsing(dialect: Dialect, columns: int, on_ragged: Callable[[Any], str]) -> pa.csv.ParseOptions:
+def _parsing(dialect: Dialect, columns: int, on_ragged: Callable[[Any], str] | None) -> pa.csv.ParseOptions:
     return pa.csv.ParseOptions(
         delimiter=dialect.delimiter,
         quote_char=dialect.quote or False,
@@ -135,10 +135,10 @@ def _parsing(dialect: Dialect, columns: int, on_ragged: Callable[[Any], str]) ->
     )
 
 
-def _reading(dialect: Dialect, block: int) -> pa.csv.ReadOptions:
-    # One thread says where a row stands that has the wrong number of fields, and is no slower.
+def _reading(dialect: Dialect, block: int, ahead: bool = False) -> pa.csv.ReadOptions:
+    # Threads read ahead while rows are converted; only one thread says where a row with the wrong fields stands.
     return pa.csv.ReadOptions(
-        use_threads=False,
+        use_threads=ahead,
         block_size=block,
         skip_rows=dialect.skip,
         autogenerate_column_names=not dialect.header,
@@ -166,11 +166,13 @@ def _skip(_row: Any) -> str:
 
 
 @contextlib.contextmanager
-def _naming(block: int) -> Iterator[None]:
+def _naming(block: int, ahead: bool = False) -> Iterator[None]:
     """Pass over a row that is longer than a block, where there is a larger size; Arrow's words are not ours."""
     try:
         yield
     except pa.ArrowInvalid as error:
+        if ahead and "Expected" in str(error):
+            return
         if "straddling object" in str(error):
             if block == ROW_BYTES[-1]:
                 hint = "check that every quote has its end, or say that there are none: csv={'quote': ''}"
@@ -184,14 +186,14 @@ def _naming(block: int) -> Iterator[None]:
 def _read(
     opened: Callable[[], Any], names: list[str], dialect: Dialect, ragged: RaggedRows
 ) -> Iterator[pa.RecordBatch]:
-    """Every row; where one does not fit into a block, those before it are passed over by a second reading."""
+    """Every row; where one is ragged or too long for a block, those before are read again."""
     types, given = _as_read(names, dialect), 0
-    for block in ROW_BYTES:
+    for block, ahead in ((ROW_BYTES[0], True), *((block, False) for block in ROW_BYTES)):
         ragged.begin(given)
         passed = given
-        with opened() as stream, _naming(block):
-            parsing = _parsing(dialect, len(names), ragged.add)
-            with pa.csv.open_csv(stream, _reading(dialect, block), parsing, _csv_options(types)) as reader:
+        with opened() as stream, _naming(block, ahead):
+            parsing = _parsing(dialect, len(names), None if ahead else ragged.add)
+            with pa.csv.open_csv(stream, _reading(dialect, block, ahead), parsing, _csv_options(types)) as reader:
                 for batch in reader:
                     rows = ragged.put_into(batch.rename_columns(names))
                     kept = rows.slice(min(passed, rows.num_rows))
