@@ -250,8 +250,12 @@ async def load_files(paths: Paths, table: str | sa.Table, **options: Unpack[Opti
     paths : path, glob, URL, or list of them
         ``.csv``/``.tsv``/``.txt``, ``.parquet``, ``.arrow``/``.feather``, ``.jsonl``/``.ndjson``, text also
         gzipped; CSV also as zstd, bz2 or zip, whatever its name says.
+        ``.xlsx``, ``.xlsm``, ``.xlsb``, ``.xls`` and ``.ods`` with the extra ``excel``: a sheet is read as a whole, and
+        errors like #N/A are NULL, as are formulas that were never calculated.
         Several files must have the same columns; they are read in the order given, globs sorted. A row of CSV
         may have 256 MB, a line of JSON 33 million characters and 100 levels.
+    sheet, cells : optional
+        The name of the sheet, or its position, if several are not empty; the range ("B3:F100") with the names on top.
     table, **options
         As in `load_dataframe`, and so are the result and the exceptions.
 
@@ -272,6 +276,7 @@ async def _load(
 ) -> LoadReport:
     chosen = LoadOptions.of(options)
     async with reading_once(data), contextlib.aclosing(await opening(chosen)) as source:
+        chosen.check_loader(source.loader)
         chosen_source = source if chosen.columns is None else select(source, chosen.columns)
         return await pipeline.load(chosen_source, table, chosen)
 

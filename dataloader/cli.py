@@ -80,6 +80,8 @@ LOADING = (
         help="Which columns are loaded: a,b, or SOURCE=TARGET for a new name.",
     ),
     *csv_options.OPTIONS,
+    click.option("--sheet", metavar="NAME", help="The sheet of a spreadsheet, if it has several."),
+    click.option("--cells", metavar="RANGE", help="The range of a sheet, with the names in its first row: B3:F100."),
 )
 COMMITTING = (
     click.option("--commit", type=click.Choice(COMMITS), default="auto", show_default=True),

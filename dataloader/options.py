@@ -48,6 +48,7 @@ ON_CONFLICT: tuple[str, ...] = get_args(OnConflict)
 DUPLICATES: tuple[str, ...] = get_args(Duplicates)
 CONTINUED = (
     *("method", "chunk_rows", "workers", "on_invalid", "max_rejects", "casts", "assume_timezone", "columns", "csv"),
+    *("sheet", "cells"),
     *("on_conflict", "key", "update_columns", "duplicates", "order_by"),
 )
 """What the ledger keeps of a call, for who continues it."""
@@ -66,6 +67,8 @@ class CommonOptions(TypedDict, total=False):
     assume_timezone: str | None
     columns: Columns | None
     csv: CsvOptions | Mapping[str, Any] | None
+    sheet: str | int | None
+    cells: str | None
     duplicates: Duplicates
     order_by: str | None
     dry_run: bool
@@ -106,6 +109,8 @@ class LoadOptions:
     dtype: Mapping[str, Any] | None = None
     columns: Columns | None = None
     csv: CsvOptions | None = None
+    sheet: str | int | None = None
+    cells: str | None = None
     on_conflict: OnConflict = "error"
     key: Sequence[str] | None = None
     update_columns: Sequence[str] | None = None
@@ -126,6 +131,18 @@ class LoadOptions:
     def reading(self) -> Reading:
         """What of the source is read, and how."""
         return Reading(**{one.name: getattr(self, one.name) for one in fields(Reading)})
+
+    def check_loader(self, loader: str) -> None:
+        """Refuse options of files for what is none.
+
+        Raises
+        ------
+        PlanError
+            Naming the option.
+        """
+        for name in ("sheet", "cells"):
+            if loader != "load_files" and getattr(self, name) is not None:
+                raise PlanError(f"{name}= is for files, which load_files loads", hint=f"Leave {name}= out.")
 
     @property
     def call(self) -> dict[str, Any]:

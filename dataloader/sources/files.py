@@ -1,4 +1,4 @@
-"""Sources over files: CSV, Parquet, Arrow IPC and JSON lines, by path, glob, list or URL; always streamed."""
+"""Sources over files: CSV, Parquet, Arrow IPC, JSON lines and sheets, by path, glob, list or URL."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from dataloader.sources.formats import Format
 from dataloader.sources.json_files import JSON_LINES
 from dataloader.sources.paths import File, Paths, cause, hidden, listed
 from dataloader.sources.selection import WHOLE, Reading, selected
+from dataloader.sources.sheets import SHEETS, sheet_format
 from dataloader.sources.sizing import about_rows
 
 
@@ -42,6 +43,7 @@ def open_files(paths: Paths, reading: Reading = WHOLE) -> ArrowSource:
         When a file does not have the columns of the first one.
     """
     files = [(file, _format(file, reading)) for file in listed(paths)]
+    _check_sheets([file for file, _ in files], reading)
     described = [_described(file, kind) for file, kind in files]
     schemas, counts = [schema for schema, _ in described], [rows for _, rows in described]
     for (file, _), schema in zip(files, schemas, strict=True):
@@ -77,15 +79,25 @@ def _facts(files: list[tuple[File, Format]]) -> tuple[tuple[str, str], ...]:
 
 
 def _format(file: File, reading: Reading) -> Format:
+    if file.name.lower().endswith(SHEETS):
+        return sheet_format(file, reading)
     name = file.name.lower().removesuffix(".gz")
     for suffix, kind in FORMATS.items():
         if name.endswith(suffix):
             return kind
     if name.removesuffix(".zst").removesuffix(".bz2").removesuffix(".zip").endswith(CSV_SUFFIXES):
         return csv_format(reading.csv)
-    known = ", ".join([*CSV_SUFFIXES, *FORMATS])
+    known = ", ".join([*CSV_SUFFIXES, *FORMATS, *SHEETS])
     hint = f"Rename it, or load a file that ends in one of: {known} (.csv.gz and .jsonl.gz too)."
     raise PlanError(f"the kind of {file.name!r} is unknown", hint=hint)
+
+
+def _check_sheets(files: list[File], reading: Reading) -> None:
+    """Refuse options that would say nothing."""
+    others = [file.name for file in files if not file.name.lower().endswith(SHEETS)]
+    for name in ("sheet", "cells"):
+        if others and getattr(reading, name) is not None:
+            raise PlanError(f"{name}= is for spreadsheets, and {others[0]} is none", hint=f"Leave {name}= out.")
 
 
 def _described(file: File, kind: Format) -> tuple[pa.Schema, int | None]:

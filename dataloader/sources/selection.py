@@ -23,6 +23,8 @@ class Reading:
 
     columns: Columns | None = None
     csv: CsvOptions | None = None
+    sheet: str | int | None = None
+    cells: str | None = None
 
 
 WHOLE = Reading()

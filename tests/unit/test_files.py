@@ -238,7 +238,7 @@ REFUSED: dict[str, tuple[str, bytes | None, str]] = {
     "missing": ("missing.csv", None, "there is no file"),
     "no match": ("*.csv", None, "no file matches"),
     "folder": ("", None, "is a folder"),
-    "unknown suffix": ("rows.xlsx", b"x", "kind of 'rows.xlsx' is unknown"),
+    "unknown suffix": ("rows.docx", b"x", "kind of 'rows.docx' is unknown"),
     "no suffix": ("rows", b"x", "kind of 'rows' is unknown"),
     "empty csv": ("rows.csv", b"", "rows.csv cannot be read"),
     "empty parquet": ("rows.parquet", b"", "rows.parquet cannot be read"),

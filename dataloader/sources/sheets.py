@@ -1,0 +1,188 @@
+"""Sheets of Excel and LibreOffice: .xlsx, .xlsm, .xlsb, .xls and .ods, by the extra `excel`."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+
+from dataloader.conversion.inference import inferred
+from dataloader.errors import PlanError
+from dataloader.formatting import did_you_mean, one_line
+from dataloader.sources.formats import Format
+from dataloader.sources.paths import File
+from dataloader.sources.selection import Reading
+
+SHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
+_CELLS = re.compile(r"\$?([A-Za-z]{1,3})\$?(\d+)(?::\$?([A-Za-z]{1,3})\$?(\d+)?)?")
+BLOCK_ROWS = 1_000
+_EXACT = 2**53
+"""Excel keeps numbers as floats: up to here each integer is one of them."""
+
+
+class Sheet:
+    """One sheet of a file, read as a whole at its first use: its first row has the names of the columns."""
+
+    def __init__(self, file: File, reading: Reading) -> None:
+        self._file = file
+        self._name = file.name
+        self._reading = reading
+        self._table: pa.Table | None = None
+
+    @property
+    def table(self) -> pa.Table:
+        """Its columns: integers where all numbers of one are whole, times where some dates have one.
+
+        Raises
+        ------
+        PlanError
+            When there is no such sheet or range, or a column has no name.
+        """
+        if self._table is None:
+            names, columns = self._columns()
+            self._table = pa.table([_array(name, values) for name, values in zip(names, columns, strict=True)], names)
+        return self._table
+
+    def batches(self, chunk_rows: int) -> Iterator[pa.RecordBatch]:
+        """Its rows; the next use reads it again."""
+        table, self._table = self.table, None
+        yield from table.to_batches(max_chunksize=chunk_rows)
+
+    def _columns(self) -> tuple[list[str], list[list[Any]]]:
+        rows = self._rows()
+        header = next(rows, None)
+        if header is None:
+            raise PlanError(f"{self._where} is empty", hint="Choose another one with sheet= or cells=.")
+        columns: list[list[Any]] = [[] for _ in header]
+        # Some rows at a time: with a list for each of them alive, the garbage collector would take half of the time.
+        while block := list(itertools.islice(rows, BLOCK_ROWS)):
+            for column, more in zip(columns, zip(*block, strict=True), strict=True):
+                column.extend(more)
+        _drop_empty_rows(columns)
+        names: list[str] = []
+        kept: list[list[Any]] = []
+        for position, (name, values) in enumerate(zip(header, columns, strict=True), start=1):
+            if name != "":
+                names.append(str(int(name)) if isinstance(name, float) and name.is_integer() else str(name).strip())
+                kept.append(values)
+            elif any(value != "" for value in values):
+                hint = "Write one into the first row, or choose a range without the column: cells='B2:F'."
+                raise PlanError(f"column {position} of {self._where} has values and no name", hint=hint)
+        return names, kept
+
+    def _rows(self) -> Iterator[list[Any]]:
+        """The rows of the range, from the first one that is not empty."""
+        sheet = self._sheet()
+        if not sheet.height:
+            return iter(())
+        if self._reading.cells is None:
+            return itertools.islice(sheet.iter_rows(), sheet.start[0], None)
+        top, left, bottom, right = _corners(self._reading.cells)
+        rows = [row[left:right] for row in sheet.to_python(skip_empty_area=False, nrows=bottom)[top:]]
+        return iter(rows if any(map(any, rows)) else ())
+
+    def _sheet(self) -> Any:
+        calamine = _calamine()
+        try:
+            with self._file.random_access() as opened:
+                book = calamine.CalamineWorkbook.from_filelike(io.BytesIO(opened.read()))
+        except calamine.PasswordError as error:
+            raise PlanError(f"{self._name} is encrypted", hint="Save it without a password.") from error
+        except calamine.CalamineError as error:
+            hint = "Check that the file is complete, and is what its name says."
+            raise PlanError(f"{self._name} cannot be read: {one_line(error)}", hint=hint) from error
+        if self._reading.sheet is None:
+            self._choose_single(book)
+        names, asked = book.sheet_names, self._reading.sheet
+        name = names[asked] if _is_position(asked, names) else asked
+        if name not in names:
+            raise PlanError(f"{self._name} has no sheet {asked!r}", hint=did_you_mean(asked, names))
+        return book.get_sheet_by_name(name)
+
+    def _choose_single(self, book: Any) -> None:
+        """Which of several sheets is meant is not guessed; empty and hidden ones do not count."""
+        calamine = _calamine()
+        seen = [one.name for one in book.sheets_metadata if one.visible == calamine.SheetVisibleEnum.Visible]
+        filled = [name for name in seen if book.get_sheet_by_name(name).height] if len(seen) > 1 else seen
+        if len(filled) > 1:
+            hint = f"Choose one: sheet={filled[0]!r}. There are {', '.join(map(repr, filled))}."
+            raise PlanError(f"{self._name} has several sheets", hint=hint)
+        self._reading = replace(self._reading, sheet=(filled or book.sheet_names)[0])
+
+    @property
+    def _where(self) -> str:
+        cells = "" if self._reading.cells is None else f", {self._reading.cells}"
+        return f"{self._name}{'' if self._reading.sheet is None else f', sheet {self._reading.sheet!r}'}{cells}"
+
+
+def sheet_format(file: File, reading: Reading) -> Format:
+    """How one file is read: a sheet is read as a whole, and once for its columns and its rows."""
+    sheet = Sheet(file, reading)
+    return Format(
+        lambda _file: sheet.table.schema,
+        lambda _file: len(sheet.table),
+        lambda _file, chunk_rows, _names: sheet.batches(chunk_rows),
+    )
+
+
+def _drop_empty_rows(columns: list[list[Any]]) -> None:
+    """Take out the empty rows at the end, which were formatted once."""
+    while columns and columns[0] and all(column[-1] == "" for column in columns):
+        for column in columns:
+            column.pop()
+
+
+def _is_position(asked: object, names: list[str]) -> bool:
+    return isinstance(asked, int) and -len(names) <= asked < len(names)
+
+
+def _calamine() -> Any:
+    try:
+        import python_calamine  # noqa: PLC0415 - an optional library
+    except ImportError as error:
+        hint = "Install it: pip install 'notebook-dataloader[excel]'."
+        raise PlanError("sheets are read by python-calamine, which is not installed", hint=hint) from error
+    return python_calamine
+
+
+def _corners(cells: str) -> tuple[int, int, int | None, int | None]:
+    """The first row and column of a range, and those behind its last."""
+    found = _CELLS.fullmatch(cells.strip()) if isinstance(cells, str) else None
+    if found is None or found[2] == "0":
+        hint = "Pass the first and the last cell, like cells='B3:F100', or cells='B3:F' down to the last row."
+        raise PlanError(f"cells={cells!r} is not a range", hint=hint)
+    left, top, right, bottom = found.groups()
+    last = None if right is None else _column(right) + 1
+    return int(top) - 1, _column(left), None if bottom is None else int(bottom), last
+
+
+def _column(letters: str) -> int:
+    number = 0
+    for letter in letters.upper():
+        number = 26 * number + ord(letter) - ord("A") + 1
+    return number - 1
+
+
+def _array(name: str, values: Sequence[Any]) -> pa.Array:
+    kinds = set(map(type, values))
+    if str in kinds and "" in values:
+        values = [None if value == "" else value for value in values]
+        kinds = set(map(type, values)) - {type(None)}
+    if kinds == {float}:
+        array = pa.array(values, pa.float64())
+        is_whole = all(value is None or (value.is_integer() and -_EXACT <= value <= _EXACT) for value in values)
+        return array.cast(pa.int64()) if is_whole else array
+    if kinds == {dt.date, dt.datetime}:
+        return pa.array([_with_time(value) for value in values], pa.timestamp("us"))
+    return inferred(name, list(values))
+
+
+def _with_time(value: Any) -> Any:
+    """A date as the moment that it begins: Excel shows both by one kind of number."""
+    return dt.datetime(value.year, value.month, value.day) if type(value) is dt.date else value
