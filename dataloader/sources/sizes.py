@@ -28,7 +28,8 @@ def _of_dictionaries(values: pa.Array) -> Any:
 
 
 def _of_runs(values: pa.Array) -> Any:
-    return _sizes(pc.run_end_decode(values))
+    rows = np.arange(values.offset, values.offset + len(values))  # Arrow decodes runs of no extension type and no view
+    return _sizes(values.values)[np.searchsorted(values.run_ends.to_numpy(), rows, side="right")]
 
 
 def _of_views(values: pa.Array) -> Any:
@@ -50,6 +51,12 @@ def _of_lists(values: pa.Array) -> Any:
     return ends[last] - ends[last - lengths]
 
 
+def _of_maps(values: pa.Array) -> Any:
+    offsets = values.offsets.to_numpy()
+    ends = np.concatenate([[0], np.cumsum(_sizes(values.keys) + _sizes(values.items))])
+    return ends[offsets[1:]] - ends[offsets[:-1]]
+
+
 def _is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
@@ -68,6 +75,7 @@ _KINDS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], Any]], .
     (pa.types.is_run_end_encoded, _of_runs),
     (_AS_LONG.__contains__, _of_views),
     (pa.types.is_struct, _of_structs),
-    (lambda kind: pa.types.is_map(kind) or _is_list(kind), _of_lists),
+    (pa.types.is_map, _of_maps),
+    (_is_list, _of_lists),
     ({pa.string(), pa.large_string(), pa.binary(), pa.large_binary()}.__contains__, _of_strings),
 )

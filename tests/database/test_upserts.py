@@ -129,9 +129,16 @@ SAME = {
 async def test_what_an_operator_calls_equal_is_updated_all_the_same(
     postgres: AsyncEngine, kind: str, old: str | None, new: Any, stored: str | None
 ) -> None:
+    if "COLLATE" in kind and not await fetch(postgres, "SELECT 1 FROM pg_collation WHERE collprovider = 'i'"):
+        pytest.skip("this build of PostgreSQL has no ICU; the oldest server in CI has")
     ci = "CREATE COLLATION \"und-ci\" (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+    if "COLLATE" in kind:
+        try:
+            await execute(postgres, ci)
+        except sa.exc.DBAPIError:
+            pytest.skip("this build of PostgreSQL has no ICU; the oldest server in CI has")
     given = "NULL" if old is None else f"'{old}'"
-    await execute(postgres, ci, f"CREATE TABLE t (id int PRIMARY KEY, v {kind})", f"INSERT INTO t VALUES (1, {given})")
+    await execute(postgres, f"CREATE TABLE t (id int PRIMARY KEY, v {kind})", f"INSERT INTO t VALUES (1, {given})")
     data = pd.DataFrame({"id": [1], "v": pd.Series([new], dtype=object)})
     for expected in ((0, 1, 0), (0, 0, 1)):
         report = await dl.load_dataframe(data, "t", engine=postgres, on_conflict="update")
