@@ -27,7 +27,7 @@ from dataloader.database.engine import open_engine
 from dataloader.ledger.entries import TABLES
 from tests.conftest import Broken, execute, fetch
 
-pytestmark = [pytest.mark.slow, pytest.mark.any_version]
+pytestmark = [pytest.mark.slow, pytest.mark.any_version, pytest.mark.usefixtures("long_sources")]
 
 ROWS, CHUNK_ROWS, COMMITTED = 60, 10, 30
 LEDGER = ("dataloader_loads", "dataloader_chunks")
@@ -496,6 +496,7 @@ async def interrupted_files(database: AsyncEngine, folder: Path, *options: str, 
     await stop_at(database, 35)
     zone = ("--assume-timezone", "Europe/Berlin") if database.dialect.name == "postgresql" else ()
     where = ("orders", "--to", url_of(database), "--chunk-rows", "7", "--workers", "1", *zone, *options)
+    where += ("--commit", "chunk")
     done = await run("load", *make_files(folder), *where, cwd=folder)
     assert done.returncode == 1
     assert "35 rows are committed" in done.stderr
