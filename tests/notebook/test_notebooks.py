@@ -17,10 +17,15 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
 def results(path: Path) -> list[list[str]]:
-    """For each code cell the kinds of its outputs, in order."""
+    """For each code cell the kinds of its outputs, in order; what a cell prints may come in one piece or several."""
     cells = nbformat.read(path, as_version=4).cells
     return [
-        [kind for output in cell.outputs for kind in sorted(output.get("data", {output.output_type: 0}))]
+        [
+            kind
+            for output, before in zip(cell.outputs, [None, *cell.outputs], strict=False)
+            if not (output.output_type == "stream" and before and before.get("name") == output.name)
+            for kind in sorted(output.get("data", {output.output_type: 0}))
+        ]
         for cell in cells
         if cell.cell_type == "code"
     ]
