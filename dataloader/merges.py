@@ -60,7 +60,9 @@ async def update_rows(
     >>> import asyncio, dataloader as dl
     >>> async def example(engine):
     ...     await dl.load_dataframe({"id": [1, 2], "v": ["a", "b"]}, "t", on_conflict="update", key="id", engine=engine)
-    ...     return await dl.update_rows({"id": [2, 3], "v": ["c", "d"]}, "t", engine=engine)
+    ...     report = await dl.update_rows({"id": [2, 3], "v": ["c", "d"]}, "t", engine=engine)
+    ...     await engine.dispose()
+    ...     return report
     >>> report = asyncio.run(example(dl.connect("sqlite:///:memory:")))
     >>> report.updated, report.missing
     (1, 1)
@@ -98,7 +100,9 @@ async def delete_rows(
     >>> import asyncio, dataloader as dl
     >>> async def example(engine):
     ...     await dl.load_dataframe({"id": [1, 2], "v": ["a", "b"]}, "t", on_conflict="update", key="id", engine=engine)
-    ...     return await dl.delete_rows({"id": [2, 3]}, "t", engine=engine)
+    ...     report = await dl.delete_rows({"id": [2, 3]}, "t", engine=engine)
+    ...     await engine.dispose()
+    ...     return report
     >>> report = asyncio.run(example(dl.connect("sqlite:///:memory:")))
     >>> report.deleted, report.missing
     (1, 1)
@@ -152,7 +156,9 @@ async def sync_table(
     >>> import asyncio, dataloader as dl
     >>> async def example(engine):
     ...     await dl.load_dataframe({"id": [1, 2], "v": ["a", "b"]}, "t", on_conflict="update", key="id", engine=engine)
-    ...     return await dl.sync_table({"id": [2, 3], "v": ["b", "c"]}, "t", engine=engine)
+    ...     report = await dl.sync_table({"id": [2, 3], "v": ["b", "c"]}, "t", engine=engine)
+    ...     await engine.dispose()
+    ...     return report
     >>> report = asyncio.run(example(dl.connect("sqlite:///:memory:")))
     >>> report.inserted, report.unchanged, report.deleted
     (1, 1, 1)

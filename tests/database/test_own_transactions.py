@@ -76,7 +76,13 @@ async def test_a_value_that_does_not_fit_leaves_the_transaction_usable(table: As
 
 @pytest.mark.parametrize("method", ["copy", "insert"])
 async def test_a_cancelled_load_leaves_the_transaction_usable(postgres: AsyncEngine, method: Any) -> None:
-    await execute(postgres, "CREATE TABLE t (id integer, v text)")
+    slow = "BEGIN IF NEW.id % 100 = 0 THEN PERFORM pg_sleep(0.002); END IF; RETURN NEW; END"
+    await execute(
+        postgres,
+        "CREATE TABLE t (id integer, v text)",
+        f"CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $${slow}$$",
+        "CREATE TRIGGER slow BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION slow()",
+    )
     frame = pd.DataFrame({"id": range(300_000), "v": "x" * 100})
     async with postgres.begin() as connection:
         await connection.execute(sa.text("INSERT INTO t VALUES (-1, 'mine')"))
