@@ -98,8 +98,7 @@ def _open(data: object, columns: Columns | None) -> ArrowSource:
         return _open_table(_table_of_columns(_wanted(data, columns)), "dict of columns")
     try:
         if hasattr(data, "__arrow_c_stream__"):
-            _check_polars(data, columns)
-            reader = pa.RecordBatchReader.from_stream(data)
+            reader = pa.RecordBatchReader.from_stream(_checked_polars(data, columns))
             return open_reader(reader, _known_rows(data), type(data).__name__, data)
         if hasattr(data, "__arrow_c_array__"):
             return _open_table(pa.Table.from_batches([pa.record_batch(data)]), type(data).__name__)
@@ -119,15 +118,21 @@ def _wanted(data: Mapping[Any, Any], columns: Columns | None) -> Any:
     return Snapshot(chosen) if isinstance(data, Snapshot) else snapshot(chosen)
 
 
-def _check_polars(data: object, columns: Columns | None) -> None:
-    """Refuse what polars hands on as an object's address, or in a type that Arrow does not have."""
+def _checked_polars(data: Any, columns: Columns | None) -> Any:
+    """Refuse what polars hands on as an object's address, or in a type that Arrow does not have.
+
+    Such a column is left out if it is not selected: polars 1.3 ends the process when it hands one on.
+    """
     schema = getattr(data, "schema", None)
+    left_out = []
     for name, kind in schema.items() if isinstance(schema, Mapping) else ():
-        if columns is not None and name not in columns:
-            continue
-        if found := _NOT_IN_ARROW.search(_QUOTED.sub("", str(kind))):
+        found = _NOT_IN_ARROW.search(_QUOTED.sub("", str(kind)))
+        if found and columns is not None and name not in columns:
+            left_out.append(name)
+        elif found:
             hint = "Cast the column, or load its Python objects: load_rows(df.iter_rows(named=True), table)."
             raise UnsupportedType(f"column {name!r}: Arrow has no {found[0]} of polars", hint=hint)
+    return data.drop(left_out) if left_out else data
 
 
 _NOT_IN_ARROW, _QUOTED = re.compile(r"\b(Object|U?Int128)\b"), re.compile(r"'[^']*'")
