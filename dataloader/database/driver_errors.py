@@ -53,7 +53,7 @@ _HINTS = {
     "26000": _NAMED_STATEMENTS,
     "42P05": _NAMED_STATEMENTS,
     "42P07": "Another session created the table meanwhile: run the load again.",
-    "42710": "Drop what has that name, or load into a table of another name.",
+    "42710": "Another session created the table meanwhile: run the load again. Drop what has that name if it is none.",
     "53100": "The server's disk is full: make room and load again.",
     "54": "Shorten the row's values, or split the row, and load again.",
     "55P03": "Wait for who holds it, or end that by pg_terminate_backend(pid) or ROLLBACK PREPARED, and load again.",
