@@ -61,7 +61,7 @@ MANY = 10_000_000
 STOPPED = f"""
 job
 many = pd.DataFrame({{"id": range({MANY})}})
-await dl.load_dataframe(many, "many <i>", commit="chunk", chunk_rows=10_000)
+await dl.load_dataframe(many, "many <i>", commit="chunk", chunk_rows=1_000)  # a minute: longer than all waits
 """
 
 
