@@ -22,13 +22,37 @@ def size(nbytes: float) -> str:
     """A number of bytes as people read it.
 
     >>> size(999), size(304_000), size(12_345_678)
-    ('999 B', '304.0 kB', '12.3 MB')
+    ('999 B', '304 kB', '12.3 MB')
     """
-    for unit in ("B", "kB", "MB"):
-        if nbytes < 1000:
-            return f"{nbytes:.0f} B" if unit == "B" else f"{nbytes:.1f} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:,.1f} GB"
+    return _scaled(nbytes, ("B", "kB", "MB", "GB"))
+
+
+def pace(rate: float) -> str:
+    """Rows per second as people read them.
+
+    >>> pace(7.2), pace(15_400), pace(1_881_022)
+    ('7 rows/s', '15.4 k rows/s', '1.9 M rows/s')
+    """
+    return f"{_scaled(rate, ('', 'k', 'M', 'G'))} rows/s".replace("  ", " ")
+
+
+def duration(seconds: float) -> str:
+    """A time in three digits.
+
+    >>> duration(0.064), duration(12.34), duration(1234)
+    ('0.06 s', '12.3 s', '1,234 s')
+    """
+    digits = 2 if seconds < 10 else 1 if seconds < 100 else 0
+    return f"{seconds:,.{digits}f} s"
+
+
+def _scaled(number: float, units: Sequence[str]) -> str:
+    """Three digits at most, and a unit; numbers below 1,000 are whole."""
+    power = 0
+    while number >= 999.5 and power < len(units) - 1:
+        number, power = number / 1000, power + 1
+    digits = 1 if power and number < 99.95 else 0
+    return f"{number:,.{digits}f} {units[power]}".rstrip()
 
 
 def printable(text: str) -> str:

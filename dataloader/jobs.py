@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
+from dataloader.display.cells import current_cell
 from dataloader.display.html import ProgressSnapshot
-from dataloader.display.progress import TICK_SECONDS, choose_view, current_cell
+from dataloader.display.progress import TICK_SECONDS, choose_view
 from dataloader.display.state import State, View
 from dataloader.errors import LoadCancelled, left_by
 from dataloader.report import LoadReport
@@ -36,6 +37,7 @@ class Display:
     def __init__(self, asked: str, cancel: Callable[[], None], what: str = "") -> None:
         self.state = State(what, None)
         self.state.phase = "opening"
+        self.state.is_background = True
         self.opened = threading.Event()
         self._asked = asked
         self._cancel = cancel

@@ -28,6 +28,7 @@ from dataloader.conversion.violations import (
     SHOWN_VIOLATIONS,
     Counts,
     Violation,
+    cut,
     summary,
 )
 from dataloader.errors import PlanError, ValidationError
@@ -200,6 +201,12 @@ def check_suffix(path: str | os.PathLike[str]) -> str:
 
 def _row_of(violation: Violation) -> int:
     return violation.row
+
+
+def first_rows(batch: pa.RecordBatch, count: int) -> tuple[tuple[str, ...], ...]:
+    """The first rows of a batch as text to be shown."""
+    columns = [_texts(values).to_pylist() for values in batch.slice(0, count).columns]
+    return tuple(tuple("NULL" if one is None else cut(one) for one in row) for row in zip(*columns, strict=True))
 
 
 def _taken(batch: pa.RecordBatch, offsets: list[int]) -> pa.RecordBatch:

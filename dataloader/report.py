@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from dataloader.conversion.violations import (
+    REASONS,
     REJECT_COLUMNS,
     SHOWN_VIOLATIONS,
     Counts,
@@ -20,17 +21,22 @@ from dataloader.conversion.violations import (
     cut,
     summary,
 )
-from dataloader.display.html import BAD, GOOD, headline, panel, sparkline, table
+from dataloader.display.cells import show_unless_shown
+from dataloader.display.html import BAD, GOOD, WARNING, details, headline, panel, sparkline, table, text_color
 from dataloader.display.state import Sample, rates
 from dataloader.errors import LoadError
-from dataloader.formatting import quantity, size
+from dataloader.formatting import duration, pace, quantity, size
 from dataloader.rejects import Rejects, columns_of, is_within_python, python_values
 
 if TYPE_CHECKING:
     import pandas as pd
 
+SHOWN_COLUMNS = 50
+_EXPECTED = {"PostgreSQL takes rows fastest by binary COPY", "only PostgreSQL has COPY"}
+"""Reasons for a method that surprise nobody."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class LoadReport:
     """What a load did. Printed as text; shown as HTML in a notebook.
 
@@ -84,6 +90,12 @@ class LoadReport:
     loaded_before : datetime or None
         When the same rows were loaded into the same table before: by this process, or by a load that the table's
         ledger knows. One of the `warnings` says how to load them once.
+    columns : tuple of (str, str)
+        Name and type of each column of the table that was loaded.
+    created : bool
+        Whether the load made the table.
+    first_rows : tuple of tuple of str
+        The first five rows that were loaded, as text.
 
     Raises
     ------
@@ -126,6 +138,9 @@ class LoadReport:
     dry_run: bool = False
     preview: tuple[str, ...] = ()
     loaded_before: dt.datetime | None = None
+    columns: tuple[tuple[str, str], ...] = ()
+    created: bool = False
+    first_rows: tuple[tuple[str, ...], ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         found = self.deleted if self.action == "delete" else 0
@@ -174,8 +189,7 @@ class LoadReport:
 
     def __str__(self) -> str:
         text = (
-            f"{self._outcome} of {self.database} "
-            f"in {self.seconds:.2f} s ({self.rows_per_second:,.0f} rows/s, {self.method})"
+            f"{self._outcome} of {self.database} in {self.seconds:.2f} s ({pace(self.rows_per_second)}, {self.method})"
         )
         return f"{'dry run, rolled back: ' if self.dry_run else ''}{text}{self._more()}"
 
@@ -198,8 +212,8 @@ class LoadReport:
         elif self.updated:
             loaded = f"{self.inserted:,} inserted + {self.updated:,} updated"
         merged = {"unchanged": self.unchanged, "ignored": self.ignored, "missing": self.missing}
-        left = "".join(f" + {count:,} {what}" for what, count in merged.items() if count)
-        return f"{self.read:,} read = {loaded}{left} + {self.rejected:,} rejected + {self.skipped:,} skipped"
+        others = merged | {"rejected": self.rejected, "skipped": self.skipped}
+        return f"{self.read:,} read = {loaded}" + "".join(f" + {n:,} {what}" for what, n in others.items() if n)
 
     @property
     def _notes(self) -> list[str]:
@@ -219,29 +233,72 @@ class LoadReport:
         accounts += "".join(f"\n{note}" for note in self._notes)
         return accounts + (f"\nrejected: {self._reasons}; see report.rejects" if self._reasons else "")
 
+    def _ipython_display_(self) -> None:
+        show_unless_shown(self)
+
     def _repr_html_(self) -> str:
+        title = f"<code>{html.escape(f'{self.source} → {self.table}')}</code>"
+        color, word = (GOOD, "✓") if not self.rejected else (WARNING, "✓" if self.loaded else "✗")
+        word = "dry run, rolled back" if self.dry_run else word
+        new = " · new table" if self.created else ""
+        notes = "".join(f'<div style="{text_color(WARNING)}">{html.escape(note)}</div>' for note in self._notes)
+        return panel(
+            headline(GOOD, word, f"<b>{self._counted}</b> · {title} · {duration(self.seconds)}"),
+            f"<div>rejected: {html.escape(self._reasons)}; see <code>report.rejects</code></div>"
+            if self._reasons
+            else "",
+            notes,
+            *(f"<div>{html.escape(line)}</div>" for line in self.preview),
+            details(table(self._facts), self._sparkline()),
+            self._sample(),
+        )
+
+    def _refusals(self) -> str:
+        """Why rows were rejected, by column."""
+        found = _grouped(self.rejected_rows.findings.counts)
+        if not found:
+            return ""
+        return table(found, head=("column", "values", "reasons")) + "<div>see <code>report.rejects</code></div>"
+
+    @property
+    def _counted(self) -> str:
+        """What became of the rows, for the headline."""
+        count, done = {"update": (self.updated, " updated"), "delete": (self.deleted, " deleted")}.get(
+            self.action, (self.loaded, "")
+        )
+        more = {"deleted": self.deleted if self.action == "sync" else 0, "rejected": self.rejected}
+        return f"{quantity(count, 'row')}{done}" + "".join(f" · {n:,} {what}" for what, n in more.items() if n)
+
+    @property
+    def _facts(self) -> list[tuple[str, str]]:
+        """What few people ask for."""
+        why = "" if self.reason in _EXPECTED else f", because {self.reason}"
+        heights = rates(self.pace)
+        peak = f", peak {pace(max(heights))}" if heights else ""
         facts = [
             ("rows", self._accounts),
-            ("time", f"{self.seconds:.2f} s, {self.rows_per_second:,.0f} rows/s"),
-            ("method", f"{self.method}, because {self.reason}"),
+            ("database", self.database),
+            ("speed", f"{pace(self.rows_per_second)}{peak}"),
+            ("method", f"{self.method}{why}"),
             ("sent", f"{size(self.nbytes)} in {quantity(self.chunks, 'chunk')}"),
         ]
-        if self._reasons:
-            facts.insert(1, ("rejected", f"{self._reasons}; see report.rejects"))
-        facts += [("change", line) for line in self.preview]
-        facts += [("note", note) for note in self._notes]
-        if self.load_id is not None:
-            facts.append(("load_id", self.load_id))
-        title = f"{self.source} → {self.table}"
-        what = f"<code>{html.escape(title)}</code> of {html.escape(self.database)}"
-        return panel(headline(GOOD, "dry run" if self.dry_run else "loaded", what), table(facts), self._sparkline())
+        return facts if self.load_id is None else [*facts, ("load_id", self.load_id)]
 
     def _sparkline(self) -> str:
         heights = rates(self.pace)
-        return f"<div>{sparkline(heights)}{max(heights):,.0f} rows/s at most</div>" if heights else ""
+        return sparkline(heights) if heights else ""
+
+    def _sample(self) -> str:
+        """The columns with their types, and the first rows."""
+        if not self.first_rows:
+            return ""
+        names, kinds = zip(*self.columns[:SHOWN_COLUMNS], strict=True)
+        more = len(self.columns) - SHOWN_COLUMNS
+        left = f"<div>... and {quantity(more, 'more column')}</div>" if more > 0 else ""
+        return table([row[:SHOWN_COLUMNS] for row in self.first_rows], head=names, kinds=kinds) + left
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class ValidationReport:
     """What `validate` found; nothing was written. Printed as text; shown as HTML in a notebook.
 
@@ -292,6 +349,9 @@ class ValidationReport:
 
         return pd.DataFrame(list(self.violations), columns=list(Violation._fields))
 
+    def _ipython_display_(self) -> None:
+        show_unless_shown(self)
+
     def _outcome(self, source: str, where: str) -> str:
         if self.ok:
             return f"{quantity(self.read, 'row')} of {source} {'fits' if self.read == 1 else 'fit'} {where}"
@@ -317,14 +377,26 @@ class ValidationReport:
         what = self._outcome(html.escape(self.source), where)
         if self.ok:
             return panel(headline(GOOD, "valid", what))
-        counts = [(column or "", reason, count) for (column, reason), count in self.counts.items()]
         more = len(self.violations) - SHOWN_VIOLATIONS
         return panel(
             headline(BAD, "invalid", what),
-            table(counts, head=("column", "reason", "count")),
+            table(_grouped(self.counts), head=("column", "values", "reasons")),
             table(map(_row_of, self.violations[:SHOWN_VIOLATIONS]), head=("row", "column", "value", "type", "problem")),
             f"<div>... and {more:,} more, see <code>.frame</code></div>" if more > 0 else "",
         )
+
+
+def _grouped(counts: Counts) -> list[tuple[str, int, str]]:
+    """How many values of each column are wrong, and in which ways."""
+    columns = dict.fromkeys(column for column, _ in counts)
+    by_column = [(column, {why: n for (of, why), n in counts.items() if of == column}) for column in columns]
+    return [(column or "", sum(found.values()), _ways(found)) for column, found in by_column]
+
+
+def _ways(found: Mapping[str, int]) -> str:
+    words = {reason: REASONS.get(reason, (reason, ""))[0] for reason in found}
+    alone = len(found) == 1
+    return "; ".join(words[reason] if alone else f"{words[reason]} ({n:,})" for reason, n in found.items())
 
 
 def _row_of(violation: Violation) -> tuple[object, ...]:
@@ -340,7 +412,9 @@ def _frame(rejects: Rejects) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415 - only who asks for a frame needs pandas
 
     parts = list(rejects.parts())
-    columns = {name: _series(pd, values) for name, values in columns_of(parts).items()}
+    values = columns_of(parts)
+    first = [name for name in REJECT_COLUMNS if name in values]
+    columns = {name: _series(pd, values[name]) for name in dict.fromkeys([*first, *values])}
     if not columns:
         return pd.DataFrame(columns=list(REJECT_COLUMNS))
     frame = pd.DataFrame(columns)

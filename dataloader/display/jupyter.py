@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import html
 from typing import Any
 
 from IPython import display as ipython_display
 
-from dataloader.display.html import ProgressSnapshot, filled, first_rejected, numbers
+from dataloader.display.cells import current_cell, note_shown
+from dataloader.display.html import ProgressSnapshot, bar, panel
 from dataloader.display.state import Cancel, State
 
 with contextlib.suppress(ImportError):  # WidgetView is then not chosen
@@ -17,7 +17,7 @@ with contextlib.suppress(ImportError):  # WidgetView is then not chosen
 
 KEPT = 20
 """A page that was reloaded during a load shows the widget alone, so that the latest stay as they ended."""
-_STYLES = {"done": "success", "cancelled": "warning", "failed": "danger"}
+_BUTTON = {"width": "92px", "height": "26px", "margin": "0 0 0 6px"}
 _display: Any = ipython_display.display
 _ended: collections.deque[ipywidgets.Widget] = collections.deque()
 
@@ -28,6 +28,7 @@ class HtmlView:
     interval = 0.25
 
     def open(self, state: State, _cancel: Cancel | None) -> None:
+        self._cell = current_cell()
         self._handle: Any = _display(ProgressSnapshot(state), display_id=True)
 
     def update(self, state: State) -> None:
@@ -35,22 +36,25 @@ class HtmlView:
 
     def close(self, state: State) -> None:
         self._handle.update(ProgressSnapshot(state))
+        if state.result is not None:
+            note_shown(state.result, self._cell)
 
 
 class WidgetView:
-    """A live ipywidgets bar. At the end static HTML replaces it: JupyterLab does not save a widget's state."""
+    """A live bar of ipywidgets, with buttons: the same HTML as the static one beside them, so that nothing jumps.
+
+    At the end static HTML replaces it, as JupyterLab does not save a widget's state.
+    """
 
     interval = 0.1
-    _button: Any = None
+    _buttons: ipywidgets.HBox | None = None
 
     def open(self, state: State, cancel: Cancel | None) -> None:
-        self._title = ipywidgets.HTML()
-        self._numbers = ipywidgets.HTML()
-        self._bar = ipywidgets.FloatProgress(min=0, max=1, layout={"width": "100%", "height": "14px"})
-        if state.total is None:
-            self._bar.value, self._bar.bar_style = 1.0, "info"
-        head = ipywidgets.HBox([self._title, self._cancel_control(cancel)], layout={"justify_content": "space-between"})
-        self._box = box = ipywidgets.VBox([head, self._bar, self._numbers], layout={"max_width": "640px"})
+        self._cell = current_cell()
+        self._picture = ipywidgets.HTML(layout={"flex": "1 1 auto", "margin": "0", "max_width": "640px"})
+        controls = [self._controls(state, cancel)]
+        layout = {"align_items": "flex-start", "overflow": "visible"}
+        self._box = box = ipywidgets.HBox([self._picture, *controls], layout=layout)
         box.add_class("dataloader-progress")
         self.update(state)
         bundle = {
@@ -63,34 +67,41 @@ class WidgetView:
         }
         self._handle: Any = _display(bundle, raw=True, display_id=True)
 
-    def _cancel_control(self, cancel: Cancel | None) -> ipywidgets.Widget:
-        """A button where its clicks arrive, else advice."""
+    def _controls(self, state: State, cancel: Cancel | None) -> ipywidgets.Widget:
+        """Buttons where their clicks arrive, else advice."""
         if cancel is None:
             return ipywidgets.HTML("Interrupt the kernel to cancel")
-        self._button = ipywidgets.Button(description="Cancel", icon="stop", layout={"width": "100px"})
-        self._button.on_click(lambda _: self._cancel_once(cancel))
-        return self._button
+        self._pause = ipywidgets.Button(description="Pause", icon="pause", layout=_BUTTON)
+        self._pause.on_click(lambda _: self._pause_or_resume(state))
+        self._cancel = ipywidgets.Button(description="Cancel", icon="stop", layout=_BUTTON)
+        self._cancel.on_click(lambda _: self._cancel_once(cancel))
+        self._buttons = ipywidgets.HBox([self._pause, self._cancel], layout={"flex": "0 0 auto", "overflow": "visible"})
+        return self._buttons
+
+    def _pause_or_resume(self, state: State) -> None:
+        state.is_paused = not state.is_paused
+        self.update(state)
 
     def _cancel_once(self, cancel: Cancel) -> None:
-        self._button.disabled, self._button.description = True, "Cancelling…"
+        self._cancel.disabled, self._cancel.description = True, "Cancelling…"
         cancel()
 
     def update(self, state: State) -> None:
-        if self._button is not None and state.phase == "committing":
-            self._button.disabled = True
-        self._title.value = f"<b>{html.escape(state.phase)}</b> <code>{html.escape(state.label)}</code>"
-        self._numbers.value = "<br>".join(filter(None, (numbers(state), first_rejected(state))))
-        if state.fraction is not None:
-            self._bar.value, self._bar.bar_style = state.fraction, ""
+        if self._buttons is not None:
+            self._pause.disabled = state.phase not in {"loading", "paused"}
+            self._pause.description, self._pause.icon = ("Resume", "play") if state.is_paused else ("Pause", "pause")
+            self._cancel.disabled = self._cancel.disabled or state.phase == "committing"
+        self._picture.value = panel(bar(state))
 
     def close(self, state: State) -> None:
-        self.update(state)
-        if self._button is not None:
-            self._button.layout.display = "none"
-        self._bar.value, self._bar.bar_style = filled(state), _STYLES.get(state.phase, "")
-        if state.error:
-            self._numbers.value += f"<br>{html.escape(state.error)}"
-        self._handle.update(ProgressSnapshot(state))
+        snapshot = ProgressSnapshot(state)
+        if self._buttons is not None:
+            self._buttons.layout.display = "none"
+        self._picture.layout.max_width = None
+        self._picture.value = snapshot._repr_html_()
+        self._handle.update(snapshot)
+        if state.result is not None:
+            note_shown(state.result, self._cell)
         _keep(self._box)
 
 

@@ -9,11 +9,14 @@ import importlib
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from dataloader.display.state import Cancel, NoView, State, View
+from dataloader.display.cells import ipython_shell
+from dataloader.display.state import Cancel, NoView, Result, State, View
+
+R = TypeVar("R", bound=Result)
 
 TICK_SECONDS = 0.1
 """The heartbeat draws, and wakes the loop: without it a kernel's stop button waits for the statement's end."""
@@ -49,7 +52,9 @@ class TextView:
     def open(self, state: State, _cancel: Cancel | None) -> None:
         from tqdm import tqdm  # noqa: PLC0415 - only a terminal needs it
 
-        self._bar: Any = tqdm(total=state.total, desc=state.label, unit=" rows", unit_scale=True)
+        self._bar: Any = tqdm(
+            total=state.total, desc=state.label, unit=" rows", unit_scale=(state.total or 0) >= 10_000
+        )
 
     def update(self, state: State) -> None:
         self._bar.desc, self._bar.total = state.label, state.total
@@ -98,14 +103,9 @@ def _view_of_this_process() -> str:
     running_in_marimo = getattr(sys.modules.get("marimo"), "running_in_notebook", None)
     if running_in_marimo is not None and running_in_marimo():
         return "marimo"
-    if getattr(_ipython_shell(), "kernel", None) is not None:
+    if getattr(ipython_shell(), "kernel", None) is not None:
         return "widget" if _has_ipywidgets() else "html"
     return "text" if sys.stderr.isatty() else "log"
-
-
-def _ipython_shell() -> Any:
-    ipython = sys.modules.get("IPython")
-    return None if ipython is None else ipython.get_ipython()
 
 
 def _has_ipywidgets() -> bool:
@@ -114,12 +114,6 @@ def _has_ipywidgets() -> bool:
     except ImportError:
         return False
     return True
-
-
-def current_cell() -> int | None:
-    """The number of the cell that is executed, None outside of IPython."""
-    shell = _ipython_shell()
-    return None if shell is None else int(shell.execution_count)
 
 
 def _receives_clicks() -> bool:
@@ -151,7 +145,8 @@ class Progress:
     ) -> None:
         if self._beating is not None:
             self._beating.cancel()
-        self.state.end(error)
+        if not (error is None and self.state.has_ended):
+            self.state.end(error)
         with self._safely():
             self._view.close(self.state)
 
@@ -164,6 +159,13 @@ class Progress:
 
     def phase(self, name: str) -> None:
         self.state.phase = name
+
+    def succeed(self, make: Callable[[], R], phase: str = "done") -> R:
+        """Stop the clock, and have the report that is made then take the bar's place."""
+        self.state.finish(phase)
+        result = make()
+        self.state.result = result
+        return result
 
     async def wait_while_paused(self) -> None:
         while self.state.is_paused:  # noqa: ASYNC110 - which any thread may set

@@ -11,12 +11,13 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from dataloader.errors import left_by
-from dataloader.formatting import printable, quantity
+from dataloader.formatting import pace, printable, quantity
 
 RECENT_SECONDS = 5.0
 ETA_SECONDS = 0.5
 """Before that an estimate would only jump."""
 SAMPLES = 120
+UNSUCCESSFUL = ("failed", "cancelled")
 
 Sample = tuple[float, int]
 """Seconds since the load began, and how many rows had been written by then."""
@@ -67,8 +68,24 @@ def rates(samples: Sequence[Sample]) -> list[float]:
     return [float(rate) for rate in np.diff(np.interp(spans, seconds, rows)) / np.diff(spans)]
 
 
+class Result(Protocol):
+    """What takes a bar's place when the load has succeeded: its report."""
+
+    def _repr_html_(self) -> str: ...
+
+
 class State:
-    """The state of a load as a view may show it."""
+    """The state of a load as a view may show it.
+
+    Attributes
+    ----------
+    result : Result or None
+        The report, once there is one.
+    keeps_rows : bool
+        Whether rows stay in the table when the load fails; else everything is rolled back.
+    is_background : bool
+        Whether the load is no cell's own, so that its error is shown nowhere but here.
+    """
 
     def __init__(self, label: str, total: int | None = None, position: object = "") -> None:
         self.begin(label, total, position)
@@ -80,6 +97,10 @@ class State:
         self.error: str | None = None
         self.notice: str | None = None
         self.first_rejected: str | None = None
+        self.result: Result | None = None
+        self.keeps_rows = False
+        self.is_background = False
+        self.is_in_doubt = False
         self._earlier = 0
         self._recent: collections.deque[Sample] = collections.deque([(0.0, 0)])
         self._started = time.perf_counter()
@@ -121,6 +142,8 @@ class State:
 
     def end(self, error: BaseException | None) -> None:
         """Finish as the load did."""
+        if error is not None and not self.keeps_rows:
+            self.rows, self.is_in_doubt = 0, self._phase == "committing"
         if error is None:
             self.finish("done")
         elif isinstance(error, asyncio.CancelledError):
@@ -144,22 +167,43 @@ class State:
 
     @property
     def fraction(self) -> float | None:
-        return min(1.0, self.rows / self.total) if self.total else None
+        """How much is done: by rows, else by the bytes of files that were read; None where neither is known."""
+        if self.total:
+            return min(1.0, self.rows / self.total)
+        share: float | None = getattr(self.position, "share", None)
+        return 1.0 if share is not None and self._phase == "done" else share
+
+    @property
+    def left(self) -> str:
+        """What a load that did not succeed has left in the table, in words."""
+        if self.is_in_doubt:
+            return "the commit was under way"
+        return (
+            f"{quantity(self.rows, 'row', self.total)} committed"
+            if self.keeps_rows
+            else "0 of its rows are in the table"
+        )
 
     @property
     def remaining(self) -> float | None:
         """Seconds to the end, None while it is unknown."""
-        if not (self.total and self.rate and self.seconds > ETA_SECONDS):
+        share = self.fraction
+        if self.is_paused or not share or self.seconds <= ETA_SECONDS:
             return None
-        return max(0, self.total - self.rows) / self.rate
+        if self.total:
+            return max(0, self.total - self.rows) / self.rate if self.rate else None
+        return self.seconds * (1 - share) / share
 
     def __str__(self) -> str:
         share = "" if self.fraction is None else f"{self.fraction:.0%} "
         rejected = f", {self.rejected:,} rejected" if self.rejected else ""
+        said = self.error or self.notice
+        said = f" - {said}" if said else ""
+        if self.phase in UNSUCCESSFUL:
+            return f"{self.label}: {self.phase}, {self.left}{rejected} after {self.seconds:.1f} s{said}"
         rows = quantity(self.rows, "row", self.total)
         text = f"{self.label}: {self.phase} {share}{rows}{rejected} in {self.seconds:.1f} s"
-        said = self.error or self.notice
-        return f"{text} ({self.rate:,.0f} rows/s)" + (f" - {said}" if said else "")
+        return f"{text}{said}" if self.is_paused else f"{text} ({pace(self.rate)}){said}"
 
 
 Cancel = Callable[[], object]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from dataloader.database.backends import backend_for
 from dataloader.errors import CheckpointError, DataLoaderError, SourceFailed, left_words
 from dataloader.formatting import quantity
 from dataloader.loading.reruns import ContentDigest
-from dataloader.rejects import Rejects
+from dataloader.rejects import Rejects, first_rows
 from dataloader.report import LoadReport
 from dataloader.writers import writer_for
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from dataloader.writers import Writer, Written
 
 
+SHOWN_ROWS = 5
 _COUNTED = ("loaded", "updated", "unchanged", "ignored", "deleted", "missing")
 """What became of rows, by its name here and in the report."""
 
@@ -86,6 +88,8 @@ class LoadExecution:
         self.content = ContentDigest()
         self.fingerprint: Fingerprint | None = None
         self.loaded_before: dt.datetime | None = None
+        self._first_rows: tuple[tuple[str, ...], ...] = ()
+        self._sampled = math.inf
         self.warnings = [*plan.warnings, *_fewer_workers(plan, options, self.backend)]
 
     def add(self, chunk: Chunk, stored: StoreResult) -> None:
@@ -96,6 +100,8 @@ class LoadExecution:
         self.count(stored.written)
         self.chunks += 1
         self.nbytes += chunk.nbytes
+        if chunk.number < self._sampled:
+            self._sampled, self._first_rows = chunk.number, first_rows(chunk.converted.batch, SHOWN_ROWS)
         self.progress.state.advance(chunk.rows, chunk.nbytes, self._reject(chunk, stored.violations))
 
     def count(self, written: Written) -> None:
@@ -175,6 +181,9 @@ class LoadExecution:
             pace=self.progress.state.throughput.samples,
             already_rejected=0 if load is None else load.rejected,
             loaded_before=self.loaded_before,
+            columns=tuple((one.name, str(one.target)) for one in plan.columns),
+            created=plan.creates_table,
+            first_rows=self._first_rows,
         )
 
 

@@ -60,7 +60,7 @@ async def _load(source: Source, table: str | sa.Table, options: LoadOptions) -> 
         execution = LoadExecution(engine, source, plan, options, progress, borrowed=borrowed)
         await _store(execution)
         note_rerun(execution)
-    return execution.report()
+        return progress.succeed(execution.report)
 
 
 async def _store(execution: LoadExecution) -> None:

@@ -155,6 +155,7 @@ class Ledgered:
         execution.ledger_load = load = await self._retried(enter)
         execution.committed.update(load.committed)
         execution.progress.state.resume_from(load.rows)
+        execution.progress.state.keeps_rows = True
         return load
 
     async def _store(self, load: LedgerLoad, chunks: AsyncGenerator[Chunk]) -> None:

@@ -60,13 +60,16 @@ async def validate(
 
         await Session(engine, plan.table.name, reads_only=True, borrowed=borrowed).run(inspect)
         violations = await asyncio.to_thread(inspection.violations)
-    return ValidationReport(
-        source=plan.source,
-        table=str(plan.table.name),
-        database=plan.database,
-        read=inspection.read,
-        violations=violations,
-    )
+        return progress.succeed(
+            lambda: ValidationReport(
+                source=plan.source,
+                table=str(plan.table.name),
+                database=plan.database,
+                read=inspection.read,
+                violations=violations,
+            ),
+            phase="checked",
+        )
 
 
 def _scan(source: Source, plan: LoadPlan) -> AsyncGenerator[tuple[pa.RecordBatch, Converted]]:

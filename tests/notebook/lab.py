@@ -32,7 +32,7 @@ _PROMPT = f"{_CELL}.querySelector('.jp-InputPrompt').textContent"
 _HAS_ENDED = rf"/\d/.test({_PROMPT})"
 _SHOWN = f"{_CELL}.querySelector('.jp-Cell-outputArea').innerText"
 _ROWS = rf"parseInt({_SHOWN}.match(/([\d,]+)( of [\d,]+)? rows/)?.[1].replaceAll(',', ''))"
-_BAR = f"{_CELL}.querySelector('.dataloader-progress .progress-bar')"
+_BAR = f"{_CELL}.querySelector('.dataloader-progress .dataloader-bar')"
 _BEGIN = """number => {
     const app = window.jupyterapp;
     app.shell.currentWidget.content.activeCellIndex = number;

@@ -78,7 +78,7 @@ def loading(kernel: Kernel, code: str) -> Cell:
     """Start a cell that loads, and let rows arrive."""
     kernel.widgets.clear()
     cell = kernel.start(code)
-    kernel.until(lambda: kernel.shows("<b>loading</b>"))
+    kernel.until(lambda: kernel.shows(">loading</b>"))
     return cell
 
 
@@ -156,6 +156,30 @@ async def test_the_stop_button_ends_a_cell_that_waits_for_run(code: str, kernel:
         assert_static(cell)
 
 
+async def test_a_report_stands_once_in_the_cell_of_its_load_and_again_in_another_one(
+    kernel: Kernel, onlooker: AsyncEngine
+) -> None:
+    await execute(onlooker, "DROP TRIGGER slow ON orders")
+    cell = kernel.run(f"report = {AT_ONCE}\nreport")
+    assert_static(cell)
+    assert f"{ROWS:,} rows loaded from DataFrame" in kernel.text_of(cell)
+    again = kernel.run("report")
+    assert [list(kinds(data)) for data in again.displays] == [["text/html", "text/plain"]]
+    assert again.displays[0]["text/html"] == cell.displays[0]["text/html"]
+
+
+async def test_the_buttons_pause_and_resume_the_load_of_an_awaiting_cell(kernel: Kernel, onlooker: AsyncEngine) -> None:
+    cell = loading(kernel, BY_CHUNKS.replace("5_000", "500"))
+    kernel.click("Pause")
+    kernel.until(lambda: kernel.shows(">paused</b>"))
+    await execute(onlooker, "DROP TRIGGER slow ON orders")
+    before = await rows(onlooker)
+    kernel.click("Resume")
+    kernel.until_ended(cell)
+    assert cell.error is None
+    assert before < await rows(onlooker) == ROWS
+
+
 BACKEND = """
 import sqlalchemy as sa
 async def backend(engine):
@@ -209,7 +233,7 @@ def begun(kernel: Kernel) -> Cell:
     kernel.widgets.clear()
     cell = kernel.run(JOB)
     assert cell.error is None
-    kernel.until(lambda: kernel.shows("<b>loading</b>"))
+    kernel.until(lambda: kernel.shows(">loading</b>"))
     return cell
 
 
@@ -262,7 +286,7 @@ async def test_a_paused_background_load_stores_nothing_until_it_is_resumed(
     await execute(onlooker, "DROP TRIGGER slow ON orders")
     begun_by_chunks = JOB.removesuffix(")") + ", commit='chunk', chunk_rows=500)"
     assert kernel.run(f"{begun_by_chunks}\njob.pause()").error is None
-    kernel.until(lambda: kernel.shows("<b>paused</b>"))
+    kernel.until(lambda: kernel.shows(">paused</b>"))
     kernel.run("import time; time.sleep(0.5)")
     before = await rows(onlooker)
     kernel.run("import time; time.sleep(0.5)")
@@ -277,4 +301,4 @@ async def test_without_ipywidgets_the_bar_is_html(kernel: Kernel, onlooker: Asyn
     assert cell.error is None
     assert not kernel.widgets
     assert [list(kinds(data)) for data in cell.displays] == [["text/html", "text/plain"], ["text/plain"]]
-    assert "done 100%" in kernel.text_of(cell)
+    assert f"{ROWS:,} rows loaded from DataFrame" in kernel.text_of(cell)

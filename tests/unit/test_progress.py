@@ -88,7 +88,7 @@ def test_a_state_of_unknown_length_has_no_fraction_and_no_remaining_time() -> No
     state = State("stream", None)
     state.advance(50, 1000)
     assert (state.fraction, state.remaining) == (None, None)
-    assert re.fullmatch(r"stream: planning 50 rows in 0\.0 s \([\d,]+ rows/s\)", str(state))
+    assert re.fullmatch(r"stream: planning 50 rows in 0\.0 s \([\d.]+( [kMG])? rows/s\)", str(state))
 
 
 def test_a_source_that_gives_more_than_it_said_is_not_over_full() -> None:
@@ -272,13 +272,50 @@ def test_mathjax_leaves_a_snapshot_alone() -> None:
 def test_a_load_of_unknown_length_that_was_cancelled_does_not_look_complete() -> None:
     state = State("stream", None)
     state.advance(50, 304_000)
-    assert "width:0.0%" in ProgressSnapshot(state)._repr_html_()
-    assert "50 rows · " in ProgressSnapshot(state)._repr_html_()
-    assert " · 1 chunk · 304.0 kB · " in ProgressSnapshot(state)._repr_html_()
+    assert "<progress " in ProgressSnapshot(state)._repr_html_()
+    assert re.search(r"50 rows · .* rows/s · 304 kB · ", ProgressSnapshot(state)._repr_html_())
+    state.keeps_rows = True
     state.finish("cancelled", "50 rows are committed")
     assert "width:0.0%" in ProgressSnapshot(state)._repr_html_()
     state.finish("done")
     assert "width:100.0%" in ProgressSnapshot(state)._repr_html_()
+
+
+def test_a_load_that_was_rolled_back_says_that_nothing_of_it_is_in_the_table() -> None:
+    state = State("DataFrame → orders", 9_000)
+    state.advance(4_000, 1)
+    state.end(ValueError("the disk is full"))
+    shown = ProgressSnapshot(state)
+    assert "0 of its rows are in the table" in shown._repr_html_()
+    assert "0 of its rows are in the table" in repr(shown)
+    assert "width:" not in shown._repr_html_()
+    assert "the disk is full" not in shown._repr_html_()
+    state.is_background = True
+    assert "the disk is full" in ProgressSnapshot(state)._repr_html_()
+
+
+def test_a_load_that_is_ended_while_it_commits_does_not_say_that_it_was_rolled_back() -> None:
+    state = State("DataFrame → orders", 10)
+    state.advance(10, 1)
+    state.phase = "committing"
+    state.end(ValueError("the connection is gone"))
+    assert "the commit was under way" in ProgressSnapshot(state)._repr_html_()
+
+
+def test_the_bytes_of_files_say_how_much_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(states.time, "perf_counter", lambda: clock[0])
+
+    class Position:
+        share = 0.25
+
+    state = State("orders.csv", None, Position())
+    clock[0] = 2.0
+    assert (state.fraction, state.remaining) == (0.25, 6.0)
+    state.is_paused = True
+    assert state.remaining is None
+    state.finish("done")
+    assert state.fraction == 1.0
 
 
 def test_a_widget_ends_as_the_load_did_and_the_latest_twenty_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,10 +326,9 @@ def test_a_widget_ends_as_the_load_did_and_the_latest_twenty_are_kept(monkeypatc
         view.open(state, None)
         state.finish("failed", "3.7 is <b>no</b> integer")
         view.close(state)
-    assert all((view._bar.bar_style, view._bar.value) == ("danger", 0.0) for view in views)
-    assert "3.7 is &lt;b&gt;no&lt;/b&gt; integer" in views[-1]._numbers.value
+    assert all(">failed</b>" in view._picture.value for view in views)
     assert [view._box.comm is None for view in views] == [True] + [False] * 20
-    assert views[0]._bar.comm is None
+    assert views[0]._picture.comm is None
 
 
 def test_the_first_row_that_was_rejected_is_shown_as_text_while_the_load_runs() -> None:

@@ -31,7 +31,7 @@ def report(**facts: Any) -> LoadReport:
 
 
 def test_a_report_says_what_was_loaded_where_and_how_fast() -> None:
-    expected = "2,000 rows loaded from DataFrame into orders of SQLite shop.db in 0.50 s (4,000 rows/s, insert)"
+    expected = "2,000 rows loaded from DataFrame into orders of SQLite shop.db in 0.50 s (4.0 k rows/s, insert)"
     assert str(report()) == repr(report()) == expected
 
 
@@ -51,7 +51,7 @@ def test_rows_that_were_not_stored_are_accounted_for_with_their_reasons() -> Non
 
 def test_rows_that_were_only_skipped_have_no_reasons() -> None:
     text = str(report(loaded=1500, skipped=500))
-    assert text.endswith("\n2,000 read = 1,500 loaded + 0 rejected + 500 skipped")
+    assert text.endswith("\n2,000 read = 1,500 loaded + 500 skipped")
 
 
 @pytest.mark.parametrize("facts", [{"read": 2001}, {"loaded": 1999}, {"rejected": 1}, {"skipped": 1}], ids=str)
@@ -73,15 +73,28 @@ def test_html_has_the_facts_of_the_text() -> None:
     shown = report(loaded=1500, rejected=300, skipped=200)._repr_html_()
     facts = ("DataFrame", "orders", "SQLite shop.db", "2,000 read = 1,500 loaded + 300 rejected + 200 skipped")
     assert all(fact in shown for fact in facts)
-    assert "0.50 s, 3,000 rows/s" in shown
+    assert "✓</b> <b>1,500 rows · 300 rejected</b> · " in shown
+    assert "0.50 s" in shown
+    assert "3.0 k rows/s" in shown
     assert "3.2 MB in 2 chunks" in shown
 
 
 def test_html_draws_how_fast_the_chunks_went() -> None:
     shown = report(pace=((0.0, 0), (1.0, 1500), (2.0, 2000)))._repr_html_()
     assert "<svg" in shown
-    assert "1,500 rows/s at most" in shown
+    assert "peak 1.5 k rows/s" in shown
     assert "<svg" not in report()._repr_html_()
+
+
+def test_html_shows_the_columns_with_their_types_and_the_first_rows() -> None:
+    shown = report(columns=(("id", "BIGINT"), ("<i>", "TEXT")), first_rows=(("1", "<b>"), ("2", "NULL")))._repr_html_()
+    for text in ("BIGINT", "&lt;i&gt;", "&lt;b&gt;", "NULL"):
+        assert f">{text}<" in shown
+
+
+def test_a_method_that_surprises_nobody_has_no_reason() -> None:
+    assert "because" not in report()._repr_html_()
+    assert "insert, because it was requested" in report(reason="it was requested")._repr_html_()
 
 
 @pytest.mark.parametrize("fact", ["source", "table", "database", "reason"])
@@ -94,8 +107,9 @@ def test_html_escapes_what_comes_from_outside(fact: str) -> None:
 def test_html_names_the_reasons_of_the_rejects() -> None:
     rejects = Rejects(findings=Findings(counts={("<b>", "digits"): 300}))
     shown = report(loaded=1700, rejected=300, rejected_rows=rejects)._repr_html_()
-    assert "300 in &#x27;&lt;b&gt;&#x27; (digits); see report.rejects" in shown
-    assert "rejected</th>" not in report()._repr_html_()
+    assert all(f">{text}</td>" in shown for text in ("&lt;b&gt;", "300", REASONS["digits"][0]))
+    assert "<code>report.rejects</code>" in shown
+    assert "report.rejects" not in report()._repr_html_()
 
 
 def violation(
@@ -157,7 +171,7 @@ def test_the_frame_of_a_validation_without_violations_has_the_columns_too() -> N
 
 def test_html_of_a_validation_has_the_counts_and_the_first_violations() -> None:
     shown = validated(violation(3), violation(7, "null", None, label="A-7"))._repr_html_()
-    cells = [f'">{text}</td>' for text in ("3", "7 (A-7)", "amount", "digits", "0.12345", "1")]
+    cells = [f'">{text}</td>' for text in ("3", "7 (A-7)", "amount", REASONS["digits"][0], "0.12345", "1")]
     assert "invalid</b> 2 of 2,000 rows of DataFrame do not fit <code>orders</code> of SQLite shop.db" in shown
     assert [cell for cell in cells if cell not in shown] == []
     assert REASONS["digits"][0] in shown
