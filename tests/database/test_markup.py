@@ -151,7 +151,7 @@ class Watched(WidgetView):
 
     def close(self, state: State) -> None:
         super().close(state)
-        self.html = f"{self._title.value}{self._numbers.value}"
+        self.html = self._picture.value
 
 
 @pytest.fixture
