@@ -243,10 +243,8 @@ class LoadReport:
         new = " · new table" if self.created else ""
         notes = "".join(f'<div style="{text_color(WARNING)}">{html.escape(note)}</div>' for note in self._notes)
         return panel(
-            headline(GOOD, word, f"<b>{self._counted}</b> · {title} · {duration(self.seconds)}"),
-            f"<div>rejected: {html.escape(self._reasons)}; see <code>report.rejects</code></div>"
-            if self._reasons
-            else "",
+            headline(color, word, f"<b>{self._counted}</b> · {title}{new} · {duration(self.seconds)}"),
+            self._refusals(),
             notes,
             *(f"<div>{html.escape(line)}</div>" for line in self.preview),
             details(table(self._facts), self._sparkline()),

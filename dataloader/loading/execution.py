@@ -6,7 +6,7 @@ import datetime as dt
 import math
 import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dataloader.database.backends import backend_for
 from dataloader.errors import CheckpointError, DataLoaderError, SourceFailed, left_words
@@ -181,10 +181,13 @@ class LoadExecution:
             pace=self.progress.state.throughput.samples,
             already_rejected=0 if load is None else load.rejected,
             loaded_before=self.loaded_before,
-            columns=tuple((one.name, str(one.target)) for one in plan.columns),
-            created=plan.creates_table,
-            first_rows=self._first_rows,
+            **self._sample(),
         )
+
+    def _sample(self) -> dict[str, Any]:
+        """What the report shows of the table: its columns, and the first rows of the source."""
+        columns = tuple((one.name, str(one.target)) for one in self.plan.columns)
+        return {"columns": columns, "created": self.plan.creates_table, "first_rows": self._first_rows}
 
 
 def _fewer_workers(plan: LoadPlan, options: LoadOptions, backend: Backend) -> list[str]:

@@ -19,6 +19,7 @@ from dataloader.database import keys
 from dataloader.database.backends import backend_for
 from dataloader.errors import PlanError
 from dataloader.plan import LoadPlan
+from dataloader.report import ValidationReport
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -120,6 +121,16 @@ class Inspection:
         for offset in np.flatnonzero(bad).tolist():
             row, key = int(converted.rows[offset]), asked.joined[offset].as_py()
             yield key_violation(row, self._label(row), columns, key, reason)
+
+    def report(self, violations: Violations) -> ValidationReport:
+        """What was found."""
+        return ValidationReport(
+            source=self.plan.source,
+            table=str(self.plan.table.name),
+            database=self.plan.database,
+            read=self.read,
+            violations=violations,
+        )
 
     def violations(self) -> Violations:
         """All of them, by row; a row that is both in the table and repeated is told as both."""

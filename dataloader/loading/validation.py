@@ -19,7 +19,6 @@ from dataloader.loading.inspection import Inspection, Unique
 from dataloader.loading.planning import decide
 from dataloader.options import Target
 from dataloader.rejects import Findings
-from dataloader.report import ValidationReport
 from dataloader.sync import in_thread, together
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from dataloader.options import LoadOptions
     from dataloader.plan import LoadPlan
+    from dataloader.report import ValidationReport
     from dataloader.sources.base import Source
 
 CHECKING_TASKS = 2
@@ -60,16 +60,7 @@ async def validate(
 
         await Session(engine, plan.table.name, reads_only=True, borrowed=borrowed).run(inspect)
         violations = await asyncio.to_thread(inspection.violations)
-        return progress.succeed(
-            lambda: ValidationReport(
-                source=plan.source,
-                table=str(plan.table.name),
-                database=plan.database,
-                read=inspection.read,
-                violations=violations,
-            ),
-            phase="checked",
-        )
+        return progress.succeed(lambda: inspection.report(violations), phase="checked")
 
 
 def _scan(source: Source, plan: LoadPlan) -> AsyncGenerator[tuple[pa.RecordBatch, Converted]]:

@@ -463,7 +463,7 @@ async def test_the_bad_row_is_kept_aside_and_the_good_ones_are_loaded(place: Pla
     assert (report.read, report.loaded, report.rejected, report.skipped) == (ROWS, ROWS - 1, 1, 0)
     rejects = report.rejects
     assert rejects.index.tolist() == [BAD]
-    assert rejects.columns.tolist() == ["id", "v", "reject_row", "reject_column", "reject_reason", "reject_problem"]
+    assert rejects.columns.tolist() == ["reject_row", "reject_column", "reject_reason", "reject_problem", "id", "v"]
     assert (rejects["id"].tolist(), rejects["reject_row"].tolist()) == ([10 * BAD], [BAD])
     column, reason, problem = (rejects[f"reject_{name}"].iloc[0] for name in ("column", "reason", "problem"))
     assert (None if pd.isna(column) else column) in case.blamed(place.path)

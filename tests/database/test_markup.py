@@ -213,7 +213,7 @@ async def displays(engine: AsyncEngine, folder: Path, screen: Screen, values: li
     return {
         "the plan": Shown((await dl.plan_load(data, table, engine=engine))._repr_html_(), [name]),
         "a plan of a new table": Shown((await dl.plan_load(data, new, engine=engine))._repr_html_(), [f"{name}2"]),
-        "the report": Shown(report._repr_html_(), [name, words, repr(name)]),
+        "the report": Shown(report._repr_html_(), [name, words]),
         "a notice": Shown(dataclasses.replace(report, warnings=tuple(values))._repr_html_(), values),
         "the rejects": Shown(report.rejects.to_html(), [name, *values]),
         "the validation": Shown(validation._repr_html_(), [name, *labels, *seen]),
@@ -242,8 +242,8 @@ async def failures(
     job_html = job._repr_html_()
     assert job_html is not None
     return {
-        "a failed picture": Shown(screen.shown[-2], texts),
-        "a failed widget": Shown(screen.shown[-1] + watched.html, texts),
+        "a failed picture": Shown(screen.shown[-2], texts[:1]),  # the error stands below, in the cell's own words
+        "a failed widget": Shown(screen.shown[-1] + watched.html, texts[:1]),
         "a failed job": Shown(job_html, texts),
     }
 

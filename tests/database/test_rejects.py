@@ -222,7 +222,7 @@ async def test_rejects_of_a_frame_have_its_positions(
     assert positions(report) == ([0, 3, 5], [0, 3, 5], [0, 30, 50])
     assert report.rejects["v"].tolist() == ["x", "x", "x"]
     assert report.rejects.columns.tolist() == [*REASONS, "id", "v"]
-    assert "syntax" in str(report.rejects)
+    assert "syntax" in report.rejects.to_string()
     assert await rows_of(database) == stored(0, 3, 5)
 
 

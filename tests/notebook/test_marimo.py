@@ -210,4 +210,5 @@ async def test_the_bars_move_and_stop_ends_a_cell_that_says_what_is_committed(
     assert stored(tmp_path, "many <i>") == rows
     (tmp_path / "enough").touch()
     done = page.get_by_text(re.compile(r"✓ [\d,]+ rows · Arrow stream → job"))
-    assert stored(tmp_path, "job", "job.db") == await rows_in(done) > 0
+    rows = await rows_in(done)
+    assert stored(tmp_path, "job", "job.db") == rows > 0
