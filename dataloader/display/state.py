@@ -17,6 +17,8 @@ RECENT_SECONDS = 5.0
 ETA_SECONDS = 0.5
 """Before that an estimate would only jump."""
 SAMPLES = 120
+NEARLY_DONE = 0.99
+"""No more is done of a file whose rows are estimated, before its end is seen."""
 UNSUCCESSFUL = ("failed", "cancelled")
 
 Sample = tuple[float, int]
@@ -166,12 +168,18 @@ class State:
         return (self.rows - rows) / (self.seconds - since) if self.seconds > since else 0.0
 
     @property
+    def _expected(self) -> float | None:
+        """How many rows there are in all: as is known, else as the bytes of files that were read let expect."""
+        about: float | None = getattr(self.position, "about_rows", None)
+        return self.total or (about and max(about, self.rows / NEARLY_DONE))
+
+    @property
     def fraction(self) -> float | None:
-        """How much is done: by rows, else by the bytes of files that were read; None where neither is known."""
-        if self.total:
-            return min(1.0, self.rows / self.total)
-        share: float | None = getattr(self.position, "share", None)
-        return 1.0 if share is not None and self._phase == "done" else share
+        """How much is done; None where it is unknown."""
+        expected = self._expected
+        if expected and not self.total and self._phase == "done":
+            return 1.0
+        return min(1.0, self.rows / expected) if expected else None
 
     @property
     def left(self) -> str:
@@ -187,12 +195,9 @@ class State:
     @property
     def remaining(self) -> float | None:
         """Seconds to the end, None while it is unknown."""
-        share = self.fraction
-        if self.is_paused or not share or self.seconds <= ETA_SECONDS:
+        if self.has_ended or self.is_paused or not self._expected or self.seconds <= ETA_SECONDS:
             return None
-        if self.total:
-            return max(0, self.total - self.rows) / self.rate if self.rate else None
-        return self.seconds * (1 - share) / share
+        return max(0.0, self._expected - self.rows) / self.rate if self.rate else None
 
     def __str__(self) -> str:
         share = "" if self.fraction is None else f"{self.fraction:.0%} "

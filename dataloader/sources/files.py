@@ -23,13 +23,38 @@ from dataloader.sources.sizing import about_rows
 
 @dataclass(slots=True)
 class FilePosition:
-    """Which of several files is being read."""
+    """Which of several files is being read, and how many rows they have in all by what has been read.
 
-    of: int
+    Attributes
+    ----------
+    about : int or None
+        So many rows are expected, by the sizes of the files and their first lines.
+    rows : int
+        So many have been read.
+    """
+
+    files: list[File]
+    about: int | None
     number: int = 0
+    rows: int = 0
+    _share: float = 0.0
 
     def __str__(self) -> str:
-        return f"file {self.number} of {self.of}" if self.number and self.of > 1 else ""
+        return f"file {self.number} of {len(self.files)}" if self.number and len(self.files) > 1 else ""
+
+    @property
+    def about_rows(self) -> float | None:
+        """All rows, as far as they can be known: Arrow reads up to 32 MB ahead, so that sizes come first."""
+        self._look()
+        return self.about or (self.rows / self._share if self._share else None)
+
+    def _look(self) -> None:
+        """Note how much of the bytes is read: what it was, where a file is read again for its ragged rows."""
+        read = self.files[self.number - 1].bytes_read if self.number else None
+        sizes = [file.size for file in self.files] if read is not None else []
+        if read is not None and None not in sizes and (total := sum(filter(None, sizes))):
+            share = (sum(filter(None, sizes[: self.number - 1])) + read) / total
+            self._share = max(self._share, min(1.0, share))
 
 
 def open_files(paths: Paths, reading: Reading = WHOLE) -> ArrowSource:
@@ -52,13 +77,15 @@ def open_files(paths: Paths, reading: Reading = WHOLE) -> ArrowSource:
     about = None if rows is not None else about_rows([file for file, _ in files], counts)
     name = files[0][0].name if len(files) == 1 else f"{len(files)} files"
 
-    position = FilePosition(len(files))
+    position = FilePosition([file for file, _ in files], about)
     names = selected(schemas[0].names, reading.columns, name)
     schema = pa.schema([schemas[0].field(one) for one in names])
 
     def parts(chunk_rows: int) -> Iterator[pa.RecordBatch]:
         for position.number, (file, kind) in enumerate(files, start=1):
-            yield from _read(file, kind, chunk_rows, names)
+            for batch in _read(file, kind, chunk_rows, names):
+                position.rows += batch.num_rows
+                yield batch
 
     def batches(chunk_rows: int) -> Iterator[pa.RecordBatch]:
         return rechunk(parts(chunk_rows), chunk_rows)

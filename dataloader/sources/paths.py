@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -38,6 +38,7 @@ class File:
 
     filesystem: pa.fs.FileSystem
     path: str
+    _opened: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -51,7 +52,23 @@ class File:
     def stream(self, compression: str | None = "by name") -> Any:
         if compression == "by name":
             compression = "gzip" if self.name.lower().endswith(".gz") else None
-        return self.filesystem.open_input_stream(self._spelled, compression=compression)
+        opened = self.random_access if self.size else self._sequential  # Arrow tells the position of the former only
+        stream = opened()
+        self._opened[:] = [stream]
+        return stream if compression is None else pa.CompressedInputStream(stream, compression)
+
+    @property
+    def size(self) -> int | None:
+        """In bytes: of a pipe 0; None where it is not known without asking somebody else."""
+        return os.path.getsize(self._spelled) if self.is_local else None
+
+    @property
+    def bytes_read(self) -> int | None:
+        """How far the stream that was opened last has been read; None where none was, or it is closed."""
+        try:
+            return int(self._opened[0].tell())
+        except (IndexError, ValueError, OSError):
+            return None
 
     def fails_by(self, error: Exception) -> bool:
         """Whether the file or its filesystem is to blame; a filesystem that is not Arrow's raises what it likes."""
@@ -59,6 +76,9 @@ class File:
 
     def random_access(self) -> Any:
         return self.filesystem.open_input_file(self._spelled)
+
+    def _sequential(self) -> Any:
+        return self.filesystem.open_input_stream(self._spelled, compression=None)
 
     @property
     def _spelled(self) -> str | bytes:

@@ -307,11 +307,14 @@ def test_the_bytes_of_files_say_how_much_is_done(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(states.time, "perf_counter", lambda: clock[0])
 
     class Position:
-        share = 0.25
+        about_rows = 4_000.0
 
     state = State("orders.csv", None, Position())
     clock[0] = 2.0
+    state.advance(1_000, 0)
     assert (state.fraction, state.remaining) == (0.25, 6.0)
+    state.advance(4_000, 0)
+    assert state.fraction == 0.99
     state.is_paused = True
     assert state.remaining is None
     state.finish("done")
