@@ -174,6 +174,19 @@ class Violations(Sequence[Violation]):
         return f"<{len(self):,} violations>"
 
 
+def by_column(counts: Counts) -> list[tuple[str, int, str]]:
+    """How many values of each column are wrong, and in which ways."""
+    columns = dict.fromkeys(column for column, _ in counts)
+    found = [(column, {why: n for (of, why), n in counts.items() if of == column}) for column in columns]
+    return [(column or "", sum(ways.values()), _in_words(ways)) for column, ways in found]
+
+
+def _in_words(ways: dict[str, int]) -> str:
+    words = {reason: REASONS.get(reason, (reason, ""))[0] for reason in ways}
+    alone = len(ways) == 1
+    return "; ".join(words[reason] if alone else f"{words[reason]} ({n:,})" for reason, n in ways.items())
+
+
 def summary(counts: Counts) -> str:
     """Counts in words: ``2 in 'amount' (digits), 1 in 'id' (null)``."""
     most = sorted(counts.items(), key=lambda item: -item[1])

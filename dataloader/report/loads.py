@@ -1,32 +1,21 @@
-"""What a load did and what a validation found, as text, as HTML and as DataFrames."""
+"""What a load did."""
 
 from __future__ import annotations
 
 import datetime as dt
 import html
 import os
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
-from dataloader.conversion.violations import (
-    REASONS,
-    REJECT_COLUMNS,
-    SHOWN_VIOLATIONS,
-    Counts,
-    Violation,
-    Violations,
-    cut,
-    summary,
-)
+from dataloader.conversion.violations import by_column, summary
 from dataloader.display.cells import show_unless_shown
-from dataloader.display.html import BAD, GOOD, WARNING, details, headline, panel, sparkline, table, text_color
+from dataloader.display.html import GOOD, WARNING, details, headline, panel, sparkline, table, text_color
 from dataloader.display.state import Sample, rates
 from dataloader.errors import LoadError
 from dataloader.formatting import duration, pace, quantity, size
-from dataloader.rejects import Rejects, columns_of, is_within_python, python_values
+from dataloader.rejects import Rejects
+from dataloader.report.frames import rejects_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -167,7 +156,7 @@ class LoadReport:
         the row's position. Correct the values and load the frame again: a table that lacks the four columns
         gets the others.
         """
-        return _frame(self.rejected_rows)
+        return rejects_frame(self.rejected_rows)
 
     def rejects_to(self, path: str | os.PathLike[str]) -> None:
         """Write the rejected rows to a file.
@@ -253,7 +242,7 @@ class LoadReport:
 
     def _refusals(self) -> str:
         """Why rows were rejected, by column."""
-        found = _grouped(self.rejected_rows.findings.counts)
+        found = by_column(self.rejected_rows.findings.counts)
         if not found:
             return ""
         return table(found, head=("column", "values", "reasons")) + "<div>see <code>report.rejects</code></div>"
@@ -294,148 +283,3 @@ class LoadReport:
         more = len(self.columns) - SHOWN_COLUMNS
         left = f"<div>... and {quantity(more, 'more column')}</div>" if more > 0 else ""
         return table([row[:SHOWN_COLUMNS] for row in self.first_rows], head=names, kinds=kinds) + left
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
-class ValidationReport:
-    """What `validate` found; nothing was written. Printed as text; shown as HTML in a notebook.
-
-    Attributes
-    ----------
-    source, table, database : str
-        What was checked, and for which table of which database.
-    read : int
-        Rows that the source gave.
-    violations : sequence of Violation
-        Every value that does not fit, by row; many of them wait on disk, and go with the report.
-
-    Examples
-    --------
-    >>> import asyncio, dataloader as dl
-    >>> report = asyncio.run(dl.validate({"id": [1, 2]}, "t", engine="sqlite:///:memory:", progress="none"))
-    >>> report.ok
-    True
-    >>> print(report)
-    2 rows of dict of columns fit t of SQLite :memory:
-    """
-
-    source: str
-    table: str
-    database: str
-    read: int
-    violations: Violations
-
-    @property
-    def ok(self) -> bool:
-        """Whether every row fits."""
-        return not self.violations
-
-    @property
-    def counts(self) -> Counts:
-        """How many violations there are of each (column, reason), most first."""
-        return self.violations.counts
-
-    @property
-    def invalid_rows(self) -> int:
-        """How many rows have at least one violation."""
-        return self.violations.rows
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """The violations, one to a row: row, label, column, value, target, reason, problem, suggestion."""
-        import pandas as pd  # noqa: PLC0415 - only who asks for a frame needs pandas
-
-        return pd.DataFrame(list(self.violations), columns=list(Violation._fields))
-
-    def _ipython_display_(self) -> None:
-        show_unless_shown(self)
-
-    def _outcome(self, source: str, where: str) -> str:
-        if self.ok:
-            return f"{quantity(self.read, 'row')} of {source} {'fits' if self.read == 1 else 'fit'} {where}"
-        do = "does" if self.read == 1 else "do"
-        return f"{quantity(self.invalid_rows, 'row', self.read)} of {source} {do} not fit {where}"
-
-    def __str__(self) -> str:
-        what = self._outcome(self.source, f"{self.table} of {self.database}")
-        if self.ok:
-            return what
-        more = len(self.violations) - SHOWN_VIOLATIONS
-        lines = [
-            f"{what}: {summary(self.counts)}",
-            *(f"  {one}" for one in self.violations[:SHOWN_VIOLATIONS]),
-            *([f"  ... and {more:,} more, see .frame"] if more > 0 else []),
-        ]
-        return "\n".join(lines)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        where = f"<code>{html.escape(self.table)}</code> of {html.escape(self.database)}"
-        what = self._outcome(html.escape(self.source), where)
-        if self.ok:
-            return panel(headline(GOOD, "valid", what))
-        more = len(self.violations) - SHOWN_VIOLATIONS
-        return panel(
-            headline(BAD, "invalid", what),
-            table(_grouped(self.counts), head=("column", "values", "reasons")),
-            table(map(_row_of, self.violations[:SHOWN_VIOLATIONS]), head=("row", "column", "value", "type", "problem")),
-            f"<div>... and {more:,} more, see <code>.frame</code></div>" if more > 0 else "",
-        )
-
-
-def _grouped(counts: Counts) -> list[tuple[str, int, str]]:
-    """How many values of each column are wrong, and in which ways."""
-    columns = dict.fromkeys(column for column, _ in counts)
-    by_column = [(column, {why: n for (of, why), n in counts.items() if of == column}) for column in columns]
-    return [(column or "", sum(found.values()), _ways(found)) for column, found in by_column]
-
-
-def _ways(found: Mapping[str, int]) -> str:
-    words = {reason: REASONS.get(reason, (reason, ""))[0] for reason in found}
-    alone = len(found) == 1
-    return "; ".join(words[reason] if alone else f"{words[reason]} ({n:,})" for reason, n in found.items())
-
-
-def _row_of(violation: Violation) -> tuple[object, ...]:
-    """A violation as a row of the picture; a label stands beside its row's number."""
-    own = violation.label is None or violation.label == violation.row
-    row = violation.row if own else f"{violation.row:,} ({cut(str(violation.label))})"
-    problem = f"{violation.problem}. {violation.suggestion}"
-    return row, violation.column or "", violation.value, violation.target, problem
-
-
-def _frame(rejects: Rejects) -> pd.DataFrame:
-    """Arrow's types keep what NumPy's would change: a large integer beside a NULL, a decimal, nanoseconds."""
-    import pandas as pd  # noqa: PLC0415 - only who asks for a frame needs pandas
-
-    parts = list(rejects.parts())
-    values = columns_of(parts)
-    first = [name for name in REJECT_COLUMNS if name in values]
-    columns = {name: _series(pd, values[name]) for name in dict.fromkeys([*first, *values])}
-    if not columns:
-        return pd.DataFrame(columns=list(REJECT_COLUMNS))
-    frame = pd.DataFrame(columns)
-    labels = [label for part in parts for label in part.labels]
-    if any(label is not None for label in labels):
-        frame.index = pd.Index(labels)
-    else:
-        frame.index = pd.Index(frame["reject_row"].to_numpy())
-    return frame
-
-
-def history_frame(loads: Iterable[Mapping[str, object]], columns: Sequence[str]) -> pd.DataFrame:
-    """The loads of a ledger as a DataFrame."""
-    import pandas as pd  # noqa: PLC0415 - only who asks for a frame needs pandas
-
-    return pd.DataFrame(list(loads), columns=list(columns))
-
-
-def _series(pd: Any, values: pa.ChunkedArray | list[Any]) -> Any:
-    """A column of Arrow's type, or of Python objects where pandas does not know that type."""
-    if isinstance(values, list):
-        return pd.Series(values, dtype=object)
-    kind = values.type
-    if isinstance(kind, pa.BaseExtensionType) or pa.types.is_interval(kind) or not is_within_python(values):
-        return pd.Series(python_values(values), dtype=object)
-    return pd.Series(pd.arrays.ArrowExtensionArray(values))

@@ -1,0 +1,10 @@
+"""What was done, for its reader: reports as text, as HTML and as frames.
+
+No decision is made here, and nothing is asked of a database.
+"""
+
+from dataloader.report.frames import history_frame
+from dataloader.report.loads import LoadReport
+from dataloader.report.validations import ValidationReport
+
+__all__ = ["LoadReport", "ValidationReport", "history_frame"]

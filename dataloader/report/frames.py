@@ -1,0 +1,57 @@
+"""Results as frames of pandas, which is imported by who asks for one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from dataloader.conversion.violations import REJECT_COLUMNS, Violation, Violations
+from dataloader.rejects import Rejects, columns_of, is_within_python, python_values
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def rejects_frame(rejects: Rejects) -> pd.DataFrame:
+    """Arrow's types keep what NumPy's would change: a large integer beside a NULL, a decimal, nanoseconds."""
+    import pandas as pd  # noqa: PLC0415 - only who asks for a frame needs pandas
+
+    parts = list(rejects.parts())
+    values = columns_of(parts)
+    first = [name for name in REJECT_COLUMNS if name in values]
+    columns = {name: _series(pd, values[name]) for name in dict.fromkeys([*first, *values])}
+    if not columns:
+        return pd.DataFrame(columns=list(REJECT_COLUMNS))
+    frame = pd.DataFrame(columns)
+    labels = [label for part in parts for label in part.labels]
+    if any(label is not None for label in labels):
+        frame.index = pd.Index(labels)
+    else:
+        frame.index = pd.Index(frame["reject_row"].to_numpy())
+    return frame
+
+
+def history_frame(loads: Iterable[Mapping[str, object]], columns: Sequence[str]) -> pd.DataFrame:
+    """The loads of a ledger as a DataFrame."""
+    import pandas as pd  # noqa: PLC0415 - only who asks for a frame needs pandas
+
+    return pd.DataFrame(list(loads), columns=list(columns))
+
+
+def _series(pd: Any, values: pa.ChunkedArray | list[Any]) -> Any:
+    """A column of Arrow's type, or of Python objects where pandas does not know that type."""
+    if isinstance(values, list):
+        return pd.Series(values, dtype=object)
+    kind = values.type
+    if isinstance(kind, pa.BaseExtensionType) or pa.types.is_interval(kind) or not is_within_python(values):
+        return pd.Series(python_values(values), dtype=object)
+    return pd.Series(pd.arrays.ArrowExtensionArray(values))
+
+
+def violations_frame(violations: Violations) -> pd.DataFrame:
+    """What does not fit, one to a row."""
+    import pandas as pd  # noqa: PLC0415 - only who asks for a frame needs pandas
+
+    return pd.DataFrame(list(violations), columns=list(Violation._fields))
