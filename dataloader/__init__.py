@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dataloader.api import (
+        delete_rows,
         load_batches,
         load_dataframe,
         load_files,
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
         load_rows,
         plan_load,
         start_load,
+        sync_table,
+        update_rows,
         validate,
     )
     from dataloader.conversion.rules import ColumnPlan
@@ -41,7 +44,6 @@ if TYPE_CHECKING:
         WriteError,
     )
     from dataloader.jobs import LoadJob
-    from dataloader.merges import delete_rows, sync_table, update_rows
     from dataloader.plan import LoadPlan
     from dataloader.report import LoadReport, ValidationReport
     from dataloader.sources.csv_options import CsvOptions
@@ -91,6 +93,7 @@ __all__ = [
 
 _HOMES = {
     "api": (
+        "delete_rows",
         "load_batches",
         "load_dataframe",
         "load_files",
@@ -98,6 +101,8 @@ _HOMES = {
         "load_rows",
         "plan_load",
         "start_load",
+        "sync_table",
+        "update_rows",
         "validate",
     ),
     "conversion.rules": ("ColumnPlan",),
@@ -120,7 +125,6 @@ _HOMES = {
         "WriteError",
     ),
     "jobs": ("LoadJob",),
-    "merges": ("delete_rows", "sync_table", "update_rows"),
     "plan": ("LoadPlan",),
     "report": ("LoadReport", "ValidationReport"),
     "sources.csv_options": ("CsvOptions",),

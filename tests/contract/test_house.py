@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 import dataloader as dl
-from dataloader import api, cli
+from dataloader import cli
 from dataloader.conversion.types import TYPES
-from dataloader.options import OF_A_FUNCTION, LoadOptions
+from dataloader.options import OF_A_FUNCTION, LoadOptions, Options
 
 ROOT = Path(__file__).parents[2]
 OF_A_LOAD = (
@@ -80,7 +80,7 @@ def test_a_load_imports_only_the_driver_that_it_needs() -> None:
 
 
 def test_the_options_of_the_type_checker_are_those_that_are_checked() -> None:
-    assert set(api.Options.__annotations__) == set(LoadOptions.__dataclass_fields__) - set(OF_A_FUNCTION)
+    assert set(Options.__annotations__) == set(LoadOptions.__dataclass_fields__) - set(OF_A_FUNCTION)
 
 
 @pytest.mark.parametrize("loader", LOADERS, ids=lambda loader: loader.__name__)

@@ -1,0 +1,22 @@
+"""The verbs: loads, checks and merges.
+
+They open the source and hand it on; every decision is made in the plan.
+"""
+
+from dataloader.api.checks import load_history, plan_load, validate
+from dataloader.api.loads import load_batches, load_dataframe, load_files, load_rows, start_load
+from dataloader.api.merges import delete_rows, sync_table, update_rows
+
+__all__ = [
+    "delete_rows",
+    "load_batches",
+    "load_dataframe",
+    "load_files",
+    "load_history",
+    "load_rows",
+    "plan_load",
+    "start_load",
+    "sync_table",
+    "update_rows",
+    "validate",
+]
