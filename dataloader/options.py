@@ -87,6 +87,7 @@ class Options(CommonOptions, total=False):
     on_conflict: OnConflict
     key: str | Sequence[str] | None
     update_columns: Sequence[str] | None
+    returning: str | Sequence[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,7 @@ class LoadOptions:
     duplicates: Duplicates = "error"
     order_by: str | None = None
     dry_run: bool = False
+    returning: Sequence[str] | None = None
     progress: str | View = "auto"
     action: Action = "load"
     within: str | Mapping[str, Any] | None = None
@@ -176,8 +178,9 @@ class LoadOptions:
             value = getattr(chosen, name)
             if value is not None and not (_is_whole(value) and value >= 1):
                 raise PlanError(f"{name} must be a count, got {value!r}", hint="Pass an integer from 1 up.")
-        chosen = replace(chosen, key=_names("key", chosen.key))
-        chosen = replace(chosen, update_columns=_names("update_columns", chosen.update_columns))
+        asked = {name: getattr(chosen, name) for name in ("key", "update_columns", "returning")}
+        named: dict[str, Any] = {name: _names(name, value) for name, value in asked.items() if value is not None}
+        chosen = replace(chosen, **named)
         if chosen.csv is not None:
             chosen = replace(chosen, csv=CsvOptions.of(chosen.csv))
         _check_columns(chosen.columns)
@@ -219,7 +222,7 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _names(option: str, given: object) -> tuple[str, ...] | None:
+def _names(option: str, given: object) -> tuple[str, ...]:
     """The columns that an option names, of which one may stand alone.
 
     Raises
@@ -227,8 +230,6 @@ def _names(option: str, given: object) -> tuple[str, ...] | None:
     PlanError
         When it is not a name or a list of different ones.
     """
-    if given is None:
-        return None
     names = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, (list, tuple)) else ()
     if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
         raise PlanError(f"{option} must name columns, got {given!r}", hint="Pass a name, or a list of different names.")

@@ -105,6 +105,13 @@ class LoadPlan:
     source_facts: tuple[tuple[str, str], ...] = ()
 
     @property
+    def returning(self) -> tuple[str, ...]:
+        """The columns whose values are returned, with ``inserted`` where some rows may not be."""
+        if self.merge is None or not self.merge.merge.returning:
+            return ()
+        return (*self.merge.merge.returning, *([merging.INSERTED] if self.merge.merge.key else []))
+
+    @property
     def discards(self) -> bool:
         """Whether there are rows that the load takes the place of."""
         return self.clears_table and self.exists
@@ -222,7 +229,7 @@ def make_plan(
 def _merge(
     options: LoadOptions, table: TableSchema, offered: pa.Schema, info: SourceInfo, backend: Backend
 ) -> merging.MergePlan | None:
-    if options.on_conflict == "error":
+    if options.on_conflict == "error" and options.returning is None:
         return None
     chunk_rows = options.chunk_rows or CHUNK_ROWS["insert" if backend.copy_obstacle else "copy"]
     within = None if info.in_memory else chunk_rows

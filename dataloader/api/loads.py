@@ -118,6 +118,10 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     order_by : str or None
         Of the rows of the data that have one key the one with the greatest value in this column counts, and of equal
         ones the later; NULL is the least. The data must be in memory.
+    returning : str, list of str or None
+        Columns of the table whose values are asked back, such as a generated key or a default: they are in
+        ``report.returned``, in the order of the data and on its index. With `on_conflict` a column ``inserted`` says
+        which rows are new. The load is one transaction then, and the values are kept in memory.
     dry_run : bool
         Whether everything is done in one transaction that is rolled back: the report says what would have been, with
         the first values that an update would change. Locks are taken as by the load; triggers fire.

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 EVERY_ROW = "true"
 """The condition that holds for every row of a table."""
+INSERTED = "inserted"
+"""The column that says of a returned row whether it is new."""
 
 
 class Asked(Protocol):
@@ -33,6 +35,8 @@ class Asked(Protocol):
     def order_by(self) -> str | None: ...
     @property
     def action(self) -> str: ...
+    @property
+    def returning(self) -> Sequence[str] | None: ...
     @property
     def within(self) -> str | Mapping[str, Any] | None: ...
     @property
@@ -69,11 +73,14 @@ class MergePlan:
     @property
     def is_an_error(self) -> bool:
         """Whether two rows of the source with one key are refused."""
-        return self.order_by is None and self.duplicates == "error"
+        return bool(self.merge.key) and self.order_by is None and self.duplicates == "error"
 
     @property
     def facts(self) -> list[tuple[str, str]]:
         """In words."""
+        if not self.merge.key:
+            return [("returned", f"{', '.join(self.merge.returning)} of each row, in the order of the source")]
+        returned = [("returned", f"{', '.join(self.merge.returning)}, and whether the row is new")]
         key = ", ".join(self.merge.key)
         there, new = "left as it is", "inserted" if self.merge.action == "insert" else "counted as missing"
         if self.merge.action == "delete":
@@ -97,7 +104,7 @@ class MergePlan:
             where = "" if self.others == EVERY_ROW else f" where {self.others}"
             most = f"no more than {self.max_deletes:.0%} of them"
             facts.append((f"rows of the table{where} that the source does not have", f"deleted, {most}"))
-        return facts
+        return facts + (returned if self.merge.returning else [])
 
 
 def plan_merge(
@@ -144,7 +151,12 @@ def _others(within: str | Mapping[str, Any] | None, table: TableSchema, backend:
 def _decided(asked: Asked, table: TableSchema, offered: Sequence[str], target: MergeTarget) -> Merge:
     if target.refused is not None:
         hint = "Load into a table of its own, and merge it by SQL."
+        if asked.on_conflict == "error":
+            raise PlanError(f"{table.name} can return no values: {target.refused}", hint="Leave returning= out.")
         raise PlanError(f"rows cannot be merged into {table.name}: {target.refused}", hint=hint)
+    returning = _returned(asked, table)
+    if asked.on_conflict == "error":
+        return Merge(table.name, tuple(offered), (), (), returning=returning)
     spelled = {table.key(name): name for name in offered}
     chosen = _chosen(asked, table, target)
     missing = [name for name in chosen.columns if table.key(name) not in spelled]
@@ -163,7 +175,21 @@ def _decided(asked: Asked, table: TableSchema, offered: Sequence[str], target: M
         action,
         looks_first=target.has_triggers or table.kind == "partitioned table",
         own_operators=any(one.has_own_operators for one in types),
+        returning=returning,
     )
+
+
+def _returned(asked: Asked, table: TableSchema) -> tuple[str, ...]:
+    known = {table.key(column.name): column.name for column in table.columns}
+    names = asked.returning or ()
+    for name in names:
+        if table.key(name) not in known:
+            hint = did_you_mean(name, [*known.values()])
+            raise PlanError(f"returning names {name!r}, which {table.name} does not have", hint=hint)
+        if asked.on_conflict != "error" and name == INSERTED:
+            hint = "Ask for it by SQL, or leave it out."
+            raise PlanError(f"returning= itself adds a column {INSERTED!r}, and {table.name} has one", hint=hint)
+    return tuple(known[table.key(name)] for name in names)
 
 
 def _chosen(asked: Asked, table: TableSchema, target: MergeTarget) -> UniqueKey:

@@ -188,6 +188,8 @@ class Merge:
         given, and PostgreSQL does not tell of a partitioned table which rows were there.
     own_operators : bool
         Whether the key's types bring operators of their own.
+    returning : tuple of str
+        The columns whose values are wanted of each row that was given, in the order of the rows.
     """
 
     table: TableName
@@ -197,6 +199,7 @@ class Merge:
     action: str = "insert"
     looks_first: bool = False
     own_operators: bool = False
+    returning: tuple[str, ...] = ()
 
 
 class Merged(NamedTuple):

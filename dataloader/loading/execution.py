@@ -13,7 +13,7 @@ from dataloader.errors import CheckpointError, DataLoaderError, SourceFailed, le
 from dataloader.formatting import quantity
 from dataloader.loading.reruns import ContentDigest
 from dataloader.rejects import Rejects, first_rows
-from dataloader.report import LoadReport
+from dataloader.report import LoadReport, Returned
 from dataloader.writers import writer_for
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ class LoadExecution:
     ----------
     borrowed : AsyncConnection or None
         The caller's own connection, in whose transaction everything is done.
+    returned : Returned
+        The values that the database has returned of rows.
     ledger_load : LedgerLoad or None
         The load in the ledger.
     committed : dict of int to Checkpoint
@@ -73,6 +75,7 @@ class LoadExecution:
         borrowed: AsyncConnection | None = None,
     ) -> None:
         self.borrowed = borrowed
+        self.returned = Returned(plan.returning)
         self.engine = engine
         self.source = source
         self.plan = plan
@@ -187,7 +190,12 @@ class LoadExecution:
     def _sample(self) -> dict[str, Any]:
         """What the report shows of the table: its columns, and the first rows of the source."""
         columns = tuple((one.name, str(one.target)) for one in self.plan.columns)
-        return {"columns": columns, "created": self.plan.creates_table, "first_rows": self._first_rows}
+        return {
+            "columns": columns,
+            "created": self.plan.creates_table,
+            "first_rows": self._first_rows,
+            "returned_rows": self.returned,
+        }
 
 
 def _fewer_workers(plan: LoadPlan, options: LoadOptions, backend: Backend) -> list[str]:

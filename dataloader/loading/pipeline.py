@@ -76,7 +76,7 @@ async def _store(execution: LoadExecution) -> None:
         execution.progress.phase("checking")
         await check_in_memory(source, plan)
     execution.progress.phase("loading")
-    distinct = None if plan.merge is None else await key_filter(source, plan)
+    distinct = None if plan.merge is None or not plan.merge.merge.key else await key_filter(source, plan)
     batches = read_batches(source, plan.chunk_rows)
     try:
         with source_errors():

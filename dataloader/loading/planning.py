@@ -70,7 +70,7 @@ async def _decide(
         refused = await trust.refusal(connection, entries.TABLES, needed, name)
         if found is not None and refused is None:
             options = await _continuing(connection, source, name, options)
-        if found is not None and options.on_conflict != "error":
+        if found is not None and (options.on_conflict != "error" or options.returning is not None):
             found = replace(found, merge_target=await session.backend.merge_target(connection, found))
         if found is not None and options.if_exists == "replace":
             found = replace(found, losses=await session.backend.losses(connection, found.name))

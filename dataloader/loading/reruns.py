@@ -52,7 +52,7 @@ class _Load:
 async def look_back(execution: LoadExecution, connection: AsyncConnection) -> None:
     """Find out, at the end of the load's last transaction, whether its rows are in the table already."""
     plan, load, known = execution.plan, execution.ledger_load, _loads.get(_key(execution))
-    if not execution.loaded or plan.merge is not None or execution.backend.ledger_obstacle:
+    if not execution.loaded or (plan.merge is not None and plan.merge.merge.key) or execution.backend.ledger_obstacle:
         return
     columns = [column.name for column in plan.columns]
     of_table = execution.backend.fingerprints(plan.table.name, columns)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dataloader.database.watchdog import Watchdog
     from dataloader.loading.chunks import Chunk
     from dataloader.loading.execution import LoadExecution
+    from dataloader.writers.staged import StagedWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class ChunkStore:
         self._names_rows = names_rows
         self._backend = execution.backend
         self._is_ours = execution.borrowed is None
+        self._returned = execution.returned
         self._bisector = RowBisector(execution.writer, connection, may_wait=not self._backend.checks_keys_late)
         self._parents: list[tuple[tuple[ColumnPlan, ...], ForeignKey]] = []
 
@@ -105,7 +107,15 @@ class ChunkStore:
             found = await RowBisector(self._writer, self._connection).write(batch, chunk.encoded, watchdog, most=0)
             row = min((int(chunk.converted.rows[at]) for at in found.refused), default=None)
             raise translate(error, self._plan.database, row=row) from error
+        self._note_returned([chunk.converted.rows])
         return StoreResult(written or Written(chunk.rows))
+
+    def _note_returned(self, rows: list[np.ndarray]) -> None:
+        """Note what was returned of rows, for each write by their places in the source."""
+        if self._returned.columns:
+            writer = cast("StagedWriter", self._writer)
+            for places, values in zip(rows, writer.take_returned(), strict=True):
+                self._returned.add(places, self._label, values)
 
     async def _store_some(self, chunk: Chunk, watchdog: Watchdog) -> StoreResult:
         converted = chunk.converted
@@ -116,6 +126,8 @@ class ChunkStore:
             batch, encoded = await self._some(chunk, rows)
             if batch.num_rows:
                 found = await self._bisector.write(batch, encoded, watchdog, most - len(refused))
+                stored = converted.rows if rows is None else converted.rows[rows]
+                self._note_returned([stored[offsets] for offsets in found.stored])
                 written = written.plus(found.written)
                 refused |= {at if rows is None else int(rows[at]): why for at, why in found.refused.items()}
         violations = [self._refused(chunk, int(converted.rows[at]), why) for at, why in refused.items()]

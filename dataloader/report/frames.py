@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from dataloader.conversion.violations import REJECT_COLUMNS, Violation, Violations
@@ -31,6 +33,38 @@ def rejects_frame(rejects: Rejects) -> pd.DataFrame:
     else:
         frame.index = pd.Index(frame["reject_row"].to_numpy())
     return frame
+
+
+@dataclass(slots=True)
+class Returned:
+    """The values that the database has returned of rows.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        What was asked for, and ``inserted`` where a row may have been there.
+    """
+
+    columns: tuple[str, ...] = ()
+    _rows: list[np.ndarray] = field(default_factory=list)
+    _labels: list[object] = field(default_factory=list)
+    _values: list[Sequence[Any]] = field(default_factory=list)
+
+    def add(self, rows: np.ndarray, label: Callable[[int], object], values: Sequence[Sequence[Any]]) -> None:
+        """Take in the values of rows, which stand at these places of the source."""
+        self._rows.append(rows)
+        self._labels += map(label, rows.tolist())
+        self._values += values
+
+    def frame(self) -> pd.DataFrame:
+        """One row for each that is stored, in the order of the source, with the labels that it has there."""
+        import pandas as pd  # noqa: PLC0415 - only who asks for a frame needs pandas
+
+        rows = np.concatenate([np.empty(0, np.int64), *self._rows])
+        labeled = any(label is not None for label in self._labels)
+        index = pd.Index(self._labels if labeled else rows)
+        frame = pd.DataFrame(self._values, columns=list(self.columns), index=index)
+        return frame.iloc[np.argsort(rows, kind="stable")]
 
 
 def history_frame(loads: Iterable[Mapping[str, object]], columns: Sequence[str]) -> pd.DataFrame:

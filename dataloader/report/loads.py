@@ -15,7 +15,7 @@ from dataloader.display.state import Sample, rates
 from dataloader.errors import LoadError
 from dataloader.formatting import duration, pace, quantity, size
 from dataloader.rejects import Rejects
-from dataloader.report.frames import rejects_frame
+from dataloader.report.frames import Returned, rejects_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,6 +130,7 @@ class LoadReport:
     columns: tuple[tuple[str, str], ...] = ()
     created: bool = False
     first_rows: tuple[tuple[str, ...], ...] = field(default=(), repr=False, compare=False)
+    returned_rows: Returned = field(default_factory=Returned, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         found = self.deleted if self.action == "delete" else 0
@@ -157,6 +158,15 @@ class LoadReport:
         gets the others.
         """
         return rejects_frame(self.rejected_rows)
+
+    @property
+    def returned(self) -> pd.DataFrame:
+        """What ``returning=`` asked for, one row for each that is stored, in the order of the source.
+
+        The index is that of the source, else the row's place in it. With ``on_conflict`` the column ``inserted`` says
+        whether the row is new; rows of the source that gave way to another one with their key are left out.
+        """
+        return self.returned_rows.frame()
 
     def rejects_to(self, path: str | os.PathLike[str]) -> None:
         """Write the rejected rows to a file.

@@ -26,10 +26,11 @@ BLOCK_ROWS = 4_096
 
 @dataclass(slots=True)
 class BisectResult:
-    """What became of a chunk: of the rows that were written, and which were refused, by their offset."""
+    """What became of a chunk: of the rows that were written, which were refused, by offset, and which were not."""
 
     written: Written = field(default_factory=Written)
     refused: dict[int, Refusal] = field(default_factory=dict)
+    stored: list[np.ndarray] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -85,6 +86,7 @@ class RowBisector:
                 else:
                     found.refused[int(part.offsets[0])] = refusal
             else:
+                found.stored.append(part.offsets)
                 found.written = found.written.plus(written or Written(part.batch.num_rows))
 
     def _again(self, batch: pa.RecordBatch, found: BisectResult) -> _Part | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dataloader.writers.base import Writer, Written
@@ -36,6 +37,8 @@ class StagedWriter:
     ----------
     preview : list of str
         What would change in the first rows that do.
+    returned : list of sequences
+        For each write that succeeded the values that are wanted of its rows.
     """
 
     def __init__(self, filler: Writer, merge: Merge, backend: Backend, *, previews: bool = False) -> None:
@@ -45,6 +48,7 @@ class StagedWriter:
         self._previews = previews
         self._staged = 0
         self.preview: list[str] = []
+        self.returned: list[Sequence[Any]] = []
 
     def encode(self, batch: pa.RecordBatch) -> tuple[Any, int]:
         encoded, nbytes = self._filler.encode(batch)
@@ -55,10 +59,19 @@ class StagedWriter:
         await self._backend.stage(connection, self._merge)
         await self._filler.write(connection, sent, watchdog)
         await self._look(connection)
-        merged = await self._backend.merge(connection, self._merge, rows)
+        if self._merge.returning:
+            merged, returned = await self._backend.merge_returning(connection, self._merge, rows)
+            self.returned.append(returned)
+        else:
+            merged = await self._backend.merge(connection, self._merge, rows)
         await self._backend.unstage(connection)
         watchdog.reset_timeout()
         return written(merged, self._merge)
+
+    def take_returned(self) -> list[Sequence[Any]]:
+        """What the writes since the last call have returned, and are not asked for again."""
+        returned, self.returned = self.returned, []
+        return returned
 
     async def _look(self, connection: AsyncConnection) -> None:
         most = PREVIEWED_ROWS - len(self.preview)

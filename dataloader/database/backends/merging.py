@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from dataloader.conversion.violations import cut
 from dataloader.database.backends.operators import OWN_OPERATORS
 from dataloader.database.schema import Merged, MergeTarget, TableName
-from dataloader.errors import PlanError
+from dataloader.errors import LoadError, PlanError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
@@ -31,6 +31,8 @@ class Merging:
         def quote(self, name: str) -> str: ...
         def quote_table(self, name: TableName) -> str: ...
 
+    order: ClassVar[str] = "rowid"
+    """The column of the temporary table that tells the order of its rows."""
     counts: ClassVar[str] = "count"
     """The function that counts."""
     staging: ClassVar[TableName] = TableName(None, "dataloader_staged")
@@ -120,6 +122,46 @@ class Merging:
         found = await connection.exec_driver_sql(sql, execution_options={OWN_OPERATORS: True})
         return [", ".join(map(str, row)) for row in found]
 
+    async def merge_returning(
+        self, connection: AsyncConnection, merge: Merge, staged: int
+    ) -> tuple[Merged, Sequence[Any]]:
+        """Merge, and return the wanted values of each row that was given, in the order of the rows.
+
+        With a key each row is followed by whether it was inserted, and not there before.
+
+        Raises
+        ------
+        LoadError
+            When a row cannot be found again: a trigger has dropped or changed it, or its key is NULL.
+        """
+        if not merge.key:
+            return Merged(staged), await self._insert_returning(connection, merge, staged)
+        table, given, same = self._joined(merge)
+        own: dict[str, Any] = {OWN_OPERATORS: merge.own_operators}
+        there = f"EXISTS (SELECT 1 FROM {table} AS target WHERE {same})"
+        sql = f"SELECT NOT {there} FROM {given} AS given ORDER BY given.{self.order}"
+        new = [bool(is_new) for (is_new,) in await connection.exec_driver_sql(sql, execution_options=own)]
+        kept = await self._keep_staged(connection, merge)
+        merged = await self.merge(connection, merge, staged)
+        wanted = ", ".join(f"target.{self.quote(name)}" for name in merge.returning)
+        sql = f"SELECT {wanted} FROM {kept} AS given JOIN {table} AS target ON {same} ORDER BY given.{self.order}"
+        found = (await connection.exec_driver_sql(sql, execution_options=own)).all()
+        _check_found(len(found), staged, "have NULL in their key, or another one since a trigger has changed them")
+        return merged, [(*row, is_new) for row, is_new in zip(found, new, strict=True)]
+
+    async def _insert_returning(self, connection: AsyncConnection, merge: Merge, staged: int) -> Sequence[Any]:
+        """Both databases return rows in the order in which they are inserted, and insert them as they are sorted."""
+        columns, names = (", ".join(map(self.quote, some)) for some in (merge.columns, merge.returning))
+        table, given, _ = self._joined(merge)
+        sql = f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {given} ORDER BY {self.order} RETURNING {names}"
+        rows = (await connection.exec_driver_sql(sql)).all()
+        _check_found(len(rows), staged, "were dropped by a trigger or a rule")
+        return rows
+
+    async def _keep_staged(self, connection: AsyncConnection, merge: Merge) -> str:
+        """The name of a table that has the staged keys in their order, after the merge as well."""
+        return self.quote_table(self.staging)
+
     async def changed_cells(self, connection: AsyncConnection, merge: Merge, most: int) -> list[str]:
         """What would change in some of the rows that are there: the key, and each value before and after."""
         if not merge.updated:
@@ -148,6 +190,12 @@ class Merging:
     def _differs(self, merge: Merge, ours: str, theirs: str) -> str:
         """The condition that something differs in what is updated, to the last digit."""
         raise NotImplementedError
+
+
+def _check_found(found: int, staged: int, what: str) -> None:
+    if found != staged:
+        problem = f"{abs(staged - found):,} of {staged:,} rows {what}, so that returning= cannot tell their values"
+        raise LoadError(problem, hint="Load without returning=.", committed_rows=0)
 
 
 def _shown(merge: Merge, before: Sequence[Any], after: Sequence[Any]) -> str:

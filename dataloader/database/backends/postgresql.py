@@ -70,6 +70,7 @@ class PostgreSQL(Backend):
     creates_in_transaction = True
     merge_obstacle = None
     counts = "pg_catalog.count"
+    order = "dataloader_row"
     staging = TableName("pg_temp", "dataloader_staged")
 
     @property
@@ -204,6 +205,9 @@ class PostgreSQL(Backend):
     async def stage(self, connection: AsyncConnection, merge: Merge) -> None:
         table = self.quote_table(merge.table)
         await connection.exec_driver_sql(merging.stage_sql(merge, self.staging, table, self.quote))
+        if merge.returning:
+            numbered = f"ADD COLUMN {self.order} bigint GENERATED ALWAYS AS IDENTITY"
+            await connection.exec_driver_sql(f"ALTER TABLE {self.quote_table(self.staging)} {numbered}")
 
     def _differs(self, merge: Merge, ours: str, theirs: str) -> str:
         return merging.differs(merge, ours, theirs, self.quote)

@@ -46,6 +46,9 @@ _OURS = "dataloader"
 """The mark of a connection that has our settings, until the first transaction that writes."""
 
 
+_KEPT_KEYS = TableName("temp", "dataloader_kept")
+
+
 class SQLite(Backend):
     """SQLite through aiosqlite, which is one thread for each connection."""
 
@@ -160,6 +163,14 @@ class SQLite(Backend):
     def _differs(self, merge: Merge, ours: str, theirs: str) -> str:
         names = map(self.quote, merge.updated)
         return f"NOT ({' AND '.join(_is_same(f'{ours}.{name}', f'{theirs}.{name}') for name in names)})"
+
+    async def _keep_staged(self, connection: AsyncConnection, merge: Merge) -> str:
+        """A copy of the keys: what changes nothing is taken out of the temporary table."""
+        kept, key = self.quote_table(_KEPT_KEYS), ", ".join(map(self.quote, merge.key))
+        await connection.exec_driver_sql(f"DROP TABLE IF EXISTS {kept}")
+        given = f"SELECT {key} FROM {self.quote_table(self.staging)} ORDER BY {self.order}"
+        await connection.exec_driver_sql(f"CREATE TABLE {kept} AS {given}")
+        return kept
 
     async def _insert_or_update(self, connection: AsyncConnection, merge: Merge, staged: int) -> Merged:
         """What changes nothing is taken out first: a trigger before INSERT would fire for it, and SQLite not tell."""
