@@ -244,13 +244,18 @@ async def load_files(paths: Paths, table: str | sa.Table, **options: Unpack[Opti
 
     Parameters
     ----------
-    paths : path, glob, URL, or list of them
+    paths : path, folder, glob, URL, or list of them
         ``.csv``/``.tsv``/``.txt``, ``.parquet``, ``.arrow``/``.feather``, ``.jsonl``/``.ndjson``, text also
         gzipped; CSV also as zstd, bz2 or zip, whatever its name says.
         ``.xlsx``, ``.xlsm``, ``.xlsb``, ``.xls`` and ``.ods`` with the extra ``excel``: a sheet is read as a whole, and
         errors like #N/A are NULL, as are formulas that were never calculated.
-        Several files must have the same columns; they are read in the order given, globs sorted. A row of CSV
-        may have 256 MB, a line of JSON 33 million characters and 100 levels.
+        A folder stands for all files below it, which must be of one kind; names that begin with a dot or an underscore
+        are left out. ``~`` is the home folder. In the paths of a folder or a glob, folders like ``year=2024`` are
+        columns: integers where every value is written as one (``05`` is not), else text;
+        ``__HIVE_DEFAULT_PARTITION__`` is NULL. A file with a column of that name keeps its own, and must agree with its
+        path (pyarrow.dataset takes the path's value and ignores the file's).
+        Several files must have the same columns; they are read in the order given, folders and globs sorted. A row of
+        CSV may have 256 MB, a line of JSON 33 million characters and 100 levels.
     sheet, cells : optional
         The name of the sheet, or its position, if several are not empty; the range ("B3:F100") with the names on top.
     table, **options

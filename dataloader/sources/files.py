@@ -11,13 +11,11 @@ import pyarrow as pa
 from dataloader.errors import LoadError, PlanError, SchemaMismatch
 from dataloader.formatting import one_line
 from dataloader.sources.base import ArrowSource, check_names, rechunk
-from dataloader.sources.columnar_files import IPC, PARQUET
-from dataloader.sources.csv_files import csv_format
+from dataloader.sources.folders import partition_fields, with_partitions
 from dataloader.sources.formats import Format
-from dataloader.sources.json_files import JSON_LINES
+from dataloader.sources.kinds import kind_name, kind_of
 from dataloader.sources.paths import File, Paths, cause, hidden, listed
 from dataloader.sources.selection import WHOLE, Reading, selected
-from dataloader.sources.sheets import SHEETS, sheet_format
 from dataloader.sources.sizing import about_rows
 
 
@@ -57,6 +55,22 @@ class FilePosition:
             self._share = max(self._share, min(1.0, share))
 
 
+@dataclass(frozen=True, slots=True)
+class OpenedFile:
+    """A file that is known to be readable: how it is read, its own columns and its rows if it knows them."""
+
+    file: File
+    format: Format
+    schema: pa.Schema
+    rows: int | None
+
+    def batches(self, chunk_rows: int, names: list[str]) -> Iterator[pa.RecordBatch]:
+        """Its rows, of the columns that are asked for: its own and those of its path."""
+        own = [name for name in names if name in self.schema.names] or self.schema.names[:1]
+        for batch in self.format.batches(self.file, chunk_rows, own):
+            yield with_partitions(batch, self.file).select(names)
+
+
 def open_files(paths: Paths, reading: Reading = WHOLE) -> ArrowSource:
     """Open files as one source; columns are those of the first file, matched by name in the others.
 
@@ -67,78 +81,75 @@ def open_files(paths: Paths, reading: Reading = WHOLE) -> ArrowSource:
     SchemaMismatch
         When a file does not have the columns of the first one.
     """
-    files = [(file, _format(file, reading)) for file in listed(paths)]
-    _check_sheets([file for file, _ in files], reading)
-    described = [_described(file, kind) for file, kind in files]
-    schemas, counts = [schema for schema, _ in described], [rows for _, rows in described]
-    for (file, _), schema in zip(files, schemas, strict=True):
-        _check_columns(file, schema, files[0][0], schemas[0])
+    found = listed(paths, kind_name)
+    formats = [kind_of(file).open(file, reading) for file in found.files]
+    _check_sheets(found.files, reading)
+    files = [_opened(file, kind) for file, kind in zip(found.files, formats, strict=True)]
+    offered, counts = _offered(files), [one.rows for one in files]
     rows = None if None in counts else sum(count for count in counts if count is not None)
-    about = None if rows is not None else about_rows([file for file, _ in files], counts)
-    name = files[0][0].name if len(files) == 1 else f"{len(files)} files"
+    about = None if rows is not None else about_rows(found.files, counts)
+    name = found.files[0].name if len(files) == 1 else f"{len(files)} files"
 
-    position = FilePosition([file for file, _ in files], about)
-    names = selected(schemas[0].names, reading.columns, name)
-    schema = pa.schema([schemas[0].field(one) for one in names])
+    position = FilePosition(list(found.files), about)
+    names = selected(offered.names, reading.columns, name)
+    schema = pa.schema([offered.field(one) for one in names])
 
     def parts(chunk_rows: int) -> Iterator[pa.RecordBatch]:
-        for position.number, (file, kind) in enumerate(files, start=1):
-            for batch in _read(file, kind, chunk_rows, names):
+        for position.number, one in enumerate(files, start=1):
+            for batch in _read(one, chunk_rows, names):
                 position.rows += batch.num_rows
                 yield batch
 
     def batches(chunk_rows: int) -> Iterator[pa.RecordBatch]:
         return rechunk(parts(chunk_rows), chunk_rows)
 
-    are_local = all(file.is_local for file, _ in files)
-    known = tuple(file.path for file, _ in files) if are_local else ()  # a URL may hold a secret
-    told: dict[str, Any] = {"paths": known, "position": position, "about": about, "facts": _facts(files)}
+    are_local = all(file.is_local for file in found.files)
+    known = found.again if are_local else ()  # a URL may hold a secret
+    facts = (*found.facts, *_facts(files))
+    told: dict[str, Any] = {"paths": known, "position": position, "about": about, "facts": facts}
     return ArrowSource(name, schema, rows, batches, loader="load_files", **told)
 
 
-def _facts(files: list[tuple[File, Format]]) -> tuple[tuple[str, str], ...]:
+def _offered(files: list[OpenedFile]) -> pa.Schema:
+    """The columns of the first file, those of its path behind its own; all files must have them."""
+    fields = partition_fields(one.file for one in files)
+    schemas = [
+        pa.schema([*one.schema, *(fields[name] for name, _ in one.file.partitions if name not in one.schema.names)])
+        for one in files
+    ]
+    for one, schema in zip(files, schemas, strict=True):
+        _check_columns(one.file, schema, files[0].file, schemas[0])
+    return schemas[0]
+
+
+def _facts(files: list[OpenedFile]) -> tuple[tuple[str, str], ...]:
     """How the files are written, where it had to be found out; the same of several is said once."""
     found: dict[str, list[str]] = {}
-    for file, kind in files:
-        if kind.facts is not None and (told := kind.facts(file)):
-            found.setdefault(told, []).append(file.name)
+    for one in files:
+        if one.format.facts is not None and (told := one.format.facts(one.file)):
+            found.setdefault(told, []).append(one.file.name)
     return tuple((names[0] if len(files) > 1 else "csv", told) for told, names in found.items())
 
 
-def _format(file: File, reading: Reading) -> Format:
-    if file.name.lower().endswith(SHEETS):
-        return sheet_format(file, reading)
-    name = file.name.lower().removesuffix(".gz")
-    for suffix, kind in FORMATS.items():
-        if name.endswith(suffix):
-            return kind
-    if name.removesuffix(".zst").removesuffix(".bz2").removesuffix(".zip").endswith(CSV_SUFFIXES):
-        return csv_format(reading.csv)
-    known = ", ".join([*CSV_SUFFIXES, *FORMATS, *SHEETS])
-    hint = f"Rename it, or load a file that ends in one of: {known} (.csv.gz and .jsonl.gz too)."
-    raise PlanError(f"the kind of {file.name!r} is unknown", hint=hint)
-
-
-def _check_sheets(files: list[File], reading: Reading) -> None:
+def _check_sheets(files: tuple[File, ...], reading: Reading) -> None:
     """Refuse options that would say nothing."""
-    others = [file.name for file in files if not file.name.lower().endswith(SHEETS)]
+    others = [file.name for file in files if kind_name(file.name) != "sheet"]
     for name in ("sheet", "cells"):
         if others and getattr(reading, name) is not None:
             raise PlanError(f"{name}= is for spreadsheets, and {others[0]} is none", hint=f"Leave {name}= out.")
 
 
-def _described(file: File, kind: Format) -> tuple[pa.Schema, int | None]:
-    """Its columns, and its rows if it knows them."""
+def _opened(file: File, kind: Format) -> OpenedFile:
     try:
-        schema, rows = kind.schema(file), kind.rows(file)
+        opened = OpenedFile(file, kind, kind.schema(file), kind.rows(file))
     except Exception as error:
         if not file.fails_by(error):
             raise
         hint = "Check that the file is complete, may be read, and is what its name says."
         what = f"{hidden(file.path)} cannot be read: {hidden(one_line(error))}"
         raise PlanError(what, hint=hint) from cause(error)
-    check_names(schema.names)
-    return schema, rows
+    check_names(opened.schema.names)
+    return opened
 
 
 def _check_columns(file: File, schema: pa.Schema, first: File, expected: pa.Schema) -> None:
@@ -149,24 +160,12 @@ def _check_columns(file: File, schema: pa.Schema, first: File, expected: pa.Sche
         raise SchemaMismatch(f"the files do not have the same columns: {facts}", hint=hint)
 
 
-def _read(file: File, kind: Format, chunk_rows: int, names: list[str]) -> Iterator[pa.RecordBatch]:
+def _read(one: OpenedFile, chunk_rows: int, names: list[str]) -> Iterator[pa.RecordBatch]:
     try:
-        for batch in kind.batches(file, chunk_rows, names):
-            yield batch.select(names)
+        yield from one.batches(chunk_rows, names)
     except Exception as error:
-        if not file.fails_by(error):
+        if not one.file.fails_by(error):
             raise
         hint = "Correct or replace the file and load again."
-        what = f"{hidden(file.path)} cannot be read further: {hidden(one_line(error))}"
+        what = f"{hidden(one.file.path)} cannot be read further: {hidden(one_line(error))}"
         raise LoadError(what, hint=hint, committed_rows=0) from cause(error)
-
-
-CSV_SUFFIXES = (".csv", ".tsv", ".txt")
-FORMATS = {
-    ".parquet": PARQUET,
-    ".arrow": IPC,
-    ".feather": IPC,
-    ".jsonl": JSON_LINES,
-    ".ndjson": JSON_LINES,
-}
-"""The kinds of files that are read, by the end of their name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import itertools
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import pyarrow.fs
 from dataloader.conversion.documents import NotJson
 from dataloader.errors import DataLoaderError, PlanError
 from dataloader.formatting import one_line
+from dataloader.sources.folders import LEFT_OUT, KindName, Partitions, files_below, of_one_kind, partitions_of
 
 _USER = re.compile(r"://[^/\s'\"]*@")
 _QUERY = re.compile(r"(://[^?#\s]*[?#]).*", re.DOTALL)
@@ -34,10 +36,11 @@ _UNREADABLE = (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, json.JS
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file where it lies: a filesystem of Arrow's and the path in it."""
+    """A file where it lies: a filesystem of Arrow's and the path in it, and the columns that its folders are."""
 
     filesystem: pa.fs.FileSystem
     path: str
+    partitions: Partitions = ()
     _opened: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     @property
@@ -92,48 +95,136 @@ def are_paths(data: object) -> bool:
     return all(isinstance(path, (str, os.PathLike)) for path in paths)
 
 
-def listed(paths: Paths) -> list[File]:
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The files that paths stand for.
+
+    Attributes
+    ----------
+    again : tuple of str
+        Paths that stand for the same files, wherever they are called from.
+    facts : tuple of (str, str)
+        What was found in folders.
+    """
+
+    files: tuple[File, ...] = ()
+    again: tuple[str, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+
+
+def listed(paths: Paths, kind_name: KindName) -> Listing:
+    """Find the files that paths, globs, folders and URLs stand for.
+
+    Raises
+    ------
+    PlanError
+        When one of them stands for no file.
+    """
     if isinstance(paths, bytes) or not isinstance(paths, (str, os.PathLike, Iterable)):
         what = f"{hidden(repr(paths))} is not a path"
         raise PlanError(what, hint="Pass a path, a glob or a URL as text, or a list of them.")
     given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     if not given:
         raise PlanError("the list of files is empty", hint="Pass at least one path.")
-    return [file for path in given for file in _expanded(path)]
+    found = [_expanded(path, kind_name) for path in given]
+    return Listing(*(tuple(itertools.chain.from_iterable(getattr(one, name) for one in found)) for name in _LISTED))
 
 
-def _expanded(path: str | os.PathLike[str]) -> list[File]:
+_LISTED = ("files", "again", "facts")
+
+
+def _expanded(path: str | os.PathLike[str], kind_name: KindName) -> Listing:
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
     if not isinstance(text, str) or not text:
         raise PlanError(f"{hidden(repr(path))} is not a path", hint="Pass a path, a glob or a URL as text.")
     if "://" in text:
-        return _remote(text)
+        return _remote(text, kind_name)
+    text = text if os.path.exists(text) else os.path.expanduser(text)
+    if os.path.isdir(text):
+        return _folder(text, kind_name)
     if os.path.exists(text):
-        return [_local(text)]
+        return _separate([_local(text)])
     if glob.has_magic(text):
-        matches = sorted(glob.glob(text, recursive=True))
-        if not matches:
-            raise PlanError(f"no file matches {text!r}", hint=f"The folder searched from is {os.getcwd()}.")
-        return [_local(match) for match in matches]
+        return _matching(text)
     raise PlanError(f"there is no file {text!r}", hint=f"The folder searched from is {os.getcwd()}.")
 
 
-def _local(path: str) -> File:
-    if os.path.isdir(path):
-        hint = f"Name the files in it, for example '{path.rstrip('/')}/*.parquet'."
-        raise PlanError(f"{path!r} is a folder", hint=hint)
-    return File(pa.fs.LocalFileSystem(), os.path.abspath(path))
+def _separate(files: list[File]) -> Listing:
+    return Listing(tuple(files), tuple(file.path for file in files))
 
 
-def _remote(url: str) -> list[File]:
+def _together(files: list[File], whole: str, facts: tuple[tuple[str, str], ...] = ()) -> Listing:
+    """Files that a folder or a glob stands for: where their paths are columns, single files would not have them."""
+    again = (whole,) if any(file.partitions for file in files) else tuple(file.path for file in files)
+    return Listing(tuple(files), again, facts)
+
+
+def _local(path: str, base: str | None = None) -> File:
+    path = os.path.abspath(path)
+    return File(pa.fs.LocalFileSystem(), path, () if base is None else partitions_of(path, base))
+
+
+def _folder(path: str, kind_name: KindName) -> Listing:
+    base = os.path.abspath(path)
+    known, told = of_one_kind(path, files_below(base), kind_name)
+    return _together([_local(one, base) for one in known], base, (("folder", told),))
+
+
+def _matching(pattern: str) -> Listing:
+    found = sorted(glob.glob(pattern, recursive=True))
+    matches = [one for one in found if not os.path.isdir(one)]
+    if found and not matches:
+        raise PlanError(f"{pattern!r} matches folders only", hint="Load the folder that they are in, or one of them.")
+    if not matches:
+        raise PlanError(f"no file matches {pattern!r}", hint=f"The folder searched from is {os.getcwd()}.")
+    whole = os.path.join(glob.escape(os.getcwd()), pattern)
+    base = os.path.abspath(_before_magic(pattern))
+    return _together([_local(match, base) for match in matches], whole)
+
+
+def _before_magic(pattern: str) -> str:
+    """The folder of a glob in which all that it matches lies."""
+    parts = PurePosixPath(pattern).parts
+    return os.path.join("", *itertools.takewhile(lambda part: not glob.has_magic(part), parts[:-1]))
+
+
+def _remote(url: str, kind_name: KindName) -> Listing:
     """A URL of a filesystem that Arrow knows, else of one that fsspec knows."""
+    base = without_query(url)
     with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):  # which quote the URL
         filesystem, path = pa.fs.FileSystem.from_uri(url)
-        return [File(filesystem, path)]
-    filesystem, matches = _fsspec(url)
+        if isinstance(filesystem, pa.fs.LocalFileSystem) and os.path.isdir(path):
+            return _folder(path, kind_name)
+        return _remote_files(filesystem, [path], url, kind_name)
+    known, matches = _fsspec(url)
+    filesystem = pa.fs.PyFileSystem(pa.fs.FSSpecHandler(known))
     if not matches:
         raise PlanError(f"no file matches {hidden(url)!r}", hint="Check the URL.")
-    return [File(pa.fs.PyFileSystem(pa.fs.FSSpecHandler(filesystem)), match) for match in matches]
+    if not glob.has_magic(base):
+        return _remote_files(filesystem, matches, url, kind_name)
+    prefix = str(known._strip_protocol(_before_magic(base)))
+    return _separate([File(filesystem, match, partitions_of(match, prefix)) for match in matches])
+
+
+def _remote_files(filesystem: pa.fs.FileSystem, paths: list[str], url: str, kind_name: KindName) -> Listing:
+    """A file, or those of a folder: whether it is one is asked for what has the name of no file that can be read."""
+    (path,) = paths
+    if kind_name(PurePosixPath(without_query(path)).name) is not None or not _is_remote_folder(filesystem, path, url):
+        return _separate([File(filesystem, path)])
+    below = filesystem.get_file_info(pa.fs.FileSelector(path, recursive=True))
+    relative = {one.path: PurePosixPath(one.path).relative_to(path.rstrip("/")).parts for one in below if one.is_file}
+    seen = sorted(one for one, parts in relative.items() if not any(part.startswith(LEFT_OUT) for part in parts))
+    known, told = of_one_kind(hidden(url), seen, kind_name)
+    files = [File(filesystem, one, partitions_of(one, path)) for one in known]
+    return Listing(tuple(files), tuple(file.path for file in files), (("folder", told),))
+
+
+def _is_remote_folder(filesystem: pa.fs.FileSystem, path: str, url: str) -> bool:
+    try:
+        return bool(filesystem.get_file_info(path).type == pa.fs.FileType.Directory)
+    except Exception as error:  # of any library: each has errors of its own
+        what = f"{hidden(url)} cannot be read: {hidden(one_line(error))}"
+        raise PlanError(what, hint="Check the URL, and that you may read it.") from cause(error)
 
 
 def _fsspec(url: str) -> tuple[Any, list[str]]:

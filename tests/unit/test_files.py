@@ -237,7 +237,7 @@ def test_parquet_files_whose_types_differ_keep_every_value(
 REFUSED: dict[str, tuple[str, bytes | None, str]] = {
     "missing": ("missing.csv", None, "there is no file"),
     "no match": ("*.csv", None, "no file matches"),
-    "folder": ("", None, "is a folder"),
+    "empty folder": ("", None, "no file in the folder"),
     "unknown suffix": ("rows.docx", b"x", "kind of 'rows.docx' is unknown"),
     "no suffix": ("rows", b"x", "kind of 'rows' is unknown"),
     "empty csv": ("rows.csv", b"", "rows.csv cannot be read"),
