@@ -289,7 +289,7 @@ def _columns(
     made = set(offered.names) - set(options.dtype or ()) if is_made else set()
     shared = (options.casts, options.assume_timezone)
     return tuple(
-        column_plan(field, column.type, column.nullable, *shared, is_made_for_text=field.name in made)
+        column_plan(field, column.type, column.nullable, *shared, is_created=field.name in made)
         for field, column in pairs
     )
 

@@ -561,7 +561,7 @@ BAD_VALUES: dict[Column, Bad] = {
         "date with the month first": ("02/03/2024", "syntax"),
         "date of an empty text": ("", "syntax"),
         "date of a word that moves": ("today", "syntax"),
-        "date of text with a time of day": ("2024-05-17 10:30:00", "syntax"),
+        "date of text with a time of day": ("2024-05-17 10:30:00", "time"),
         "date of text before PostgreSQL's": ("-4714-01-01", "range|syntax"),
     },
     Column(

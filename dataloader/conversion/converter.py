@@ -23,7 +23,6 @@ from dataloader.conversion.rules import ColumnPlan
 from dataloader.conversion.steps import element_arrow_type, steps_for, taken, unwrapped
 from dataloader.conversion.types import FAMILIES, TYPES
 from dataloader.conversion.violations import REASONS, InvalidValues, Violation, cut, shown
-from dataloader.formatting import one_line
 
 _REFUSALS = (pa.ArrowException, ValueError, OverflowError, decimal.InvalidOperation)
 """What a cast raises for a value that does not fit. Any other error is a defect of ours, and no fault of the value."""
@@ -92,8 +91,7 @@ class Converter:
     def _violation(self, column: ColumnPlan, values: pa.Array, one: InvalidValue, first_row: int) -> Violation:
         row = first_row + one.offset
         value = shown_of(values, one.offset)
-        suggestion = REASONS[one.reason][1]
-        target = str(column.target)
+        target, suggestion = str(column.target), column.suggestion(one.reason)
         return Violation(row, self._label(row), column.name, value, target, one.reason, one.problem, suggestion)
 
 
@@ -223,11 +221,10 @@ def _sift(
             offsets = np.flatnonzero(pc.fill_null(invalid.bad, False).to_numpy(zero_copy_only=False)).tolist()
             found += [InvalidValue(start + offset, invalid.reason, invalid.problem) for offset in offsets]
             values = _without(values, offsets)
-        except _REFUSALS as error:
+        except _REFUSALS:
             if len(values) == 1:
                 reason = default(values)
-                why = "" if family(values.type) == "string" else f" ({one_line(error)[:200]})"
-                found.append(InvalidValue(start, reason, REASONS[reason][0] + why))
+                found.append(InvalidValue(start, reason, REASONS[reason][0]))
                 return
             middle = len(values) // 2
             _sift(steps, values.slice(0, middle), start, found, default)

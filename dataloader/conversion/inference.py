@@ -28,6 +28,10 @@ DECIMAL_ROOM = (15, 38)
 
 SPELLED = {b"dataloader": b"spelled"}
 """The metadata of a field whose values come as texts, whatever type they suggest."""
+VARYING = {b"dataloader": b"varying"}
+"""The metadata of a field whose later values may be of another type than the first ones."""
+IN_PANDAS = {b"dataloader": b"pandas"}
+"""The metadata of a field that is a column of a pandas frame."""
 MOST_LEVELS = 100
 """How deep lists and dicts may be nested: an Arrow type of 900 levels took 0.9 GB, and Python ends at 1,000."""
 

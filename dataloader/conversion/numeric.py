@@ -66,8 +66,15 @@ def without_ends(cast: Cast) -> Cast:
 def text_to_integer_problems(values: pa.Array, _wanted: pa.DataType) -> None:
     refuse("nan", pc.match_substring_regex(values, NOT_FINITE))
     whole = pc.match_substring_regex(values, WHOLE)
-    refuse("fraction", pc.and_(pc.invert(whole), pc.match_substring_regex(values, NUMBER_TEXT)))
+    number = pc.and_(pc.invert(whole), pc.match_substring_regex(values, NUMBER_TEXT))
+    has_exponent = pc.match_substring(values, "e", ignore_case=True)
+    refuse("fraction", pc.and_not(number, has_exponent))
+    refuse("syntax", pc.and_(number, has_exponent), "it has an exponent, which an integer is written without")
     refuse("syntax", pc.invert(whole))
+
+
+def rounded_text_to_integer(values: pa.Array, wanted: pa.DataType) -> pa.Array:
+    return decimal_to_integer(rounded_text_to_decimal(values, pa.decimal128(20, 0)), wanted)
 
 
 def check_written(texts: pa.Array) -> pa.Array:

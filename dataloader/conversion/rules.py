@@ -13,10 +13,11 @@ import pyarrow as pa
 from dataloader.conversion import numeric, temporal, text
 from dataloader.conversion.casts import Cast, arrow_cast, diagnosed, trimmed
 from dataloader.conversion.column_types import ColumnType, arrow_type, family, plain
-from dataloader.conversion.inference import SPELLED
+from dataloader.conversion.inference import IN_PANDAS, SPELLED, VARYING
 from dataloader.conversion.mixed import MixedType
 from dataloader.conversion.numeric import DECIMAL256_DIGITS
 from dataloader.conversion.types import FAMILIES, TYPES
+from dataloader.conversion.violations import OF_ITS_TYPE, ROUNDED, suggestion
 from dataloader.errors import UnsafeCast, UnsupportedType
 
 Fits = Callable[[pa.DataType, pa.DataType], bool]
@@ -82,7 +83,11 @@ IMPOSSIBLE = CastRule(verdict="impossible")
 _FRACTIONS = "the fractional part"
 _DIGITS = "digits that the column does not keep"
 _SECONDS = "fractions of a second that the column does not keep"
+_TIME_OF_DAY = "the time of day"
 _unit = diagnosed(temporal.finer_unit)
+_text_to_integer = numeric.without_ends(trimmed(diagnosed(numeric.text_to_integer_problems)))
+_text_to_date = temporal.without_midnight(diagnosed(temporal.text_to_date_problems))
+_text_to_time = temporal.without_zeros(temporal.text_to_time)
 _text_to_timestamp = temporal.without_zeros(diagnosed(temporal.text_to_timestamp_problems))
 _ANY = CastRule()
 _SHOWN = CastRule(fits=_always)
@@ -92,7 +97,7 @@ RULES: dict[tuple[str, str], CastRule] = {
     ("int", "int"): CastRule(diagnosed(numeric.integer_range), fits=_fits_integer),
     ("float", "int"): CastRule(numeric.float_to_integer, numeric.rounded_float_to_integer, _FRACTIONS),
     ("decimal", "int"): CastRule(numeric.decimal_to_integer, numeric.rounded_decimal_to_integer, _FRACTIONS),
-    ("string", "int"): CastRule(numeric.without_ends(trimmed(diagnosed(numeric.text_to_integer_problems)))),
+    ("string", "int"): CastRule(_text_to_integer, trimmed(numeric.rounded_text_to_integer), _FRACTIONS),
     ("int", "bool"): CastRule(numeric.integer_to_bool),
     ("int", "float"): CastRule(numeric.integer_to_float, numeric.rounded_integer_to_float, _DIGITS),
     ("float", "float"): CastRule(numeric.narrow_float, numeric.rounded_float, _DIGITS, _fits_float),
@@ -107,12 +112,12 @@ RULES: dict[tuple[str, str], CastRule] = {
         trimmed(numeric.text_to_decimal), trimmed(numeric.rounded_text_to_decimal), _DIGITS
     ),
     ("date", "date"): CastRule(temporal.timestamp_to_date),
-    ("timestamp", "date"): CastRule(temporal.timestamp_to_date, temporal.cut_time_of_day, "the time of day"),
-    ("string", "date"): CastRule(temporal.without_midnight(arrow_cast)),
+    ("timestamp", "date"): CastRule(temporal.timestamp_to_date, temporal.cut_time_of_day, _TIME_OF_DAY),
+    ("string", "date"): CastRule(_text_to_date, temporal.without_clock(_text_to_date), _TIME_OF_DAY),
     ("time", "time"): CastRule(_unit, temporal.cut_seconds, _SECONDS),
-    ("string", "time"): CastRule(temporal.without_zeros(temporal.text_to_time)),
+    ("string", "time"): CastRule(_text_to_time, temporal.cut_text(_text_to_time), _SECONDS),
     ("timestamp", "timestamp"): CastRule(_unit, temporal.cut_seconds, _SECONDS),
-    ("string", "timestamp"): CastRule(_text_to_timestamp),
+    ("string", "timestamp"): CastRule(_text_to_timestamp, temporal.cut_text(_text_to_timestamp), _SECONDS),
     ("timestamptz", "timestamp"): CastRule(
         lossy=temporal.without_zone,
         loses="the time zone: UTC's clock is kept",
@@ -120,7 +125,7 @@ RULES: dict[tuple[str, str], CastRule] = {
         verdict="lossy",
     ),
     ("timestamptz", "timestamptz"): CastRule(_unit, temporal.cut_seconds, _SECONDS),
-    ("string", "timestamptz"): CastRule(_text_to_timestamp),
+    ("string", "timestamptz"): CastRule(_text_to_timestamp, temporal.cut_text(_text_to_timestamp), _SECONDS),
     ("duration", "duration"): CastRule(_unit, temporal.cut_seconds, _SECONDS),
     ("uuid", "binary"): CastRule(text.uuid_to_bytes, fits=_always),
     ("string", "binary"): CastRule(text.text_to_bytes),
@@ -193,7 +198,7 @@ def rule_between(offered: str, source: pa.DataType, target: ColumnType, wanted: 
     """The rule for values of the family `offered` that come as `source` and travel as `wanted`."""
     rule, row = RULES.get((offered, family(wanted) or ""), _ANY), TYPES[target.kind]
     if offered == "string" and row.from_text is not None:
-        return replace(rule, exact=row.from_text, lossy=None)
+        return replace(rule, exact=row.from_text, lossy=None, loses=None)
     return replace(rule, exact=_unchanged, lossy=None) if source.equals(wanted) else rule
 
 
@@ -254,6 +259,12 @@ class ColumnPlan:
         The decimal separator of numbers in text.
     is_made_for_text : bool
         Whether the column is made for values that come as text, so that it must give each back.
+    is_created : bool
+        Whether the load creates the column, with a type that it chooses.
+    loses : str or None
+        What ``casts="lossy"`` gives up; None: nothing.
+    in_pandas : bool
+        Whether the values are a column of a pandas frame.
     """
 
     name: str
@@ -267,6 +278,9 @@ class ColumnPlan:
     zone: str | None = None
     decimal: str = "."
     is_made_for_text: bool = False
+    is_created: bool = False
+    loses: str | None = None
+    in_pandas: bool = False
 
     @property
     def is_lossy(self) -> bool:
@@ -282,6 +296,33 @@ class ColumnPlan:
         """What is checked in every value, with its being there."""
         return "; ".join(filter(None, (self.checks, "" if self.nullable else "not null")))
 
+    def suggestion(self, reason: str) -> str:
+        """What to do about a value that is refused: only what would help this column."""
+        ways = [_IN_PANDAS[reason].format(self)] if self.in_pandas and reason in _IN_PANDAS else []
+        if self.is_created and reason in OF_ITS_TYPE:
+            ways.append("choose the column's type with dtype=")
+        if reason in ROUNDED and self.loses and not self.is_lossy:
+            ways.append('pass casts="lossy"')
+        return suggestion(reason, *ways)
+
+    @property
+    def _unit(self) -> str:
+        return str(getattr(self.arrow_type, "unit", "us"))
+
+    @property
+    def _scale(self) -> int:
+        return int(getattr(self.arrow_type, "scale", 0))
+
+
+_IN_PANDAS = {
+    "nanoseconds": 'use df[{0.name!r}].dt.floor("{0._unit}")',
+    "time": "use df[{0.name!r}].dt.normalize()",
+    "nul": "use df[{0.name!r}].str.replace(chr(0), '')",
+    "fraction": "use df[{0.name!r}].round()",
+    "digits": "use df[{0.name!r}].round({0._scale})",
+}
+"""How it is done in pandas, whose frames are called df everywhere."""
+
 
 def column_plan(
     offered: pa.Field,
@@ -290,7 +331,7 @@ def column_plan(
     casts: str,
     assume_timezone: str | None,
     *,
-    is_made_for_text: bool = False,
+    is_created: bool = False,
 ) -> ColumnPlan:
     """Decide what happens to a column of the source.
 
@@ -303,22 +344,31 @@ def column_plan(
     """
     told = offered.metadata or {}
     is_spelled = SPELLED.items() <= told.items()
-    is_made_for_text = is_made_for_text and is_spelled
+    is_made_for_text = is_created and is_spelled
     if is_spelled and (not is_made_for_text or TYPES[target.kind].keeps_kinds):
         offered = offered.with_type(pa.string())  # whatever the texts look like, the column decides
     is_json = isinstance(offered.type, pa.JsonType)  # lists whose elements differ in kind are JSON
     source = pa.list_(pa.string()) if is_json and target.element is not None else plain(offered.type)
     zone = assume_timezone if _may_be_naive(source, target) else None
     found = _decided(offered.name, source, target, casts, zone)
-    wanted = arrow_type(target, source)
+    wanted = (
+        None if VARYING.items() <= told.items() and _keeps_any_number(target, source) else arrow_type(target, source)
+    )
     as_text = wanted is None or pa.types.is_decimal256(wanted)
     wanted = pa.string() if wanted is None else wanted
     verdict, checks = found.verdict, f"interpreted in {zone}; {found.checks}" if zone else found.checks
     if isinstance(offered.type, MixedType):
         verdict, checks = {"exact": "checked"}.get(verdict, verdict), f"values of several kinds; {checks}".rstrip("; ")
     decimal = told.get(b"decimal", b".").decode()
-    shared = (verdict, checks, nullable, zone, decimal, is_made_for_text)
+    in_pandas = IN_PANDAS.items() <= told.items()
+    shared = (verdict, checks, nullable, zone, decimal, is_made_for_text, is_created, found.loses, in_pandas)
     return ColumnPlan(offered.name, offered.type, target, wanted, as_text, *shared)
+
+
+def _keeps_any_number(target: ColumnType, source: pa.DataType) -> bool:
+    """Whether a column has room for numbers that the Arrow type of the first ones has not; text has it too."""
+    is_open = target.precision is None and (target.kind == "numeric" or target.row.reads_numbers)
+    return is_open and family(source) in {"int", "float", "decimal"}
 
 
 def _may_be_naive(source: pa.DataType, target: ColumnType) -> bool:

@@ -13,7 +13,7 @@ from dataloader.conversion import numeric, temporal, text
 from dataloader.conversion.casts import Cast, Check, refuse
 from dataloader.conversion.column_types import ColumnType, arrow_type, family, plain
 from dataloader.conversion.mixed import StringType
-from dataloader.conversion.rules import IMPOSSIBLE, RULES, ColumnPlan, cast_rule, rule_between
+from dataloader.conversion.rules import IMPOSSIBLE, RULES, CastRule, ColumnPlan, cast_rule, rule_between
 from dataloader.conversion.temporal import ZONED
 from dataloader.conversion.types import CUT_IN_SILENCE, TYPES
 
@@ -89,9 +89,16 @@ def _is_planned(source: pa.DataType, column: ColumnPlan) -> bool:
     if pa.types.is_timestamp(source) and pa.types.is_timestamp(column.arrow_type):
         says_so = column.is_lossy and family(planned) == "timestamptz"
         return (source.tz is None) == (column.arrow_type.tz is None) or says_so
+    if _reads_any_number(column) and family(source) in {"int", "float", "decimal"}:
+        return True
     if TYPES[column.target.kind].keeps_kinds and family(source) != family(planned):
         return bool(column.arrow_type == arrow_type(column.target, source))  # or a text would become what it looks like
     return cast_rule(plain(source), column.target) is not IMPOSSIBLE
+
+
+def _reads_any_number(column: ColumnPlan) -> bool:
+    """Whether numbers of every type travel as text that SQLite's writer reads."""
+    return bool(column.target.row.reads_numbers and pa.types.is_string(column.arrow_type))
 
 
 def _refuse_all(values: pa.Array, wanted: pa.DataType) -> pa.Array:
@@ -104,7 +111,7 @@ def _cast_for(source: pa.DataType, column: ColumnPlan) -> Cast:
     offered = family(source) or ""
     rule = rule_between(offered, source, column.target, column.arrow_type)
     special = _special_cast(offered, source, column)
-    return special or (rule.lossy if column.is_lossy and rule.lossy else rule.exact)
+    return special or _chosen(rule, column.is_lossy)
 
 
 def _special_cast(offered: str, source: pa.DataType, column: ColumnPlan) -> Cast | None:
@@ -117,7 +124,7 @@ def _special_cast(offered: str, source: pa.DataType, column: ColumnPlan) -> Cast
     if target.element is not None and offered in {"list", "string"}:
         return _array_cast(source, target) if offered == "list" else _array_text_cast(target)
     if offered in {"timestamp", "string"} and column.zone is not None:
-        return zoned_cast(column.zone)
+        return zoned_cast(column.zone, is_lossy=column.is_lossy)
     if offered == "string" and target.kind == "datetime" and pa.types.is_string(column.arrow_type):
         return _canonical_timestamps(_check_years(target, _TIMESTAMP))
     return None
@@ -167,40 +174,45 @@ def element_arrow_type(source: pa.DataType, target: ColumnType) -> pa.DataType:
     return arrow_type(target.element, plain(source.value_type)) or pa.string()
 
 
-_UTC = RULES["timestamptz", "timestamptz"].exact
-_READ_TIMESTAMP = RULES["string", "timestamp"].exact
+_UTC = RULES["timestamptz", "timestamptz"]
+_READ_TIMESTAMP = RULES["string", "timestamp"]
 
 
-def zoned_cast(zone: str) -> Cast:
+def zoned_cast(zone: str, *, is_lossy: bool = False) -> Cast:
     """Naive times mean the clock of `zone`; those with an offset keep it."""
+    read, in_utc = _chosen(_READ_TIMESTAMP, is_lossy), _chosen(_UTC, is_lossy)
 
     def assumed(values: pa.Array, wanted: pa.DataType) -> pa.Array:
         first = pc.assume_timezone(values, zone, ambiguous="earliest", nonexistent="earliest")
         last = pc.assume_timezone(values, zone, ambiguous="latest", nonexistent="latest")
         refuse("zone", pc.not_equal(first, last), f"it is ambiguous or does not exist in {zone}")
-        return _UTC(first, wanted)
+        return in_utc(first, wanted)
 
     def cast(values: pa.Array, wanted: pa.DataType) -> pa.Array:
         if pa.types.is_timestamp(values.type):
             return assumed(values, wanted)
-        aware, naive = _parsed_timestamps(values)
-        return pc.coalesce(_UTC(aware, wanted), assumed(naive, wanted))
+        aware, naive = _parsed_timestamps(values, read)
+        return pc.coalesce(in_utc(aware, wanted), assumed(naive, wanted))
 
     return cast
 
 
-def _parsed_timestamps(values: pa.Array) -> tuple[pa.Array, pa.Array]:
+def _chosen(rule: CastRule, is_lossy: bool) -> Cast:
+    return rule.lossy if is_lossy and rule.lossy else rule.exact
+
+
+def _parsed_timestamps(values: pa.Array, read: Cast) -> tuple[pa.Array, pa.Array]:
     """The times in text that have an offset from UTC, and those that have none."""
     has_offset = pc.match_substring_regex(values, ZONED)
-    aware = _READ_TIMESTAMP(pc.if_else(has_offset, values, None), pa.timestamp("us", "UTC"))
-    return aware, _READ_TIMESTAMP(pc.if_else(has_offset, None, values), _TIMESTAMP)
+    aware = read(pc.if_else(has_offset, values, None), pa.timestamp("us", "UTC"))
+    return aware, read(pc.if_else(has_offset, None, values), _TIMESTAMP)
 
 
 def _canonical_timestamps(check: Check) -> Cast:
     """SQLite keeps times as text, with an offset or without: each in one form, so that they compare."""
 
     def cast(values: pa.Array, _wanted: pa.DataType) -> pa.Array:
-        aware, naive = _parsed_timestamps(values)
+        aware, naive = _parsed_timestamps(values, _READ_TIMESTAMP.exact)
         check(aware)
         check(naive)
         return pc.coalesce(text.to_text(aware), text.to_text(naive))
@@ -220,6 +232,8 @@ def _checks(source: pa.DataType, column: ColumnPlan) -> Iterator[Check]:
     yield from row.value_checks
     if pa.types.is_floating(wanted) and not row.keeps_nan:
         yield numeric.check_not_nan
+    if _reads_any_number(column) and offered in {"int", "float", "decimal"}:
+        yield text.check_read_numbers
     if pa.types.is_date(wanted) or pa.types.is_timestamp(wanted):
         yield _check_years(target, wanted)
     if pa.types.is_time(wanted):

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dataloader.conversion.casts import must_equal, reading_without, refuse
+from dataloader.conversion.casts import Cast, must_equal, reading_without, refuse
 
 ZONED = r"\d\d:?\d\d(:?\d\d(\.\d+)?)?\s*(Z|[+-]\d\d(:?\d\d)?)$"
 FINER_THAN_MICROSECONDS = r"\.\d{6}\d*[1-9]"
@@ -60,6 +60,7 @@ def cut_seconds(values: pa.Array, wanted: pa.DataType) -> pa.Array:
 
 
 _UNITS = ("s", "ms", "us", "ns")
+_DIGITS = {"s": 0, "ms": 3, "us": 6}
 
 
 def without_zone(values: pa.Array, wanted: pa.DataType) -> pa.Array:
@@ -80,6 +81,21 @@ def text_to_timestamp_problems(values: pa.Array, wanted: pa.DataType) -> None:
         refuse("zone", clock, "it has no offset from UTC: pass assume_timezone")
 
 
+def cut_text(cast: Cast) -> Cast:
+    """Cut the fractions of a second in text that the column does not keep, where it is refused as it is."""
+
+    def cutting(values: pa.Array, wanted: pa.DataType) -> pa.Array:
+        digits = _DIGITS[wanted.unit]
+        kept = rf"(:\d\d\.\d{{{digits}}})\d+" if digits else r"(:\d\d)\.\d+"
+        return reading_without(kept, r"\1")(cast)(values, wanted)
+
+    return cutting
+
+
+def text_to_date_problems(values: pa.Array, _wanted: pa.DataType) -> None:
+    refuse("time", pc.match_substring_regex(values, r"^\s*\d{4}-\d\d-\d\d" + _CLOCK))
+
+
 def text_to_time(values: pa.Array, wanted: pa.DataType) -> pa.Array:
     moments = pc.binary_join_element_wise("1970-01-01", values.cast(pa.string()), " ")
     try:
@@ -89,6 +105,8 @@ def text_to_time(values: pa.Array, wanted: pa.DataType) -> pa.Array:
         raise
 
 
+_CLOCK = r"[ T]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?\s*$"
+without_clock = reading_without(_CLOCK)
 without_midnight = reading_without(r"[ T]00:00(:00(\.0+)?)?$")
 without_zeros = reading_without(r"(:\d\d)(?:\.0+|(\.\d*?[1-9])0+)(\D|$)", r"\1\2\3")
 """PostgreSQL reads a number between spaces too; a fraction of a second may have zeros that the column does not keep."""

@@ -324,3 +324,12 @@ def canonical_text(values: pa.Array, wanted: pa.DataType) -> pa.Array:
 
 
 text_to_number = trimmed(_text_to_number)
+
+
+def check_read_numbers(texts: pa.Array) -> pa.Array:
+    """Numbers as text that SQLite's writer reads: none may change by it, and NaN would be NULL."""
+    not_finite = pc.match_substring_regex(texts, NOT_FINITE)
+    is_nan = pc.match_substring(texts, "nan", ignore_case=True)
+    refuse("nan", is_nan, "the database has no NaN, and NULL is another value")
+    text_to_number(pc.if_else(not_finite, None, texts), texts.type)
+    return texts

@@ -25,13 +25,13 @@ REASONS = {
     "syntax": ("it cannot be read as the column's type", "Correct the text, or set it to None."),
     "fields": ("its line has another number of fields", "Quote fields that have the delimiter in them, or correct it."),
     "range": ("it is out of the column's range", "Correct it, or give the column a wider type."),
-    "fraction": ("it has a fractional part", 'Round it, make the column numeric, or pass casts="lossy".'),
-    "digits": ("it has more digits than the column keeps", 'Round it, widen the column, or pass casts="lossy".'),
-    "nanoseconds": ("it is more precise than the column", 'Round it, df[c].dt.floor("us"), or pass casts="lossy".'),
-    "time": ("it has a time of day", 'Make the column a timestamp, df[c].dt.normalize(), or pass casts="lossy".'),
+    "fraction": ("it has a fractional part", "Round it, or make the column numeric."),
+    "digits": ("it has more digits than the column keeps", "Round it, or widen the column."),
+    "nanoseconds": ("it is more precise than the column", "Round it."),
+    "time": ("it has a time of day", "Remove it, or make the column a timestamp."),
     "nan": ("it is not a finite number", "Set it to None, or make the column float8."),
     "length": ("it has too many characters", "Shorten it, or give the column more room."),
-    "nul": ("it contains a NUL character", "Remove it: df[c].str.replace(chr(0), '')."),
+    "nul": ("it contains a NUL character", "Remove it."),
     "encoding": ("it is not Unicode text", "Read it with the right encoding, or correct it."),
     "label": ("it is not one of the enum's labels", "Correct it, or ALTER TYPE ... ADD VALUE."),
     "zone": ("its time zone does not fit the column", "Give the time with its offset from UTC."),
@@ -43,6 +43,10 @@ REASONS = {
     "refused": ("the database refuses it", "Correct the row: the problem is in the database's own words."),
 }
 """Reason codes: what is wrong, and what to do about it."""
+ROUNDED = frozenset({"fraction", "digits", "nanoseconds", "time"})
+"""What ``casts="lossy"`` rounds or cuts, where the pair of types has such a cast."""
+OF_ITS_TYPE = frozenset({"type", "syntax", "range", *ROUNDED})
+"""What another type of the column would do away with."""
 
 
 class InvalidValues(Exception):
@@ -107,6 +111,16 @@ class Violation(NamedTuple):
         label = "" if self.label is None or self.label == self.row else f" ({cut(repr(self.label))})"
         where = f"row {self.row}{label}" + ("" if self.column is None else f", column {self.column!r}")
         return f"{where}: {self.value} does not fit {self.target}: {self.problem}"
+
+
+def suggestion(reason: str, *more: str) -> str:
+    """What to do about a value, with more ways than the reason alone has.
+
+    >>> suggestion("fraction", "pass casts='lossy'")
+    "Round it, make the column numeric, or pass casts='lossy'."
+    """
+    *ways, last = [*REASONS[reason][1].rstrip(".").split(", or "), *more]
+    return f"{', '.join(ways)}{', or ' if ways else ''}{last}."
 
 
 Counts = dict[tuple[str | None, str], int]

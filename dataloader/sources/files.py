@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from dataloader.conversion.inference import VARYING
 from dataloader.errors import LoadError, PlanError, SchemaMismatch
 from dataloader.formatting import one_line
 from dataloader.sources.base import ArrowSource, check_names, rechunk
@@ -119,7 +120,14 @@ def _offered(files: list[OpenedFile]) -> pa.Schema:
     ]
     for one, schema in zip(files, schemas, strict=True):
         _check_columns(one.file, schema, files[0].file, schemas[0])
-    return schemas[0]
+    return pa.schema([_common(name, schemas) for name in schemas[0].names])
+
+
+def _common(name: str, schemas: list[pa.Schema]) -> pa.Field:
+    """The column of the first file; that its type is another one in a later file is told."""
+    field = schemas[0].field(name)
+    varies = any(one.field(name).type != field.type for one in schemas)
+    return field.with_metadata({**VARYING, **(field.metadata or {})}) if varies else field
 
 
 def _facts(files: list[OpenedFile]) -> tuple[tuple[str, str], ...]:

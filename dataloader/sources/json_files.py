@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from dataloader.conversion.documents import row_of
-from dataloader.conversion.inference import MOST_LEVELS, depth
+from dataloader.conversion.inference import MOST_LEVELS, VARYING, depth
 from dataloader.conversion.mixed import as_strings
 from dataloader.conversion.violations import REJECT_COLUMNS
 from dataloader.sources.formats import Format, no_rows
@@ -28,7 +28,7 @@ def _json_schema(file: File) -> pa.Schema:
         first = next(json_blocks(stream), None)
     if first is None:
         raise EOFError("it has no rows")
-    return _json_batch(first, None, 0).schema
+    return pa.schema([field.with_metadata(VARYING) for field in _json_batch(first, None, 0).schema])
 
 
 def _json_batches(file: File, _chunk_rows: int, _names: list[str]) -> Iterator[pa.RecordBatch]:

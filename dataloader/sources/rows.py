@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dataloader.conversion.inference import inferred
+from dataloader.conversion.inference import VARYING, inferred
 from dataloader.errors import PlanError, SchemaMismatch
 from dataloader.formatting import did_you_mean
 from dataloader.sources.base import CHUNK_BYTES, Rechunker, Source, check_names, check_not_exhausted
@@ -112,7 +112,8 @@ async def open_rows(rows: object, columns: Columns | None) -> RowSource:
     names = [label(key) for key in keys]
     check_names(names)
     values = _columns_of(first, keys, 0, is_whole=columns is None)
-    schema = pa.schema([(name, inferred(name, one).type) for name, one in zip(names, values, strict=True)])
+    kinds = [inferred(name, one).type for name, one in zip(names, values, strict=True)]
+    schema = pa.schema([pa.field(name, kind, metadata=VARYING) for name, kind in zip(names, kinds, strict=True)])
     return RowSource("stream of rows", schema, known, first, blocks, keys, columns is None, loader="load_rows")
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from dataloader.conversion.inference import check_class, inferred
+from dataloader.conversion.inference import IN_PANDAS, check_class, inferred
 from dataloader.conversion.mixed import mixed_objects
 from dataloader.errors import PlanError, SchemaMismatch, UnsupportedType
 from dataloader.formatting import one_line
@@ -205,11 +205,11 @@ def _is_pandas(data: object) -> bool:
 
 def _open_pandas(frame: Any, selection: Columns | None = None) -> ArrowSource:
     frame = frame.copy(deep=False)  # the caller may drop rows and columns meanwhile
-    offered = _pandas_columns(frame)
+    series = _pandas_columns(frame)
     if selection is not None:
-        names = selected([name for name, _ in offered], selection, "the DataFrame")
-        offered = [(name, series) for name, series in offered if name in names]
-    columns = [(name, _pandas_values(name, series)) for name, series in offered]
+        names = selected([name for name, _ in series], selection, "the DataFrame")
+        series = [(name, one) for name, one in series if name in names]
+    columns = [(name, _pandas_values(name, one)) for name, one in series]
     check_names([name for name, _ in columns])
     schema = pa.schema([pa.field(name, values.type) for name, values in columns])
 
@@ -222,7 +222,8 @@ def _open_pandas(frame: Any, selection: Columns | None = None) -> ArrowSource:
     def chunks(chunk_rows: int) -> Iterator[pa.RecordBatch]:
         return rechunk(batches(chunk_rows), chunk_rows)
 
-    return ArrowSource("DataFrame", schema, len(frame), chunks, in_memory=True, labels=frame.index)
+    offered = pa.schema([field.with_metadata(IN_PANDAS) for field in schema])
+    return ArrowSource("DataFrame", offered, len(frame), chunks, in_memory=True, labels=frame.index)
 
 
 SAMPLED_ROWS = 100

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import gzip
 import json
+import math
 from collections import namedtuple
 from collections.abc import AsyncIterator, Callable, Iterator
 from decimal import Decimal
@@ -186,6 +187,50 @@ async def test_a_later_row_of_another_type_is_refused_and_not_changed(
     rows = ({"id": number, "v": first if number < 10_001 else later} for number in range(10_003))
     with pytest.raises(dl.ValidationError, match="row 10001, column 'v'"):
         await dl.load_rows(rows, "t", engine=database)
+
+
+NUMBERS: dict[str, tuple[Any, Any]] = {
+    "a fraction among integers": (1, 1.5),
+    "an integer among fractions": (1.5, 2),
+    "more decimal places": (Decimal("1.25"), Decimal("0.125")),
+    "a decimal among floats": (0.5, Decimal("0.25")),
+    "infinity among integers": (1, math.inf),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "case"), [*(("rows", case) for case in NUMBERS), ("jsonl", "a fraction among integers")]
+)
+async def test_a_later_number_fits_a_numeric_column_whatever_the_first_ones_are(
+    database: AsyncEngine, tmp_path: Path, kind: str, case: str
+) -> None:
+    first, later = NUMBERS[case]
+    await execute(database, "CREATE TABLE t (v numeric)")
+    values = [first] * 10_001 + [later]
+    if kind == "rows":
+        report = await dl.load_rows(({"v": value} for value in values), "t", engine=database)
+    else:
+        (tmp_path / "t.jsonl").write_text("".join(f'{{"v": {value}}}\n' for value in values))
+        report = await dl.load_files(tmp_path / "t.jsonl", "t", engine=database)
+    assert report.loaded == len(values)
+    found = await fetch(database, "SELECT v, count(*) FROM t GROUP BY v ORDER BY count(*) DESC")
+    assert [(float(value), count) for value, count in found] == [(float(first), 10_001), (float(later), 1)]
+
+
+async def test_a_number_that_sqlite_would_change_is_refused_after_others(sqlite: AsyncEngine) -> None:
+    for odd, reason in ((2**63 + 1, "digits"), (Decimal("0.12345678901234567890"), "digits")):
+        await execute(sqlite, "DROP TABLE IF EXISTS t", "CREATE TABLE t (v numeric)")
+        with pytest.raises(dl.ValidationError, match="row 10001, column 'v'") as caught:
+            await dl.load_rows(({"v": 1 if number < 10_001 else odd} for number in range(10_002)), "t", engine=sqlite)
+        assert caught.value.reason == reason
+
+
+async def test_later_files_of_another_type_fit_a_numeric_column(database: AsyncEngine, tmp_path: Path) -> None:
+    await execute(database, "CREATE TABLE t (v numeric)")
+    pa.parquet.write_table(pa.table({"v": [1, 2]}), tmp_path / "1.parquet")
+    pa.parquet.write_table(pa.table({"v": [0.5]}), tmp_path / "2.parquet")
+    await dl.load_files(tmp_path / "*.parquet", "t", engine=database)
+    assert [float(value) for (value,) in await fetch(database, "SELECT v FROM t ORDER BY v")] == [0.5, 1, 2]
 
 
 async def test_a_later_number_among_texts_is_stored_as_its_digits(database: AsyncEngine) -> None:

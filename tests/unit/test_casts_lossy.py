@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from dataloader.conversion.column_types import arrow_type, parse_type
 from dataloader.conversion.converter import Converted, Converter
-from dataloader.conversion.rules import ColumnPlan, cast_rule
+from dataloader.conversion.rules import ColumnPlan, cast_rule, column_plan
 
 UTC = datetime.UTC
 WIDE = decimal.Context(prec=400)
@@ -87,6 +87,37 @@ ROUNDED: dict[str, tuple[pa.Array, str, list[Any]]] = {
         [0.12345678901234568, 0.0],
     ),
     "text into real": (pa.array(["0.1"]), "real", [np.float32(0.1)]),
+    "text into integer, half away from zero": (
+        pa.array(["3.7", " -2.5 ", "1e3", "+1.4", "2147483646.6", "1.0", None]),
+        "integer",
+        [4, -3, 1000, 1, 2147483647, 1, None],
+    ),
+    "text into timestamp": (
+        pa.array(["2024-01-01 10:00:00.123456789", "1965-01-01T10:00:00.9999999", "2024-01-01", None]),
+        "timestamp",
+        [
+            datetime.datetime(2024, 1, 1, 10, 0, 0, 123456),
+            datetime.datetime(1965, 1, 1, 10, 0, 0, 999999),
+            datetime.datetime(2024, 1, 1),
+            None,
+        ],
+    ),
+    "text into timestamp(0)": (
+        pa.array(["1965-01-01 10:00:00.9999999"]),
+        "timestamp(0)",
+        [datetime.datetime(1965, 1, 1, 10)],
+    ),
+    "aware text into timestamptz(3)": (
+        pa.array(["2024-01-01 10:00:00.987654321+02:00"]),
+        "timestamptz(3)",
+        [datetime.datetime(2024, 1, 1, 8, 0, 0, 987000, UTC)],
+    ),
+    "text into time": (pa.array(["10:30:15.9876543"]), "time", [datetime.time(10, 30, 15, 987654)]),
+    "text with a time of day into date": (
+        pa.array(["2024-01-01 10:00", "1969-12-31T23:59:59.9", "2024-01-01"]),
+        "date",
+        [datetime.date(2024, 1, 1), datetime.date(1969, 12, 31), datetime.date(2024, 1, 1)],
+    ),
     "time of day into date": (
         pa.array([MOMENT, datetime.datetime(1969, 12, 31, 23, 59), datetime.datetime(1969, 12, 31), None]),
         "date",
@@ -153,7 +184,7 @@ REFUSED: dict[str, tuple[pa.Array, str, str]] = {
     "float above real": (pa.array([1e39]), "real", "range"),
     "text above double": (pa.array(["1e400"]), "double precision", "range"),
     "decimal above real": (pa.array([Decimal(10**40)], pa.decimal256(50, 0)), "real", "range"),
-    "fraction in text into integer": (pa.array(["3.7"]), "integer", "fraction"),
+    "a fraction in text above integer": (pa.array(["2147483647.5"]), "integer", "range"),
     "2 into bool": (pa.array([2]), "boolean", "range"),
     "too many characters": (pa.array(["abcd"]), "varchar(3)", "length"),
     "NUL": (pa.array(["a\0b"]), "text", "nul"),
@@ -161,9 +192,9 @@ REFUSED: dict[str, tuple[pa.Array, str, str]] = {
     "a year after all of PostgreSQL's": (pa.array([2**62], pa.timestamp("ms")), "timestamp", "range"),
     "an aware year after all of PostgreSQL's": (pa.array([2**62], pa.timestamp("ms", "UTC")), "timestamp", "range"),
     "a duration beyond interval": (pa.array([2**62], pa.duration("s")), "interval", "range"),
-    "nanoseconds in text": (pa.array(["2024-01-01 00:00:00.123456789"]), "timestamp", "nanoseconds"),
     "an offset in text into timestamp": (pa.array(["2024-01-01 00:00:00+02"]), "timestamp", "zone"),
-    "a moment's text into date": (pa.array(["2024-01-01 10:00:00"]), "date", "syntax"),
+    "an aware moment's text into date": (pa.array(["2024-01-01 10:00:00Z"]), "date", "syntax"),
+    "no time of day in text into date": (pa.array(["2024-01-01 25:00"]), "date", "syntax"),
 }
 
 
@@ -318,3 +349,20 @@ def test_a_duration_is_cut_towards_zero(nanoseconds: int, column: tuple[str, int
 def test_an_aware_moment_without_its_zone_is_the_clock_of_utc(moment: datetime.datetime) -> None:
     values = pa.array([moment.replace(tzinfo=UTC)], pa.timestamp("us", "America/New_York"))
     assert kept(values, "timestamp") == [moment]
+
+
+@pytest.mark.parametrize("values", [["2024-07-01 10:00:00.9876543"], ["2024-07-01 08:00:00.9876543Z"]])
+def test_text_of_an_assumed_zone_is_cut_too(values: list[str]) -> None:
+    target = parse_type("timestamptz(3)", "postgresql")
+    plan = column_plan(pa.field("c", pa.string()), target, True, "lossy", "Europe/Berlin")
+    found = Converter((plan,))(pa.record_batch({"c": values}), 0)
+    assert found.batch["c"].to_pylist() == [datetime.datetime(2024, 7, 1, 8, 0, 0, 987000, UTC)]
+
+
+def test_a_moment_of_an_assumed_zone_is_cut_as_its_plan_says() -> None:
+    values = pa.array([1_999], pa.timestamp("ns"))
+    target = parse_type("timestamptz", "postgresql")
+    plan = column_plan(pa.field("c", values.type), target, True, "lossy", "UTC")
+    assert "gives up fractions of a second" in plan.checks
+    found = Converter((plan,))(pa.record_batch({"c": values}), 0)
+    assert found.batch["c"].to_pylist() == [datetime.datetime(1970, 1, 1, 0, 0, 0, 1, UTC)]

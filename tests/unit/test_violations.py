@@ -6,11 +6,15 @@ import ast
 import datetime
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 import dataloader
+from dataloader.conversion.column_types import parse_type
+from dataloader.conversion.inference import IN_PANDAS
+from dataloader.conversion.rules import column_plan
 from dataloader.conversion.violations import (
     REASONS,
     REJECT_COLUMNS,
@@ -91,6 +95,48 @@ def test_a_reason_says_what_is_wrong_and_what_to_do(problem: str, suggestion: st
     assert not problem.endswith(".")
     assert suggestion.endswith(".")
     assert suggestion[0].isupper()
+
+
+FRAME = pa.field("c", pa.float64(), metadata=IN_PANDAS)
+ADVICE: dict[str, tuple[pa.Field, str, dict[str, Any], str, str]] = {
+    "what lossy casts round": (
+        pa.field("c", pa.string()),
+        "integer",
+        {},
+        "fraction",
+        'Round it, make the column numeric, or pass casts="lossy".',
+    ),
+    "lossy casts were asked for": (
+        pa.field("c", pa.string()),
+        "integer",
+        {"casts": "lossy"},
+        "range",
+        "Correct it, or give the column a wider type.",
+    ),
+    "what no lossy cast rounds": (pa.field("c", pa.string()), "interval", {}, "nanoseconds", "Round it."),
+    "a frame of pandas": (
+        FRAME,
+        "numeric(8,2)",
+        {},
+        "digits",
+        "Round it, widen the column, use df['c'].round(2), or pass casts=\"lossy\".",
+    ),
+    "a column that the load creates": (
+        pa.field("c", pa.int64()),
+        "bigint",
+        {"is_created": True},
+        "syntax",
+        "Correct the text, set it to None, or choose the column's type with dtype=.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("offered", "sql", "options", "reason", "expected"), ADVICE.values(), ids=ADVICE)
+def test_the_advice_is_only_what_would_help(
+    offered: pa.Field, sql: str, options: dict[str, Any], reason: str, expected: str
+) -> None:
+    given = {"casts": "exact", "assume_timezone": None, **options}
+    assert column_plan(offered, parse_type(sql, "postgresql"), True, **given).suggestion(reason) == expected
 
 
 def test_a_violation_reads_as_a_sentence_with_row_column_value_and_type() -> None:
