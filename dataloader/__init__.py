@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dataloader.database.engine import connect
     from dataloader.errors import (
         CheckpointError,
+        ConnectionFailed,
         ConnectionLost,
         DataLoaderError,
         LoadCancelled,
@@ -55,6 +56,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CheckpointError",
     "ColumnPlan",
+    "ConnectionFailed",
     "ConnectionLost",
     "CsvOptions",
     "DataLoaderError",
@@ -111,6 +113,7 @@ _HOMES = {
     "database.engine": ("connect",),
     "errors": (
         "CheckpointError",
+        "ConnectionFailed",
         "ConnectionLost",
         "DataLoaderError",
         "LoadCancelled",

@@ -9,7 +9,8 @@
     ├── LoadError                     the load did not finish
     │   ├── WriteError                the database refused it
     │   ├── LoadCancelled             somebody pressed Cancel
-    │   └── ConnectionLost            the server cannot be reached, refused the login, or went away
+    │   └── ConnectionLost            the server went away
+    │       └── ConnectionFailed      no connection could be made: the host, the login, the file
     └── CheckpointError               the ledger does not allow it; nothing was written
         ├── UnfinishedLoad            an earlier load of the same data did not finish
         └── SourceChanged             the data is not what the unfinished load began with
@@ -24,6 +25,7 @@ from typing import Any
 
 __all__ = [
     "CheckpointError",
+    "ConnectionFailed",
     "ConnectionLost",
     "DataLoaderError",
     "LoadCancelled",
@@ -212,9 +214,13 @@ class LoadCancelled(LoadError):
 
 
 class ConnectionLost(LoadError):
-    """The server cannot be reached, refused the login, or went away."""
+    """The server went away, or was never reached (`ConnectionFailed`)."""
 
     is_transient = True
+
+
+class ConnectionFailed(ConnectionLost):
+    """No connection could be made: an unknown host, a refused login, no TLS, a file that cannot be opened."""
 
 
 class CheckpointError(DataLoaderError):

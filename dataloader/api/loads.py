@@ -144,8 +144,8 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     WriteError
         When the database refused a row or a statement; nothing was written.
     ConnectionLost
-        When the server cannot be reached, refused the login, or went away. Transient errors are
-        retried for two minutes, where the ledger keeps rows from being stored twice.
+        When the server went away; `ConnectionFailed` when it was not reached or refused the login. Transient
+        errors are retried for two minutes, where the ledger keeps rows from being stored twice.
     UnfinishedLoad, SourceChanged, CheckpointError
         When an earlier load is unfinished, the data or the table is not what it began with, or another process
         is loading the same; nothing was written.

@@ -18,7 +18,7 @@ from sqlalchemy.util import await_only
 
 from dataloader.database.backends.drivers import async_driver, read_url, with_driver, with_parameters
 from dataloader.database.driver_errors import chain
-from dataloader.errors import ConnectionLost, PlanError
+from dataloader.errors import ConnectionFailed, PlanError
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -160,7 +160,7 @@ async def _asked(ask: Callable[[], Any]) -> Secret:
         found = await found if inspect.isawaitable(found) else found
     except Exception as error:
         hint = "It is called for each connection that is opened: see what it needs."
-        raise ConnectionLost(f"the function password= raised {type(error).__name__}: {error}", hint=hint) from error
+        raise ConnectionFailed(f"the function password= raised {type(error).__name__}: {error}", hint=hint) from error
     if not isinstance(found, str) or not found:
         raise PlanError("the function password= returned no password", hint="Return it as a string.")
     return Secret(found)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import re
-import socket
-import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+from dataloader.database.connection_errors import failure
 from dataloader.errors import (
     IN_DOUBT,
     ConnectionLost,
@@ -22,22 +22,12 @@ from dataloader.errors import (
     WriteError,
 )
 
-_LOGIN_HINTS = {
-    "28P01": "Check the user and the password; where it is a token that expires, pass connect(password=) a function.",
-    "28000": "Check the user in the URL, and the server's pg_hba.conf.",
-    "3D000": "Check the database's name at the end of the URL, or create the database.",
-}
-_LOGIN_TEXTS = (
-    ("authentication failed", _LOGIN_HINTS["28P01"]),
-    ("does not exist", _LOGIN_HINTS["3D000"]),
-)
-"""The words of drivers that give no SQLSTATE when a connection fails."""
 _DETAIL = re.compile(r"\nDETAIL:.*?(?=\nHINT:|\Z)", re.DOTALL)
 _MESSAGE_CHARACTERS = 1_000
 """A message may quote a value, which may be a whole book."""
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONNECTING = "dataloader_connecting"
 _LOST_STATES = ("08", "57P", "25P03", "25P04", "53300")
-_UNREACHABLE = (ConnectionError, TimeoutError, OSError)
 _TRANSIENT_STATES = {"40001", "40P01", "55P03"}
 """A serialization failure, a deadlock, a lock that was waited for too long."""
 _DRIVERS = {"asyncpg", "aiosqlite", "sqlite3", "psycopg", "sqlalchemy"}
@@ -64,10 +54,8 @@ _TRANSIENT_TEXTS = ("database is locked", "database table is locked", "QueuePool
 _TEXT_HINTS = {
     "QueuePool limit": "Every connection of the engine's pool is in use: let one go, or make a larger pool.",
     "database is locked": "Another program has the file open, in a transaction: end it there, and load again.",
-    "unable to open database file": "Create the folder that the URL names, or correct the path.",
-    "readonly database": "Make the file and its folder writable.",
+    "readonly database": "Make the file and its folder writable, and leave mode=ro out of the URL.",
     "unknown database": "SQLite has the schemas main and temp, and those of attached files: leave the schema out.",
-    "file is not a database": "The URL names a file that is not a SQLite database: correct the path.",
     "because it is a view": "Give the view an INSTEAD OF INSERT trigger, or load the table behind it.",
     "disk is full": "Make room on the disk and load again.",
     "constraint failed": "Correct the rows in the source, or the constraint, and load again.",
@@ -115,58 +103,31 @@ def translate(
     """
     sqlstate = sqlstate_of(error)
     text = _message(error)
-    if login := _login_hint(sqlstate, text):
-        return _hopeless(ConnectionLost(f"cannot log in to {database}: {text}", hint=login))
+    errors, is_lost = [*chain(error)], _is_closed(error)
+    is_cut = is_lost and any(getattr(one, _CONNECTING, False) for one in errors)
+    failed = None if is_lost and not is_cut else failure(errors, sqlstate, text, database, is_cut=is_cut)
+    if failed is not None:
+        return failed
     if sqlstate is not None and not sqlstate.startswith(_LOST_STATES):
         return _refused(error, sqlstate, text, database, first_row, row)
     return _lost(error, sqlstate, text, database, in_doubt) or _refused_without_state(error, text, database, row)
-
-
-def _hopeless(error: ConnectionLost) -> ConnectionLost:
-    error.is_transient = False
-    return error
-
-
-def _login_hint(sqlstate: str | None, text: str) -> str | None:
-    if sqlstate is not None:
-        return _LOGIN_HINTS.get(sqlstate)
-    failed = text if "connection failed" in text else ""
-    return next((hint for part, hint in _LOGIN_TEXTS if part in failed), None)
 
 
 def _lost(error: Exception, sqlstate: str | None, text: str, database: str, in_doubt: bool) -> DataLoaderError | None:
     if sqlstate is not None or _is_closed(error):
         hint, rows = (IN_DOUBT, None) if in_doubt else ("Load again when the server answers.", 0)
         return ConnectionLost(f"the connection to {database} was lost: {text}", hint=hint, committed_rows=rows)
-    if unreachable := _unknown_host(error, database) or _untrusted(error, text, database):
-        return unreachable
-    if text.startswith("connection failed") or any(isinstance(one, _UNREACHABLE) for one in chain(error)):
-        hint = "Check that the server runs and that the host and port in the URL are right."
-        return ConnectionLost(f"cannot reach {database}: {text}", hint=hint)
-    if "unexpected keyword argument" in text:
-        hint = "Remove it from the URL, or pass connect_args= to connect()."
-        return PlanError(f"the driver for {database} does not know an option of the URL: {text}", hint=hint)
+    if named := re.search(r"unexpected keyword argument (\S+)", text):
+        hint = "Remove it from connect_args=, or from the URL."
+        return PlanError(f"the driver for {database} has no option {named[1]}", hint=hint)
     if "different loop" in text:
         return of_another_loop(database)
     return None
 
 
-def _unknown_host(error: Exception, database: str) -> ConnectionLost | None:
-    """What the resolver says: it may have no network just now, so that a load under way asks again."""
-    text = _message(error)
-    if not any(isinstance(one, socket.gaierror) for one in chain(error)) and "failed to resolve host" not in text:
-        return None
-    host = database.partition(" ")[2].partition("/")[0].rpartition(":")[0] or database
-    hint = "Check the host in the URL, and that this machine has a network."
-    return ConnectionLost(f"the host name {host} is unknown", hint=hint)
-
-
-def _untrusted(error: Exception, text: str, database: str) -> ConnectionLost | None:
-    if not any(isinstance(one, ssl.SSLError) for one in chain(error)) and "certificate verify failed" not in text:
-        return None
-    reason = next((one.verify_message for one in chain(error) if isinstance(one, ssl.SSLCertVerificationError)), text)
-    hint = "Write the host as in the certificate, and name who signed it: sslrootcert=file, or sslrootcert=system."
-    return _hopeless(ConnectionLost(f"cannot trust {database}: {reason.rstrip('.')}", hint=hint))
+def mark_connecting(error: Any) -> None:
+    """Note that the error came while a connection was being made: what ends it then was no use from the start."""
+    setattr(error, _CONNECTING, True)
 
 
 def of_another_loop(database: str) -> LoadError:

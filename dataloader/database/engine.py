@@ -31,7 +31,7 @@ from dataloader.database.addresses import (
     parse_url,
 )
 from dataloader.database.backends import backend_for, base
-from dataloader.database.driver_errors import chain, of_another_loop
+from dataloader.database.driver_errors import chain, mark_connecting, of_another_loop
 from dataloader.errors import PlanError
 from dataloader.formatting import one_line
 from dataloader.sync import finish_despite_cancel, start_task
@@ -361,6 +361,7 @@ async def _started(engine: AsyncEngine) -> AsyncConnection:
             await connection.execution_options(schema_translate_map=None)
     except Exception as error:  # the caller's own engine connects without our connector
         cut_off_frames(error)
+        mark_connecting(error)
         raise
     backend_for(engine.dialect).prepare_connection(connection)
     return connection

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator, Iterator
 
 import psycopg
@@ -49,6 +50,16 @@ async def postgres_url(shared_url: sa.URL, cleaner: psycopg.Connection) -> Async
     await dispose_all()  # before the server ends their connections
     for statement in _EMPTY:
         cleaner.execute(statement)
+
+
+@pytest.fixture
+async def no_threads_left() -> AsyncIterator[None]:
+    """aiosqlite's thread tells the loop that it has ended, and nobody waits for that where it could not connect."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        if "_connection_worker_thread" in thread.name:
+            await asyncio.to_thread(thread.join, 10)
 
 
 def free_port() -> int:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-import threading
 import traceback
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +78,7 @@ async def test_sslmode_is_understood(postgres_url: sa.URL, mode: str) -> None:
 async def test_sslmode_is_understood_over_tcp_and_require_is_kept(guarded_port: int) -> None:
     url = f"postgresql://ada:{SECRET}-right@127.0.0.1:{guarded_port}/postgres"
     assert await fetch(resolve(f"{url}?sslmode=disable"), "SELECT 1") == [(1,)]
-    with pytest.raises(dl.ConnectionLost, match=r"(?i)ssl"):
+    with pytest.raises(dl.ConnectionFailed, match=r"by TLS: the server does not offer it"):
         await dl.load_dataframe(FRAME, "t", engine=f"{url}?sslmode=require")
 
 
@@ -186,25 +185,15 @@ async def test_a_missing_socket_folder_is_named(tmp_path: Path) -> None:
         await dl.load_dataframe(FRAME, "t", engine=f"postgresql://ada@/shop?host={tmp_path}")
 
 
-@pytest.fixture
-async def no_threads_left() -> AsyncIterator[None]:
-    """aiosqlite's thread tells the loop that it has ended, and nobody waits for that where it could not connect."""
-    before = set(threading.enumerate())
-    yield
-    for thread in set(threading.enumerate()) - before:
-        if "_connection_worker_thread" in thread.name:
-            await asyncio.to_thread(thread.join, 10)
-
-
 @pytest.mark.usefixtures("no_threads_left")
 async def test_a_missing_folder_of_a_sqlite_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(dl.LoadError, match=r"unable to open database file.*Create the folder"):
+    with pytest.raises(dl.LoadError, match=r"cannot open SQLite .*/no/such\.db: the folder .*/no does not exist"):
         await dl.load_dataframe(FRAME, "t", engine=f"sqlite:///{tmp_path}/no/such.db")
 
 
 async def test_a_file_that_is_no_sqlite_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "notes.db").write_text("just some notes, and long enough to be looked at" * 50)
-    with pytest.raises(dl.LoadError, match=r"file is not a database.*correct the path"):
+    with pytest.raises(dl.LoadError, match=r"not a SQLite database.*Correct the path"):
         await dl.load_dataframe(FRAME, "t", engine=f"sqlite:///{tmp_path}/notes.db")
 
 
@@ -373,7 +362,7 @@ async def test_questions_neither_make_nor_change_a_sqlite_file(tmp_path: Path, k
 @pytest.mark.usefixtures("no_threads_left")
 @pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS)
 async def test_a_question_to_a_file_in_a_missing_folder_is_an_error(tmp_path: Path, reading: Any) -> None:
-    with pytest.raises(dl.DataLoaderError, match=r"unable to open database file.*Create the folder"):
+    with pytest.raises(dl.DataLoaderError, match=r"cannot open SQLite .*does not exist.*Create it"):
         await reading(f"sqlite:///{tmp_path}/no/such.db")
 
 
