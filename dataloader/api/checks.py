@@ -125,7 +125,7 @@ async def load_history(engine: AsyncEngine | str | URL | None = None, *, schema:
 
     Raises
     ------
-    ConnectionLost
+    ConnectionFailed
         When the database cannot be reached.
 
     Examples
