@@ -422,7 +422,7 @@ def test_no_password_is_in_the_traceback_that_is_asked_for(
     shell.run_cell("dl.run(dl.load_dataframe(df, 't', engine=url))")
     shell.run_cell(asked)
     printed = capsys.readouterr()
-    assert "ConnectionLost: cannot log in" in printed.out + printed.err
+    assert "ConnectionFailed: cannot log in" in printed.out + printed.err
     assert leaks(printed.out, printed.err) == []
 
 
