@@ -245,8 +245,9 @@ async def load_files(paths: Paths, table: str | sa.Table, **options: Unpack[Opti
     Parameters
     ----------
     paths : path, folder, glob, URL, or list of them
-        ``.csv``/``.tsv``/``.txt``, ``.parquet``, ``.arrow``/``.feather``, ``.jsonl``/``.ndjson``, text also
-        gzipped; CSV also as zstd, bz2 or zip, whatever its name says.
+        ``.csv``/``.tsv``/``.txt``, ``.parquet``, ``.orc``, ``.arrow``/``.feather``, ``.jsonl``/``.ndjson``, and
+        ``.json`` with an array of objects (or one on each line); text also gzipped, CSV also as zstd, bz2 or zip,
+        whatever its name says.
         ``.xlsx``, ``.xlsm``, ``.xlsb``, ``.xls`` and ``.ods`` with the extra ``excel``: a sheet is read as a whole, and
         errors like #N/A are NULL, as are formulas that were never calculated.
         A folder stands for all files below it, which must be of one kind; names that begin with a dot or an underscore
@@ -255,7 +256,7 @@ async def load_files(paths: Paths, table: str | sa.Table, **options: Unpack[Opti
         ``__HIVE_DEFAULT_PARTITION__`` is NULL. A file with a column of that name keeps its own, and must agree with its
         path (pyarrow.dataset takes the path's value and ignores the file's).
         Several files must have the same columns; they are read in the order given, folders and globs sorted. A row of
-        CSV may have 256 MB, a line of JSON 33 million characters and 100 levels.
+        CSV may have 256 MB, a row of JSON 33 million characters and 100 levels.
     sheet, cells : optional
         The name of the sheet, or its position, if several are not empty; the range ("B3:F100") with the names on top.
     table, **options

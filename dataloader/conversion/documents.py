@@ -111,7 +111,8 @@ def _integer(text: str) -> int | decimal.Decimal:
 
 _encode = json.JSONEncoder(default=_scalar, allow_nan=False, ensure_ascii=False).encode
 _decode_strictly = json.JSONDecoder(parse_int=str, parse_float=str, object_pairs_hook=unique).decode
-_decode_line = json.JSONDecoder(parse_int=_integer, parse_float=_number, object_pairs_hook=unique).decode
+_row_decoder = json.JSONDecoder(parse_int=_integer, parse_float=_number, object_pairs_hook=unique)
+_decode_line, _decode_at = _row_decoder.decode, _row_decoder.raw_decode
 
 
 def _no_constant(name: str) -> None:
@@ -145,7 +146,16 @@ def _fails(decode: Callable[[str], Any], text: str) -> bool:
 
 def row_of(line: str) -> Any:
     """The value of a line of JSON. In a column of its own a number is a float if it is the same one."""
-    row = _decode_line(line)
+    return _with_floats(_decode_line(line))
+
+
+def row_at(text: str, start: int) -> tuple[Any, int]:
+    """The value of JSON that begins at a position of a text, as `row_of` gives it, and where it ends."""
+    row, end = _decode_at(text, start)
+    return _with_floats(row), end
+
+
+def _with_floats(row: Any) -> Any:
     for name, value in row.items() if isinstance(row, dict) else ():
         if type(value) is decimal.Decimal and decimal.Decimal(repr(float(value))) == value:
             row[name] = float(value)

@@ -136,7 +136,8 @@ def _facts(files: list[OpenedFile]) -> tuple[tuple[str, str], ...]:
     for one in files:
         if one.format.facts is not None and (told := one.format.facts(one.file)):
             found.setdefault(told, []).append(one.file.name)
-    return tuple((names[0] if len(files) > 1 else "csv", told) for told, names in found.items())
+    kind = str(kind_name(files[0].file.name))
+    return tuple((names[0] if len(files) > 1 else kind, told) for told, names in found.items())
 
 
 def _check_sheets(files: tuple[File, ...], reading: Reading) -> None:

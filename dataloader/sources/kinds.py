@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dataloader.errors import PlanError
-from dataloader.sources.columnar_files import IPC, PARQUET
+from dataloader.sources.columnar_files import IPC, ORC, PARQUET
 from dataloader.sources.csv_files import csv_format
 from dataloader.sources.formats import Format
-from dataloader.sources.json_files import JSON_LINES
+from dataloader.sources.json_files import JSON, JSON_LINES
 from dataloader.sources.paths import File
 from dataloader.sources.selection import Reading
 from dataloader.sources.sheets import SHEETS, sheet_format
@@ -39,8 +39,10 @@ class Kind:
 KINDS = (
     Kind("csv", (".csv", ".tsv", ".txt"), lambda _, reading: csv_format(reading.csv), (".gz", ".zst", ".bz2", ".zip")),
     Kind("parquet", (".parquet",), lambda _file, _reading: PARQUET),
+    Kind("orc", (".orc",), lambda _file, _reading: ORC),
     Kind("arrow", (".arrow", ".feather"), lambda _file, _reading: IPC),
     Kind("jsonl", (".jsonl", ".ndjson"), lambda _file, _reading: JSON_LINES, (".gz",)),
+    Kind("json", (".json",), lambda _file, _reading: JSON, (".gz",)),
     Kind("sheet", SHEETS, sheet_format),
 )
 

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.feather
+import pyarrow.orc
 import pyarrow.parquet
 import pytest
 
@@ -74,6 +75,10 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "rows.jsonl": lambda path: path.write_text(JSONL),
     "rows.ndjson": lambda path: path.write_text(JSONL),
     "rows.jsonl.gz": lambda path: path.write_bytes(gzip.compress(JSONL.encode())),
+    "rows.json": lambda path: path.write_text(json.dumps(TABLE.to_pylist(), indent=2)),
+    "lines.json": lambda path: path.write_text(JSONL),
+    "rows.json.gz": lambda path: path.write_bytes(gzip.compress(json.dumps(TABLE.to_pylist()).encode())),
+    "rows.orc": lambda path: pa.orc.write_table(TABLE, path),
 }
 
 
