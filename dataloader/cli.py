@@ -82,6 +82,7 @@ LOADING = (
     *csv_options.OPTIONS,
     click.option("--sheet", metavar="NAME", help="The sheet of a spreadsheet, if it has several."),
     click.option("--cells", metavar="RANGE", help="The range of a sheet, with the names in its first row: B3:F100."),
+    click.option("--filename", is_flag=True, help="A column `filename` with the path of each row's file."),
 )
 COMMITTING = (
     click.option("--commit", type=click.Choice(COMMITS), default="auto", show_default=True),
@@ -158,7 +159,7 @@ def main() -> None:
 @with_options(FILES, TABLE, TO, *LOADING, *COMMITTING, *REJECTING)
 @prints
 async def load(files: tuple[str, ...], table: str, rejects: str | None, **options: Any) -> str:
-    """Load FILE... (csv, parquet, arrow, jsonl; globs too) into TABLE, and show its first rows."""
+    """Load FILE... (csv, parquet, json, xlsx, ...; folders and globs too) into TABLE, and show its first rows."""
     csv_options.gather(options)
     report = await load_keeping_rejects(api.load_files, list(files), table, rejects, options)
     return f"{report}\n\n{await _first_rows(table, options['engine'])}"

@@ -48,7 +48,7 @@ ON_CONFLICT: tuple[str, ...] = get_args(OnConflict)
 DUPLICATES: tuple[str, ...] = get_args(Duplicates)
 CONTINUED = (
     *("method", "chunk_rows", "workers", "on_invalid", "max_rejects", "casts", "assume_timezone", "columns", "csv"),
-    *("sheet", "cells"),
+    *("sheet", "cells", "filename"),
     *("on_conflict", "key", "update_columns", "duplicates", "order_by"),
 )
 """What the ledger keeps of a call, for who continues it."""
@@ -69,6 +69,7 @@ class CommonOptions(TypedDict, total=False):
     csv: CsvOptions | Mapping[str, Any] | None
     sheet: str | int | None
     cells: str | None
+    filename: bool | str
     duplicates: Duplicates
     order_by: str | None
     dry_run: bool
@@ -112,6 +113,7 @@ class LoadOptions:
     csv: CsvOptions | None = None
     sheet: str | int | None = None
     cells: str | None = None
+    filename: bool | str | None = None
     on_conflict: OnConflict = "error"
     key: Sequence[str] | None = None
     update_columns: Sequence[str] | None = None
@@ -142,7 +144,7 @@ class LoadOptions:
         PlanError
             Naming the option.
         """
-        for name in ("sheet", "cells"):
+        for name in ("sheet", "cells", "filename"):
             if loader != "load_files" and getattr(self, name) is not None:
                 raise PlanError(f"{name}= is for files, which load_files loads", hint=f"Leave {name}= out.")
 
@@ -183,6 +185,7 @@ class LoadOptions:
         chosen = replace(chosen, **named)
         if chosen.csv is not None:
             chosen = replace(chosen, csv=CsvOptions.of(chosen.csv))
+        chosen = _with_filename(chosen)
         _check_columns(chosen.columns)
         _check_conflict(chosen)
         _check_resume(chosen)
@@ -252,6 +255,18 @@ def _check_conflict(options: LoadOptions) -> None:
     if options.order_by is not None and options.duplicates != "error":
         what = f"duplicates={options.duplicates!r} and order_by= both say which of the rows with one key counts"
         raise PlanError(what, hint="Pass one of them.")
+
+
+def _with_filename(options: LoadOptions) -> LoadOptions:
+    """The options with the name of the column that filename= asks for, which is selected without being named."""
+    given = options.filename
+    name = "filename" if given is True else given or None
+    if given is not None and not (isinstance(given, bool) or (isinstance(given, str) and given)):
+        raise PlanError(f"filename must be True or a name, got {given!r}", hint="Pass True, or the name of the column.")
+    columns: Any = options.columns
+    if name and isinstance(columns, (list, tuple, dict)) and name not in columns:
+        columns = {**columns, name: name} if isinstance(columns, dict) else [*columns, name]
+    return replace(options, filename=name, columns=columns)
 
 
 def _check_columns(columns: object) -> None:

@@ -259,6 +259,9 @@ async def load_files(paths: Paths, table: str | sa.Table, **options: Unpack[Opti
         CSV may have 256 MB, a row of JSON 33 million characters and 100 levels.
     sheet, cells : optional
         The name of the sheet, or its position, if several are not empty; the range ("B3:F100") with the names on top.
+    filename : bool or str
+        Whether a column, called ``filename`` or as it says, has the path of each row's file: as it is given, of a URL
+        without user and query. ``columns=`` need not name it.
     table, **options
         As in `load_dataframe`, and so are the result and the exceptions.
 

@@ -58,18 +58,28 @@ class FilePosition:
 
 @dataclass(frozen=True, slots=True)
 class OpenedFile:
-    """A file that is known to be readable: how it is read, its own columns and its rows if it knows them."""
+    """A file that is known to be readable: how it is read, its own columns and its rows if it knows them.
+
+    Attributes
+    ----------
+    filename : str or None
+        The column in which it is named.
+    """
 
     file: File
     format: Format
     schema: pa.Schema
     rows: int | None
+    filename: str | None = None
 
     def batches(self, chunk_rows: int, names: list[str]) -> Iterator[pa.RecordBatch]:
-        """Its rows, of the columns that are asked for: its own and those of its path."""
+        """Its rows, of the columns that are asked for: its own, those of its path and its name."""
         own = [name for name in names if name in self.schema.names] or self.schema.names[:1]
         for batch in self.format.batches(self.file, chunk_rows, own):
-            yield with_partitions(batch, self.file).select(names)
+            whole = with_partitions(batch, self.file)
+            if self.filename is not None:
+                whole = whole.append_column(self.filename, pa.repeat(self.file.given, whole.num_rows))
+            yield whole.select(names)
 
 
 def open_files(paths: Paths, reading: Reading = WHOLE) -> ArrowSource:
@@ -85,8 +95,8 @@ def open_files(paths: Paths, reading: Reading = WHOLE) -> ArrowSource:
     found = listed(paths, kind_name)
     formats = [kind_of(file).open(file, reading) for file in found.files]
     _check_sheets(found.files, reading)
-    files = [_opened(file, kind) for file, kind in zip(found.files, formats, strict=True)]
-    offered, counts = _offered(files), [one.rows for one in files]
+    files = [_opened(file, kind, reading.filename) for file, kind in zip(found.files, formats, strict=True)]
+    offered, counts = _with_filename(_offered(files), files[0]), [one.rows for one in files]
     rows = None if None in counts else sum(count for count in counts if count is not None)
     about = None if rows is not None else about_rows(found.files, counts)
     name = found.files[0].name if len(files) == 1 else f"{len(files)} files"
@@ -105,7 +115,8 @@ def open_files(paths: Paths, reading: Reading = WHOLE) -> ArrowSource:
         return rechunk(parts(chunk_rows), chunk_rows)
 
     are_local = all(file.is_local for file in found.files)
-    known = found.again if are_local else ()  # a URL may hold a secret
+    again = found.again if reading.filename is None else found.as_given  # other paths would be other values
+    known = again if are_local else ()  # a URL may hold a secret
     facts = (*found.facts, *_facts(files))
     told: dict[str, Any] = {"paths": known, "position": position, "about": about, "facts": facts}
     return ArrowSource(name, schema, rows, batches, loader="load_files", **told)
@@ -121,6 +132,14 @@ def _offered(files: list[OpenedFile]) -> pa.Schema:
     for one, schema in zip(files, schemas, strict=True):
         _check_columns(one.file, schema, files[0].file, schemas[0])
     return pa.schema([_common(name, schemas) for name in schemas[0].names])
+
+
+def _with_filename(offered: pa.Schema, first: OpenedFile) -> pa.Schema:
+    name = first.filename
+    if name in offered.names:
+        hint = f"Pass another name: filename={f'{name}_'!r}."
+        raise PlanError(f"{first.file.name} has a column {name!r}, which filename= would add", hint=hint)
+    return offered if name is None else offered.append(pa.field(name, pa.string()))
 
 
 def _common(name: str, schemas: list[pa.Schema]) -> pa.Field:
@@ -148,9 +167,9 @@ def _check_sheets(files: tuple[File, ...], reading: Reading) -> None:
             raise PlanError(f"{name}= is for spreadsheets, and {others[0]} is none", hint=f"Leave {name}= out.")
 
 
-def _opened(file: File, kind: Format) -> OpenedFile:
+def _opened(file: File, kind: Format, filename: str | None) -> OpenedFile:
     try:
-        opened = OpenedFile(file, kind, kind.schema(file), kind.rows(file))
+        opened = OpenedFile(file, kind, kind.schema(file), kind.rows(file), filename)
     except Exception as error:
         if not file.fails_by(error):
             raise

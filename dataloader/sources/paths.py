@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -36,17 +36,25 @@ _UNREADABLE = (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, json.JS
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file where it lies: a filesystem of Arrow's and the path in it, and the columns that its folders are."""
+    """A file where it lies: a filesystem of Arrow's and the path in it.
+
+    Attributes
+    ----------
+    given : str
+        The path as the caller spelled it, without secrets.
+    partitions : tuple of (str, str or None)
+        The columns that its folders are.
+    """
 
     filesystem: pa.fs.FileSystem
     path: str
+    given: str = ""
     partitions: Partitions = ()
     _opened: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def name(self) -> str:
-        name = PurePosixPath(without_query(self.path)).name
-        return os.fsencode(name).decode(errors="backslashreplace")  # whatever the locale takes its bytes for
+        return shown(PurePosixPath(without_query(self.path)).name)
 
     @property
     def is_local(self) -> bool:
@@ -103,12 +111,15 @@ class Listing:
     ----------
     again : tuple of str
         Paths that stand for the same files, wherever they are called from.
+    as_given : tuple of str
+        The same as the caller spelled them.
     facts : tuple of (str, str)
         What was found in folders.
     """
 
     files: tuple[File, ...] = ()
     again: tuple[str, ...] = ()
+    as_given: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
 
 
@@ -130,7 +141,7 @@ def listed(paths: Paths, kind_name: KindName) -> Listing:
     return Listing(*(tuple(itertools.chain.from_iterable(getattr(one, name) for one in found)) for name in _LISTED))
 
 
-_LISTED = ("files", "again", "facts")
+_LISTED = ("files", "again", "as_given", "facts")
 
 
 def _expanded(path: str | os.PathLike[str], kind_name: KindName) -> Listing:
@@ -150,24 +161,25 @@ def _expanded(path: str | os.PathLike[str], kind_name: KindName) -> Listing:
 
 
 def _separate(files: list[File]) -> Listing:
-    return Listing(tuple(files), tuple(file.path for file in files))
+    return Listing(tuple(files), tuple(file.path for file in files), tuple(file.given for file in files))
 
 
-def _together(files: list[File], whole: str, facts: tuple[tuple[str, str], ...] = ()) -> Listing:
+def _together(files: list[File], given: str, whole: str, facts: tuple[tuple[str, str], ...] = ()) -> Listing:
     """Files that a folder or a glob stands for: where their paths are columns, single files would not have them."""
-    again = (whole,) if any(file.partitions for file in files) else tuple(file.path for file in files)
-    return Listing(tuple(files), again, facts)
+    if any(file.partitions for file in files):
+        return Listing(tuple(files), (whole,), (given,), facts)
+    return replace(_separate(files), facts=facts)
 
 
-def _local(path: str, base: str | None = None) -> File:
-    path = os.path.abspath(path)
-    return File(pa.fs.LocalFileSystem(), path, () if base is None else partitions_of(path, base))
+def _local(given: str, base: str | None = None) -> File:
+    path = os.path.abspath(given)
+    return File(pa.fs.LocalFileSystem(), path, shown(given), () if base is None else partitions_of(path, base))
 
 
 def _folder(path: str, kind_name: KindName) -> Listing:
     base = os.path.abspath(path)
-    known, told = of_one_kind(path, files_below(base), kind_name)
-    return _together([_local(one, base) for one in known], base, (("folder", told),))
+    known, told = of_one_kind(path, files_below(path), kind_name)
+    return _together([_local(one, base) for one in known], path, base, (("folder", told),))
 
 
 def _matching(pattern: str) -> Listing:
@@ -179,7 +191,7 @@ def _matching(pattern: str) -> Listing:
         raise PlanError(f"no file matches {pattern!r}", hint=f"The folder searched from is {os.getcwd()}.")
     whole = os.path.join(glob.escape(os.getcwd()), pattern)
     base = os.path.abspath(_before_magic(pattern))
-    return _together([_local(match, base) for match in matches], whole)
+    return _together([_local(match, base) for match in matches], pattern, whole)
 
 
 def _before_magic(pattern: str) -> str:
@@ -203,20 +215,25 @@ def _remote(url: str, kind_name: KindName) -> Listing:
     if not glob.has_magic(base):
         return _remote_files(filesystem, matches, url, kind_name)
     prefix = str(known._strip_protocol(_before_magic(base)))
-    return _separate([File(filesystem, match, partitions_of(match, prefix)) for match in matches])
+    return _separate([_remote_file(filesystem, match, url, partitions_of(match, prefix)) for match in matches])
+
+
+def _remote_file(filesystem: pa.fs.FileSystem, path: str, url: str, partitions: Partitions = ()) -> File:
+    full = path if "://" in path else f"{url.partition('://')[0]}://{path}"
+    return File(filesystem, path, _USER.sub("://", without_query(full)), partitions)
 
 
 def _remote_files(filesystem: pa.fs.FileSystem, paths: list[str], url: str, kind_name: KindName) -> Listing:
     """A file, or those of a folder: whether it is one is asked for what has the name of no file that can be read."""
     (path,) = paths
     if kind_name(PurePosixPath(without_query(path)).name) is not None or not _is_remote_folder(filesystem, path, url):
-        return _separate([File(filesystem, path)])
+        return _separate([_remote_file(filesystem, path, url)])
     below = filesystem.get_file_info(pa.fs.FileSelector(path, recursive=True))
     relative = {one.path: PurePosixPath(one.path).relative_to(path.rstrip("/")).parts for one in below if one.is_file}
     seen = sorted(one for one, parts in relative.items() if not any(part.startswith(LEFT_OUT) for part in parts))
     known, told = of_one_kind(hidden(url), seen, kind_name)
-    files = [File(filesystem, one, partitions_of(one, path)) for one in known]
-    return Listing(tuple(files), tuple(file.path for file in files), (("folder", told),))
+    files = [_remote_file(filesystem, one, url, partitions_of(one, path)) for one in known]
+    return replace(_separate(files), facts=(("folder", told),))
 
 
 def _is_remote_folder(filesystem: pa.fs.FileSystem, path: str, url: str) -> bool:
@@ -242,6 +259,11 @@ def _fsspec(url: str) -> tuple[Any, list[str]]:
 def without_query(path: str) -> str:
     """A path as its file is called: over HTTP the whole URL is the path."""
     return path.partition("?")[0].partition("#")[0] if "://" in path else path
+
+
+def shown(path: str) -> str:
+    """A path as text, whatever the locale takes its bytes for."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def hidden(text: str) -> str:

@@ -19,12 +19,19 @@ Columns = Sequence[Any] | Mapping[Any, str]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What of a source is read, and how: the options of that name."""
+    """What of a source is read, and how: the options of that name.
+
+    Attributes
+    ----------
+    filename : str or None
+        The column that each row's file is named in.
+    """
 
     columns: Columns | None = None
     csv: CsvOptions | None = None
     sheet: str | int | None = None
     cells: str | None = None
+    filename: str | None = None
 
 
 WHOLE = Reading()

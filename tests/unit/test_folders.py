@@ -13,8 +13,10 @@ import pytest
 
 from dataloader.conversion.inference import SPELLED
 from dataloader.errors import LoadError, PlanError, SchemaMismatch
+from dataloader.options import LoadOptions
 from dataloader.sources.base import ArrowSource
 from dataloader.sources.files import open_files
+from dataloader.sources.paths import _remote_file
 from dataloader.sources.selection import Reading
 
 
@@ -183,3 +185,63 @@ def test_a_folder_of_a_remote_filesystem_is_its_files(path: str) -> None:
 
 def test_a_file_url_of_a_folder_is_that_folder(tmp_path: Path) -> None:
     assert len(rows_of(write(tmp_path, "a.csv", "b/c.csv").as_uri())) == 2
+
+
+def test_the_file_of_each_row_is_named_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(write(tmp_path, "ds/a.csv", "ds/year=2024/b.csv", "home/c.csv"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for given, expected in (
+        (["ds/a.csv", tmp_path / "ds/a.csv"], ["ds/a.csv", str(tmp_path / "ds/a.csv")]),
+        ("ds/year=2024", ["ds/year=2024/b.csv"]),
+        ("ds/*/*.csv", ["ds/year=2024/b.csv"]),
+        ("~/c.csv", [str(tmp_path / "home/c.csv")]),
+        (Path("ds/a.csv").absolute().as_uri(), [(tmp_path / "ds/a.csv").as_uri()]),
+    ):
+        source = open_files(given, Reading(filename="of"))
+        rows = rows_in(source)
+        assert ([row[-1] for row in rows], source.schema.names[-1]) == (expected, "of")
+        assert rows_in(open_files(list(source.paths), Reading(filename="of"))) == rows, "resumed from here"
+
+
+def test_only_the_name_of_each_file_can_be_read(tmp_path: Path) -> None:
+    write(tmp_path, "a.parquet", "b.parquet")
+    source = open_files(tmp_path, Reading(columns=["filename"], filename="filename"))
+    assert [Path(row[0]).name for row in rows_in(source)] == ["a.parquet", "b.parquet"]
+
+
+def test_a_column_for_the_file_does_not_hide_one_of_the_files(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match=r"a.csv has a column 'id', which filename= would add"):
+        open_files(write(tmp_path, "a.csv"), Reading(filename="id"))
+
+
+def test_a_url_is_named_without_its_secrets() -> None:
+    remote, name = fsspec.filesystem("memory"), f"name-{os.getpid()}.csv"
+    remote.pipe(f"/{name}", b"id\n1\n")
+    try:
+        assert rows_in(open_files(f"memory://{name}", Reading(filename="of"))) == [("1", f"memory:///{name}")]
+    finally:
+        remote.rm(f"/{name}")
+    made = _remote_file(pa.fs.LocalFileSystem(), "https://me:pw@host/a.csv?token=1", "https://me:pw@host/a.csv?token=1")
+    assert made.given == "https://host/a.csv"
+
+
+@pytest.mark.parametrize(
+    ("given", "columns", "expected"),
+    [
+        (True, None, ("filename", None)),
+        (False, ["id"], (None, ["id"])),
+        (True, ["id"], ("filename", ["id", "filename"])),
+        ("of", {"id": "key", "of": "file"}, ("of", {"id": "key", "of": "file"})),
+        ("of", {"id": "key"}, ("of", {"id": "key", "of": "of"})),
+    ],
+)
+def test_the_column_for_the_file_is_selected_without_being_named(given: Any, columns: Any, expected: Any) -> None:
+    options = LoadOptions.of({"filename": given, "columns": columns})
+    assert (options.filename, options.columns) == expected
+    assert options.call.get("filename") == expected[0]
+
+
+@pytest.mark.parametrize("given", ["", 1, ["a"]])
+def test_what_names_no_column_for_the_file_is_refused(given: Any) -> None:
+    with pytest.raises(PlanError, match="filename must be True or a name"):
+        LoadOptions.of({"filename": given})

@@ -1,0 +1,57 @@
+"""What is said of files in a call arrives in the table, from Python and on the command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+import dataloader as dl
+from dataloader.errors import PlanError
+from tests.conftest import fetch
+
+pytestmark = pytest.mark.any_version
+
+
+def write(folder: Path) -> Path:
+    for year, rows in ((2023, "1\n2\n"), (2024, "3\n")):
+        (folder / f"ds/year={year}").mkdir(parents=True)
+        (folder / f"ds/year={year}/part.csv").write_text(f"id\n{rows}")
+    return folder
+
+
+def run(folder: Path, *arguments: str, given: bytes | None = None) -> str:
+    command = [sys.executable, "-m", "dataloader", *arguments]
+    ended = subprocess.run(command, cwd=folder, input=given, capture_output=True, timeout=60, check=False)
+    return f"{ended.returncode} {(ended.stdout + ended.stderr).decode()}"
+
+
+async def test_a_folder_arrives_with_the_columns_of_its_paths_and_the_names_of_its_files(
+    database: AsyncEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(write(tmp_path))
+    report = await dl.load_files("ds", "t", engine=database, filename=True)
+    assert report.loaded == 3
+    expected = [
+        (1, 2023, "ds/year=2023/part.csv"),
+        (2, 2023, "ds/year=2023/part.csv"),
+        (3, 2024, "ds/year=2024/part.csv"),
+    ]
+    assert await fetch(database, "SELECT id, year, filename FROM t ORDER BY id") == expected
+    await dl.load_files("ds", "u", engine=database, columns={"id": "key", "file": "of"}, filename="file")
+    assert await fetch(database, 'SELECT key, "of" FROM u ORDER BY 1') == [(one, name) for one, _, name in expected]
+
+
+async def test_the_option_for_the_file_is_refused_where_there_is_none(database: AsyncEngine) -> None:
+    with pytest.raises(PlanError, match="filename= is for files"):
+        await dl.load_dataframe({"id": [1]}, "t", engine=database, filename=True)
+
+
+@pytest.mark.slow
+def test_the_command_line_names_the_files(tmp_path: Path) -> None:
+    shown = run(write(tmp_path), "load", "ds", "t", "--to", "sqlite:///shop.db", "--filename")
+    assert shown.startswith("0 ")
+    assert "ds/year=2024/part.csv" in shown
