@@ -72,6 +72,8 @@ LOADING = (
         show_default=True,
         help="Which of several rows of the files with one key counts.",
     ),
+    click.option("--override-identity", is_flag=True, help="Store the files' numbers in a column ALWAYS AS IDENTITY."),
+    click.option("--sync-sequence", is_flag=True, help="Set sequences past the numbers that the files bring."),
     click.option("--order-by", metavar="COLUMN", help="The one with the greatest value here counts."),
     click.option(
         "--columns",

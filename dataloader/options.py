@@ -49,7 +49,7 @@ DUPLICATES: tuple[str, ...] = get_args(Duplicates)
 CONTINUED = (
     *("method", "chunk_rows", "workers", "on_invalid", "max_rejects", "casts", "assume_timezone", "columns", "csv"),
     *("sheet", "cells", "filename"),
-    *("on_conflict", "key", "update_columns", "duplicates", "order_by"),
+    *("on_conflict", "key", "update_columns", "duplicates", "order_by", "override_identity", "sync_sequence"),
 )
 """What the ledger keeps of a call, for who continues it."""
 
@@ -89,6 +89,8 @@ class Options(CommonOptions, total=False):
     key: str | Sequence[str] | None
     update_columns: Sequence[str] | None
     returning: str | Sequence[str] | None
+    override_identity: bool
+    sync_sequence: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,8 @@ class LoadOptions:
     order_by: str | None = None
     dry_run: bool = False
     returning: Sequence[str] | None = None
+    override_identity: bool = False
+    sync_sequence: bool = False
     progress: str | View = "auto"
     action: Action = "load"
     within: str | Mapping[str, Any] | None = None
@@ -207,6 +211,8 @@ _CHOICES = {
     "on_conflict": ON_CONFLICT,
     "duplicates": DUPLICATES,
     "dry_run": (False, True),
+    "override_identity": (False, True),
+    "sync_sequence": (False, True),
 }
 
 

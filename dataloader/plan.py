@@ -11,6 +11,7 @@ import pyarrow as pa
 from dataloader.conversion.rules import ColumnPlan, column_plan
 from dataloader.conversion.violations import REJECT_COLUMNS
 from dataloader.database import ddl, definitions, merging
+from dataloader.database.numbering import NOTHING, Numbered, numbered
 from dataloader.database.schema import TableSchema
 from dataloader.display.html import panel, table
 from dataloader.errors import PlanError, SchemaMismatch
@@ -75,6 +76,8 @@ class LoadPlan:
         Whether all of it is rolled back.
     source_facts : tuple of (str, str)
         What was found out about the source.
+    numbers : Numbered
+        What is done about numbers that the rows bring, and the database would give.
     merge : MergePlan or None
         How rows are merged by their key; None: they are inserted, and a key that is there is an error.
     """
@@ -98,6 +101,7 @@ class LoadPlan:
     warnings: tuple[str, ...] = ()
     exists: bool = False
     merge: merging.MergePlan | None = None
+    numbers: Numbered = NOTHING
     dry_run: bool = False
     in_memory: bool = False
     buffers: bool = False
@@ -155,6 +159,10 @@ class LoadPlan:
             ("chunks", f"up to {quantity(self.chunk_rows, 'row')} each, in {self.transactions}"),
             ("rows that do not fit", self.on_invalid),
             *(self.merge.facts if self.merge is not None else []),
+            *(
+                ("afterwards", f"the sequence of {name} is set past its largest number")
+                for name in self.numbers.sequences
+            ),
             *(("database", note) for note in self.notes),
             *(("warning", warning) for warning in self.warnings),
         ]
@@ -202,6 +210,7 @@ def make_plan(
     definition, table, warnings = _table(offered, target, found, options, backend)
     merge = _merge(options, table, offered, info, backend)
     columns = _columns(offered, table, options, merge, is_made=definition is not None and target.definition is None)
+    numbers = numbered(table, [column.name for column in columns], options, merge)
     method, reason = _method(options.method, columns, table, backend)
     committing = choose_commit(options, info, commit_obstacle(options, table, database))
     return LoadPlan(
@@ -215,15 +224,20 @@ def make_plan(
         reason=reason,
         chunk_rows=options.chunk_rows or CHUNK_ROWS[method],
         creates_table=definition is not None,
-        keeps_rejects=options.on_invalid == "reject",
-        clears_table=options.if_exists in {"truncate", "replace"},
+        **_asked(options),
         **committing,
         workers=_workers(options, database, info) if committing["commit"] == "chunk" else 1,
-        warnings=warnings,
+        warnings=(*warnings, *numbers.warnings),
+        numbers=numbers,
         exists=found is not None,
         merge=merge,
-        dry_run=options.dry_run,
     )
+
+
+def _asked(options: LoadOptions) -> dict[str, Any]:
+    """What follows from the options alone."""
+    clears = options.if_exists in {"truncate", "replace"}
+    return {"keeps_rejects": options.on_invalid == "reject", "clears_table": clears, "dry_run": options.dry_run}
 
 
 def _merge(

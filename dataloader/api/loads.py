@@ -122,6 +122,11 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
         Columns of the table whose values are asked back, such as a generated key or a default: they are in
         ``report.returned``, in the order of the data and on its index. With `on_conflict` a column ``inserted`` says
         which rows are new. The load is one transaction then, and the values are kept in memory.
+    override_identity : bool
+        Whether the data's own numbers are stored in a column ``GENERATED ALWAYS AS IDENTITY``; else they are refused.
+    sync_sequence : bool
+        Whether the sequences of serial and identity columns are set past the numbers that the data has brought, so
+        that none is given twice. PostgreSQL; SQLite sees to that by itself.
     dry_run : bool
         Whether everything is done in one transaction that is rolled back: the report says what would have been, with
         the first values that an update would change. Locks are taken as by the load; triggers fire.

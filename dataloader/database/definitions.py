@@ -70,6 +70,8 @@ class Definition:
             nullable=bool(column.nullable) and not any(one.not_null for one in domains),
             has_default=column.server_default is not None or column.identity is not None or counted,
             generated=column.computed is not None,
+            counted=backend.dialect.supports_sequences and (column.identity is not None or counted),
+            always=column.identity is not None and column.identity.always is True,
         )
 
     def creating(self, backend: Backend) -> list[str]:

@@ -38,6 +38,8 @@ class Asked(Protocol):
     @property
     def returning(self) -> Sequence[str] | None: ...
     @property
+    def override_identity(self) -> bool: ...
+    @property
     def within(self) -> str | Mapping[str, Any] | None: ...
     @property
     def max_deletes(self) -> float: ...
@@ -156,7 +158,7 @@ def _decided(asked: Asked, table: TableSchema, offered: Sequence[str], target: M
         raise PlanError(f"rows cannot be merged into {table.name}: {target.refused}", hint=hint)
     returning = _returned(asked, table)
     if asked.on_conflict == "error":
-        return Merge(table.name, tuple(offered), (), (), returning=returning)
+        return Merge(table.name, tuple(offered), (), (), returning=returning, overriding=asked.override_identity)
     spelled = {table.key(name): name for name in offered}
     chosen = _chosen(asked, table, target)
     missing = [name for name in chosen.columns if table.key(name) not in spelled]
@@ -176,6 +178,7 @@ def _decided(asked: Asked, table: TableSchema, offered: Sequence[str], target: M
         looks_first=target.has_triggers or table.kind == "partitioned table",
         own_operators=any(one.has_own_operators for one in types),
         returning=returning,
+        overriding=asked.override_identity and action == "insert",
     )
 
 

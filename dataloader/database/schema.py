@@ -27,8 +27,14 @@ class Column:
 
     Attributes
     ----------
+    generated : bool
+        Whether the database computes it, and takes no other value.
     binary : bool
         Whether PostgreSQL reads its type's binary form; a binary COPY asks that of every column, loaded or not.
+    counted : bool
+        Whether a sequence numbers its rows, and does not know of numbers that rows bring.
+    always : bool
+        Whether the database takes such numbers only where that is asked for: GENERATED ALWAYS AS IDENTITY.
     """
 
     name: str
@@ -37,6 +43,8 @@ class Column:
     has_default: bool = False
     generated: bool = False
     binary: bool = True
+    counted: bool = False
+    always: bool = False
 
     @property
     def required(self) -> bool:
@@ -190,6 +198,8 @@ class Merge:
         Whether the key's types bring operators of their own.
     returning : tuple of str
         The columns whose values are wanted of each row that was given, in the order of the rows.
+    overriding : bool
+        Whether the rows bring numbers that the database would give.
     """
 
     table: TableName
@@ -200,6 +210,7 @@ class Merge:
     looks_first: bool = False
     own_operators: bool = False
     returning: tuple[str, ...] = ()
+    overriding: bool = False
 
 
 class Merged(NamedTuple):

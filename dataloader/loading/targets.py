@@ -89,6 +89,7 @@ class OneTransaction:
             self._refuse_emptying()
             watchdog.reset_timeout()
             execution.count(await into.finish())
+            await advance_sequences(connection, execution)
             execution.progress.phase("committing")
             watchdog.reset_timeout()
             if execution.borrowed is None:  # else it is for the caller to say when
@@ -100,7 +101,8 @@ class OneTransaction:
 
     async def _note_sequences(self, session: Session) -> None:
         plan, loaded = self._execution.plan, [column.name for column in self._execution.plan.columns]
-        for name in await session.backend.sequences(session.connection, plan.table, loaded):
+        drawn = [one.name for one in plan.table.columns if one.has_default and one.name not in loaded]
+        for name in (await session.backend.sequences(session.connection, plan.table.name, drawn)).values():
             self._execution.warnings.append(f"the sequence {name} has advanced: no rollback sets it back")
 
     def _refuse_emptying(self) -> None:
@@ -202,6 +204,7 @@ class Ledgered:
     async def _finish(self, load: LedgerLoad) -> None:
         async def finish(session: Session) -> None:
             async with self._transaction(session) as connection:
+                await advance_sequences(connection, self._execution)
                 await self._ledger.finish(connection, load)
                 await look_back(self._execution, connection)
                 if self._execution.loaded and self._execution.loaded_before is None:
@@ -241,3 +244,10 @@ async def apply_plan(session: Session, execution: LoadExecution, lock_seconds: f
         lock_seconds=lock_seconds,
         progress=session.watchdog.reset_timeout,
     )
+
+
+async def advance_sequences(connection: AsyncConnection, execution: LoadExecution) -> None:
+    """Set the sequences that the plan names past the numbers that the rows have brought; a dry run leaves them."""
+    plan = execution.plan
+    if plan.numbers.sequences and not plan.dry_run:
+        await execution.backend.advance_sequences(connection, plan.table.name, plan.numbers.sequences)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.compiler import compiles
 
 from dataloader.conversion.text import read_number
 from dataloader.database.backends.base import driver_of
@@ -46,7 +47,8 @@ class ArrayWriter:
         given = unnest(arrays).table_valued(*self._names, name="given").render_derived()
         values = [_read(given.c[name], column.target) for name, column in zip(self._names, plan.columns, strict=True)]
         table = _table(plan)
-        inserted = sa.insert(table).from_select(list(table.c), sa.select(*values))
+        insert = _Overriding if plan.numbers.overrides else sa.Insert
+        inserted = insert(table).from_select(list(table.c), sa.select(*values))
         self._statement = inserted.execution_options(preserve_rowcount=True)
 
     def encode(self, batch: pa.RecordBatch) -> tuple[list[dict[str, Any]], int]:
@@ -66,6 +68,21 @@ class ArrayWriter:
             stored += (await connection.execute(self._statement, arrays)).rowcount
             watchdog.reset_timeout()
         return Written(stored)
+
+
+class _Overriding(sa.Insert):
+    """INSERT ... OVERRIDING SYSTEM VALUE SELECT, which Core has no word for."""
+
+    inherit_cache = True
+
+
+@compiles(_Overriding)
+def _overriding(insert: _Overriding, compiler: Any, **options: Any) -> str:
+    columns = ", ".join(compiler.preparer.format_column(column) for column in insert.table.c)
+    head = f"INSERT INTO {compiler.preparer.format_table(insert.table)} ({columns}) "
+    text: str = compiler.visit_insert(insert, **options)
+    assert text.startswith(head), text
+    return f"{head}OVERRIDING SYSTEM VALUE {text[len(head) :]}"
 
 
 class InsertWriter:

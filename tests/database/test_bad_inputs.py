@@ -470,7 +470,7 @@ async def test_the_bad_row_is_kept_aside_and_the_good_ones_are_loaded(place: Pla
     assert reason in case.reasons
     assert problem
     assert_is_original(rejects["v"], case)
-    assert f"{10 * BAD}" in str(rejects)
+    assert f"{10 * BAD}" in rejects.to_string()
 
 
 def assert_is_original(rejected: pd.Series[Any], case: Case) -> None:

@@ -391,7 +391,8 @@ async def test_what_a_given_table_defines_is_not_lost_by_a_replace(database: Asy
     table = sa.Table("t", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), sa.Column("code", sa.Text))
     async with database.begin() as connection:
         await connection.run_sync(table.create)
-    report = await dl.load_dataframe({"id": [1], "code": ["a"]}, table, engine=database, if_exists="replace")
+    options: Any = {"if_exists": "replace", "sync_sequence": True}
+    report = await dl.load_dataframe({"id": [1], "code": ["a"]}, table, engine=database, **options)
     assert report.warnings == ()
 
 

@@ -300,6 +300,10 @@ def test_a_column_that_fits_exactly_keeps_every_value(source: pa.DataType, data:
 
 def same(given_value: pa.Scalar, kept: pa.Scalar, target: ColumnType) -> bool:
     """Whether the value that travels means the value that was given, as far as Python can compare them."""
+    if target.kind == "number" and given_value.is_valid and family(given_value.type) == "string":
+        return bool(
+            decimal.Decimal(given_value.as_py().strip()) == decimal.Decimal(kept.as_py())
+        )  # blanks do not count
     if not given_value.is_valid or pa.types.is_string(kept.type):
         return text_means(given_value, kept.as_py())
     if target.kind == "uuid":

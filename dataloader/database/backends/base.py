@@ -16,8 +16,9 @@ import sqlalchemy as sa
 from dataloader.conversion.column_types import ColumnType, parse_type
 from dataloader.database.backends.borrowing import Borrowing
 from dataloader.database.backends.merging import Merging
-from dataloader.database.schema import ForeignKey, TableName, folded
-from dataloader.errors import LoadError, PlanError, SchemaMismatch
+from dataloader.database.backends.naming import Naming
+from dataloader.database.schema import ForeignKey, TableName
+from dataloader.errors import LoadError, PlanError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Dialect
@@ -31,13 +32,11 @@ DRY_RUN = "dataloader_dry_run"
 """The execution option of a connection on which everything is rolled back."""
 
 
-class Backend(Borrowing, Merging, abc.ABC):
+class Backend(Borrowing, Merging, Naming, abc.ABC):
     """One database, through one driver."""
 
     # What it declares
 
-    title: ClassVar[str | None] = None
-    """What people call the database; None: as its URL does."""
     port: ClassVar[str] = ""
     """Where it listens if the URL does not say."""
     connect_arguments: ClassVar[dict[str, Any]] = {}
@@ -47,12 +46,6 @@ class Backend(Borrowing, Merging, abc.ABC):
     settings: ClassVar[tuple[str, ...]] = ()
     """The statements by which the open transaction reads and describes values as we mean them."""
 
-    name_bytes: ClassVar[int | None] = None
-    """How long a name can be, where a longer one would be cut."""
-    most_columns: ClassVar[int | None] = None
-    """How many columns a table can have, where that is known."""
-    folds_case: ClassVar[bool] = False
-    """Whether names that differ by the case of A to Z only are one."""
     folds_unquoted: ClassVar[bool] = False
     """Whether a name that is not quoted loses its case."""
 
@@ -97,55 +90,6 @@ class Backend(Borrowing, Merging, abc.ABC):
     def quote_table(self, name: TableName) -> str:
         """A table's name, with its schema's."""
         return ".".join(self.quote(part) for part in (name.schema, name.name) if part is not None)
-
-    # Names
-
-    def check_name(self, name: str, what: str) -> None:
-        """Refuse a name that the database would cut or choke on.
-
-        Raises
-        ------
-        PlanError
-            When the name is empty, contains NUL, or is too long.
-        """
-        if not name:
-            raise PlanError(f"the {what} is empty", hint="Give it a name.")
-        if "\0" in name:
-            raise PlanError(f"the {what} {name!r} contains a NUL character", hint="Remove it from the name.")
-        size = len(name.encode(errors="surrogatepass"))
-        if self.name_bytes is not None and size > self.name_bytes:
-            hint = f"{self.title} would cut it silently: shorten it to {self.name_bytes} bytes."
-            raise PlanError(f"the {what} {name!r} has {size} bytes", hint=hint)
-
-    def check_width(self, source: str, columns: int, found: TableSchema | None) -> None:
-        """Refuse more columns than a table can have.
-
-        Raises
-        ------
-        PlanError
-            With both numbers.
-        """
-        most = max(self.most_columns or columns, 0 if found is None else len(found.columns))
-        if columns > most:
-            hint = "Load some of the columns, each part into a table of its own, or make one JSON column of many."
-            raise PlanError(f"{source} has {columns:,} columns, and a table can have {most:,}", hint=hint)
-
-    def check_case(self, names: list[str]) -> None:
-        """Refuse names that the database takes for one.
-
-        Raises
-        ------
-        SchemaMismatch
-            When two of them differ by the case of A to Z only.
-        """
-        if not self.folds_case:
-            return
-        first = {folded(name): name for name in reversed(names)}
-        for name in names:
-            if first[folded(name)] != name:
-                same = f"{first[folded(name)]!r} and {name!r}"
-                what = f"the columns {same} have the same name on {self.title}, which ignores the case"
-                raise SchemaMismatch(what, hint="Rename or drop columns of the source.", committed_rows=0)
 
     def column_type(self, sql: str, labels: tuple[str, ...] = ()) -> ColumnType:
         """A column's type by its spelling; `labels` are an enum's values."""
@@ -275,9 +219,12 @@ class Backend(Borrowing, Merging, abc.ABC):
         """What a table would lose by being replaced: names, by what they are."""
         return {}
 
-    async def sequences(self, connection: AsyncConnection, table: TableSchema, loaded: Sequence[str]) -> list[str]:
-        """The sequences that give values to columns that are not loaded, and that no rollback sets back."""
-        return []
+    async def sequences(self, connection: AsyncConnection, name: TableName, columns: Sequence[str]) -> dict[str, str]:
+        """The sequences that number the rows of a table in some of its columns, by column."""
+        return {}
+
+    async def advance_sequences(self, connection: AsyncConnection, name: TableName, columns: Sequence[str]) -> None:
+        """Set the sequences of columns past their largest numbers, where they are not yet."""
 
     def fingerprints(self, name: TableName, columns: Sequence[str]) -> Fingerprints:
         """What takes a table's fingerprint; `columns` are the names of those that are loaded."""

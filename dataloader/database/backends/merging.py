@@ -153,7 +153,8 @@ class Merging:
         """Both databases return rows in the order in which they are inserted, and insert them as they are sorted."""
         columns, names = (", ".join(map(self.quote, some)) for some in (merge.columns, merge.returning))
         table, given, _ = self._joined(merge)
-        sql = f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {given} ORDER BY {self.order} RETURNING {names}"
+        selected = f"{overriding(merge)}SELECT {columns} FROM {given} ORDER BY {self.order}"
+        sql = f"INSERT INTO {table} ({columns}) {selected} RETURNING {names}"
         rows = (await connection.exec_driver_sql(sql)).all()
         _check_found(len(rows), staged, "were dropped by a trigger or a rule")
         return rows
@@ -190,6 +191,11 @@ class Merging:
     def _differs(self, merge: Merge, ours: str, theirs: str) -> str:
         """The condition that something differs in what is updated, to the last digit."""
         raise NotImplementedError
+
+
+def overriding(merge: Merge) -> str:
+    """What an INSERT says between its columns and its rows, where those bring numbers that the database would give."""
+    return "OVERRIDING SYSTEM VALUE " if merge.overriding else ""
 
 
 def _check_found(found: int, staged: int, what: str) -> None:

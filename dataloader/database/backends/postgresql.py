@@ -127,13 +127,18 @@ class PostgreSQL(Backend):
     async def losses(self, connection: AsyncConnection, name: TableName) -> dict[str, list[str]]:
         return grouped(await connection.execute(catalog.LOSSES, {"schema": name.schema, "name": name.name}))
 
-    async def sequences(self, connection: AsyncConnection, table: TableSchema, loaded: Sequence[str]) -> list[str]:
-        names = [one.name for one in table.columns if one.has_default and one.name not in loaded]
-        found = []
-        for name in names:
-            query = sa.select(sa.func.pg_catalog.pg_get_serial_sequence(self.quote_table(table.name), name))
-            found.append((await connection.execute(query)).scalar_one())
-        return [one for one in found if one is not None]
+    async def sequences(self, connection: AsyncConnection, name: TableName, columns: Sequence[str]) -> dict[str, str]:
+        found = {}
+        for column in columns:
+            query = sa.select(sa.func.pg_catalog.pg_get_serial_sequence(self.quote_table(name), column))
+            found[column] = (await connection.execute(query)).scalar_one()
+        return {column: sequence for column, sequence in found.items() if sequence is not None}
+
+    async def advance_sequences(self, connection: AsyncConnection, name: TableName, columns: Sequence[str]) -> None:
+        for column, sequence in (await self.sequences(connection, name, columns)).items():
+            most = f"SELECT pg_catalog.max({self.quote(column)}) AS number FROM {self.quote_table(name)}"
+            advance = sa.text(catalog.ADVANCE.format(most=most, sequence=sequence))
+            await connection.execute(advance, {"sequence": sequence})
 
     def fingerprints(self, name: TableName, columns: Sequence[str]) -> Fingerprints:
         return _Fingerprints(self, name, columns)

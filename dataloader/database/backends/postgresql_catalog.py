@@ -70,7 +70,12 @@ SELECT pg_catalog.set_config('quote_all_identifiers', 'off', true), a.attname,
            SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = a.attrelid AND NOT g.tgisinternal AND g.tgtype & 7 = 7
        ) AS required,
        k.typreceive <> 0 AS binary,
-       a.atthasdef OR a.attidentity <> '' AS has_default, a.attgenerated <> '' OR a.attidentity = 'a' AS generated,
+       a.atthasdef OR a.attidentity <> '' AS has_default, a.attgenerated <> '' AS generated,
+       a.attidentity = 'a' AS always, a.attidentity <> '' OR a.atthasdef AND EXISTS (
+           SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+           WHERE d.classid = CAST('pg_catalog.pg_class' AS pg_catalog.regclass)
+             AND d.refclassid = CAST('pg_catalog.pg_class' AS pg_catalog.regclass)
+             AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.deptype = 'a') AS counted,
        CASE WHEN t.typtype = 'e' THEN ARRAY(
            SELECT CAST(e.enumlabel AS pg_catalog.text) FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid
            ORDER BY e.enumsortorder
@@ -222,6 +227,15 @@ ORDER BY n.nspname, c.relname DESC
 )
 """In the order of `TableRights`."""
 
+ADVANCE = """
+WITH most AS MATERIALIZED ({most})
+SELECT pg_catalog.setval(CAST(CAST(:sequence AS pg_catalog.text) AS pg_catalog.regclass), most.number)
+FROM most, {sequence} AS counter, pg_catalog.pg_sequence s
+WHERE s.seqrelid = CAST(CAST(:sequence AS pg_catalog.text) AS pg_catalog.regclass) AND s.seqincrement > 0
+  AND most.number >= counter.last_value
+"""
+"""What the sequence would give next is compared last: others may draw from it meanwhile. One that counts down stays."""
+
 _KINDS = {"v": "view", "m": "materialized view", "f": "foreign table", "p": "partitioned table"}
 
 
@@ -233,7 +247,17 @@ async def describe(connection: AsyncConnection, name: TableName, *, temporary: b
         return None
     rows = await connection.execute(_COLUMNS, {"oid": found.oid})
     columns = tuple(
-        Column(row.attname, _type(row), not row.required, row.has_default, row.generated, row.binary) for row in rows
+        Column(
+            row.attname,
+            _type(row),
+            nullable=not row.required,
+            has_default=row.has_default,
+            generated=row.generated,
+            binary=row.binary,
+            counted=row.counted,
+            always=row.always,
+        )
+        for row in rows
     )
     return TableSchema(
         TableName(found.nspname, found.relname),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from dataloader.database.backends.merging import overriding
 from dataloader.database.schema import Merge, MergeTarget, UniqueKey
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def merge_sql(merge: Merge, staged: str, table: str, quote: Quote) -> str:
     is_inserted = "target.xmax = 0" if not merge.looks_first else "false"
     return f"""WITH wanted AS {"MATERIALIZED" if merge.looks_first else "NOT MATERIALIZED"} ({wanted}),
 stored AS (
-    INSERT INTO {table} AS target ({columns}) SELECT {columns} FROM wanted ORDER BY {order}
+    INSERT INTO {table} AS target ({columns}) {overriding(merge)}SELECT {columns} FROM wanted ORDER BY {order}
     ON CONFLICT ({order}) {_conflict(merge, quote)} RETURNING {is_inserted} AS is_new)
 SELECT pg_catalog.count(*) FILTER (WHERE is_new), pg_catalog.count(*),
        {
