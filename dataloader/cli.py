@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
+import select
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -24,11 +27,12 @@ from dataloader.database.schema import parse_table_name
 from dataloader.errors import CheckpointError, DataLoaderError
 from dataloader.formatting import printable
 from dataloader.ledger import history as ledgers
-from dataloader.options import CASTS, COMMITS, DUPLICATES, IF_EXISTS, METHODS, ON_CONFLICT, Target
+from dataloader.options import CASTS, COMMITS, DUPLICATES, FORMATS, IF_EXISTS, METHODS, ON_CONFLICT, Target
 from dataloader.rejects import check_suffix
 from dataloader.report import LoadReport, history_frame
 
 SHOWN_ROWS = 5
+POLL_SECONDS = 0.1
 
 
 def names(_context: click.Context, _option: click.Parameter, given: str | None) -> list[str] | None:
@@ -46,7 +50,30 @@ def selection(context: click.Context, option: click.Parameter, given: str | None
     return {source.strip(): target.strip() for source, target in pairs}
 
 
-FILES = click.argument("files", nargs=-1, required=True, metavar="FILE...")
+def opened(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> list[Any]:
+    """The files; ``-`` is the standard input."""
+    return [StandardInput() if path == "-" else path for path in given]
+
+
+class StandardInput:
+    """The standard input, read as it comes; Ctrl-C ends a load that waits for it.
+
+    A thread that waited in a read would keep the process until somebody writes, or closes the other end.
+    """
+
+    name = "stdin"
+    is_over = threading.Event()
+
+    def read(self, count: int) -> bytes:
+        """So many bytes or fewer, none at the end."""
+        number = sys.stdin.fileno()
+        while os.name != "nt" and not select.select([number], [], [], POLL_SECONDS)[0]:
+            if self.is_over.is_set():
+                raise InterruptedError("the load was stopped")
+        return os.read(number, count)
+
+
+FILES = click.argument("files", nargs=-1, required=True, metavar="FILE...", callback=opened)
 SOURCES = click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 TABLE = click.argument("table")
 TO = click.option("--to", "engine", metavar="URL", help="The database; default $DATALOADER_URL, else dataloader.db.")
@@ -82,6 +109,7 @@ LOADING = (
         help="Which columns are loaded: a,b, or SOURCE=TARGET for a new name.",
     ),
     *csv_options.OPTIONS,
+    click.option("--format", type=click.Choice(FORMATS), help="What the files are, where their names do not say it."),
     click.option("--sheet", metavar="NAME", help="The sheet of a spreadsheet, if it has several."),
     click.option("--cells", metavar="RANGE", help="The range of a sheet, with the names in its first row: B3:F100."),
     click.option("--filename", is_flag=True, help="A column `filename` with the path of each row's file."),
@@ -148,6 +176,7 @@ async def _closing(answer: Awaitable[str]) -> str:
     try:
         return await answer
     finally:
+        StandardInput.is_over.set()
         await dispose_all()
 
 
@@ -160,10 +189,13 @@ def main() -> None:
 @main.command()
 @with_options(FILES, TABLE, TO, *LOADING, *COMMITTING, *REJECTING)
 @prints
-async def load(files: tuple[str, ...], table: str, rejects: str | None, **options: Any) -> str:
-    """Load FILE... (csv, parquet, json, xlsx, ...; folders and globs too) into TABLE, and show its first rows."""
+async def load(files: list[Any], table: str, rejects: str | None, **options: Any) -> str:
+    """Load FILE... (csv, parquet, json, xlsx, ...; folders and globs too) into TABLE, and show its first rows.
+
+    FILE may be -, the standard input: what it is, is found out by its beginning, or said by --format.
+    """
     csv_options.gather(options)
-    report = await load_keeping_rejects(api.load_files, list(files), table, rejects, options)
+    report = await load_keeping_rejects(api.load_files, files, table, rejects, options)
     return f"{report}\n\n{await _first_rows(table, options['engine'])}"
 
 
@@ -183,10 +215,10 @@ async def load_keeping_rejects(
 @main.command()
 @with_options(FILES, TABLE, TO, *LOADING, *COMMITTING)
 @prints
-async def plan(files: tuple[str, ...], table: str, **options: Any) -> str:
+async def plan(files: list[Any], table: str, **options: Any) -> str:
     """Show what `load` would do, and write nothing."""
     csv_options.gather(options)
-    return str(await api.plan_load(list(files), table, **options))
+    return str(await api.plan_load(files, table, **options))
 
 
 @main.command()
@@ -194,10 +226,10 @@ async def plan(files: tuple[str, ...], table: str, **options: Any) -> str:
 @click.option("--unique", is_flag=True, help="Check the keys too, in the files and against the table.")
 @click.option("--foreign-keys", is_flag=True, help="Check that the rows that are referred to exist.")
 @prints
-async def validate(files: tuple[str, ...], table: str, **options: Any) -> str:
+async def validate(files: list[Any], table: str, **options: Any) -> str:
     """Show every value of FILE... that does not fit TABLE, and write nothing."""
     csv_options.gather(options)
-    report = await api.validate(list(files), table, **options)
+    report = await api.validate(files, table, **options)
     if not report.ok:
         raise NotValid(str(report))
     return str(report)

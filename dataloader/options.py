@@ -20,7 +20,7 @@ from dataloader.display.state import View
 from dataloader.errors import PlanError
 from dataloader.formatting import did_you_mean
 from dataloader.sources.csv_options import CsvOptions
-from dataloader.sources.selection import Columns, Reading
+from dataloader.sources.selection import Columns, FileFormat, Reading
 from dataloader.sync import Call
 
 if TYPE_CHECKING:
@@ -46,9 +46,10 @@ COMMITS: tuple[str, ...] = get_args(Commit)
 CASTS: tuple[str, ...] = get_args(Casts)
 ON_CONFLICT: tuple[str, ...] = get_args(OnConflict)
 DUPLICATES: tuple[str, ...] = get_args(Duplicates)
+FORMATS: tuple[str, ...] = get_args(FileFormat)
 CONTINUED = (
     *("method", "chunk_rows", "workers", "on_invalid", "max_rejects", "casts", "assume_timezone", "columns", "csv"),
-    *("sheet", "cells", "filename"),
+    *("format", "sheet", "cells", "filename"),
     *("on_conflict", "key", "update_columns", "duplicates", "order_by", "override_identity", "sync_sequence"),
 )
 """What the ledger keeps of a call, for who continues it."""
@@ -67,6 +68,7 @@ class CommonOptions(TypedDict, total=False):
     assume_timezone: str | None
     columns: Columns | None
     csv: CsvOptions | Mapping[str, Any] | None
+    format: FileFormat | None
     sheet: str | int | None
     cells: str | None
     filename: bool | str
@@ -113,6 +115,7 @@ class LoadOptions:
     dtype: Mapping[str, Any] | None = None
     columns: Columns | None = None
     csv: CsvOptions | None = None
+    format: FileFormat | None = None
     sheet: str | int | None = None
     cells: str | None = None
     filename: bool | str | None = None
@@ -148,7 +151,7 @@ class LoadOptions:
         PlanError
             Naming the option.
         """
-        for name in ("sheet", "cells", "filename"):
+        for name in ("format", "sheet", "cells", "filename"):
             if loader != "load_files" and getattr(self, name) is not None:
                 raise PlanError(f"{name}= is for files, which load_files loads", hint=f"Leave {name}= out.")
 
@@ -213,6 +216,7 @@ _CHOICES = {
     "dry_run": (False, True),
     "override_identity": (False, True),
     "sync_sequence": (False, True),
+    "format": (None, *FORMATS),
 }
 
 

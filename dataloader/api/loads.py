@@ -249,7 +249,7 @@ async def load_files(paths: Paths, table: str | sa.Table, **options: Unpack[Opti
 
     Parameters
     ----------
-    paths : path, folder, glob, URL, or list of them
+    paths : path, folder, glob, URL, open file, or list of them
         ``.csv``/``.tsv``/``.txt``, ``.parquet``, ``.orc``, ``.arrow``/``.feather``, ``.jsonl``/``.ndjson``, and
         ``.json`` with an array of objects (or one on each line); text also gzipped, CSV also as zstd, bz2 or zip,
         whatever its name says.
@@ -260,8 +260,14 @@ async def load_files(paths: Paths, table: str | sa.Table, **options: Unpack[Opti
         columns: integers where every value is written as one (``05`` is not), else text;
         ``__HIVE_DEFAULT_PARTITION__`` is NULL. A file with a column of that name keeps its own, and must agree with its
         path (pyarrow.dataset takes the path's value and ignores the file's).
+        An open file, or anything else with a ``read`` that gives bytes, is read from where it stands. What can be read
+        once (a pipe, a response) is kept in a temporary file meanwhile; a load of it is continued by passing the same
+        bytes again from their start.
         Several files must have the same columns; they are read in the order given, folders and globs sorted. A row of
         CSV may have 256 MB, a row of JSON 33 million characters and 100 levels.
+    format : {'csv', 'parquet', 'orc', 'arrow', 'jsonl', 'json', 'excel'}, optional
+        What the files are; None: by their names, and of an open file that has none by its beginning, which the plan
+        shows. In a folder it chooses the files of that kind, and those whose names say nothing.
     sheet, cells : optional
         The name of the sheet, or its position, if several are not empty; the range ("B3:F100") with the names on top.
     filename : bool or str

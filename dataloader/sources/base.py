@@ -25,6 +25,7 @@ import pyarrow as pa
 
 from dataloader.errors import PlanError
 from dataloader.sources import sizes
+from dataloader.sources.streams import is_open_file
 from dataloader.sync import finish_despite_cancel, in_thread
 
 CLOSE_SECONDS = 0.5
@@ -223,8 +224,8 @@ def rechunk(batches: Iterable[pa.RecordBatch], chunk_rows: int) -> Iterator[pa.R
 
 
 def is_stream(data: object) -> bool:
-    """Whether it can be read once: what gives itself as its iterator."""
-    return isinstance(data, (Iterator, AsyncIterator))
+    """Whether it can be read once: what gives itself as its iterator, unless it is an open file."""
+    return isinstance(data, (Iterator, AsyncIterator)) and not is_open_file(data)
 
 
 @contextlib.asynccontextmanager

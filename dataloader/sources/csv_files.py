@@ -20,7 +20,7 @@ from dataloader.sources.csv_options import CsvOptions
 from dataloader.sources.csv_ragged import RaggedRows
 from dataloader.sources.csv_types import field_of
 from dataloader.sources.formats import READ_BYTES, Format, no_rows
-from dataloader.sources.paths import File, TooLarge
+from dataloader.sources.paths import File, OpenFile, TooLarge
 
 ROW_BYTES = (READ_BYTES, READ_BYTES << 4, READ_BYTES << 8)
 """A block holds a row at least: where the first size is too small, the next one is tried."""
@@ -78,7 +78,7 @@ def csv_format(options: CsvOptions | None) -> Format:
 def _compression(file: File) -> str | None:
     """By the name, or by the first bytes: a file called .csv may be packed all the same."""
     for suffix, name in _SUFFIXES.items():
-        if file.name.lower().endswith(suffix):
+        if file.name.lower().endswith(suffix) and not isinstance(file, OpenFile):
             return name
     with file.stream(None) as stream:
         head = stream.read(4)

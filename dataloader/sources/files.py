@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from dataloader.formatting import one_line
 from dataloader.sources.base import ArrowSource, check_names, rechunk
 from dataloader.sources.folders import partition_fields, with_partitions
 from dataloader.sources.formats import Format
-from dataloader.sources.kinds import kind_name, kind_of
+from dataloader.sources.kinds import Kind, kind_name, kind_of
 from dataloader.sources.paths import File, Paths, cause, hidden, listed
 from dataloader.sources.selection import WHOLE, Reading, selected
 from dataloader.sources.sizing import about_rows
@@ -64,13 +65,17 @@ class OpenedFile:
     ----------
     filename : str or None
         The column in which it is named.
+    told : str
+        How its kind was found out, where its name does not say it.
     """
 
     file: File
+    kind: Kind
     format: Format
     schema: pa.Schema
     rows: int | None
     filename: str | None = None
+    told: str = ""
 
     def batches(self, chunk_rows: int, names: list[str]) -> Iterator[pa.RecordBatch]:
         """Its rows, of the columns that are asked for: its own, those of its path and its name."""
@@ -92,10 +97,8 @@ def open_files(paths: Paths, reading: Reading = WHOLE) -> ArrowSource:
     SchemaMismatch
         When a file does not have the columns of the first one.
     """
-    found = listed(paths, kind_name)
-    formats = [kind_of(file).open(file, reading) for file in found.files]
-    _check_sheets(found.files, reading)
-    files = [_opened(file, kind, reading.filename) for file, kind in zip(found.files, formats, strict=True)]
+    found = listed(paths, functools.partial(kind_name, given=reading.format))
+    files = [_opened(file, reading) for file in found.files]
     offered, counts = _with_filename(_offered(files), files[0]), [one.rows for one in files]
     rows = None if None in counts else sum(count for count in counts if count is not None)
     about = None if rows is not None else about_rows(found.files, counts)
@@ -155,21 +158,24 @@ def _facts(files: list[OpenedFile]) -> tuple[tuple[str, str], ...]:
     for one in files:
         if one.format.facts is not None and (told := one.format.facts(one.file)):
             found.setdefault(told, []).append(one.file.name)
-    kind = str(kind_name(files[0].file.name))
-    return tuple((names[0] if len(files) > 1 else kind, told) for told, names in found.items())
+    written = [(names[0] if len(files) > 1 else files[0].kind.name, told) for told, names in found.items()]
+    return (*(("format", one.told) for one in files if one.told), *written)
 
 
-def _check_sheets(files: tuple[File, ...], reading: Reading) -> None:
+def _check_sheets(file: File, kind: Kind, reading: Reading) -> None:
     """Refuse options that would say nothing."""
-    others = [file.name for file in files if kind_name(file.name) != "sheet"]
     for name in ("sheet", "cells"):
-        if others and getattr(reading, name) is not None:
-            raise PlanError(f"{name}= is for spreadsheets, and {others[0]} is none", hint=f"Leave {name}= out.")
+        if kind.name != "excel" and getattr(reading, name) is not None:
+            raise PlanError(f"{name}= is for spreadsheets, and {file.name} is none", hint=f"Leave {name}= out.")
 
 
-def _opened(file: File, kind: Format, filename: str | None) -> OpenedFile:
+def _opened(file: File, reading: Reading) -> OpenedFile:
     try:
-        opened = OpenedFile(file, kind, kind.schema(file), kind.rows(file), filename)
+        kind, told = kind_of(file, reading.format)
+        _check_sheets(file, kind, reading)
+        how = kind.open(file, reading)
+        opened = OpenedFile(file, kind, how, how.schema(file), how.rows(file), reading.filename, told)
+        file.rewind()
     except Exception as error:
         if not file.fails_by(error):
             raise
@@ -191,9 +197,12 @@ def _check_columns(file: File, schema: pa.Schema, first: File, expected: pa.Sche
 def _read(one: OpenedFile, chunk_rows: int, names: list[str]) -> Iterator[pa.RecordBatch]:
     try:
         yield from one.batches(chunk_rows, names)
+        one.file.finish()
     except Exception as error:
         if not one.file.fails_by(error):
             raise
         hint = "Correct or replace the file and load again."
         what = f"{hidden(one.file.path)} cannot be read further: {hidden(one_line(error))}"
         raise LoadError(what, hint=hint, committed_rows=0) from cause(error)
+    finally:
+        one.file.rewind()

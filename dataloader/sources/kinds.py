@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,7 +12,7 @@ from dataloader.sources.columnar_files import IPC, ORC, PARQUET
 from dataloader.sources.csv_files import csv_format
 from dataloader.sources.formats import Format
 from dataloader.sources.json_files import JSON, JSON_LINES
-from dataloader.sources.paths import File
+from dataloader.sources.paths import File, OpenFile
 from dataloader.sources.selection import Reading
 from dataloader.sources.sheets import SHEETS, sheet_format
 
@@ -43,26 +45,56 @@ KINDS = (
     Kind("arrow", (".arrow", ".feather"), lambda _file, _reading: IPC),
     Kind("jsonl", (".jsonl", ".ndjson"), lambda _file, _reading: JSON_LINES, (".gz",)),
     Kind("json", (".json",), lambda _file, _reading: JSON, (".gz",)),
-    Kind("sheet", SHEETS, sheet_format),
+    Kind("excel", SHEETS, sheet_format),
 )
 
 
-def kind_name(name: str) -> str | None:
-    """What kind of file has this name, None if it is unknown."""
-    return next((kind.name for kind in KINDS if kind.is_of(name)), None)
+def kind_name(name: str, given: str | None = None) -> str | None:
+    """What kind of file has this name, None if it is unknown or not the one that is given."""
+    found = next((kind.name for kind in KINDS if kind.is_of(name)), given)
+    return found if given in {None, found} else None
 
 
-def kind_of(file: File) -> Kind:
-    """What kind of file it is.
+def kind_of(file: File, given: str | None = None) -> tuple[Kind, str]:
+    """What kind of file it is, and how that was found out where nobody has said it.
 
     Raises
     ------
     PlanError
-        When its name does not say.
+        When neither its name says it nor, of an open file, its beginning.
     """
+    by_name = given or kind_name(file.name)
+    found = by_name or (_by_beginning(file) if isinstance(file, OpenFile) else None)
     for kind in KINDS:
-        if kind.is_of(file.name):
-            return kind
+        if kind.name == found:
+            return kind, "" if by_name else f"{found}, by its beginning; format= decides"
     known = ", ".join(suffix for kind in KINDS for suffix in kind.suffixes)
-    hint = f"Rename it, or load a file that ends in one of: {known} (.csv.gz and .jsonl.gz too)."
+    hint = f"Say what it is (format='csv'), or name it with one of: {known} (.csv.gz and .jsonl.gz too)."
     raise PlanError(f"the kind of {file.name!r} is unknown", hint=hint)
+
+
+_MAGIC = (
+    (b"PAR1", "parquet"),
+    (b"ORC", "orc"),
+    (b"ARROW1", "arrow"),
+    (b"\xff\xff\xff\xff", "arrow"),
+    (b"\xd0\xcf\x11\xe0", "excel"),
+    (b"BZh", "csv"),
+    (b"\x28\xb5\x2f\xfd", "csv"),
+)
+_HEAD = 1 << 12
+
+
+def _by_beginning(file: OpenFile) -> str | None:
+    """What kind an open file is: by the mark that most kinds begin with, else by what the text looks like."""
+    head = file.head(_HEAD)
+    for mark, name in _MAGIC:
+        if head.startswith(mark):
+            return name
+    if head.startswith(b"PK\x03\x04"):
+        is_book = any(part in head for part in (b"[Content_Types].xml", b"xl/", b"mimetype"))
+        return "excel" if is_book else "csv"
+    if file.is_gzipped:
+        head = zlib.decompressobj(wbits=31).decompress(head, _HEAD)
+    text = head.removeprefix(codecs.BOM_UTF8).lstrip()
+    return "json" if text[:1] in {b"{", b"["} else None if text[:1] in {b"<", b""} else "csv"

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.fs
@@ -19,12 +19,15 @@ import pyarrow.fs
 from dataloader.conversion.documents import NotJson
 from dataloader.errors import DataLoaderError, PlanError
 from dataloader.formatting import one_line
+from dataloader.sources import streams
 from dataloader.sources.folders import LEFT_OUT, KindName, Partitions, files_below, of_one_kind, partitions_of
 
 _USER = re.compile(r"://[^/\s'\"]*@")
 _QUERY = re.compile(r"(://[^?#\s]*[?#]).*", re.DOTALL)
 """Signed URLs have their token in it; where one ends that is not encoded is unknown."""
-Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+GZIP = b"\x1f\x8b"
+OnePath = str | os.PathLike[str] | IO[bytes]
+Paths = OnePath | Iterable[OnePath]
 
 
 class TooLarge(Exception):
@@ -57,12 +60,20 @@ class File:
         return shown(PurePosixPath(without_query(self.path)).name)
 
     @property
+    def is_gzipped(self) -> bool:
+        """By its name, or by its first bytes, if they can be read more than once."""
+        if self.name.lower().endswith(".gz") or not self.size:
+            return self.name.lower().endswith(".gz")
+        with self.random_access() as opened:
+            return bool(opened.read(2) == GZIP)
+
+    @property
     def is_local(self) -> bool:
         return isinstance(self.filesystem, pa.fs.LocalFileSystem)
 
     def stream(self, compression: str | None = "by name") -> Any:
         if compression == "by name":
-            compression = "gzip" if self.name.lower().endswith(".gz") else None
+            compression = "gzip" if self.is_gzipped else None
         opened = self.random_access if self.size else self._sequential  # Arrow tells the position of the former only
         stream = opened()
         self._opened[:] = [stream]
@@ -88,6 +99,12 @@ class File:
     def random_access(self) -> Any:
         return self.filesystem.open_input_file(self._spelled)
 
+    def rewind(self) -> None:
+        """Leave it as it was before it was looked at."""
+
+    def finish(self) -> None:
+        """It has been read to its end."""
+
     def _sequential(self) -> Any:
         return self.filesystem.open_input_stream(self._spelled, compression=None)
 
@@ -97,10 +114,41 @@ class File:
         return os.fsencode(self.path) if self.is_local else self.path
 
 
+@dataclass(frozen=True, slots=True)
+class OpenFile(File):
+    """A file that the caller has opened: what is in it is said by its bytes, whatever it is called."""
+
+    shared: Any = None
+
+    @property
+    def is_gzipped(self) -> bool:
+        return self.head(2) == GZIP
+
+    @property
+    def size(self) -> int | None:
+        return None
+
+    def head(self, count: int) -> bytes:
+        """Its first bytes."""
+        return bytes(self.shared.read_at(0, count))
+
+    def random_access(self) -> Any:
+        return pa.PythonFile(streams.Reader(self.shared), mode="r")
+
+    def rewind(self) -> None:
+        self.shared.rewind()
+
+    def finish(self) -> None:
+        self.shared.finish()
+
+    def _sequential(self) -> Any:
+        return self.random_access()
+
+
 def are_paths(data: object) -> bool:
     """Whether `data` is what `load_files` takes, rather than a table."""
     paths = data if isinstance(data, (list, tuple)) and data else [data]
-    return all(isinstance(path, (str, os.PathLike)) for path in paths)
+    return all(isinstance(path, (str, os.PathLike)) or streams.is_open_file(path) for path in paths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +179,14 @@ def listed(paths: Paths, kind_name: KindName) -> Listing:
     PlanError
         When one of them stands for no file.
     """
-    if isinstance(paths, bytes) or not isinstance(paths, (str, os.PathLike, Iterable)):
+    is_one = isinstance(paths, (str, os.PathLike)) or streams.is_open_file(paths)
+    if isinstance(paths, bytes) or not (is_one or isinstance(paths, Iterable)):
         what = f"{hidden(repr(paths))} is not a path"
-        raise PlanError(what, hint="Pass a path, a glob or a URL as text, or a list of them.")
-    given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+        raise PlanError(what, hint="Pass a path, a glob or a URL as text, an open file, or a list of them.")
+    given: list[Any] = [paths] if is_one else list(paths)  # type: ignore[arg-type]  # it is no path
+    opened = [id(path) for path in given if streams.is_open_file(path)]
+    if len(set(opened)) < len(opened):
+        raise PlanError("an open file is in the list twice", hint="Pass it once.")
     if not given:
         raise PlanError("the list of files is empty", hint="Pass at least one path.")
     found = [_expanded(path, kind_name) for path in given]
@@ -144,7 +196,9 @@ def listed(paths: Paths, kind_name: KindName) -> Listing:
 _LISTED = ("files", "again", "as_given", "facts")
 
 
-def _expanded(path: str | os.PathLike[str], kind_name: KindName) -> Listing:
+def _expanded(path: OnePath, kind_name: KindName) -> Listing:
+    if streams.is_open_file(path):
+        return _open_file(path)
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
     if not isinstance(text, str) or not text:
         raise PlanError(f"{hidden(repr(path))} is not a path", hint="Pass a path, a glob or a URL as text.")
@@ -158,6 +212,13 @@ def _expanded(path: str | os.PathLike[str], kind_name: KindName) -> Listing:
     if glob.has_magic(text):
         return _matching(text)
     raise PlanError(f"there is no file {text!r}", hint=f"The folder searched from is {os.getcwd()}.")
+
+
+def _open_file(data: object) -> Listing:
+    name, shared = streams.name_of(data), streams.shared(data)
+    told = "it is read once, and kept in a temporary file meanwhile; to continue the load, pass it again from its start"
+    facts = ((name, told),) if shared.is_kept else ()
+    return Listing((OpenFile(None, name, name, shared=shared),), facts=facts)
 
 
 def _separate(files: list[File]) -> Listing:

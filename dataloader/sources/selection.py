@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -15,6 +15,7 @@ from dataloader.sources.csv_options import CsvOptions
 
 Columns = Sequence[Any] | Mapping[Any, str]
 """Names, or the new name of each."""
+FileFormat = Literal["csv", "parquet", "orc", "arrow", "jsonl", "json", "excel"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Reading:
     sheet: str | int | None = None
     cells: str | None = None
     filename: str | None = None
+    format: FileFormat | None = None
 
 
 WHOLE = Reading()

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import signal
 import subprocess
 import sys
+import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -55,3 +60,35 @@ def test_the_command_line_names_the_files(tmp_path: Path) -> None:
     shown = run(write(tmp_path), "load", "ds", "t", "--to", "sqlite:///shop.db", "--filename")
     assert shown.startswith("0 ")
     assert "ds/year=2024/part.csv" in shown
+
+
+@pytest.mark.slow
+def test_the_command_line_reads_the_standard_input(tmp_path: Path) -> None:
+    lines = b"id;amount\n" + b"".join(b"%d;1,5\n" % number for number in range(20_000))
+    shown = run(tmp_path, "load", "-", "t", "--to", "sqlite:///shop.db", given=lines)
+    assert shown.startswith("0 20,000 rows loaded from stdin into t")
+    shown = run(tmp_path, "plan", "-", "u", "--to", "sqlite:///shop.db", "--format", "jsonl", given=b'{"id": 1}\n')
+    assert "stdin: it is read once" in shown
+    assert run(tmp_path, "load", "-", "u", "--to", "sqlite:///shop.db", given=b"").startswith(
+        "1 error: the kind of 'stdin'"
+    )
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_load_that_waits_for_its_input(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "dataloader", "load", "-", "t", "--to", "sqlite:///shop.db", "--format", "csv"]
+    reads, writes = os.pipe()
+    loading = subprocess.Popen(command, cwd=tmp_path, stdin=reads, stderr=subprocess.PIPE)
+    try:
+        os.write(writes, b"id\n1\n")
+        while fcntl.ioctl(reads, termios.FIONREAD, bytes(4)) != bytes(4):  # until it has taken that, and waits for more
+            assert loading.poll() is None
+            time.sleep(0.05)
+        time.sleep(0.3)
+        loading.send_signal(signal.SIGINT)
+        assert loading.wait(timeout=20) == 130
+    finally:
+        loading.kill()
+        loading.communicate()
+        os.close(reads)
+        os.close(writes)
