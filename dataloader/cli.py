@@ -1,6 +1,7 @@
 """The command line: ``python -m dataloader load FILE... TABLE``, and ``plan`` and ``validate`` with the same words.
 
-Of loads that were committed chunk by chunk: ``history``, ``resume`` and ``forget``. ``grants`` is for administrators.
+Of loads that were committed chunk by chunk: ``history``, ``resume`` and ``forget``. ``grants`` is for administrators,
+``completion`` for the shell. What is printed is made in `cli_output`.
 
 Exit codes: 0 done, 1 the load failed or the data is not valid, 2 the command was wrong, 130 stopped by Ctrl-C.
 """
@@ -14,24 +15,24 @@ import select
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, get_args
 
 import click
-import sqlalchemy as sa
+from click.shell_completion import get_completion_class
 
-from dataloader import api
+from dataloader import api, cli_output, cli_words
 from dataloader import cli_csv as csv_options
-from dataloader.database.backends import backend_for
+from dataloader.cli_output import Output, Result
 from dataloader.database.engine import describe_url, dispose_all, resolve
 from dataloader.database.schema import parse_table_name
 from dataloader.errors import CheckpointError, DataLoaderError
 from dataloader.formatting import printable
 from dataloader.ledger import history as ledgers
-from dataloader.options import CASTS, COMMITS, DUPLICATES, FORMATS, IF_EXISTS, METHODS, ON_CONFLICT, Target
+from dataloader.options import CASTS, COMMITS, DUPLICATES, FORMATS, IF_EXISTS, METHODS, ON_CONFLICT, ProgressName
+from dataloader.plan import LoadPlan
 from dataloader.rejects import check_suffix
-from dataloader.report import LoadReport, history_frame
+from dataloader.report import LoadReport, ValidationReport, history_frame
 
-SHOWN_ROWS = 5
 POLL_SECONDS = 0.1
 
 
@@ -73,7 +74,7 @@ class StandardInput:
         return os.read(number, count)
 
 
-FILES = click.argument("files", nargs=-1, required=True, metavar="FILE...", callback=opened)
+FILES = click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(), callback=opened)
 SOURCES = click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 TABLE = click.argument("table")
 TO = click.option("--to", "engine", metavar="URL", help="The database; default $DATALOADER_URL, else dataloader.db.")
@@ -121,8 +122,17 @@ COMMITTING = (
     click.option("--load-id", metavar="NAME", help="The name of a load that can be resumed."),
     click.option("--dry-run", is_flag=True, help="Roll everything back, and say what would have been."),
 )
+PLAN = click.option("--plan", "plans", is_flag=True, help="Show what would be done, and write nothing.")
+PROGRESS = click.option(
+    "--progress", type=click.Choice(get_args(ProgressName)), help="How progress is shown on stderr; default auto."
+)
 REJECTING = (
-    click.option("--rejects", metavar="FILE", help="Keep rows that do not fit in FILE (.csv, .jsonl, .parquet)."),
+    click.option(
+        "--rejects",
+        metavar="FILE",
+        type=click.Path(),
+        help="Keep what does not fit in FILE (.csv, .jsonl, .parquet).",
+    ),
     click.option("--max-rejects", type=click.IntRange(min=0), help="The most rows that may be rejected."),
 )
 
@@ -138,32 +148,38 @@ def with_options(*options: Callable[..., Any]) -> Callable[..., Any]:
     return decorate
 
 
-def prints(command: Callable[..., Awaitable[str]]) -> Callable[..., None]:
+def prints(command: Callable[..., Awaitable[Result]]) -> Callable[..., None]:
     """Run a command that is a coroutine, and print what it returns or what went wrong."""
 
     @functools.wraps(command)
-    def run(**arguments: Any) -> None:
+    def run(quiet: bool = False, as_json: bool = False, **arguments: Any) -> None:
+        output = Output(known_options(), quiet, as_json, arguments.get("rejects"), arguments.get("engine"))
+        if "progress" in arguments:
+            arguments["progress"] = output.view(arguments["progress"])
         try:
-            _show(asyncio.run(_closing(command(**arguments))))
-        except NotValid as found:
-            _show(str(found))
-            sys.exit(1)
+            result = asyncio.run(_closing(command(**arguments)))
         except DataLoaderError as error:
-            _show(f"error: {error.what}\n{error.hint}", err=True)
+            output.fail(error)
             sys.exit(1)
         except KeyboardInterrupt as stopped:
-            _show(f"stopped: {_left_behind(stopped)}", err=True)
+            output.stop(_left_behind(stopped))
             sys.exit(130)
+        output.succeed(result)
+        if isinstance(result, ValidationReport) and not result.ok:
+            sys.exit(1)
 
     return run
 
 
-class NotValid(Exception):
-    """The files do not fit; carries what is shown."""
+def known_options() -> cli_words.Options:
+    """The options of all commands, by the names that they have in Python."""
+    options = [one for command in (load, validate) for one in command.params if isinstance(one, click.Option)]
+    return {str(one.name): one for one in options}
 
 
-def _show(text: str, *, err: bool = False) -> None:
-    click.echo(printable(text), err=err)
+def examples(*commands: str) -> str:
+    """The end of a command's help."""
+    return "\n".join(["\b", "Examples:", *(f"  {command}" for command in commands)])
 
 
 def _left_behind(stopped: KeyboardInterrupt) -> str:
@@ -172,7 +188,7 @@ def _left_behind(stopped: KeyboardInterrupt) -> str:
     return "; ".join(notes) or "nothing was written"
 
 
-async def _closing(answer: Awaitable[str]) -> str:
+async def _closing(answer: Awaitable[Result]) -> Result:
     try:
         return await answer
     finally:
@@ -180,23 +196,43 @@ async def _closing(answer: Awaitable[str]) -> str:
         await dispose_all()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples(
+        "dataloader load orders.csv orders --to sqlite:///shop.db",
+        "dataloader load orders.csv orders --plan",
+        "dataloader validate orders.csv orders",
+    ),
+)
 @click.version_option(package_name="notebook-dataloader")
 def main() -> None:
     """Load files into a database table: no row is lost, and none is there twice."""
 
 
-@main.command()
-@with_options(FILES, TABLE, TO, *LOADING, *COMMITTING, *REJECTING)
+@main.command(
+    short_help="Load files into a table.",
+    epilog=examples(
+        "dataloader load orders.csv orders --to postgresql://me@localhost/shop",
+        "dataloader load 'may/*.parquet' sales.orders --if-exists truncate",
+        "dataloader load orders.csv orders --csv-delimiter ';' --dtype zip=text",
+        "dataloader load orders.csv orders --on-conflict update --key id",
+        "dataloader load orders.csv orders --rejects rejects.csv --max-rejects 100",
+        "dataloader load orders.csv orders --load-id 'sales 2024-05-17' --resume",
+        "curl -s https://example.com/orders.csv | dataloader load - orders --format csv",
+        "dataloader load orders.csv orders --quiet --json",
+    ),
+)
+@with_options(FILES, TABLE, TO, *LOADING, *COMMITTING, *REJECTING, PLAN, PROGRESS, *cli_output.OPTIONS)
 @prints
-async def load(files: list[Any], table: str, rejects: str | None, **options: Any) -> str:
-    """Load FILE... (csv, parquet, json, xlsx, ...; folders and globs too) into TABLE, and show its first rows.
+async def load(files: list[Any], table: str, rejects: str | None, plans: bool, **options: Any) -> LoadReport | LoadPlan:
+    """Load FILE... (csv, parquet, json, xlsx, ...; folders and globs too) into TABLE, and show the first rows.
 
     FILE may be -, the standard input: what it is, is found out by its beginning, or said by --format.
     """
     csv_options.gather(options)
-    report = await load_keeping_rejects(api.load_files, files, table, rejects, options)
-    return f"{report}\n\n{await _first_rows(table, options['engine'])}"
+    if plans:
+        return await api.plan_load(files, table, **options, on_invalid="raise" if rejects is None else "reject")
+    return await load_keeping_rejects(api.load_files, files, table, rejects, options)
 
 
 async def load_keeping_rejects(
@@ -212,49 +248,72 @@ async def load_keeping_rejects(
     return report
 
 
-@main.command()
-@with_options(FILES, TABLE, TO, *LOADING, *COMMITTING)
+@main.command(
+    short_help="Show what a load would do.",
+    epilog=examples(
+        "dataloader plan orders.csv orders --to sqlite:///shop.db",
+        "dataloader plan orders.csv orders --json",
+    ),
+)
+@with_options(FILES, TABLE, TO, *LOADING, *COMMITTING, *cli_output.OPTIONS)
 @prints
-async def plan(files: list[Any], table: str, **options: Any) -> str:
+async def plan(files: list[Any], table: str, **options: Any) -> LoadPlan:
     """Show what `load` would do, and write nothing."""
     csv_options.gather(options)
-    return str(await api.plan_load(files, table, **options))
+    return await api.plan_load(files, table, **options)
 
 
-@main.command()
+@main.command(
+    short_help="Show every value that does not fit.",
+    epilog=examples(
+        "dataloader validate orders.csv orders --to sqlite:///shop.db",
+        "dataloader validate orders.csv orders --unique --foreign-keys",
+        "dataloader validate orders.csv orders --json",
+    ),
+)
 @with_options(FILES, TABLE, TO, *LOADING)
 @click.option("--unique", is_flag=True, help="Check the keys too, in the files and against the table.")
 @click.option("--foreign-keys", is_flag=True, help="Check that the rows that are referred to exist.")
+@with_options(PROGRESS, *cli_output.OPTIONS)
 @prints
-async def validate(files: list[Any], table: str, **options: Any) -> str:
+async def validate(files: list[Any], table: str, **options: Any) -> ValidationReport:
     """Show every value of FILE... that does not fit TABLE, and write nothing."""
     csv_options.gather(options)
-    report = await api.validate(files, table, **options)
-    if not report.ok:
-        raise NotValid(str(report))
-    return str(report)
+    return await api.validate(files, table, **options)
 
 
 SCHEMA = click.option("--schema", help="The schema whose ledger is meant, whoever it belongs to.")
 
 
-@main.command()
-@with_options(TO, SCHEMA)
+@main.command(
+    short_help="List the loads that were committed in chunks.",
+    epilog=examples("dataloader history --to postgresql://me@localhost/shop", "dataloader history --json"),
+)
+@with_options(TO, SCHEMA, *cli_output.OPTIONS)
 @prints
-async def history(engine: str | None, schema: str | None) -> str:
+async def history(engine: str | None, schema: str | None) -> Result:
     """Show the loads of the database's ledgers, the newest first."""
     found = await ledgers.read_history(resolve(engine), schema)
-    frame = history_frame([record.shown for record in found.records], [*ledgers.SHOWN, "running"])
+    loads = [record.shown for record in found.records]
+    frame = history_frame(loads, [*ledgers.SHOWN, "running"])
     shown = "no load was committed chunk by chunk" if frame.empty else frame.to_string(index=False)
-    return "\n".join([shown, *(f"not read: {why}; --schema reads it" for why in found.passed_over)])
+    text = "\n".join([shown, *(f"not read: {why}; --schema reads it" for why in found.passed_over)])
+    return cli_output.Listing(text, {"loads": loads, "not_read": found.passed_over})
 
 
-@main.command()
+@main.command(
+    short_help="Continue an unfinished load.",
+    epilog=examples(
+        "dataloader resume 'sales 2024-05-17' --to postgresql://me@localhost/shop",
+        "dataloader resume 'sales 2024-05-17' --yes --quiet",
+    ),
+)
 @click.argument("load_id")
 @with_options(TO, SCHEMA)
 @click.option("--yes", is_flag=True, help="Read the files that the ledger names without asking.")
+@with_options(PROGRESS, *cli_output.OPTIONS)
 @prints
-async def resume(load_id: str, engine: str | None, schema: str | None, yes: bool) -> str:
+async def resume(load_id: str, engine: str | None, schema: str | None, yes: bool, progress: Any) -> Result:
     """Continue the unfinished load LOAD_ID of files, with the options that it began with."""
     record = await ledgers.find_record(resolve(engine), load_id, schema)
     if record.shown["state"] == "finished":
@@ -268,7 +327,7 @@ async def resume(load_id: str, engine: str | None, schema: str | None, yes: bool
     if not (yes or _confirmed(record, paths, describe_url(resolve(engine)))):
         raise CheckpointError(f"the load {load_id!r} is not resumed", hint="Nothing was read. Answer y, or pass --yes.")
     options |= {"engine": engine, "load_id": load_id, "resume": True, "chunk_rows": record.shown["chunk_rows"]}
-    return str(await api.load_files(paths, record.shown["target"], **options))
+    return await api.load_files(paths, record.shown["target"], **options, progress=progress)
 
 
 def _confirmed(record: ledgers.LoadRecord, paths: list[str], database: str) -> bool:
@@ -284,7 +343,10 @@ def _confirmed(record: ledgers.LoadRecord, paths: list[str], database: str) -> b
         return False
 
 
-@main.command()
+@main.command(
+    short_help="Take a load out of the ledger.",
+    epilog=examples("dataloader forget 'sales 2024-05-17' --to postgresql://me@localhost/shop"),
+)
 @click.argument("load_id")
 @with_options(TO, SCHEMA)
 @prints
@@ -294,7 +356,9 @@ async def forget(load_id: str, engine: str | None, schema: str | None) -> str:
     return f"forgotten: {record.loaded} rows of it stay in {record.shown['target']}"
 
 
-@main.command()
+@main.command(
+    short_help="Print the SQL that lets a role load.", epilog=examples("dataloader grants sales.orders nightly")
+)
 @click.argument("table")
 @click.argument("role")
 @prints
@@ -303,18 +367,20 @@ async def grants(table: str, role: str) -> str:
     return ledgers.grants(parse_table_name(table), role).rstrip("\n")
 
 
-async def _first_rows(table: str, url: str | None) -> str:
-    engine = resolve(url)
-    name = Target.of(table, backend_for(engine.dialect)).name
-    query = sa.select(sa.text("*")).select_from(sa.table(name.name, schema=name.schema)).limit(SHOWN_ROWS)
-    async with engine.connect() as connection:
-        result = await connection.execute(query)
-        lines = [tuple(result.keys()), *(tuple(map(_cell, row)) for row in result)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    shown = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-    return "\n".join(line.rstrip() for line in shown)
+PROGRAM = "dataloader"
 
 
-def _cell(value: object) -> str:
-    text = "NULL" if value is None else str(value)
-    return text if text.isprintable() and len(text) <= 40 else repr(text)[:40]
+@main.command(
+    short_help="Print the completion script of a shell.",
+    epilog=examples(
+        'eval "$(dataloader completion bash)"  # in ~/.bashrc',
+        'eval "$(dataloader completion zsh)"  # in ~/.zshrc',
+        "dataloader completion fish > ~/.config/fish/completions/dataloader.fish",
+    ),
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that completes commands, options, their choices and files in SHELL."""
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(main, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())

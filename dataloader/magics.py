@@ -12,7 +12,18 @@ import click
 
 from dataloader import api
 from dataloader import cli_csv as csv_options
-from dataloader.cli import COMMITTING, LOADING, REJECTING, SOURCES, TABLE, TO, load_keeping_rejects, with_options
+from dataloader.cli import (
+    COMMITTING,
+    LOADING,
+    PLAN,
+    PROGRESS,
+    REJECTING,
+    SOURCES,
+    TABLE,
+    TO,
+    load_keeping_rejects,
+    with_options,
+)
 from dataloader.errors import PlanError
 from dataloader.formatting import closest
 from dataloader.plan import LoadPlan
@@ -24,8 +35,7 @@ _USAGE = "Write: %dataload SOURCE... TABLE [options], where SOURCE is a variable
 
 
 @click.command(NAME, options_metavar="[options]")
-@with_options(SOURCES, TABLE, TO, *LOADING, *COMMITTING, *REJECTING)
-@click.option("--plan", is_flag=True, help="Show what would be done, and write nothing.")
+@with_options(SOURCES, TABLE, TO, *LOADING, *COMMITTING, *REJECTING, PLAN, PROGRESS)
 def _command(**_: Any) -> None:
     """Load a variable (a DataFrame, an Arrow table, a dict of columns) or files into TABLE."""
 
@@ -50,7 +60,8 @@ def _dataload(text: str, variables: Mapping[str, Any]) -> LoadReport | LoadPlan 
     csv_options.gather(options)
     data, table, rejects = _data(options.pop("sources"), variables), options.pop("table"), options.pop("rejects")
     options["engine"] = variables.get(options["engine"], options["engine"])
-    if options.pop("plan"):
+    options["progress"] = options["progress"] or "auto"
+    if options.pop("plans"):
         return run(api.plan_load(data, table, **options, on_invalid="raise" if rejects is None else "reject"))
     loader: Any = api.load_files if isinstance(data, list) else api.load_dataframe
     return run(load_keeping_rejects(loader, data, table, rejects, options))
