@@ -262,7 +262,13 @@ def _offered(
     backend.check_case(offered.names)
     if not offered.names:
         raise PlanError(f"{info.name} is without columns", hint="Pass a source with at least one column.")
-    return offered
+    return offered if info.in_memory else pa.schema(list(map(_with_doubt, offered)))
+
+
+def _with_doubt(field: pa.Field) -> pa.Field:
+    """A column of a stream in whose first rows there is no value that tells a type."""
+    doubt = {b"doubt": b"its first rows have no value"}
+    return field.with_metadata({**doubt, **(field.metadata or {})}) if pa.types.is_null(field.type) else field
 
 
 def _check_target(found: TableSchema | None, options: LoadOptions) -> None:
@@ -309,7 +315,7 @@ def _columns(
 
 
 def _doubts(offered: pa.Schema, options: LoadOptions) -> tuple[str, ...]:
-    """Why columns are made text that look like something else."""
+    """Why columns are made text that look like something else, or might have been something else."""
     doubts = {one.name: (one.metadata or {}).get(b"doubt", b"").decode() for one in offered}
     return tuple(
         f"column {name!r} is made text: {doubt}. dtype= gives it a type"
@@ -354,15 +360,17 @@ def _check_columns(offered: list[str], table: TableSchema, *, inserts: bool) -> 
     facts = f"source: {', '.join(offered)}; table: {', '.join(column.name for column in table.columns)}"
     raise SchemaMismatch(
         f"the columns do not match {table.name} ({facts}). {'; '.join(problems)}",
-        hint=_rename_hint(unknown, table) or "Rename, add or drop columns of the source so that they agree.",
+        hint=_columns_hint(unknown, generated, table),
     )
 
 
-def _rename_hint(unknown: list[str], table: TableSchema) -> str | None:
-    for name in unknown:
-        if close := closest(name, (column.name for column in table.columns)):
-            return f"Did you mean {close!r} instead of {name!r}?"
-    return None
+def _columns_hint(unknown: list[str], generated: list[str], table: TableSchema) -> str:
+    meant = [(closest(name, (column.name for column in table.columns)), name) for name in unknown]
+    asked = [f"{close!r} instead of {name!r}" for close, name in meant if close]
+    hints = [f"Did you mean {', '.join(asked)}?"] if asked else []
+    if generated:
+        hints.append(f"Drop {', '.join(map(repr, generated))} from the source: the database fills it in.")
+    return " ".join(hints) or "Rename, add or drop columns of the source so that they agree."
 
 
 def _method(asked: str, columns: tuple[ColumnPlan, ...], table: TableSchema, backend: Backend) -> tuple[str, str]:

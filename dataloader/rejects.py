@@ -63,8 +63,9 @@ class Findings:
 
     def error(self, headline: str = "", hint: str = "") -> ValidationError:
         """The error that shows them."""
-        hint = hint or "Correct the source, or load the rest with on_invalid='reject'."
         first = self.first[0]
+        typed = "choose types with dtype=, " if any("dtype=" in one.suggestion for one in self.first) else ""
+        hint = hint or f"Correct the source, {typed}or load the rest with on_invalid='reject'."
         if self.total == 1 and not headline:
             what = str(first)
             hint = first.suggestion

@@ -64,10 +64,9 @@ def choose_commit(options: LoadOptions, info: SourceInfo, obstacle: str | None) 
         When the caller asks for checkpoints and there can be none.
     """
     if obstacle is not None and (options.commit == "chunk" or options.is_named):
-        hint = (
-            "Leave commit=, resume= and load_id= out: the rows are then loaded in one transaction. "
-            "Delete those that an unfinished load has committed before."
-        )
+        hint = f"Leave {_asked(options)} out: the rows are then loaded in one transaction."
+        if options.is_named:
+            hint += " Delete those that an unfinished load has committed before."
         raise PlanError(f"the load cannot be committed chunk by chunk: {obstacle}", hint=hint)
     commit: Commit
     buffers = False
@@ -80,6 +79,12 @@ def choose_commit(options: LoadOptions, info: SourceInfo, obstacle: str | None) 
     else:
         commit, reason, buffers = _commit_by_size(info)
     return {"commit": commit, "commit_reason": reason, "buffers": buffers}
+
+
+def _asked(options: LoadOptions) -> str:
+    """What the caller has passed that asks for checkpoints."""
+    given = {"commit": options.commit == "chunk", "resume": options.resume, "load_id": options.load_id is not None}
+    return " and ".join(f"{name}={getattr(options, name)!r}" for name, is_given in given.items() if is_given)
 
 
 def _commit_by_size(info: SourceInfo) -> tuple[Commit, str, bool]:

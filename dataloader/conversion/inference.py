@@ -18,10 +18,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from dataloader.conversion.arrow_errors import in_words
 from dataloader.conversion.documents import ADDRESSES, NotJson, to_json
 from dataloader.conversion.mixed import MixedType
 from dataloader.errors import UnsupportedType
-from dataloader.formatting import one_line
 
 DECIMAL_ROOM = (15, 38)
 """Digits for decimals whose type is not declared: what SQLite keeps exactly, else what Arrow's decimal128 holds."""
@@ -64,6 +64,7 @@ _NO_COLUMN = {
     "Interval": ("an Interval is two values", "Load its .left and .right as two columns, or df[c].astype(str)."),
 }
 """Kinds that no column keeps: why, and what to load instead."""
+_NO_TYPE = "they have no type in common"
 _MISSING = {"NoneType", "NAType", "NaTType"}
 _FLOATS = {"float", "float64"}
 _NUMBERS = {"int", "float", "Decimal"}
@@ -104,7 +105,7 @@ def inferred(name: str, values: Any) -> pa.Array:
         raise UnsupportedType(what, hint=hint) from error
     except REFUSALS as error:
         hint = "Give it one type, for example with .astype(str), or set the values that differ to None."
-        what = f"column {name!r} has values that no column keeps: {one_line(error)}"
+        what = f"column {name!r} has values that no column keeps: {in_words(error, _NO_TYPE)}"
         raise UnsupportedType(what, hint=getattr(error, "hint", None) or hint) from error
 
 
@@ -224,7 +225,7 @@ def _by_arrow(values: Any, from_pandas: bool = True) -> pa.Array:
     try:
         return pa.array(values, from_pandas=from_pandas)
     except (TypeError, ValueError) as error:  # of the objects' own methods, which Arrow calls
-        raise NotTogether(one_line(error)) from error
+        raise NotTogether(in_words(error, _NO_TYPE)) from error
 
 
 @functools.lru_cache(1_000)

@@ -28,7 +28,7 @@ def check_not_infinite(values: pa.Array) -> pa.Array:
     """DuckDB keeps an infinity as the greatest number of microseconds; Arrow has no word for it."""
     greatest = pc.max(values.cast(pa.int64()))
     if greatest.as_py() == 2**63 - 1:
-        problem = "it is infinity, which Arrow's times do not have"
+        problem = "it is infinity, which can only be loaded as text"
         refuse("range", pc.equal(values.cast(pa.int64()), greatest), problem)
     return values
 

@@ -154,7 +154,8 @@ def created_type(name: str, source: pa.DataType, backend: Backend) -> TypeEngine
     if kind == "decimal":
         return _created_decimal(source, backend)
     if kind is None or kind in backend.untyped:
-        hint = "Convert the column first, for example to a number of seconds or to text."
+        seconds = "a number of seconds or to " if kind == "duration" else ""
+        hint = f"Convert the column first, for example to {seconds}text."
         raise UnsupportedType(f"column {name!r}: {backend.name} has no type for Arrow's {source}", hint=hint)
     return FAMILIES[kind].created or backend.json_type
 

@@ -145,7 +145,7 @@ def _refused(  # noqa: PLR0917 - what the server said, and where that is about
     facts = f"{text} ({detail.rstrip('.')})" if detail else text
     if is_taken := sqlstate == "23505" and is_name_taken(error):  # at the same moment: an index tells first
         facts, sqlstate = "something of the same name is being created", "42P07"
-    hint = _HINTS.get(sqlstate) or _HINTS.get(sqlstate[:2]) or "See the cause for the server's own message."
+    hint = _HINTS.get(sqlstate) or _HINTS.get(sqlstate[:2]) or "Correct what the message names, and load again."
     refused = WriteError(
         f"{_where(row, column)}{database} refused it: {facts}",
         hint=hint,
@@ -161,7 +161,7 @@ def _refused(  # noqa: PLR0917 - what the server said, and where that is about
 
 def _refused_without_state(error: Exception, text: str, database: str, row: int | None) -> WriteError:
     hints = (hint for part, hint in _TEXT_HINTS.items() if part in text)
-    hint = next(hints, "See the cause for the database's own message.")
+    hint = next(hints, "Correct what the message names, and load again.")
     refusal = _sqlite_refusal(error, text)
     column = None if refusal is None else refusal.column
     what = f"{_where(row, column)}{database} refused it: {text}"

@@ -333,6 +333,8 @@ def parse_table_name(table: object) -> TableName:
     """
     if not isinstance(table, str):
         hint = "Pass its name, like 'orders' or 'sales.orders', or a sqlalchemy.Table."
+        if hasattr(table, "__table__") and isinstance(table, type):
+            hint = f"Pass its table: {table.__name__}.__table__."
         raise PlanError(f"table must be a name or a SQLAlchemy Table, got {type(table).__name__}", hint=hint)
     if _URL.match(table):
         hint = "Pass the URL as engine=, on the command line as --to, and the table's name as the table."

@@ -48,7 +48,7 @@ async def load(source: Source, table: str | sa.Table, options: LoadOptions) -> L
     except asyncio.CancelledError as error:
         if not cancels:
             raise LoadCancelled("the load was cancelled", hint=f"{left_by(error)}.") from None
-        shown_as(error, f"Interrupted: {left_by(error)}")
+        shown_as(error, f"Interrupted. {left_by(error)}")
         raise
 
 

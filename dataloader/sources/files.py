@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from dataloader.conversion.arrow_errors import in_words
 from dataloader.conversion.inference import VARYING
 from dataloader.errors import LoadError, PlanError, SchemaMismatch
-from dataloader.formatting import one_line
 from dataloader.sources.base import ArrowSource, check_names, rechunk
 from dataloader.sources.folders import partition_fields, with_partitions
 from dataloader.sources.formats import Format
@@ -180,7 +180,7 @@ def _opened(file: File, reading: Reading) -> OpenedFile:
         if not file.fails_by(error):
             raise
         hint = "Check that the file is complete, may be read, and is what its name says."
-        what = f"{hidden(file.path)} cannot be read: {hidden(one_line(error))}"
+        what = f"{hidden(file.path)} cannot be read: {hidden(in_words(error))}"
         raise PlanError(what, hint=hint) from cause(error)
     check_names(opened.schema.names)
     return opened
@@ -202,7 +202,7 @@ def _read(one: OpenedFile, chunk_rows: int, names: list[str]) -> Iterator[pa.Rec
         if not one.file.fails_by(error):
             raise
         hint = "Correct or replace the file and load again."
-        what = f"{hidden(one.file.path)} cannot be read further: {hidden(one_line(error))}"
+        what = f"{hidden(one.file.path)} cannot be read further: {hidden(in_words(error))}"
         raise LoadError(what, hint=hint, committed_rows=0) from cause(error)
     finally:
         one.file.rewind()

@@ -66,9 +66,23 @@ def _lines(text: io.TextIOWrapper) -> SizedRows:
             raise TooLarge(f"line {number:,} is longer than {LINE_CHARACTERS:,} characters: split it into rows")
         if not line.isspace():
             with _deep(f"line {number:,}"):
-                row = row_of(line)
+                row = _object_of(line, number)
             _check_depth(row, line, f"line {number:,}")
             yield row, len(line)
+
+
+def _object_of(line: str, number: int) -> dict[str, Any]:
+    try:
+        row = row_of(line)
+    except json.JSONDecodeError as error:
+        found = f"{error.msg} at character {error.pos + 1:,}"
+        is_array = number == 1 and line.lstrip().startswith("[")
+        why = "an array begins there; call the file .json" if is_array else found
+    else:
+        if isinstance(row, dict):
+            return row
+        why = "an array; call the file .json" if isinstance(row, list) and number == 1 else f"{line.strip()[:_CUT]}"
+    raise NotJson(f"line {number:,} is not a JSON object, as every line of it must be: {why}")
 
 
 @contextlib.contextmanager

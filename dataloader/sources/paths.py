@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import IO, Any
@@ -16,9 +16,9 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.fs
 
+from dataloader.conversion.arrow_errors import in_words
 from dataloader.conversion.documents import NotJson
 from dataloader.errors import DataLoaderError, PlanError
-from dataloader.formatting import one_line
 from dataloader.sources import streams
 from dataloader.sources.folders import LEFT_OUT, KindName, Partitions, files_below, of_one_kind, partitions_of
 
@@ -179,6 +179,9 @@ def listed(paths: Paths, kind_name: KindName) -> Listing:
     PlanError
         When one of them stands for no file.
     """
+    if isinstance(paths, Mapping) or hasattr(paths, "__arrow_c_stream__") or hasattr(paths, "to_records"):
+        what = f"expected paths of files, got {type(paths).__name__}"
+        raise PlanError(what, hint="Load it with load_dataframe(data, table).")
     is_one = isinstance(paths, (str, os.PathLike)) or streams.is_open_file(paths)
     if isinstance(paths, bytes) or not (is_one or isinstance(paths, Iterable)):
         what = f"{hidden(repr(paths))} is not a path"
@@ -265,7 +268,7 @@ def _remote(url: str, kind_name: KindName) -> Listing:
     """A URL of a filesystem that Arrow knows, else of one that fsspec knows."""
     base = without_query(url)
     with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):  # which quote the URL
-        filesystem, path = pa.fs.FileSystem.from_uri(url)
+        filesystem, path = _arrow_filesystem(url)
         if isinstance(filesystem, pa.fs.LocalFileSystem) and os.path.isdir(path):
             return _folder(path, kind_name)
         return _remote_files(filesystem, [path], url, kind_name)
@@ -282,6 +285,14 @@ def _remote(url: str, kind_name: KindName) -> Listing:
 def _remote_file(filesystem: pa.fs.FileSystem, path: str, url: str, partitions: Partitions = ()) -> File:
     full = path if "://" in path else f"{url.partition('://')[0]}://{path}"
     return File(filesystem, path, _USER.sub("://", without_query(full)), partitions)
+
+
+def _arrow_filesystem(url: str) -> tuple[pa.fs.FileSystem, str]:
+    try:
+        return pa.fs.FileSystem.from_uri(url)  # type: ignore[no-any-return]  # of Arrow
+    except OSError as error:  # S3 is asked where the bucket lies
+        what = f"{hidden(url)} cannot be read: {hidden(in_words(error))}"
+        raise PlanError(what, hint="Check the URL, the network, and that you may read it.") from cause(error)
 
 
 def _remote_files(filesystem: pa.fs.FileSystem, paths: list[str], url: str, kind_name: KindName) -> Listing:
@@ -301,7 +312,7 @@ def _is_remote_folder(filesystem: pa.fs.FileSystem, path: str, url: str) -> bool
     try:
         return bool(filesystem.get_file_info(path).type == pa.fs.FileType.Directory)
     except Exception as error:  # of any library: each has errors of its own
-        what = f"{hidden(url)} cannot be read: {hidden(one_line(error))}"
+        what = f"{hidden(url)} cannot be read: {hidden(in_words(error))}"
         raise PlanError(what, hint="Check the URL, and that you may read it.") from cause(error)
 
 
@@ -313,7 +324,7 @@ def _fsspec(url: str) -> tuple[Any, list[str]]:
         return filesystem, sorted(filesystem.glob(path)) if glob.has_magic(without_query(path)) else [path]
     except Exception as error:  # of any library: each has errors of its own
         hint = "Install fsspec and the package of that filesystem, or copy the file here."
-        what = f"no filesystem is known for {hidden(url)!r}: {hidden(one_line(error))}"
+        what = f"no filesystem is known for {hidden(url)!r}: {hidden(in_words(error))}"
         raise PlanError(what, hint=hint) from cause(error)
 
 

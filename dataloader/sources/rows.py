@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import sqlite3
 import threading
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, KeysView, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, KeysView, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +102,9 @@ async def open_rows(rows: object, columns: Columns | None) -> RowSource:
     PlanError
         When `rows` is not a stream of dicts or tuples, or tuples come without `columns`.
     """
+    if hasattr(rows, "__arrow_c_stream__") or hasattr(rows, "to_records"):
+        hint = "Load it with load_dataframe(data, table)."
+        raise PlanError(f"expected a stream of rows, got {type(rows).__name__}", hint=hint)
     if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, (Iterable, AsyncIterable)):
         hint = "Pass an iterable or async iterable of dicts, tuples or objects; load frames with load_dataframe."
         raise PlanError(f"expected a stream of rows, got {type(rows).__name__}", hint=hint)
@@ -124,7 +128,7 @@ async def _blocks(rows: Iterable[Row]) -> AsyncGenerator[list[Row]]:
         block: list[Row] = []
         size = 0
         while len(block) < PEEKED_ROWS and not has_ended.is_set():
-            step = list(itertools.islice(reading, min(STEP_ROWS, PEEKED_ROWS - len(block))))
+            step = _taken(reading, min(STEP_ROWS, PEEKED_ROWS - len(block)))
             if not step:
                 break
             block += step
@@ -138,6 +142,16 @@ async def _blocks(rows: Iterable[Row]) -> AsyncGenerator[list[Row]]:
             yield block
     finally:
         has_ended.set()
+
+
+def _taken(rows: Iterator[Row], count: int) -> list[Row]:
+    try:
+        return list(itertools.islice(rows, count))
+    except sqlite3.ProgrammingError as error:
+        if "thread" not in str(error):
+            raise
+        hint = "Open its connection with check_same_thread=False, or pass cursor.fetchall()."
+        raise PlanError("the cursor can be read in the thread of its connection only", hint=hint) from error
 
 
 async def _async_blocks(rows: AsyncIterable[Row]) -> AsyncGenerator[list[Row]]:
@@ -203,7 +217,9 @@ def _keys(rows: list[Row]) -> tuple[Any, ...]:
         hint = "Pass columns=[...] so that an empty stream has columns."
         raise PlanError("there are no rows, so the columns are unknown", hint=hint)
     if not isinstance(rows[0], Mapping):
+        is_tuple = isinstance(rows[0], Sequence) and not isinstance(rows[0], (str, bytes))
         hint = "Pass columns=[...] with the tuples' column names."
+        hint = hint if is_tuple else "Make each a dict, like {'name': row}, or a tuple, and pass columns=[...]."
         raise PlanError(f"the rows have no column names: expected dicts, got {type(rows[0]).__name__}", hint=hint)
     return tuple(dict.fromkeys(key for row in rows if isinstance(row, Mapping) for key in row))
 

@@ -151,7 +151,7 @@ async def test_the_stop_button_ends_a_cell_that_waits_for_run(code: str, kernel:
         kernel.stop()
         assert kernel.until_ended(cell) < 1
         assert cell.error == "KeyboardInterrupt"
-        assert cell.traceback == ["Interrupted: Nothing was written"]
+        assert cell.traceback == ["Interrupted. Nothing was written"]
         assert await rows(onlooker) == 0
         assert_static(cell)
 

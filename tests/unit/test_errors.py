@@ -151,7 +151,7 @@ def test_a_connection_that_the_server_ended_is_lost(sqlstate: str) -> None:
         ("55P03", "Wait for who holds it"),
         ("57014", "statement_timeout"),
         ("25006", "read-only"),
-        ("XX000", "See the cause"),
+        ("XX000", "Correct what the message names"),
     ],
 )
 def test_a_refusal_of_the_database_says_what_to_do(sqlstate: str, hint: str) -> None:
@@ -263,7 +263,7 @@ def test_an_engine_of_another_loop_says_what_to_do() -> None:
         ("attempt to write a readonly database", "writable"),
         ("database or disk is full", "Make room"),
         ("UNIQUE constraint failed: orders.id", "Correct the rows"),
-        ("something else", "See the cause"),
+        ("something else", "Correct what the message names"),
     ],
 )
 def test_an_error_of_sqlite_says_what_to_do(message: str, hint: str) -> None:
