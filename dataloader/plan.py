@@ -262,13 +262,7 @@ def _offered(
     backend.check_case(offered.names)
     if not offered.names:
         raise PlanError(f"{info.name} is without columns", hint="Pass a source with at least one column.")
-    return offered if info.in_memory else pa.schema(list(map(_with_doubt, offered)))
-
-
-def _with_doubt(field: pa.Field) -> pa.Field:
-    """A column of a stream in whose first rows there is no value that tells a type."""
-    doubt = {b"doubt": b"its first rows have no value"}
-    return field.with_metadata({**doubt, **(field.metadata or {})}) if pa.types.is_null(field.type) else field
+    return offered
 
 
 def _check_target(found: TableSchema | None, options: LoadOptions) -> None:

@@ -30,6 +30,7 @@ SPELLED = {b"dataloader": b"spelled"}
 """The metadata of a field whose values come as texts, whatever type they suggest."""
 VARYING = {b"dataloader": b"varying"}
 """The metadata of a field whose later values may be of another type than the first ones."""
+_UNTYPED = {b"doubt": b"its first rows have no value"}
 IN_PANDAS = {b"dataloader": b"pandas"}
 """The metadata of a field that is a column of a pandas frame."""
 MOST_LEVELS = 100
@@ -80,6 +81,12 @@ class NotTogether(ValueError):
 
 REFUSALS = (pa.ArrowException, NotTogether, NotJson, OverflowError, UnicodeEncodeError)
 """What inference raises for values that one Arrow type cannot hold; any other error is a defect, and stays one."""
+
+
+def varying(field: pa.Field) -> pa.Field:
+    """The field of a stream of rows, whose first ones have been seen."""
+    untyped = _UNTYPED if pa.types.is_null(field.type) else {}
+    return field.with_metadata({**VARYING, **untyped, **(field.metadata or {})})
 
 
 def inferred(name: str, values: Any) -> pa.Array:

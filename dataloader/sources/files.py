@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from dataloader.conversion.arrow_errors import in_words
-from dataloader.conversion.inference import VARYING
+from dataloader.conversion.inference import varying
 from dataloader.errors import LoadError, PlanError, SchemaMismatch
 from dataloader.sources.base import ArrowSource, check_names, rechunk
 from dataloader.sources.folders import partition_fields, with_partitions
@@ -149,7 +149,7 @@ def _common(name: str, schemas: list[pa.Schema]) -> pa.Field:
     """The column of the first file; that its type is another one in a later file is told."""
     field = schemas[0].field(name)
     varies = any(one.field(name).type != field.type for one in schemas)
-    return field.with_metadata({**VARYING, **(field.metadata or {})}) if varies else field
+    return varying(field) if varies else field
 
 
 def _facts(files: list[OpenedFile]) -> tuple[tuple[str, str], ...]:

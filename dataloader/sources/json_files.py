@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from dataloader.conversion.documents import NotJson, row_at, row_of
-from dataloader.conversion.inference import MOST_LEVELS, VARYING, depth
+from dataloader.conversion.inference import MOST_LEVELS, depth, varying
 from dataloader.conversion.mixed import as_strings
 from dataloader.conversion.violations import REJECT_COLUMNS
 from dataloader.errors import PlanError
@@ -214,7 +214,7 @@ def _schema(blocks_of: Callable[[File], Blocks], file: File) -> pa.Schema:
         first = next(blocks(stream), None)
     if first is None:
         raise EOFError("it has no rows")
-    return pa.schema([field.with_metadata(VARYING) for field in _json_batch(first, None, 0).schema])
+    return pa.schema(map(varying, _json_batch(first, None, 0).schema))
 
 
 def _batches(

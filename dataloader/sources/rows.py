@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dataloader.conversion.inference import VARYING, inferred
+from dataloader.conversion.inference import inferred, varying
 from dataloader.errors import PlanError, SchemaMismatch
 from dataloader.formatting import did_you_mean
 from dataloader.sources.base import CHUNK_BYTES, Rechunker, Source, check_names, check_not_exhausted
@@ -117,7 +117,8 @@ async def open_rows(rows: object, columns: Columns | None) -> RowSource:
     check_names(names)
     values = _columns_of(first, keys, 0, is_whole=columns is None)
     kinds = [inferred(name, one).type for name, one in zip(names, values, strict=True)]
-    schema = pa.schema([pa.field(name, kind, metadata=VARYING) for name, kind in zip(names, kinds, strict=True)])
+    fields = [pa.field(name, kind) for name, kind in zip(names, kinds, strict=True)]
+    schema = pa.schema(map(varying, fields) if first else fields)
     return RowSource("stream of rows", schema, known, first, blocks, keys, columns is None, loader="load_rows")
 
 

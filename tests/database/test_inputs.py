@@ -393,6 +393,30 @@ async def test_fields_meet_the_columns_of_a_table_that_is_there_whatever_they_lo
     assert await fetch(database, "SELECT a, b, c, d * 2 FROM t WHERE c = 'x'") == [(1, 5, "x", 3)]
 
 
+LOOKING_OTHERWISE: dict[str, tuple[str, str, str]] = {
+    "a fraction after integers": ("numeric", "1.5", "1.5"),
+    "a day into timestamptz": ("timestamptz", "2024-01-01", "2024-01-01 00:00:00+00"),
+    "midnight into date": ("date", "2024-01-01 00:00:00", "2024-01-01"),
+    "a number into an enum": ("digit", "1", "1"),
+    "a number into jsonb": ("jsonb", "1", "1"),
+    "a clock into interval": ("interval", "12:30:00", "12:30:00"),
+    "a text into bytea": ("bytea", "\\x00ff", "\\x00ff"),
+}
+
+
+@pytest.mark.parametrize(("kind", "field", "stored"), LOOKING_OTHERWISE.values(), ids=LOOKING_OTHERWISE)
+async def test_a_field_that_looks_like_another_type_is_taken_by_its_column(
+    postgres: AsyncEngine, tmp_path: Path, kind: str, field: str, stored: str
+) -> None:
+    await execute(postgres, "CREATE TYPE digit AS ENUM ('1', '2')", f"CREATE TABLE t (v {kind})")
+    before = ["1"] * 200_000 if kind == "numeric" else []
+    (tmp_path / "T.CSV.GZ").write_bytes(gzip.compress("\n".join(["v", *before, field]).encode()))
+    report = await dl.load_files(tmp_path / "T.CSV.GZ", "t", engine=postgres, assume_timezone="UTC")
+    assert report.loaded == len(before) + 1
+    counting = f"SELECT count(*) FROM t WHERE v::text = CAST('{stored}' AS {kind})::text"
+    assert await fetch(postgres, counting) == [(1,)]
+
+
 async def test_ragged_rows_are_kept_aside_with_their_lines_and_the_others_are_loaded(
     database: AsyncEngine, tmp_path: Path
 ) -> None:
