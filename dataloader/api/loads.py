@@ -212,13 +212,17 @@ async def load_rows(
 ) -> LoadReport:
     """Load dicts, objects with fields, or tuples with their column names, from an iterable or async iterable.
 
+    Objects with fields are namedtuples, dataclasses, attrs, msgspec and pydantic objects (with their extra and computed
+    fields), ORM objects, and the rows of SQLAlchemy, asyncpg and sqlite3. Objects inside of them become JSON.
+
     The first 10,000 rows decide the columns and, for a table that is created, their types. A key
     that a dict lacks is NULL; a key that appears only later is an error.
 
     Parameters
     ----------
-    rows : iterable or async iterable of dict or tuple
+    rows : iterable or async iterable of dict, object or tuple
         Read once, a block at a time; a blocking iterable is read in a thread; a generator is closed at the end.
+        SQLAlchemy's results are such iterables, and have columns even if they are empty.
     columns : list of str or dict, optional
         As in `load_dataframe` for dicts and objects with fields, whose other keys are left out. Plain tuples need
         a list with the name of each of their values, and so does a stream that may be empty.

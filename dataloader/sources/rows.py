@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import sqlite3
 import threading
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, KeysView, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, KeysView, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,10 +108,12 @@ async def open_rows(rows: object, columns: Columns | None) -> RowSource:
     if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, (Iterable, AsyncIterable)):
         hint = "Pass an iterable or async iterable of dicts, tuples or objects; load frames with load_dataframe."
         raise PlanError(f"expected a stream of rows, got {type(rows).__name__}", hint=hint)
+    _check_result(rows)
     known = len(rows) if isinstance(rows, Sequence) else None
     blocks = _async_blocks(rows) if isinstance(rows, AsyncIterable) else _blocks(rows)
     first: list[Row] = await anext(blocks, [])
     check_not_exhausted(rows, has_rows=bool(first))
+    columns = _columns_of_result(rows) if columns is None and not first else columns
     keys = _keys(first) if columns is None else _given_keys(first, columns)
     names = [label(key) for key in keys]
     check_names(names)
@@ -120,6 +122,23 @@ async def open_rows(rows: object, columns: Columns | None) -> RowSource:
     fields = [pa.field(name, kind) for name, kind in zip(names, kinds, strict=True)]
     schema = pa.schema(map(varying, fields) if first else fields)
     return RowSource("stream of rows", schema, known, first, blocks, keys, columns is None, loader="load_rows")
+
+
+def _check_result(rows: object) -> None:
+    """Refuse SQLAlchemy's result when its rows were taken already: it looks like one of a query without rows."""
+    real = getattr(rows, "_real_result", None)
+    result: Any = rows if real is None else real
+    if getattr(result, "_soft_closed", False) and getattr(result, "returns_rows", True):
+        what = f"the {type(rows).__name__} has been read already"
+        raise PlanError(what, hint="It can be read once: execute the query anew.", committed_rows=0)
+
+
+def _columns_of_result(rows: object) -> Columns | None:
+    """The columns of a result without rows; it is closed where a statement returns none."""
+    try:
+        return list(rows.keys()) if hasattr(rows, "keys") else None
+    except Exception:  # SQLAlchemy's own: it has no columns then
+        return None
 
 
 async def _blocks(rows: Iterable[Row]) -> AsyncGenerator[list[Row]]:
@@ -148,10 +167,10 @@ async def _blocks(rows: Iterable[Row]) -> AsyncGenerator[list[Row]]:
 def _taken(rows: Iterator[Row], count: int) -> list[Row]:
     try:
         return list(itertools.islice(rows, count))
-    except sqlite3.ProgrammingError as error:
-        if "thread" not in str(error):
+    except Exception as error:  # sqlite3's own, or SQLAlchemy's around it
+        if not isinstance(getattr(error, "orig", error), sqlite3.ProgrammingError) or "thread" not in str(error):
             raise
-        hint = "Open its connection with check_same_thread=False, or pass cursor.fetchall()."
+        hint = "Open its connection with check_same_thread=False, or pass cursor.fetchall() or result.all()."
         raise PlanError("the cursor can be read in the thread of its connection only", hint=hint) from error
 
 
@@ -180,27 +199,55 @@ def _weight(row: Any) -> int:
 
 
 def by_name(rows: list[Any]) -> list[Row]:
-    """Rows that name their fields become dicts: namedtuples, drivers' rows, dataclasses, attrs, pydantic objects."""
+    """Rows that name their fields become dicts: namedtuples, drivers' rows, dataclasses, attrs, pydantic, ORM."""
     kinds = set(map(type, rows))
     if kinds <= {dict, tuple, list}:
         return rows
-    attributes = {kind: _attributes(kind) for kind in kinds}
-    return [_named(row, attributes[type(row)]) for row in rows]
+    reading = {kind: _reading(kind) for kind in kinds}
+    return [reading[type(row)](row) for row in rows]
+
+
+def _reading(kind: type) -> Callable[[Any], Row]:
+    """How a row of a class is read."""
+    if issubclass(kind, type):  # a class in the place of its object
+        return _named
+    if callable(getattr(kind, "model_dump", None)):  # pydantic, with extra and computed fields
+        return lambda row: row.model_dump()
+    if names := _attributes(kind):
+        return lambda row: {name: _plain(getattr(row, name)) for name in names}
+    return _named
 
 
 def _attributes(kind: type) -> tuple[str, ...]:
-    """The names of the fields of a dataclass, an attrs, pydantic or msgspec class; none for any other."""
+    """The fields of a dataclass, of an attrs or msgspec class, or the columns of an ORM class; none for any other."""
     if dataclasses.is_dataclass(kind) or hasattr(kind, "__attrs_attrs__"):
         fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else kind.__attrs_attrs__
         return tuple(field.name for field in fields)
+    if hasattr(kind, "__mapper__"):
+        return tuple(kind.__mapper__.column_attrs.keys())
     return tuple(getattr(kind, "model_fields", ()) or getattr(kind, "__struct_fields__", ()))
 
 
-def _named(row: Any, attributes: tuple[str, ...]) -> Row:
-    if attributes:
-        return {name: getattr(row, name) for name in attributes}
+def _plain(value: Any) -> Any:
+    """A value, as dicts and lists where it has fields of its own: a column of JSON keeps it."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if kind in {list, tuple}:
+        return kind(map(_plain, value))
+    if kind is dict:
+        return {key: _plain(one) for key, one in value.items()}
+    return _reading(kind)(value) if hasattr(kind, "model_dump") or _attributes(kind) else value
+
+
+_SCALARS = frozenset((type(None), bool, int, float, str, bytes))
+
+
+def _named(row: Any) -> Row:
     if hasattr(row, "_fields"):  # a namedtuple, SQLAlchemy's row
         names, values = row._fields, row
+        if len(row) == 1 and hasattr(type(row[0]), "__mapper__"):  # of select(User)
+            return _reading(type(row[0]))(row[0])
     elif hasattr(row, "keys") and not isinstance(row, Mapping):  # asyncpg's and sqlite3's rows
         names = tuple(row.keys())
         values = [row[name] for name in names]
