@@ -50,6 +50,23 @@ CUT_SECONDS = 0.05
 driver_of = base.driver_of
 
 
+class _Connected(AsyncEngine):
+    """SQLAlchemy's, with a repr that says what it connects to."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:  # SQLAlchemy's asks for one of this very class
+        return isinstance(other, AsyncEngine) and self.sync_engine == other.sync_engine
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = AsyncEngine.__hash__
+
+    def __repr__(self) -> str:
+        return f"<{AsyncEngine.__name__}: {backend_for(self.dialect).describe_engine(self)}>"
+
+
 class Default:
     """What `connect` last set."""
 
@@ -89,6 +106,7 @@ def connect(
     Returns
     -------
     sqlalchemy.ext.asyncio.AsyncEngine
+        Its repr says what it connects to and as whom, and, once it has connected, whether through a pooler.
 
     Raises
     ------
@@ -99,12 +117,12 @@ def connect(
     Examples
     --------
     >>> import dataloader as dl
-    >>> dl.connect("sqlite:///:memory:").url.drivername
-    'sqlite+aiosqlite'
+    >>> dl.connect("sqlite:///:memory:")
+    <AsyncEngine: SQLite :memory:>
     >>> async def token():
     ...     return "what the cloud's identity service gives"
-    >>> dl.connect("postgresql://me@db.example.com/shop?sslmode=require", password=token).url.host
-    'db.example.com'
+    >>> dl.connect("postgresql://me@db.example.com/shop?sslmode=require", password=token)
+    <AsyncEngine: PostgreSQL db.example.com:5432/shop as me>
     """
     url = hide_url(url or os.environ.get(URL_VARIABLE) or DEFAULT_URL)
     password = Secret(password) if isinstance(password, str) else password
@@ -296,6 +314,7 @@ def _open(address: Address, options: dict[str, Any]) -> AsyncEngine:
     except (TypeError, sa.exc.ArgumentError) as error:
         hint = "Pass connect() what sqlalchemy.ext.asyncio.create_async_engine takes."
         raise PlanError(f"could not create the engine: {one_line(error)}", hint=hint) from error
+    engine.__class__ = _Connected  # another object beside it would take its place in SQLAlchemy's registry of proxies
     engine.sync_engine.url = address.url  # with what the driver takes as arguments: another engine can be made of it
     _ours.add(engine.sync_engine)
     sa.event.listen(engine.sync_engine, "do_connect", connect_in_secret)

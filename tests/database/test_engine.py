@@ -433,3 +433,40 @@ def test_a_password_that_is_masked_is_refused() -> None:
 async def test_a_schema_that_sqlite_has_not_is_explained(tmp_path: Path) -> None:
     with pytest.raises(dl.DataLoaderError, match=r"unknown database.*SQLite has the schemas main and temp"):
         await dl.load_dataframe(FRAME, "sales.t", engine=f"sqlite:///{tmp_path / 'shop.db'}")
+
+
+SHOWN = {
+    "postgresql://ada:S3CRET@db.example.com/shop": "<AsyncEngine: PostgreSQL db.example.com:5432/shop as ada>",
+    "postgresql://ada:S3CRET@/shop?host=/run/postgresql": "<AsyncEngine: PostgreSQL local:5432/shop as ada>",
+    "postgresql+psycopg://ada:S3CRET@h:1/shop": "<AsyncEngine: PostgreSQL h:1/shop as ada>",
+    "sqlite:///shop.db": "<AsyncEngine: SQLite shop.db>",
+}
+
+
+@pytest.mark.parametrize(("url", "shown"), SHOWN.items())
+def test_an_engine_says_what_it_connects_to_and_as_whom(url: str, shown: str) -> None:
+    engine = dl.connect(url)
+    assert repr(engine) == str(engine) == shown
+
+
+def test_an_engine_without_a_user_in_its_url_names_the_one_who_will_log_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PGUSER", raising=False)
+    monkeypatch.setenv("LOGNAME", "grace")
+    assert repr(dl.connect("postgresql://h/shop")) == "<AsyncEngine: PostgreSQL h:5432/shop as grace>"
+    monkeypatch.setenv("PGUSER", "ada")
+    assert repr(dl.connect("postgresql://h/shop")) == "<AsyncEngine: PostgreSQL h:5432/shop as ada>"
+
+
+async def test_an_engine_that_says_where_it_connects_is_sqlalchemys_in_all_else() -> None:
+    engine = dl.connect("sqlite://")
+    assert isinstance(engine, AsyncEngine)
+    async with engine.connect() as connection:
+        assert connection.engine is engine
+    assert hash(engine) == id(engine)
+    twin = AsyncEngine(engine.sync_engine)
+    assert engine == twin
+    assert twin == engine
+    assert not engine != twin
+    assert engine != dl.connect("sqlite://")
+    assert not repr(create_async_engine("sqlite+aiosqlite://")).startswith("<AsyncEngine: ")
+    await engine.dispose()

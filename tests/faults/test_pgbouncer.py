@@ -235,3 +235,9 @@ async def test_a_callers_engine_that_names_statements_behind_a_pooler_is_told_wh
         assert "prepared statement" in str(error)
         assert "Behind a pooler use an engine of connect(url)" in str(error)
     await engine.dispose()
+
+
+async def test_an_engine_says_that_it_connects_through_a_pooler(pooled: AsyncEngine, postgres: AsyncEngine) -> None:
+    assert repr(pooled).endswith(", through a pooler>")
+    async with postgres.connect():
+        assert "pooler" not in repr(postgres)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import itertools
 import socket
+import weakref
 from collections.abc import AsyncIterator, Callable, Container, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -51,8 +53,18 @@ class Asyncpg(PostgreSQL):
     def configure_engine(self, engine: AsyncEngine, arguments: dict[str, Any], url: URL) -> None:
         chosen = arguments.get("server_settings", {})
         sa.event.listen(engine.sync_engine, "connect", _settings_but(chosen))
+        sa.event.listen(engine.sync_engine, "connect", _noting_poolers(weakref.ref(engine.sync_engine)))
         if options := libpq.socket_options(url):
             sa.event.listen(engine.sync_engine, "connect", _setting_on_sockets(options))
+
+    def describe_engine(self, engine: AsyncEngine) -> str:
+        known = super().describe_engine(engine)
+        return f"{known}, through a pooler" if engine.sync_engine in _pooled else known
+
+    def user(self, url: URL) -> str | None:
+        with contextlib.suppress(OSError, KeyError):  # a process whose user has no name
+            return url.username or getpass.getuser()
+        return None
 
     def notes(self, connection: AsyncConnection) -> tuple[str, ...]:
         notes = []
@@ -97,6 +109,18 @@ def _settings_but(chosen: Container[str]) -> Callable[[Any, Any], None]:
         record.info[_OWN_SESSION] = connection.run_async(lambda driver: driver.execute(sql)) == "SELECT 1"
 
     return set_up
+
+
+_pooled: weakref.WeakSet[sa.Engine] = weakref.WeakSet()
+"""The engines in whose last new connection a pooler was seen."""
+
+
+def _noting_poolers(engine: weakref.ref[sa.Engine]) -> Callable[[Any, Any], None]:
+    def note(_connection: Any, record: Any) -> None:
+        if (known := engine()) is not None:
+            (_pooled.discard if record.info[_OWN_SESSION] else _pooled.add)(known)
+
+    return note
 
 
 def _setting_on_sockets(options: Sequence[tuple[int, int, int]]) -> Callable[[Any, Any], None]:

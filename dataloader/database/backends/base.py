@@ -110,6 +110,15 @@ class Backend(Borrowing, Merging, Naming, abc.ABC):
         places = (f"{'local' if host.startswith('/') else host}:{port}" for host, port in pairs)
         return f"{self.title or url.get_backend_name()} {','.join(places)}/{url.database or ''}".rstrip(":/")
 
+    def describe_engine(self, engine: AsyncEngine) -> str:
+        """What an engine connects to and as whom, without a password."""
+        user = self.user(engine.url)
+        return f"{self.describe_url(engine.url)}{'' if user is None else f' as {user}'}"
+
+    def user(self, url: URL) -> str | None:
+        """Who logs in; None where there is no login."""
+        return url.username
+
     def notes(self, connection: AsyncConnection) -> tuple[str, ...]:
         """What a plan says of the connection itself."""
         if self.experimental is None:
