@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import tempfile
 import time
@@ -25,6 +26,12 @@ FULL = os.environ.get("DATALOADER_FAULTS") == "full"
 SERIAL = "pytest.mark.serial"
 SERVER_VARIABLE = "DATALOADER_TEST_SERVER"
 """The folder of a running server that a test session uses instead of one of its own."""
+
+
+INTERNAL = re.compile(
+    r"Arrow(Invalid|NotImpl|Type|Exc)|In chunk|large_string|straddling|std::|Rescaling|inflate|0x[0-9a-f]{6}|magic"
+)
+"""What Arrow and C++ call things; no message of ours does."""
 
 
 class Broken(Exception):

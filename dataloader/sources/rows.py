@@ -265,11 +265,16 @@ def _keys(rows: list[Row]) -> tuple[Any, ...]:
         hint = "Pass columns=[...] so that an empty stream has columns."
         raise PlanError("there are no rows, so the columns are unknown", hint=hint)
     if not isinstance(rows[0], Mapping):
-        is_tuple = isinstance(rows[0], Sequence) and not isinstance(rows[0], (str, bytes))
-        hint = "Pass columns=[...] with the tuples' column names."
-        hint = hint if is_tuple else "Make each a dict, like {'name': row}, or a tuple, and pass columns=[...]."
-        raise PlanError(f"the rows have no column names: expected dicts, got {type(rows[0]).__name__}", hint=hint)
+        what = f"the rows have no column names: expected dicts, got {type(rows[0]).__name__}"
+        raise PlanError(what, hint=_naming_hint(rows[0]))
     return tuple(dict.fromkeys(key for row in rows if isinstance(row, Mapping) for key in row))
+
+
+def _naming_hint(row: object) -> str:
+    if isinstance(row, Sequence) and not isinstance(row, (str, bytes)):
+        return "Pass columns=[...] with the tuples' column names."
+    is_value = isinstance(row, (str, bytes, int, float)) or row is None
+    return "Make each a dict, like {'name': row}." if is_value else "Make each a dict of its fields."
 
 
 def _given_keys(rows: list[Row], columns: Columns) -> tuple[Any, ...]:

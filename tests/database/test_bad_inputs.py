@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
-from tests.conftest import FULL, execute, fetch
+from tests.conftest import FULL, INTERNAL, execute, fetch
 from tests.values import BAD_VALUES, LIST, MOMENT, NO_SUCH_TYPE, OBJECTS, UNNAMED, Bad, Column, No
 
 pytestmark = [pytest.mark.slow, pytest.mark.any_version]
@@ -440,6 +440,7 @@ async def test_by_default_the_bad_row_is_named_and_nothing_is_written(place: Pla
     with pytest.raises(dl.DataLoaderError) as caught:
         await place.load(case.data(), **case.column.options)
     assert await place.rows() == before
+    assert not INTERNAL.search(str(caught.value))
     if case.column.by == "plan":
         assert isinstance(caught.value, dl.PlanError)
         assert "'v'" in str(caught.value)
@@ -469,6 +470,7 @@ async def test_the_bad_row_is_kept_aside_and_the_good_ones_are_loaded(place: Pla
     assert (None if pd.isna(column) else column) in case.blamed(place.path)
     assert reason in case.reasons
     assert problem
+    assert not INTERNAL.search(problem)
     assert_is_original(rejects["v"], case)
     assert f"{10 * BAD}" in rejects.to_string()
 

@@ -19,12 +19,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 import dataloader as dl
+from tests.conftest import INTERNAL
 
 pytestmark = pytest.mark.any_version
-
-INTERNAL = re.compile(
-    r"Arrow(Invalid|NotImpl|Type|Exc)|In chunk|large_string|straddling|std::|Rescaling|inflate|0x[0-9a-f]{6}|magic"
-)
 
 
 class Base(DeclarativeBase):
@@ -47,6 +44,7 @@ CALLS: dict[str, tuple[Callable[..., Any], Any, dict[str, Any], str]] = {
     "a frame as files": (dl.load_files, FRAME, {}, r"paths of files, got DataFrame\. Load it with load_dataframe"),
     "a dict as files": (dl.load_files, {"id": [1]}, {}, r"paths of files, got dict\. Load it with load_dataframe"),
     "texts as rows": (dl.load_rows, ["a", "b"], {}, r"got str\. Make each a dict"),
+    "objects without fields": (dl.load_rows, [Order(id=1)], {}, r"got Order\. Make each a dict of its fields"),
     "tuples without names": (dl.load_rows, [(1, 2)], {}, r"got tuple\. Pass columns="),
     "objects that are no values": (
         dl.load_dataframe,
