@@ -100,6 +100,11 @@ LOADING = (
         show_default=True,
         help="Which of several rows of the files with one key counts.",
     ),
+    click.option(
+        "--primary-key", metavar="COLUMNS", callback=names, help="Of a table that is created: a name, or a,b."
+    ),
+    click.option("--not-null", metavar="COLUMNS", callback=names, help="Of a created table: a,b."),
+    click.option("--evolve", type=click.Choice(["add"]), help="Add the columns that the table lacks."),
     click.option("--override-identity", is_flag=True, help="Store the files' numbers in a column ALWAYS AS IDENTITY."),
     click.option("--sync-sequence", is_flag=True, help="Set sequences past the numbers that the files bring."),
     click.option("--order-by", metavar="COLUMN", help="The one with the greatest value here counts."),

@@ -51,6 +51,7 @@ CONTINUED = (
     *("method", "chunk_rows", "workers", "on_invalid", "max_rejects", "casts", "assume_timezone", "columns", "csv"),
     *("format", "sheet", "cells", "filename"),
     *("on_conflict", "key", "update_columns", "duplicates", "order_by", "override_identity", "sync_sequence"),
+    *("primary_key", "not_null", "indexes", "evolve"),
 )
 """What the ledger keeps of a call, for who continues it."""
 
@@ -93,6 +94,10 @@ class Options(CommonOptions, total=False):
     returning: str | Sequence[str] | None
     override_identity: bool
     sync_sequence: bool
+    primary_key: str | Sequence[str] | None
+    not_null: str | Sequence[str] | None
+    indexes: str | Sequence[str | Sequence[str]] | None
+    evolve: Literal["add"] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +133,10 @@ class LoadOptions:
     returning: Sequence[str] | None = None
     override_identity: bool = False
     sync_sequence: bool = False
+    primary_key: Sequence[str] | None = None
+    not_null: Sequence[str] | None = None
+    indexes: Sequence[Sequence[str]] | None = None
+    evolve: Literal["add"] | None = None
     progress: str | View = "auto"
     action: Action = "load"
     within: str | Mapping[str, Any] | None = None
@@ -187,9 +196,7 @@ class LoadOptions:
             value = getattr(chosen, name)
             if value is not None and not (_is_whole(value) and value >= 1):
                 raise PlanError(f"{name} must be a count, got {value!r}", hint="Pass an integer from 1 up.")
-        asked = {name: getattr(chosen, name) for name in ("key", "update_columns", "returning")}
-        named: dict[str, Any] = {name: _names(name, value) for name, value in asked.items() if value is not None}
-        chosen = replace(chosen, **named)
+        chosen = replace(chosen, **_named_columns(chosen))
         if chosen.csv is not None:
             chosen = replace(chosen, csv=CsvOptions.of(chosen.csv))
         chosen = _with_filename(chosen)
@@ -217,6 +224,7 @@ _CHOICES = {
     "override_identity": (False, True),
     "sync_sequence": (False, True),
     "format": (None, *FORMATS),
+    "evolve": (None, "add"),
 }
 
 
@@ -235,6 +243,16 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _named_columns(chosen: LoadOptions) -> dict[str, Any]:
+    """The options that name columns, each as a tuple."""
+    asked = {name: getattr(chosen, name) for name in _OF_NAMES}
+    named: dict[str, Any] = {name: _names(name, value) for name, value in asked.items() if value is not None}
+    if chosen.indexes is not None:
+        each = [chosen.indexes] if isinstance(chosen.indexes, str) else chosen.indexes
+        named["indexes"] = tuple(_names("indexes", one) for one in each)
+    return named
+
+
 def _names(option: str, given: object) -> tuple[str, ...]:
     """The columns that an option names, of which one may stand alone.
 
@@ -249,6 +267,7 @@ def _names(option: str, given: object) -> tuple[str, ...]:
     return names
 
 
+_OF_NAMES = ("key", "update_columns", "returning", "primary_key", "not_null")
 _OF_A_KEY = ("key", "update_columns", "duplicates", "order_by")
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dataloader.conversion.rules import ColumnPlan, column_plan
 from dataloader.conversion.violations import REJECT_COLUMNS
-from dataloader.database import ddl, definitions, merging
+from dataloader.database import ddl, merging
 from dataloader.database.numbering import NOTHING, Numbered, numbered
 from dataloader.database.schema import TableSchema
 from dataloader.display.html import panel, table
@@ -207,10 +207,12 @@ def make_plan(
         When the options, the source's columns and the table do not go together.
     """
     backend, offered = database.backend, _offered(info, target, found, options, database.backend)
-    definition, table, warnings = _table(offered, target, found, options, backend)
+    prepared = ddl.prepare(offered, target, found, options, backend)
+    table, definition = prepared.table, prepared.definition
     merge = _merge(options, table, offered, info, backend)
-    columns = _columns(offered, table, options, merge, is_made=definition is not None and target.definition is None)
-    numbers = numbered(table, [column.name for column in columns], options, merge)
+    is_made = definition is not None and target.definition is None
+    columns = _columns(offered, prepared, options, merge, is_made=is_made)
+    numbers = numbered(table, [one.name for one in columns], options, merge)
     method, reason = _method(options.method, columns, table, backend)
     committing = choose_commit(options, info, commit_obstacle(options, table, database))
     return LoadPlan(
@@ -219,25 +221,25 @@ def make_plan(
         database=database.name,
         table=table,
         columns=columns,
-        statements=ddl.statements(definition, table.name, found, options.if_exists, backend),
+        statements=prepared.statements,
         method=method,
         reason=reason,
         chunk_rows=options.chunk_rows or CHUNK_ROWS[method],
         creates_table=definition is not None,
-        **_asked(options),
+        **_asked(options, found),
         **committing,
         workers=_workers(options, database, info) if committing["commit"] == "chunk" else 1,
-        warnings=(*warnings, *numbers.warnings),
+        warnings=(*prepared.warnings, *_doubts(offered, options, is_made=is_made), *numbers.warnings),
         numbers=numbers,
-        exists=found is not None,
         merge=merge,
     )
 
 
-def _asked(options: LoadOptions) -> dict[str, Any]:
-    """What follows from the options alone."""
+def _asked(options: LoadOptions, found: TableSchema | None) -> dict[str, Any]:
+    """What follows from the options and the table alone."""
     clears = options.if_exists in {"truncate", "replace"}
-    return {"keeps_rejects": options.on_invalid == "reject", "clears_table": clears, "dry_run": options.dry_run}
+    known = {"exists": found is not None}
+    return {"keeps_rejects": options.on_invalid == "reject", "clears_table": clears, "dry_run": options.dry_run} | known
 
 
 def _merge(
@@ -276,28 +278,13 @@ def _check_target(found: TableSchema | None, options: LoadOptions) -> None:
     ddl.check(found, options.if_exists)
 
 
-def _table(
-    offered: pa.Schema, target: Target, found: TableSchema | None, options: LoadOptions, backend: Backend
-) -> tuple[definitions.Definition | None, TableSchema, tuple[str, ...]]:
-    """What the load creates, None for nothing; the table that it loads into; and what is to be known of it."""
-    types = definitions.given_types(offered, target.definition, options.dtype, backend)
-    if found is not None and options.if_exists != "replace":
-        return None, found, definitions.differences(found, types, target.schemas, backend)
-    name = target.name if found is None else found.name
-    given = None if target.definition is None else definitions.Definition(target.definition, target.schemas)
-    definition = definitions.definition(offered, given, name, types, backend, primary_key=options.key or ())
-    table = definition.schema_of(name, backend)
-    lost = ddl.warnings(found, table, is_defined=given is not None)
-    doubts = _doubts(offered, options) if given is None else ()
-    return definition, table, (*lost, *doubts, *definitions.several_kinds(offered, table))
-
-
 def _columns(
-    offered: pa.Schema, table: TableSchema, options: LoadOptions, merge: merging.MergePlan | None, *, is_made: bool
+    offered: pa.Schema, prepared: ddl.Prepared, options: LoadOptions, merge: merging.MergePlan | None, *, is_made: bool
 ) -> tuple[ColumnPlan, ...]:
+    table = prepared.table
     if merge is not None and merge.merge.action == "delete":
         offered = pa.schema([offered.field(name) for name in merge.merge.key])
-    _check_columns(offered.names, table, inserts=merge is None or merge.merge.action == "insert")
+    _check_columns(offered.names, prepared, inserts=merge is None or merge.merge.action == "insert")
     by_name = {table.key(column.name): column for column in table.columns}
     pairs = [(field, by_name[table.key(field.name)]) for field in offered]
     made = set(offered.names) - set(options.dtype or ()) if is_made else set()
@@ -308,13 +295,13 @@ def _columns(
     )
 
 
-def _doubts(offered: pa.Schema, options: LoadOptions) -> tuple[str, ...]:
+def _doubts(offered: pa.Schema, options: LoadOptions, *, is_made: bool) -> tuple[str, ...]:
     """Why columns are made text that look like something else, or might have been something else."""
     doubts = {one.name: (one.metadata or {}).get(b"doubt", b"").decode() for one in offered}
     return tuple(
         f"column {name!r} is made text: {doubt}. dtype= gives it a type"
         for name, doubt in doubts.items()
-        if doubt and name not in (options.dtype or {})
+        if is_made and doubt and name not in (options.dtype or {})
     )
 
 
@@ -334,7 +321,8 @@ def _without_reasons(schema: pa.Schema, target: Target, found: TableSchema | Non
     return pa.schema([field for field in schema if field.name not in left_out])
 
 
-def _check_columns(offered: list[str], table: TableSchema, *, inserts: bool) -> None:
+def _check_columns(offered: list[str], prepared: ddl.Prepared, *, inserts: bool) -> None:
+    table = prepared.table
     known = {table.key(column.name): column for column in table.columns}
     brought = {table.key(name): name for name in offered}
     unknown = [name for key, name in brought.items() if key not in known]
@@ -354,17 +342,17 @@ def _check_columns(offered: list[str], table: TableSchema, *, inserts: bool) -> 
     facts = f"source: {', '.join(offered)}; table: {', '.join(column.name for column in table.columns)}"
     raise SchemaMismatch(
         f"the columns do not match {table.name} ({facts}). {'; '.join(problems)}",
-        hint=_columns_hint(unknown, generated, table),
+        hint=_columns_hint(unknown, generated, prepared),
     )
 
 
-def _columns_hint(unknown: list[str], generated: list[str], table: TableSchema) -> str:
-    meant = [(closest(name, (column.name for column in table.columns)), name) for name in unknown]
+def _columns_hint(unknown: list[str], generated: list[str], prepared: ddl.Prepared) -> str:
+    meant = [(closest(name, (column.name for column in prepared.table.columns)), name) for name in unknown]
     asked = [f"{close!r} instead of {name!r}" for close, name in meant if close]
     hints = [f"Did you mean {', '.join(asked)}?"] if asked else []
     if generated:
         hints.append(f"Drop {', '.join(map(repr, generated))} from the source: the database fills it in.")
-    return " ".join(hints) or "Rename, add or drop columns of the source so that they agree."
+    return " ".join(hints) or prepared.add_hint or "Rename, add or drop columns of the source so that they agree."
 
 
 def _method(asked: str, columns: tuple[ColumnPlan, ...], table: TableSchema, backend: Backend) -> tuple[str, str]:

@@ -96,6 +96,14 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
         The time zone of times without one, for timestamptz columns: ``"Europe/Berlin"``.
     dtype : dict or None
         SQLAlchemy types by column name of the table, for a table that is created.
+    primary_key, not_null : str, list of str or None
+        Of a table that is created: the columns of its primary key, and those that take no NULL.
+    indexes : str, list or None
+        Of a table that is created: its indexes, each a column or a list of columns.
+    evolve : {None, 'add'}
+        What to do with columns that the table lacks. None: they are refused, and the error has the ALTER TABLE that
+        would add them. ``add``: it is carried out in the load's first transaction; others wait for the table until
+        that is committed.
     columns : list of str, dict or None
         Which columns are loaded; a dict gives each its name in the table: ``{"Order ID": "id"}``. The others are not
         converted, and need not be of a type that the database has.

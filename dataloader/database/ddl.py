@@ -2,16 +2,121 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
+import pyarrow as pa
+import sqlalchemy as sa
 from sqlalchemy.schema import DropTable
 
-from dataloader.database.definitions import Definition, bare_table
-from dataloader.errors import PlanError
+from dataloader.database import definitions
+from dataloader.database.definitions import AskedShape, Definition, Shape, bare_table
+from dataloader.errors import PlanError, UnsupportedType
 
 if TYPE_CHECKING:
     from dataloader.database.backends import Backend
-    from dataloader.database.schema import TableName, TableSchema
+    from dataloader.database.schema import Column, TableName, TableSchema
+
+
+class Asked(AskedShape, Protocol):
+    """What the caller says of the table: the options of a load with these names."""
+
+    @property
+    def if_exists(self) -> str: ...
+    @property
+    def dtype(self) -> Mapping[str, Any] | None: ...
+    @property
+    def evolve(self) -> str | None: ...
+
+
+class Target(Protocol):
+    """The table as the caller names it."""
+
+    @property
+    def name(self) -> TableName: ...
+    @property
+    def definition(self) -> sa.Table | None: ...
+    @property
+    def schemas(self) -> Mapping[str | None, str | None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The table that is loaded into, and how it comes to be so.
+
+    Attributes
+    ----------
+    statements : tuple of str
+        The DDL.
+    definition : Definition or None
+        What is created, None for nothing.
+    lacks : tuple of str
+        The DDL that would give it the columns that it lacks.
+    """
+
+    table: TableSchema
+    statements: tuple[str, ...]
+    warnings: tuple[str, ...]
+    definition: Definition | None = None
+    lacks: tuple[str, ...] = ()
+
+    @property
+    def add_hint(self) -> str | None:
+        """How the columns that it lacks could be added, None where they cannot."""
+        if not self.lacks or self.table.kind not in _ALTERED:
+            return None
+        return f"Leave them out (columns=), or add them to the table, as evolve='add' does: {'; '.join(self.lacks)}"
+
+
+def prepare(
+    offered: pa.Schema, target: Target, found: TableSchema | None, options: Asked, backend: Backend
+) -> Prepared:
+    """Decide on the table: the one that is there, with columns added where that is asked for, or one that is created.
+
+    Raises
+    ------
+    PlanError
+        When the caller's types, names or columns do not go together with the source or the table.
+    """
+    types = definitions.given_types(offered, target.definition, options.dtype, backend)
+    if found is not None and options.if_exists != "replace":
+        doing = statements(None, found.name, found, options.if_exists, backend)
+        there = Prepared(found, doing, definitions.differences(found, types, target.schemas, backend))
+        return _with_added(there, *_additions(offered, found, types, backend), adds=options.evolve == "add")
+    name = target.name if found is None else found.name
+    given = None if target.definition is None else Definition(target.definition, target.schemas)
+    definition = definitions.definition(offered, given, name, types, backend, shape=Shape.of(options))
+    table = definition.schema_of(name, backend)
+    lost = warnings(found, table, is_defined=given is not None)
+    doing = statements(definition, name, found, options.if_exists, backend)
+    return Prepared(table, doing, (*lost, *definitions.several_kinds(offered, table)), definition)
+
+
+def _additions(
+    offered: pa.Schema, found: TableSchema, types: Mapping[str, Any], backend: Backend
+) -> tuple[tuple[Column, ...], tuple[str, ...]]:
+    try:
+        return definitions.additions(offered, found, types, backend)
+    except UnsupportedType:  # no type keeps such a column: that the table lacks it is said first
+        return (), ()
+
+
+def _with_added(there: Prepared, added: tuple[Column, ...], lacks: tuple[str, ...], *, adds: bool) -> Prepared:
+    if not (added and adds):
+        return replace(there, lacks=lacks)
+    name = there.table.name
+    if there.table.kind not in _ALTERED:
+        what = f"{name} is a {there.table.kind}, and no column can be added to it"
+        raise PlanError(what, hint="Add the columns to what it stands on, and load again.")
+    columns = ", ".join(column.name for column in added)
+    waiting = f"others wait for {name} from when it gets {columns} until that transaction is committed"
+    table = replace(there.table, columns=(*there.table.columns, *added))
+    return Prepared(table, (*lacks, *there.statements), (*there.warnings, waiting))
+
+
+_ALTERED = {"table", "partitioned table"}
+"""The kinds of table that get columns."""
 
 
 _INSTEAD = {

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy import quoted_name
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import CreateIndex, CreateSequence, CreateTable, DDLElement
+from sqlalchemy.schema import CreateColumn, CreateIndex, CreateSequence, CreateTable, DDLElement
 
 from dataloader.conversion.column_types import ColumnType, family, plain
 from dataloader.conversion.mixed import MixedType
@@ -82,6 +83,15 @@ class Definition:
         elements += [CreateTable(self.table), *map(CreateIndex, indexes)]
         return [*self._types(backend), *(self._compiled(element, backend) for element in elements)]
 
+    def adding(self, backend: Backend) -> list[str]:
+        """The statements that give its columns to a table of its name that is there, and what they need."""
+        is_new = "IF NOT EXISTS " if backend.adds_where_missing else ""
+        head = f"ALTER TABLE {backend.quote_table(TableName(self.schemas[None], self.table.name))} ADD COLUMN {is_new}"
+        return [
+            *self._types(backend),
+            *(f"{head}{self._compiled(CreateColumn(column), backend)}" for column in self.table.columns),
+        ]
+
     def _types(self, backend: Backend) -> list[str]:
         statements: dict[str, str] = {}
         for column in self.table.columns:
@@ -93,7 +103,7 @@ class Definition:
                     statements[spelled] = _where_missing(spelled, self._compiled(element, backend))
         return list(statements.values())
 
-    def _compiled(self, element: DDLElement, backend: Backend) -> str:
+    def _compiled(self, element: sa.ClauseElement, backend: Backend) -> str:
         moved = {old: new for old, new in self.schemas.items() if new not in {old, None}}
         translated: dict[str, Any] = {"schema_translate_map": moved, "render_schema_translate": True} if moved else {}
         return str(element.compile(dialect=backend.dialect, **translated)).strip()
@@ -108,6 +118,51 @@ def _where_missing(spelled: str, statement: str) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a table that is created gets beside its columns.
+
+    Attributes
+    ----------
+    primary_key, not_null : sequence of str
+        The columns of its primary key, and those that take no NULL.
+    indexes : sequence of sequence of str
+        The columns of each of its indexes.
+    """
+
+    primary_key: Sequence[str] = ()
+    not_null: Sequence[str] = ()
+    indexes: Sequence[Sequence[str]] = ()
+
+    @classmethod
+    def of(cls, options: AskedShape) -> Shape:
+        """What the caller's options say; a table into which rows are merged gets their key."""
+        named = {"primary_key": options.primary_key or options.key or (), "not_null": options.not_null or ()}
+        return cls(**named, indexes=options.indexes or ())
+
+    def check(self, names: Sequence[str]) -> None:
+        """Refuse columns that the source does not have."""
+        asked = {"primary_key": self.primary_key, "not_null": self.not_null, "indexes": chain(*self.indexes)}
+        for option, columns in asked.items():
+            for one in columns:
+                if one not in names:
+                    hint = did_you_mean(one, names)
+                    raise PlanError(f"{option} names {one!r}, which the source does not have", hint=hint)
+
+
+class AskedShape(Protocol):
+    """The options that say it."""
+
+    @property
+    def key(self) -> Sequence[str] | None: ...
+    @property
+    def primary_key(self) -> Sequence[str] | None: ...
+    @property
+    def not_null(self) -> Sequence[str] | None: ...
+    @property
+    def indexes(self) -> Sequence[Sequence[str]] | None: ...
+
+
 def definition(
     schema: pa.Schema,
     given: Definition | None,
@@ -115,23 +170,45 @@ def definition(
     types: Mapping[str, TypeEngine[Any]],
     backend: Backend,
     *,
-    primary_key: Sequence[str] = (),
+    shape: Shape,
 ) -> Definition:
     """The table to create; every name is quoted, because no list of a database's keywords is complete."""
     if given is not None:
         return Definition(given.table, {**given.schemas, given.table.schema: name.schema})
-    if unknown := [one for one in primary_key if one not in schema.names]:
-        hint = did_you_mean(unknown[0], schema.names)
-        raise PlanError(f"key names {unknown[0]!r}, which the source does not have", hint=hint)
-    columns = [
-        sa.Column(quoted_name(one.name, True), types.get(one.name) or created_type(one.name, one.type, backend))
+    shape.check(schema.names)
+    columns = {
+        one.name: sa.Column(
+            quoted_name(one.name, True),
+            types.get(one.name) or created_type(one.name, one.type, backend),
+            nullable=one.name not in {*shape.not_null, *shape.primary_key},
+        )
         for one in schema
-    ]
-    key = sa.PrimaryKeyConstraint(*(column for name in primary_key for column in columns if column.name == name))
-    table = bare_table(name, *columns, *([key] if primary_key else []))
+    }
+    key = [sa.PrimaryKeyConstraint(*(columns[one] for one in shape.primary_key))] if shape.primary_key else []
+    table = bare_table(name, *columns.values(), *key)
     for column in table.primary_key.columns:
         column.autoincrement = False  # it brings its values
+    for names in shape.indexes:
+        sa.Index(quoted_name(_index_name(name, names, backend), True), *(columns[one] for one in names))
     return Definition(table, {None: name.schema})
+
+
+def _index_name(table: TableName, columns: Sequence[str], backend: Backend) -> str:
+    """As PostgreSQL would call it, cut to what the database takes."""
+    name = f"{table.name}_{'_'.join(columns)}"
+    return f"{name.encode()[: (backend.name_bytes or len(name.encode()) + 4) - 4].decode(errors='ignore')}_idx"
+
+
+def additions(
+    schema: pa.Schema, found: TableSchema, types: Mapping[str, TypeEngine[Any]], backend: Backend
+) -> tuple[tuple[Column, ...], tuple[str, ...]]:
+    """The columns that a table lacks, as the catalog will describe them, and the statements that add them."""
+    known = {found.key(column.name) for column in found.columns}
+    new = pa.schema([one for one in schema if found.key(one.name) not in known])
+    if not len(new):
+        return (), ()
+    adding = definition(new, None, found.name, types, backend, shape=Shape())
+    return adding.schema_of(found.name, backend).columns, tuple(adding.adding(backend))
 
 
 def created_type(name: str, source: pa.DataType, backend: Backend) -> TypeEngine[Any]:

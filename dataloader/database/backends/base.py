@@ -62,6 +62,8 @@ class Backend(Borrowing, Merging, Naming, abc.ABC):
 
     experimental: ClassVar[str | None] = "its loads are tested on no real server"
     """What is to be known of a database before it is trusted with data, None if the tests meet it."""
+    adds_where_missing: ClassVar[bool] = False
+    """Whether a column can be added where another session has not added it meanwhile."""
     creates_in_transaction: ClassVar[bool] = False
     """Whether a table that a load creates is rolled back with it."""
     inserts: ClassVar[str] = "core"

@@ -67,6 +67,7 @@ class PostgreSQL(Backend):
     now = sa.func.pg_catalog.clock_timestamp()
     ledger_obstacle = None
     experimental = None
+    adds_where_missing = True
     creates_in_transaction = True
     merge_obstacle = None
     counts = "pg_catalog.count"
