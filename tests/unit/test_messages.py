@@ -44,7 +44,7 @@ CALLS: dict[str, tuple[Callable[..., Any], Any, dict[str, Any], str]] = {
     "a frame as files": (dl.load_files, FRAME, {}, r"paths of files, got DataFrame\. Load it with load_dataframe"),
     "a dict as files": (dl.load_files, {"id": [1]}, {}, r"paths of files, got dict\. Load it with load_dataframe"),
     "texts as rows": (dl.load_rows, ["a", "b"], {}, r"got str\. Make each a dict"),
-    "objects without fields": (dl.load_rows, [Order(id=1)], {}, r"got Order\. Make each a dict of its fields"),
+    "objects without fields": (dl.load_rows, [object()], {}, r"got object\. Make each a dict of its fields"),
     "tuples without names": (dl.load_rows, [(1, 2)], {}, r"got tuple\. Pass columns="),
     "objects that are no values": (
         dl.load_dataframe,
