@@ -152,6 +152,15 @@ class LoadPlan:
         return quantity(self.rows, "row")
 
     @property
+    def _waiting(self) -> list[str]:
+        """Who has to wait: a table that gets columns is locked until the transaction of that is committed."""
+        adds = any(statement.startswith("ALTER TABLE") for statement in self.statements)
+        until = "the load" if self.commit == "load" else "that"
+        return (
+            [f"others wait for {self.table.name} from when it gets columns until {until} is committed"] if adds else []
+        )
+
+    @property
     def _facts(self) -> list[tuple[str, str]]:
         return [
             *self.source_facts,
@@ -159,6 +168,7 @@ class LoadPlan:
             ("chunks", f"up to {quantity(self.chunk_rows, 'row')} each, in {self.transactions}"),
             ("rows that do not fit", self.on_invalid),
             *(self.merge.facts if self.merge is not None else []),
+            *(("meanwhile", waiting) for waiting in self._waiting),
             *(
                 ("afterwards", f"the sequence of {name} is set past its largest number")
                 for name in self.numbers.sequences

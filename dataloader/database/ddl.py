@@ -109,10 +109,8 @@ def _with_added(there: Prepared, added: tuple[Column, ...], lacks: tuple[str, ..
     if there.table.kind not in _ALTERED:
         what = f"{name} is a {there.table.kind}, and no column can be added to it"
         raise PlanError(what, hint="Add the columns to what it stands on, and load again.")
-    columns = ", ".join(column.name for column in added)
-    waiting = f"others wait for {name} from when it gets {columns} until that transaction is committed"
     table = replace(there.table, columns=(*there.table.columns, *added))
-    return Prepared(table, (*lacks, *there.statements), (*there.warnings, waiting))
+    return Prepared(table, (*lacks, *there.statements), there.warnings)
 
 
 _ALTERED = {"table", "partitioned table"}

@@ -260,11 +260,18 @@ class LoadReport:
     @property
     def _counted(self) -> str:
         """What became of the rows, for the headline."""
-        count, done = {"update": (self.updated, " updated"), "delete": (self.deleted, " deleted")}.get(
-            self.action, (self.loaded, "")
-        )
-        more = {"deleted": self.deleted if self.action == "sync" else 0, "rejected": self.rejected}
-        return f"{quantity(count, 'row')}{done}" + "".join(f" · {n:,} {what}" for what, n in more.items() if n)
+        merged = self.updated or self.unchanged or self.ignored or self.missing
+        counts = {
+            "inserted": self.inserted if merged else 0,
+            "updated": self.updated,
+            "deleted": self.deleted,
+            "unchanged": self.unchanged,
+            "ignored": self.ignored,
+            "missing": self.missing,
+            "rejected": self.rejected,
+        }
+        told = [f"{count:,} {what}" for what, count in counts.items() if count]
+        return " · ".join(told if merged or self.action == "delete" else [quantity(self.loaded, "row"), *told])
 
     @property
     def _facts(self) -> list[tuple[str, str]]:
