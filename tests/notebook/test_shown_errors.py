@@ -67,3 +67,27 @@ def test_an_error_of_the_source_is_an_error_output_as_well(kernel: Kernel) -> No
     assert cell.error == "OSError"
     assert "Traceback" not in cell.text
     assert "committed; continue with" in "".join(cell.traceback)
+
+
+NOT_AWAITED = "load_dataframe() has not started: write await load_dataframe(...)"
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["dl.load_dataframe({'id': [1]}, 'forgotten')", "call = dl.load_dataframe({'id': [1]}, 'forgotten')\ncall"],
+    ids=["last line", "name"],
+)
+def test_a_load_that_nobody_awaited_says_so_in_its_cell(code: str, kernel: Kernel) -> None:
+    cell = kernel.run(code)
+    assert cell.error is None
+    assert NOT_AWAITED in kernel.text_of(cell)
+
+
+def test_the_result_of_a_load_that_nobody_awaited_says_what_to_write(kernel: Kernel) -> None:
+    cell = kernel.run("report = dl.load_dataframe({'id': [1]}, 'forgotten')\nreport.loaded")
+    assert "load_dataframe() was not awaited, so it has no 'loaded': write await" in cell.traceback[-1]
+
+
+def test_an_engine_says_in_its_cell_what_it_connects_to(kernel: Kernel) -> None:
+    cell = kernel.run("dl.connect('postgresql://ada:S3CRET@db.example.com/shop')")
+    assert kernel.text_of(cell) == "<AsyncEngine: PostgreSQL db.example.com:5432/shop as ada>"
