@@ -32,6 +32,7 @@ _WORDS = (
         r"NETWORK_CONNECTION|[Cc]onnection refused|(an|ould)(no|n')t connect|[Cc]onnect to (server|host)",
         "its server cannot be reached",
     ),
+    (r"detect file format|[Ii]nvalid [Zz]ip|[Zz]ip error", "it is not a spreadsheet, or its end is missing"),
     (r"out of (range|bounds)", "a value in it is out of range"),
     (r"[Pp]ermission denied", "this user may not read it"),
 )

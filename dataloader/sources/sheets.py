@@ -12,9 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from dataloader.conversion.arrow_errors import in_words
 from dataloader.conversion.inference import inferred
 from dataloader.errors import PlanError
-from dataloader.formatting import did_you_mean, one_line
+from dataloader.formatting import did_you_mean
 from dataloader.sources.formats import Format
 from dataloader.sources.paths import File
 from dataloader.sources.selection import Reading
@@ -96,7 +97,7 @@ class Sheet:
             raise PlanError(f"{self._name} is encrypted", hint="Save it without a password.") from error
         except calamine.CalamineError as error:
             hint = "Check that the file is complete, and is what its name says."
-            raise PlanError(f"{self._name} cannot be read: {one_line(error)}", hint=hint) from error
+            raise PlanError(f"{self._name} cannot be read: {in_words(error)}", hint=hint) from error
         if self._reading.sheet is None:
             self._choose_single(book)
         names, asked = book.sheet_names, self._reading.sheet

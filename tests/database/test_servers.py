@@ -180,6 +180,15 @@ async def test_a_server_that_cannot_prove_who_it_is_gets_no_password(guarded: Gu
     assert leaks(*everything_of(found)) == []
 
 
+@DRIVERS
+async def test_a_server_that_asks_for_tls_is_told_in_one_line(guarded: Guarded, driver: str) -> None:
+    found = await load(guarded.url("sslmode=disable", host="127.0.0.1").replace("postgresql:", f"postgresql+{driver}:"))
+    assert isinstance(found, dl.ConnectionFailed), repr(found)
+    refused, _, hint = str(found).partition(", no encryption. Nothing was written. ")
+    assert refused.startswith(f"cannot log in to PostgreSQL 127.0.0.1:{guarded.port}/postgres: no pg_hba.conf entry")
+    assert hint == "The server asks for TLS: add sslmode=require to the URL."
+
+
 async def test_psycopg_says_as_well_that_a_server_is_not_to_be_trusted(guarded: Guarded) -> None:
     url = guarded.url(VERIFIED.replace("ca.crt", "other.crt")).replace("postgresql:", "postgresql+psycopg:")
     found = await load(url)

@@ -118,6 +118,7 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "no zstd": ("a.csv.zst", b"hello", "it is not compressed as its name says"),
     "no bz2": ("a.csv.bz2", b"hello", "it is not compressed as its name says"),
     "no zip": ("a.csv.zip", b"hello", "it is not a zip archive, or its end is missing"),
+    "no sheet": ("a.xlsx", b"hello", "it is not a spreadsheet, or its end is missing"),
     "no CSV": ("a.csv", b"", "it is empty"),
     "an array in lines": ("a.jsonl", b'[{"a": 1},\n{"a": 2}]', "an array begins there; call the file .json"),
     "an array in one line": ("a.jsonl", b'[{"a": 1}, {"a": 2}]', "an array; call the file .json"),
