@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import dataloader as dl
+from dataloader.database.engine import dispose_all
 from tests.database.conftest import SECRET, free_port
 
 pytestmark = pytest.mark.any_version
@@ -112,3 +113,4 @@ async def test_a_file_that_cannot_be_used_is_told_in_one_line(files: Path, url: 
         await dl.load_dataframe({"id": [1]}, "t", engine=url.format(folder=files))
     assert str(caught.value) == expected.format(folder=files)
     assert isinstance(caught.value, dl.ConnectionFailed) == ("mode=ro" not in url)
+    await dispose_all()
