@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 
 
 def execute(path: Path) -> nbformat.NotebookNode:
-    """Run a notebook from its first cell to its last, in a folder of its own; an error in a cell is raised."""
+    """Run a notebook from its first cell to its last, in a folder of its own. An error in a cell is raised; a file that it leaves is one."""
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / HERE.name
@@ -22,6 +22,8 @@ def execute(path: Path) -> nbformat.NotebookNode:
         shutil.copytree(HERE.parent / "sample_data", Path(name) / "sample_data")
         resources = {"metadata": {"path": str(folder)}}
         NotebookClient(notebook, timeout=120, resources=resources, record_timing=False).execute()
+        if left := sorted(one.name for one in folder.iterdir()):
+            raise SystemExit(f"{path.name} leaves {', '.join(left)} beside itself")
     notebook.metadata.pop("widgets", None)
     notebook.metadata.language_info = {"name": "python"}
     return notebook

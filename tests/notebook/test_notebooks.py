@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,3 +58,11 @@ def test_a_kept_notebook_has_no_live_widget_and_no_error(path: Path) -> None:
     text = path.read_text()
     assert "widget-view" not in text
     assert '"output_type": "error"' not in text
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_shows_what_a_user_writes(path: Path) -> None:
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert cells
+    for unfit in (r"\bassert\b", r"DROP TABLE[^;]*dataloader_", r"\.__\w+__\b(?<!__name__)", r"\._\w", r"\.hint\b"):
+        assert [cell for cell in cells if re.search(unfit, cell)] == []
