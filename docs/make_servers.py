@@ -48,6 +48,11 @@ CAPABILITIES: dict[str, Callable[[Backend], str]] = {
     "rejects: of values, and of what the database refuses": lambda backend: "yes",
     "rejects kept in a table (`load_rejects`)": lambda backend: yes_unless(backend.ledger_obstacle),
     "`on_conflict`, `update_rows`, `delete_rows`, `sync_table`": lambda backend: yes_unless(backend.merge_obstacle),
+    "`returning`: generated keys and defaults": lambda backend: yes_unless(backend.merge_obstacle),
+    "`evolve`: columns that the table lacks are added": lambda backend: "yes",
+    "`sync_sequence` (SQLite sees to it by itself)": lambda backend: yes_unless(
+        type(backend).advance_sequences is Backend.advance_sequences
+    ),
     "Cancel: the transaction is rolled back": lambda backend: "yes",
     "the same rows again are told of": lambda backend: yes_unless(backend.ledger_obstacle),
 }
