@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 
 
 def execute(path: Path) -> nbformat.NotebookNode:
-    """Run a notebook from its first cell to its last, in a folder of its own. An error in a cell is raised; a file that it leaves is one."""
+    """Run a notebook in a folder of its own; an error in a cell is raised, and so is a file that it leaves."""
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / HERE.name
