@@ -125,6 +125,7 @@ COMMITTING = (
     click.option("--workers", type=click.IntRange(min=1), help="Connections that commit chunks at once."),
     click.option("--resume/--no-resume", default=None, help="Continue an unfinished load, or start anew."),
     click.option("--load-id", metavar="NAME", help="The name of a load that can be resumed."),
+    click.option("--only-new", is_flag=True, help="Pass over files that are in the table already."),
     click.option("--dry-run", is_flag=True, help="Roll everything back, and say what would have been."),
 )
 PLAN = click.option("--plan", "plans", is_flag=True, help="Show what would be done, and write nothing.")

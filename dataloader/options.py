@@ -49,7 +49,7 @@ DUPLICATES: tuple[str, ...] = get_args(Duplicates)
 FORMATS: tuple[str, ...] = get_args(FileFormat)
 CONTINUED = (
     *("method", "chunk_rows", "workers", "on_invalid", "max_rejects", "casts", "assume_timezone", "columns", "csv"),
-    *("format", "sheet", "cells", "filename"),
+    *("format", "sheet", "cells", "filename", "only_new"),
     *("on_conflict", "key", "update_columns", "duplicates", "order_by", "override_identity", "sync_sequence"),
     *("primary_key", "not_null", "indexes", "evolve"),
 )
@@ -87,6 +87,7 @@ class Options(CommonOptions, total=False):
     workers: int | None
     resume: bool | None
     load_id: str | None
+    only_new: bool
     dtype: Mapping[str, sa.types.TypeEngine[Any] | type[sa.types.TypeEngine[Any]]] | None
     on_conflict: OnConflict
     key: str | Sequence[str] | None
@@ -124,6 +125,7 @@ class LoadOptions:
     sheet: str | int | None = None
     cells: str | None = None
     filename: bool | str | None = None
+    only_new: bool = False
     on_conflict: OnConflict = "error"
     key: Sequence[str] | None = None
     update_columns: Sequence[str] | None = None
@@ -160,8 +162,8 @@ class LoadOptions:
         PlanError
             Naming the option.
         """
-        for name in ("format", "sheet", "cells", "filename"):
-            if loader != "load_files" and getattr(self, name) is not None:
+        for name in ("format", "sheet", "cells", "filename", "only_new"):
+            if loader != "load_files" and getattr(self, name) not in {None, False}:
                 raise PlanError(f"{name}= is for files, which load_files loads", hint=f"Leave {name}= out.")
 
     @property
@@ -221,6 +223,7 @@ _CHOICES = {
     "on_conflict": ON_CONFLICT,
     "duplicates": DUPLICATES,
     "dry_run": (False, True),
+    "only_new": (False, True),
     "override_identity": (False, True),
     "sync_sequence": (False, True),
     "format": (None, *FORMATS),
@@ -313,6 +316,9 @@ def _check_columns(columns: object) -> None:
 
 
 def _check_resume(options: LoadOptions) -> None:
+    if options.only_new and options.if_exists in {"truncate", "replace"}:
+        what = f"if_exists={options.if_exists!r} takes away the rows of the files that only_new= passes over"
+        raise PlanError(what, hint="Leave one of them out.")
     name = options.load_id
     if name is not None and not (isinstance(name, str) and name.strip() and "\x00" not in name):
         raise PlanError(f"load_id must be a name, got {name!r}", hint="Pass a string, like 'orders of May'.")

@@ -49,7 +49,8 @@ async def plan_load(data: object, table: str | sa.Table, **options: Unpack[Optio
     ['BIGINT', 'TEXT']
     """
     chosen = LoadOptions.of(options)
-    source = await asyncio.to_thread(open_data, data, chosen.reading)
+    known = await planning.known_files(table, chosen)
+    source = await asyncio.to_thread(open_data, data, chosen.reading, known)
     try:
         return await planning.plan(source, table, chosen)
     finally:
@@ -97,9 +98,10 @@ async def validate(
       row 2, column 'id': 'x' does not fit INTEGER: it cannot be read as the column's type
     """
     chosen = LoadOptions.of(options)
+    known = await planning.known_files(table, chosen)
     async with (
         reading_once(data),
-        contextlib.aclosing(await asyncio.to_thread(open_data, data, chosen.reading)) as source,
+        contextlib.aclosing(await asyncio.to_thread(open_data, data, chosen.reading, known)) as source,
     ):
         return await validation.validate(source, table, chosen, unique, foreign_keys)
 

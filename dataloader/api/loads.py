@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from dataloader.errors import PlanError
 from dataloader.jobs import LoadJob
-from dataloader.loading import pipeline
+from dataloader.loading import pipeline, planning
 from dataloader.options import LoadOptions, Options, with_options
 from dataloader.report import LoadReport
 from dataloader.sources import files, tables
@@ -282,6 +282,13 @@ async def load_files(paths: Paths, table: str | sa.Table, **options: Unpack[Opti
         shows. In a folder it chooses the files of that kind, and those whose names say nothing.
     sheet, cells : optional
         The name of the sheet, or its position, if several are not empty; the range ("B3:F100") with the names on top.
+    only_new : bool
+        Whether files are passed over that the table's ledger knows as loaded, by path, size and digest, so that the
+        same call appends tomorrow's file; every call reads all files for that. They are entered in the table
+        ``dataloader_files`` beside the target, in the transaction that brings their rows or, chunk by chunk, that
+        finishes the load. A file that has changed since is an error, unless `on_conflict` merges its rows; rows that
+        were deleted from the table do not make a file new. ``resume=False`` loads all files. `plan_load` shows how many
+        are passed over, and ``report.passed_over``.
     filename : bool or str
         Whether a column, called ``filename`` or as it says, has the path of each row's file: as it is given, of a URL
         without user and query. ``columns=`` need not name it.
@@ -297,7 +304,12 @@ async def load_files(paths: Paths, table: str | sa.Table, **options: Unpack[Opti
     >>> report.loaded
     1000
     """
-    return await _load(paths, lambda chosen: asyncio.to_thread(files.open_files, paths, chosen.reading), table, options)
+
+    async def opening(chosen: LoadOptions) -> Source:
+        known = await planning.known_files(table, chosen)
+        return await asyncio.to_thread(files.open_files, paths, chosen.reading, known)
+
+    return await _load(paths, opening, table, options)
 
 
 async def _load(

@@ -174,7 +174,8 @@ async def sync_table(
 async def _by_key(data: object, table: str | sa.Table, options: CommonOptions, **asked: Any) -> LoadReport:
     """Carry out what is no load, but goes its way."""
     given = cast(dict[str, Any], options)
-    for name in ("if_exists", "commit", "resume", "load_id", "on_conflict", "key", "update_columns", "returning"):
+    of_loads = ("if_exists", "commit", "resume", "load_id", "only_new")
+    for name in (*of_loads, "on_conflict", "key", "update_columns", "returning"):
         if name in given:
             what = f"{asked['action']}_{'table' if asked['action'] == 'sync' else 'rows'} has no option {name}="
             raise PlanError(what, hint="Leave it out: all is done in one transaction, in a table that is there.")

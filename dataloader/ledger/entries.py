@@ -16,6 +16,8 @@ from dataloader.ledger.owners import read_owner
 
 LOADS, CHUNKS, REJECTS = TABLES = ("dataloader_loads", "dataloader_chunks", "dataloader_rejects")
 """The last one is there for loads that keep rejects."""
+FILES = "dataloader_files"
+"""The files that are loaded, where it is asked which ones are new."""
 TOTALS = ("chunks", "rows", "loaded", "rejected")
 
 
@@ -43,6 +45,21 @@ def ledger_tables(schema: str | None) -> tuple[sa.Table, sa.Table, sa.Table]:
     named = ((LOADS, _load_columns()), (CHUNKS, _chunk_columns()), (REJECTS, _reject_columns()))
     loads, chunks, rejects = (sa.Table(name, metadata, *columns, schema=schema) for name, columns in named)
     return loads, chunks, rejects
+
+
+def files_table(schema: str | None) -> sa.Table:
+    """The ledger's table of files."""
+    return sa.Table(FILES, sa.MetaData(), *_file_columns(), schema=schema)
+
+
+def _file_columns() -> list[sa.Column[Any]]:
+    return [
+        *(sa.Column(name, sa.Text, primary_key=True) for name in ("target", "path")),
+        sa.Column("size", sa.BigInteger, nullable=False),
+        *(sa.Column(name, sa.Text, nullable=False) for name in ("digest", "table_id")),
+        sa.Column("load_id", sa.Text),
+        sa.Column("loaded_at", Moment(timezone=True), nullable=False, server_default=sa.func.current_timestamp()),
+    ]
 
 
 def _load_columns() -> list[sa.Column[Any]]:

@@ -16,7 +16,16 @@ from dataloader.database.backends import backend_for
 from dataloader.database.schema import SQLITE_SCHEMA, TableName, parse_table_name
 from dataloader.database.session import Session
 from dataloader.errors import CheckpointError, PlanError
-from dataloader.ledger.entries import LOADS, TABLES, aware, is_running, ledger_tables, select_loads, unreadable
+from dataloader.ledger.entries import (
+    LOADS,
+    TABLES,
+    aware,
+    files_table,
+    is_running,
+    ledger_tables,
+    select_loads,
+    unreadable,
+)
 from dataloader.ledger.ledger import forget_load
 from dataloader.ledger.trust import distrust, is_ledger
 from dataloader.options import CONTINUED
@@ -221,7 +230,7 @@ def grants(table: TableName, role: str) -> str:
     # A driver's own dialect would double every % for its parameters.
     dialect = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
     quote = dialect.identifier_preparer.quote
-    ledger = ledger_tables(table.schema)
+    ledger = (*ledger_tables(table.schema), files_table(table.schema))
     creating = [str(CreateTable(one, if_not_exists=True).compile(dialect=dialect)).strip() for one in ledger]
     names = ", ".join(f"{quote(table.schema)}.{quote(one.name)}" for one in ledger)
     granting = [

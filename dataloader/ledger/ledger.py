@@ -26,10 +26,12 @@ from dataloader.errors import CheckpointError, PlanError, UnfinishedLoad
 from dataloader.formatting import quantity
 from dataloader.ledger.checkpoint import Checkpoint, LedgerLoad, source_changed
 from dataloader.ledger.entries import (
+    FILES,
     REJECTS,
     TABLES,
     TOTALS,
     aware,
+    files_table,
     is_running,
     ledger_tables,
     needed,
@@ -344,8 +346,8 @@ class Ledger:
 
 async def forget_load(connection: AsyncConnection, schema: str | None, load_id: str) -> None:
     """Take a load out of a schema's ledger; its rows stay in the table."""
-    for table in ledger_tables(schema):
-        if table.name != REJECTS or await _exists(connection, table):
+    for table in (*ledger_tables(schema), files_table(schema)):
+        if table.name not in {REJECTS, FILES} or await _exists(connection, table):
             await connection.execute(sa.delete(table).where(table.c.load_id == load_id))
 
 

@@ -188,13 +188,14 @@ class LoadExecution:
         )
 
     def _sample(self) -> dict[str, Any]:
-        """What the report shows of the table: its columns, and the first rows of the source."""
+        """What the report shows of the table and the source: its columns, first rows, and files that are not read."""
         columns = tuple((one.name, str(one.target)) for one in self.plan.columns)
         return {
             "columns": columns,
             "created": self.plan.creates_table,
             "first_rows": self._first_rows,
             "returned_rows": self.returned,
+            "passed_over": self.source.passed_over,
         }
 
 

@@ -10,9 +10,10 @@ import tenacity
 from dataloader.database import engine as engines
 from dataloader.database.backends import backend_for
 from dataloader.database.session import Session
-from dataloader.ledger import entries, ledger, trust
+from dataloader.ledger import entries, files, ledger, trust
 from dataloader.options import LoadOptions, Target
 from dataloader.plan import LoadPlan, make_plan
+from dataloader.sources.known import KnownFiles
 from dataloader.transactions import Database, SourceInfo
 
 if TYPE_CHECKING:
@@ -30,6 +31,24 @@ async def plan(source: Source, table: str | sa.Table, options: LoadOptions) -> L
     """Decide a load."""
     engine, borrowed = await engines.reach(options.engine, options.connection)
     return await decide(engine, source, table, options, borrowed)
+
+
+async def known_files(table: str | sa.Table, options: LoadOptions) -> KnownFiles | None:
+    """The files that the table's ledger knows as loaded; None where `only_new` is not asked for."""
+    if not options.only_new:
+        return None
+    engine, borrowed = await engines.reach(options.engine, options.connection)
+    schemas = engine.get_execution_options().get("schema_translate_map")
+    target = Target.of(table, backend_for(engine.dialect)).within(schemas or {})
+
+    async def read(session: Session) -> KnownFiles:
+        async with session.reading() as connection:
+            found = await session.backend.describe(connection, target.name)
+            if found is None:
+                return KnownFiles({})
+            return await files.read_known(connection, found, session.backend, options)
+
+    return await Session(engine, target.name, reads_only=True, borrowed=borrowed).run(read)
 
 
 def _is_starting(error: BaseException) -> bool:

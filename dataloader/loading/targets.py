@@ -19,6 +19,7 @@ from dataloader.ledger import owners
 from dataloader.ledger.checkpoint import rows_of
 from dataloader.ledger.digest import chunk_digest
 from dataloader.ledger.entries import TABLES
+from dataloader.ledger.files import FileLedger
 from dataloader.ledger.ledger import Ledger, Request
 from dataloader.loading import workers
 from dataloader.loading.chunks import SharedIterator, prepend, skip_committed, take_first
@@ -72,8 +73,8 @@ class OneTransaction:
         execution, plan, watchdog = self._execution, self._execution.plan, session.watchdog
         async with session.transaction() as connection:
             await apply_plan(session, execution, locks.LIMIT_SECONDS)
-            syncs = plan.merge is not None and plan.merge.others is not None
-            into = SyncStore(connection, execution) if syncs else ChunkStore(connection, execution)
+            await claim_files(connection, execution, None)
+            into = _store_of(connection, execution)
             await into.prepare()
 
             async def store(chunk: Chunk) -> None:
@@ -152,6 +153,8 @@ class Ledgered:
                 if load is None:
                     await apply_plan(session, execution, workers.LOCK_SECONDS)
                     load = await ledger.begin(connection, request, owner)
+                    if not load.finished:
+                        await claim_files(connection, execution, load.load_id)
             return load
 
         execution.ledger_load = load = await self._retried(enter)
@@ -206,6 +209,8 @@ class Ledgered:
             async with self._transaction(session) as connection:
                 await advance_sequences(connection, self._execution)
                 await self._ledger.finish(connection, load)
+                if self._execution.source.contents:
+                    await file_ledger(self._execution).finish(connection, load.load_id)
                 await look_back(self._execution, connection)
                 if self._execution.loaded and self._execution.loaded_before is None:
                     self._execution.loaded_before = await self._ledger.loaded_before(connection, load)
@@ -230,6 +235,23 @@ class Ledgered:
 
     async def _retried(self, work: Callable[[Session], Awaitable[T]]) -> T:
         return await retrying()(self._session().run, work)
+
+
+def _store_of(connection: AsyncConnection, execution: LoadExecution) -> SyncStore | ChunkStore:
+    merge = execution.plan.merge
+    syncs = merge is not None and merge.others is not None
+    return SyncStore(connection, execution) if syncs else ChunkStore(connection, execution)
+
+
+def file_ledger(execution: LoadExecution) -> FileLedger:
+    """The files of the ledger beside the load's table."""
+    return FileLedger(execution.plan, execution.backend, anew=execution.options.resume is False)
+
+
+async def claim_files(connection: AsyncConnection, execution: LoadExecution, load_id: str | None) -> None:
+    """Enter the files whose rows come, if it was asked which ones are new."""
+    if execution.source.contents:
+        await file_ledger(execution).claim(connection, execution.source.contents, load_id)
 
 
 async def apply_plan(session: Session, execution: LoadExecution, lock_seconds: float) -> None:

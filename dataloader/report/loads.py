@@ -85,6 +85,8 @@ class LoadReport:
         Whether the load made the table.
     first_rows : tuple of tuple of str
         The first five rows that were loaded, as text.
+    passed_over : int
+        With ``only_new=True``: how many files were not read, because the table's ledger knows them as loaded.
 
     Raises
     ------
@@ -130,6 +132,7 @@ class LoadReport:
     columns: tuple[tuple[str, str], ...] = ()
     created: bool = False
     first_rows: tuple[tuple[str, ...], ...] = field(default=(), repr=False, compare=False)
+    passed_over: int = 0
     returned_rows: Returned = field(default_factory=Returned, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -216,10 +219,11 @@ class LoadReport:
 
     @property
     def _notes(self) -> list[str]:
-        if not self.already_loaded:
-            return [*self.warnings]
-        rejected = f", {self.already_rejected:,} of them as rejects" if self.already_rejected else ""
-        return [f"an earlier run committed {quantity(self.already_loaded, 'row')}{rejected}", *self.warnings]
+        notes = [f"{quantity(self.passed_over, 'file')} passed over: loaded before"] if self.passed_over else []
+        if self.already_loaded:
+            rejected = f", {self.already_rejected:,} of them as rejects" if self.already_rejected else ""
+            notes.append(f"an earlier run committed {quantity(self.already_loaded, 'row')}{rejected}")
+        return [*notes, *self.warnings]
 
     @property
     def _reasons(self) -> str:

@@ -25,6 +25,7 @@ import pyarrow as pa
 
 from dataloader.errors import PlanError
 from dataloader.sources import sizes
+from dataloader.sources.known import FileContent
 from dataloader.sources.streams import is_open_file
 from dataloader.sync import finish_despite_cancel, in_thread
 
@@ -64,6 +65,10 @@ class Source:
         How many rows there are, to judge by the size of files; None where they are counted, or nothing is known.
     facts : tuple of (str, str)
         What was found out about it, for the plan.
+    contents : tuple of FileContent
+        The files that are loaded, for the ledger, where it is asked which ones are new.
+    passed_over : int
+        How many files the ledger knew.
     """
 
     name: str
@@ -76,6 +81,8 @@ class Source:
     position: object = ""
     about: int | None = None
     facts: tuple[tuple[str, str], ...] = ()
+    contents: tuple[FileContent, ...] = ()
+    passed_over: int = 0
 
     def label(self, _row: int) -> object:
         """The label of the row at a position, None where rows have none."""

@@ -12,11 +12,13 @@ import pyarrow as pa
 from dataloader.conversion.arrow_errors import in_words
 from dataloader.conversion.inference import varying
 from dataloader.errors import LoadError, PlanError, SchemaMismatch
+from dataloader.formatting import quantity
 from dataloader.sources.base import ArrowSource, check_names, rechunk
 from dataloader.sources.folders import partition_fields, with_partitions
 from dataloader.sources.formats import Format
 from dataloader.sources.kinds import Kind, kind_name, kind_of
-from dataloader.sources.paths import File, Paths, cause, hidden, listed
+from dataloader.sources.known import FileContent, KnownFiles, contents_of
+from dataloader.sources.paths import File, Listing, Paths, cause, hidden, listed
 from dataloader.sources.selection import WHOLE, Reading, selected
 from dataloader.sources.sizing import about_rows
 
@@ -87,8 +89,13 @@ class OpenedFile:
             yield whole.select(names)
 
 
-def open_files(paths: Paths, reading: Reading = WHOLE) -> ArrowSource:
+def open_files(paths: Paths, reading: Reading = WHOLE, known: KnownFiles | None = None) -> ArrowSource:
     """Open files as one source; columns are those of the first file, matched by name in the others.
+
+    Parameters
+    ----------
+    known : KnownFiles or None
+        Those that are passed over, because they are loaded already. If all are, the first one tells the columns.
 
     Raises
     ------
@@ -97,32 +104,64 @@ def open_files(paths: Paths, reading: Reading = WHOLE) -> ArrowSource:
     SchemaMismatch
         When a file does not have the columns of the first one.
     """
-    found = listed(paths, functools.partial(kind_name, given=reading.format))
-    files = [_opened(file, reading) for file in found.files]
-    offered, counts = _with_filename(_offered(files), files[0]), [one.rows for one in files]
+    listing = listed(paths, functools.partial(kind_name, given=reading.format))
+    found, contents = (listing, ()) if known is None else _new_ones(listing, known)
+    opened = [_opened(file, reading) for file in found.files or listing.files[:1]]
+    files = opened if found.files else []
+    offered = _with_filename(_offered(opened), opened[0])
+    counts = [one.rows for one in files]
     rows = None if None in counts else sum(count for count in counts if count is not None)
-    about = None if rows is not None else about_rows(found.files, counts)
-    name = found.files[0].name if len(files) == 1 else f"{len(files)} files"
-
-    position = FilePosition(list(found.files), about)
+    name = opened[0].file.name if len(listing.files) == 1 else f"{len(files) or len(listing.files)} files"
+    position = FilePosition(list(found.files), None if rows is not None else about_rows(found.files, counts))
     names = selected(offered.names, reading.columns, name)
+    told: dict[str, Any] = {
+        "paths": _paths_again(found, reading),
+        "position": position,
+        "about": position.about,
+        "facts": (*found.facts, *_facts(opened)),
+        "contents": contents,
+        "passed_over": len(listing.files) - len(found.files),
+    }
     schema = pa.schema([offered.field(one) for one in names])
+    reads = functools.partial(_chunks, files, contents, names, position)
+    return ArrowSource(name, schema, rows, reads, loader="load_files", **told)
 
-    def parts(chunk_rows: int) -> Iterator[pa.RecordBatch]:
+
+def _chunks(
+    files: list[OpenedFile],
+    contents: tuple[FileContent, ...],
+    names: list[str],
+    position: FilePosition,
+    chunk_rows: int,
+) -> Iterator[pa.RecordBatch]:
+    def parts() -> Iterator[pa.RecordBatch]:
         for position.number, one in enumerate(files, start=1):
             for batch in _read(one, chunk_rows, names):
                 position.rows += batch.num_rows
                 yield batch
+            if contents:
+                contents[position.number - 1].check()
 
-    def batches(chunk_rows: int) -> Iterator[pa.RecordBatch]:
-        return rechunk(parts(chunk_rows), chunk_rows)
+    return rechunk(parts(), chunk_rows)
 
-    are_local = all(file.is_local for file in found.files)
-    again = found.again if reading.filename is None else found.as_given  # other paths would be other values
-    known = again if are_local else ()  # a URL may hold a secret
-    facts = (*found.facts, *_facts(files))
-    told: dict[str, Any] = {"paths": known, "position": position, "about": about, "facts": facts}
-    return ArrowSource(name, schema, rows, batches, loader="load_files", **told)
+
+def _new_ones(found: Listing, known: KnownFiles) -> tuple[Listing, tuple[FileContent, ...]]:
+    """The files that are not known, and what is in them."""
+    looked_at = [(file, content) for file, content in zip(found.files, contents_of(found.files), strict=True)]
+    new = [(file, content) for file, content in looked_at if not known.has(content)]
+    files, contents = tuple(file for file, _ in new), tuple(content for _, content in new)
+    again = () if any(file.partitions for file in files) else tuple(file.path for file in files)
+    passed_over = len(found.files) - len(files)
+    told = f"{quantity(passed_over, 'file')} of {len(found.files):,} passed over, which the ledger knows as loaded"
+    facts = (*found.facts, ("only_new", told))
+    return Listing(files, again, tuple(file.given for file in files) if again else (), facts), contents
+
+
+def _paths_again(found: Listing, reading: Reading) -> tuple[str, ...]:
+    """The paths for who continues the load in another process; none for URLs, which may hold a secret."""
+    if not all(file.is_local for file in found.files):
+        return ()
+    return found.again if reading.filename is None else found.as_given  # under other paths it would have other values
 
 
 def _offered(files: list[OpenedFile]) -> pa.Schema:

@@ -6,11 +6,12 @@ from typing import Any
 
 from dataloader.sources import files, paths, tables
 from dataloader.sources.base import Source
+from dataloader.sources.known import KnownFiles
 from dataloader.sources.selection import WHOLE, Reading, select
 
 
-def open_data(data: Any, reading: Reading = WHOLE) -> Source:
-    """Open what `load_dataframe` or `load_files` takes."""
+def open_data(data: Any, reading: Reading = WHOLE, known: KnownFiles | None = None) -> Source:
+    """Open what `load_dataframe` or `load_files` takes; of files those that are not known."""
     columns = reading.columns
-    source = files.open_files(data, reading) if paths.are_paths(data) else tables.open_dataframe(data, columns)
+    source = files.open_files(data, reading, known) if paths.are_paths(data) else tables.open_dataframe(data, columns)
     return source if columns is None else select(source, columns)

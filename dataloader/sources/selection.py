@@ -96,5 +96,6 @@ def select(source: Source, columns: Columns) -> Source:
     selected(source.schema.names, columns, source.name)
     chosen = {str(name): target for name, target in renaming(columns).items()}
     fields = [source.schema.field(name).with_name(target) for name, target in chosen.items()]
-    told = {name: getattr(source, name) for name in ("in_memory", "loader", "paths", "position", "about", "facts")}
+    same = ("in_memory", "loader", "paths", "position", "about", "facts", "contents", "passed_over")
+    told = {name: getattr(source, name) for name in same}
     return SelectedSource(source.name, pa.schema(fields), source.rows, source, tuple(chosen), **told)

@@ -56,10 +56,12 @@ async def test_the_option_for_the_file_is_refused_where_there_is_none(database: 
 
 
 @pytest.mark.slow
-def test_the_command_line_names_the_files(tmp_path: Path) -> None:
-    shown = run(write(tmp_path), "load", "ds", "t", "--to", "sqlite:///shop.db", "--filename")
+def test_the_command_line_names_the_files_and_passes_over_those_that_are_loaded(tmp_path: Path) -> None:
+    command = ["load", "ds", "t", "--to", "sqlite:///shop.db", "--filename", "--only-new"]
+    shown = run(write(tmp_path), *command)
     assert shown.startswith("0 ")
     assert "ds/year=2024/part.csv" in shown
+    assert "2 files passed over: loaded before" in run(tmp_path, *command)
 
 
 @pytest.mark.slow

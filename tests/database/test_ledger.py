@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import dataloader as dl
 from dataloader.cli import main
 from dataloader.database.engine import open_engine
-from dataloader.ledger.entries import TABLES
+from dataloader.ledger.entries import FILES, TABLES
 from tests.conftest import Broken, execute, fetch
 
 pytestmark = [pytest.mark.slow, pytest.mark.any_version, pytest.mark.usefixtures("long_sources")]
@@ -227,7 +227,7 @@ async def test_the_grants_run_as_they_are_printed_whatever_the_names_contain(pos
     finally:
         await driver.execute(f"DROP SCHEMA {quoted_schema} CASCADE; DROP ROLE {quoted_role}")
         await driver.close()
-    assert granted == ["100%", *sorted(TABLES)]
+    assert granted == ["100%", *sorted([*TABLES, FILES])]
 
 
 async def test_the_grants_give_nothing_but_what_a_load_needs(postgres: AsyncEngine, clerk: AsyncEngine) -> None:
@@ -237,6 +237,7 @@ async def test_the_grants_give_nothing_but_what_a_load_needs(postgres: AsyncEngi
     ledger_rights = "DELETE INSERT SELECT UPDATE"
     expected = [
         ("dataloader_chunks", ledger_rights),
+        ("dataloader_files", ledger_rights),
         ("dataloader_loads", ledger_rights),
         ("dataloader_rejects", ledger_rights),
         ("orders", "INSERT"),
