@@ -79,10 +79,28 @@ SOURCES = click.argument("sources", nargs=-1, required=True, metavar="SOURCE..."
 TABLE = click.argument("table")
 TO = click.option("--to", "engine", metavar="URL", help="The database; default $DATALOADER_URL, else dataloader.db.")
 LOADING = (
-    click.option("--if-exists", type=click.Choice(IF_EXISTS), default="append", show_default=True),
-    click.option("--method", type=click.Choice(METHODS), default="auto", show_default=True),
+    click.option(
+        "--if-exists",
+        type=click.Choice(IF_EXISTS),
+        default="append",
+        show_default=True,
+        help="What to do with a table that exists.",
+    ),
+    click.option(
+        "--method",
+        type=click.Choice(METHODS),
+        default="auto",
+        show_default=True,
+        help="How rows are written.",
+    ),
     click.option("--chunk-rows", type=click.IntRange(min=1), help="Rows converted and sent at once."),
-    click.option("--casts", type=click.Choice(CASTS), default="exact", show_default=True),
+    click.option(
+        "--casts",
+        type=click.Choice(CASTS),
+        default="exact",
+        show_default=True,
+        help="Whether values may be rounded to fit.",
+    ),
     click.option("--assume-timezone", metavar="NAME", help="What a time without a zone means, like Europe/Berlin."),
     click.option(
         "--on-conflict",
@@ -121,7 +139,13 @@ LOADING = (
     click.option("--filename", is_flag=True, help="A column `filename` with the path of each row's file."),
 )
 COMMITTING = (
-    click.option("--commit", type=click.Choice(COMMITS), default="auto", show_default=True),
+    click.option(
+        "--commit",
+        type=click.Choice(COMMITS),
+        default="auto",
+        show_default=True,
+        help="One transaction for the load, or one for each chunk.",
+    ),
     click.option("--workers", type=click.IntRange(min=1), help="Connections that commit chunks at once."),
     click.option("--resume/--no-resume", default=None, help="Continue an unfinished load, or start anew."),
     click.option("--load-id", metavar="NAME", help="The name of a load that can be resumed."),

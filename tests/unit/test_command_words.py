@@ -115,3 +115,8 @@ def test_the_list_of_commands_tells_what_each_does() -> None:
         assert short.endswith(".")
         assert "..." not in short
         assert short in cli.main.get_help(context)
+
+
+def test_every_option_says_what_it_is_for() -> None:
+    options = [one for command in cli.main.commands.values() for one in command.params if isinstance(one, click.Option)]
+    assert [one.opts for one in options if not one.help] == []
