@@ -18,6 +18,8 @@ LOADS, CHUNKS, REJECTS = TABLES = ("dataloader_loads", "dataloader_chunks", "dat
 """The last one is there for loads that keep rejects."""
 FILES = "dataloader_files"
 """The files that are loaded, where it is asked which ones are new."""
+EVERY_TABLE = (*TABLES, FILES)
+"""What must be trusted as far as it is there: a load that is forgotten is taken out of all of them."""
 TOTALS = ("chunks", "rows", "loaded", "rejected")
 
 

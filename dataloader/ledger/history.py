@@ -17,6 +17,7 @@ from dataloader.database.schema import SQLITE_SCHEMA, TableName, parse_table_nam
 from dataloader.database.session import Session
 from dataloader.errors import CheckpointError, PlanError
 from dataloader.ledger.entries import (
+    EVERY_TABLE,
     LOADS,
     TABLES,
     aware,
@@ -27,7 +28,7 @@ from dataloader.ledger.entries import (
     unreadable,
 )
 from dataloader.ledger.ledger import forget_load
-from dataloader.ledger.trust import distrust, is_ledger
+from dataloader.ledger.trust import distrust, is_ledger, other_columns
 from dataloader.options import CONTINUED
 
 if TYPE_CHECKING:
@@ -173,8 +174,8 @@ async def forget(engine: AsyncEngine, load_id: str, schema: str | None = None) -
 
 async def _forget(connection: AsyncConnection, record: LoadRecord) -> None:
     target = None if record.target is None else record.target.name
-    found = await backend_for(connection.dialect).table_rights(connection, TABLES, record.schema, target)
-    why = next(filter(None, map(distrust, found)), None)
+    found = await backend_for(connection.dialect).table_rights(connection, EVERY_TABLE, record.schema, target)
+    why = next(filter(None, (distrust(one) or other_columns(one) for one in found)), None)
     if why is not None:
         raise CheckpointError(f"the load {record.load_id!r} is not forgotten: {why}", hint="Nothing was changed.")
     await forget_load(connection, record.schema, record.load_id)

@@ -26,9 +26,9 @@ from dataloader.errors import CheckpointError, PlanError, UnfinishedLoad
 from dataloader.formatting import quantity
 from dataloader.ledger.checkpoint import Checkpoint, LedgerLoad, source_changed
 from dataloader.ledger.entries import (
+    EVERY_TABLE,
     FILES,
     REJECTS,
-    TABLES,
     TOTALS,
     aware,
     files_table,
@@ -142,7 +142,7 @@ class Ledger:
         """
         names = needed(keeps_rejects=self._plan.keeps_rejects)
         await self._backend.advisory_lock(connection, locks.ENTERING)
-        why = await refusal(connection, TABLES, names, self._plan.table.name)
+        why = await refusal(connection, EVERY_TABLE, names, self._plan.table.name)
         if why is not None:
             raise CheckpointError(f"the load cannot use its ledger: {why}", hint="", committed_rows=0)
         there = {one.name for one in await self._backend.table_rights(connection, names, self._loads.schema)}

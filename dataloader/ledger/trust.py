@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dataloader.database.backends import backend_for
 from dataloader.database.schema import TableName
-from dataloader.ledger.entries import LOADS, ledger_tables
+from dataloader.ledger.entries import FILES, LOADS, files_table, ledger_tables
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -26,9 +26,8 @@ async def refusal(
     distrusted = next(filter(None, map(distrust, found)), None)
     if distrusted or not found:  # no such schema: the DDL says so better
         return distrusted
-    if any(one.name == LOADS and not is_ledger(one) for one in found):
-        what = f"{LOADS} in schema {target.schema} has other columns than this version's ledger"
-        return f"{what} (finish its loads with the version that began them, and drop the ledger's tables)"
+    if (other := next(filter(None, map(other_columns, found)), None)) is not None:
+        return f"{other} (finish its loads with the version that began them, and drop the ledger's tables)"
     there = [one for one in found if one.name in needed]
     if all(one.usable for one in there) and (len(there) == len(needed) or found[0].may_create):
         return None
@@ -69,3 +68,11 @@ def distrust(found: TableRights, *, of_others: bool = False) -> str | None:
 def is_ledger(found: TableRights) -> bool:
     """Whether a table is this version's table of loads by its columns: it may be the caller's own, of that name."""
     return set(ledger_tables(found.schema)[0].c.keys()) <= set(found.columns)
+
+
+def other_columns(found: TableRights) -> str | None:
+    """That a table of loads or files has other columns than the ledger's, None if it has not."""
+    is_files = found.name == FILES and not set(files_table(found.schema).c.keys()) <= set(found.columns)
+    if not is_files and (found.name != LOADS or is_ledger(found)):
+        return None
+    return f"{found.name} in schema {found.schema} has other columns than this version's ledger"

@@ -86,7 +86,7 @@ async def _decide(
             target = replace(target, name=await session.backend.qualify(connection, target.name))
         name = target.name if found is None else found.name
         needed = entries.needed(keeps_rejects=options.on_invalid == "reject")
-        refused = await trust.refusal(connection, entries.TABLES, needed, name)
+        refused = await trust.refusal(connection, entries.EVERY_TABLE, needed, name)
         if found is not None and refused is None:
             options = await _continuing(connection, source, name, options)
         if found is not None and (options.on_conflict != "error" or options.returning is not None):

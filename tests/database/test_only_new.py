@@ -210,3 +210,12 @@ async def test_a_table_of_another_kind_is_not_taken_for_the_ledger(postgres: Asy
     with pytest.raises(PlanError, match="dataloader_files is not a table"):
         await load(postgres, write(tmp_path, 1))
     assert await stored(postgres) == []
+
+
+async def test_a_table_of_ones_own_with_the_name_of_the_ledger_is_left_alone(
+    database: AsyncEngine, tmp_path: Path
+) -> None:
+    await execute(database, "CREATE TABLE dataloader_files (x INTEGER)", "INSERT INTO dataloader_files VALUES (1)")
+    with pytest.raises(PlanError, match=r"dataloader_files in schema .* has other columns than this version's ledger"):
+        await load(database, write(tmp_path, 1))
+    assert await fetch(database, "SELECT x FROM dataloader_files") == [(1,)]

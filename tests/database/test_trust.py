@@ -16,6 +16,7 @@ import dataloader as dl
 from dataloader.cli import main
 from dataloader.database.engine import open_engine
 from dataloader.ledger.entries import TABLES
+from dataloader.ledger.history import forget
 from tests.conftest import execute, fetch
 from tests.database.test_ledger import RUNNER, batches, command, interrupted, interrupted_files, load, url_of
 
@@ -83,6 +84,31 @@ async def test_a_ledger_of_a_stranger_is_not_used(roles: Any, loader: str, kind:
         await load(roles[loader], "sales.orders", commit="chunk")
     report = await load(roles[loader], "sales.orders")
     assert (report.loaded, report.load_id) == (60, None)
+    assert await fetch(roles["superuser"], "SELECT * FROM calls") == []
+
+
+FILES_TRAP = (
+    "CREATE TABLE sales.dataloader_files (target text, path text, size bigint, digest text, table_id text, "
+    "load_id text, loaded_at timestamptz DEFAULT now(), PRIMARY KEY (target, path))",
+    "INSERT INTO sales.dataloader_files VALUES ('sales.orders', '/x', 1, 'x', '1', 'May')",
+    f"CREATE FUNCTION sales.trap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {CALL}; RETURN OLD; END $$",
+    "CREATE TRIGGER t BEFORE INSERT OR UPDATE OR DELETE ON sales.dataloader_files FOR EACH ROW "
+    "EXECUTE FUNCTION sales.trap()",
+    "GRANT ALL ON sales.dataloader_files TO PUBLIC",
+)
+
+
+async def test_the_files_of_a_stranger_are_not_believed_and_nothing_of_theirs_runs(roles: Any, tmp_path: Path) -> None:
+    await load(roles["owner"], "sales.orders", load_id="May")
+    await execute(roles["mallory"], *FILES_TRAP)
+    (tmp_path / "a.csv").write_text("id\n1\n")
+    for role in ("analyst", "owner", "superuser"):
+        with pytest.raises(dl.PlanError, match=r"sales\.dataloader_files belongs to mallory"):
+            await dl.load_files(tmp_path / "a.csv", "sales.orders", engine=roles[role], only_new=True)
+        with pytest.raises(dl.PlanError, match=r"sales\.dataloader_files belongs to mallory"):
+            await load(roles[role], "sales.orders", load_id="May", resume=False)
+    with pytest.raises(dl.CheckpointError, match=r"sales\.dataloader_files belongs to mallory"):
+        await forget(roles["owner"], "May")
     assert await fetch(roles["superuser"], "SELECT * FROM calls") == []
 
 
