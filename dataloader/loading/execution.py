@@ -75,7 +75,7 @@ class LoadExecution:
         borrowed: AsyncConnection | None = None,
     ) -> None:
         self.borrowed = borrowed
-        self.returned = Returned(plan.returning)
+        self.returned = Returned(plan.returning, source.labels)
         self.engine = engine
         self.source = source
         self.plan = plan

@@ -115,7 +115,7 @@ class ChunkStore:
         if self._returned.columns:
             writer = cast("StagedWriter", self._writer)
             for places, values in zip(rows, writer.take_returned(), strict=True):
-                self._returned.add(places, self._label, values)
+                self._returned.add(places, values)
 
     async def _store_some(self, chunk: Chunk, watchdog: Watchdog) -> StoreResult:
         converted = chunk.converted

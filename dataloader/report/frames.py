@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -43,17 +43,18 @@ class Returned:
     ----------
     columns : tuple of str
         What was asked for, and ``inserted`` where a row may have been there.
+    labels : sequence or None
+        The labels of all rows of the source; None: they have none.
     """
 
     columns: tuple[str, ...] = ()
+    labels: Any = None
     _rows: list[np.ndarray] = field(default_factory=list)
-    _labels: list[object] = field(default_factory=list)
     _values: list[Sequence[Any]] = field(default_factory=list)
 
-    def add(self, rows: np.ndarray, label: Callable[[int], object], values: Sequence[Sequence[Any]]) -> None:
+    def add(self, rows: np.ndarray, values: Sequence[Sequence[Any]]) -> None:
         """Take in the values of rows, which stand at these places of the source."""
         self._rows.append(rows)
-        self._labels += map(label, rows.tolist())
         self._values += values
 
     def frame(self) -> pd.DataFrame:
@@ -61,8 +62,7 @@ class Returned:
         import pandas as pd  # noqa: PLC0415 - only who asks for a frame needs pandas
 
         rows = np.concatenate([np.empty(0, np.int64), *self._rows])
-        labeled = any(label is not None for label in self._labels)
-        index = pd.Index(self._labels if labeled else rows)
+        index = pd.Index(rows) if self.labels is None else pd.Index(self.labels).take(rows)
         frame = pd.DataFrame(self._values, columns=list(self.columns), index=index)
         return frame.iloc[np.argsort(rows, kind="stable")]
 

@@ -69,6 +69,8 @@ class Source:
         The files that are loaded, for the ledger, where it is asked which ones are new.
     passed_over : int
         How many files the ledger knew.
+    labels : sequence or None
+        The labels of all rows, None where they have none.
     """
 
     name: str
@@ -83,10 +85,11 @@ class Source:
     facts: tuple[tuple[str, str], ...] = ()
     contents: tuple[FileContent, ...] = ()
     passed_over: int = 0
+    labels: Sequence[object] | None = None
 
-    def label(self, _row: int) -> object:
+    def label(self, row: int) -> object:
         """The label of the row at a position, None where rows have none."""
-        return None
+        return None if self.labels is None else self.labels[row]
 
     def chunks(self, chunk_rows: int) -> AsyncGenerator[pa.RecordBatch]:
         """Yield batches of `chunk_rows` rows; those with many bytes, before a change of types and the last of fewer."""
@@ -102,11 +105,7 @@ class ArrowSource(Source):
 
     batches: Callable[[int], Iterator[pa.RecordBatch]]
     _: KW_ONLY
-    labels: Sequence[object] | None = None
     opened: tuple[Any, ...] = ()
-
-    def label(self, row: int) -> object:
-        return None if self.labels is None else self.labels[row]
 
     async def chunks(self, chunk_rows: int) -> AsyncGenerator[pa.RecordBatch]:
         reading = self.batches(chunk_rows)

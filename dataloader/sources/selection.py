@@ -69,9 +69,6 @@ class SelectedSource(Source):
     whole: Source
     names: tuple[str, ...]
 
-    def label(self, row: int) -> object:
-        return self.whole.label(row)
-
     async def aclose(self) -> None:
         await self.whole.aclose()
 
@@ -96,6 +93,6 @@ def select(source: Source, columns: Columns) -> Source:
     selected(source.schema.names, columns, source.name)
     chosen = {str(name): target for name, target in renaming(columns).items()}
     fields = [source.schema.field(name).with_name(target) for name, target in chosen.items()]
-    same = ("in_memory", "loader", "paths", "position", "about", "facts", "contents", "passed_over")
+    same = ("in_memory", "loader", "paths", "position", "about", "facts", "contents", "passed_over", "labels")
     told = {name: getattr(source, name) for name in same}
     return SelectedSource(source.name, pa.schema(fields), source.rows, source, tuple(chosen), **told)
