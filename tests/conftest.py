@@ -38,6 +38,12 @@ class Broken(Exception):
     """What a source raises in the middle of a load."""
 
 
+def pytest_configure() -> None:
+    """A run in the background of a shell ignores Ctrl-C, and so would the processes that tests interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_report_header() -> str:
     binaries = embedded.find_binaries()
     return f"postgresql: {binaries}"

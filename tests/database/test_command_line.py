@@ -249,6 +249,7 @@ def until_it_writes(folder: Path, process: subprocess.Popen[str]) -> None:
         finally:
             connection.close()
         time.sleep(0.02)
+    raise AssertionError(f"the load was never seen writing: {process.poll()}")
 
 
 def test_ctrl_c_exits_with_130_and_nothing_is_written(folder: Path) -> None:
