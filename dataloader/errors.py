@@ -11,6 +11,7 @@
     │   ├── LoadCancelled             somebody pressed Cancel
     │   └── ConnectionLost            the server went away
     │       └── ConnectionFailed      no connection could be made: the host, the login, the file
+    ├── ReadError                     a query did not give its rows
     └── CheckpointError               the ledger does not allow it; nothing was written
         ├── UnfinishedLoad            an earlier load of the same data did not finish
         └── SourceChanged             the data is not what the unfinished load began with
@@ -31,6 +32,7 @@ __all__ = [
     "LoadCancelled",
     "LoadError",
     "PlanError",
+    "ReadError",
     "SchemaMismatch",
     "SourceChanged",
     "UnfinishedLoad",
@@ -221,6 +223,34 @@ class ConnectionLost(LoadError):
 
 class ConnectionFailed(ConnectionLost):
     """No connection could be made: an unknown host, a refused login, no TLS, a file that cannot be opened."""
+
+
+class ReadError(DataLoaderError):
+    """A query did not give its rows, or a value of them has no place in its column's type.
+
+    Attributes
+    ----------
+    column : str or None
+        The column of the result that it is about.
+    value : str or None
+        The value as the database wrote it, cut at 40 characters.
+    sqlstate : str or None
+        PostgreSQL's five-letter code.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        hint: str,
+        column: str | None = None,
+        value: str | None = None,
+        sqlstate: str | None = None,
+    ) -> None:
+        super().__init__(what, hint=hint)
+        self.column = column
+        self.value = value
+        self.sqlstate = sqlstate
 
 
 class CheckpointError(DataLoaderError):

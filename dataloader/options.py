@@ -207,7 +207,7 @@ class LoadOptions:
         _check_resume(chosen)
         _check_rejects(chosen)
         _check_zone(chosen.assume_timezone)
-        _check_progress(chosen.progress)
+        check_progress(chosen.progress)
         return chosen
 
 
@@ -350,7 +350,7 @@ def _check_zone(zone: object) -> None:
         raise PlanError(f"assume_timezone={zone!r} is not a time zone", hint=hint) from error
 
 
-def _check_progress(progress: object) -> None:
+def check_progress(progress: object) -> None:
     """A name, or the view of a load in the background."""
     known = get_args(ProgressName)
     if progress not in known and not isinstance(progress, View):

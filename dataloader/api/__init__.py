@@ -1,4 +1,4 @@
-"""The verbs: loads, checks and merges.
+"""The verbs: loads, checks, merges and reads.
 
 They open the source and hand it on; every decision is made in the plan.
 """
@@ -6,6 +6,7 @@ They open the source and hand it on; every decision is made in the plan.
 from dataloader.api.checks import load_history, plan_load, validate
 from dataloader.api.loads import load_batches, load_dataframe, load_files, load_rows, start_load
 from dataloader.api.merges import delete_rows, sync_table, update_rows
+from dataloader.api.reads import read_batches, read_dataframe
 
 __all__ = [
     "delete_rows",
@@ -15,6 +16,8 @@ __all__ = [
     "load_history",
     "load_rows",
     "plan_load",
+    "read_batches",
+    "read_dataframe",
     "start_load",
     "sync_table",
     "update_rows",

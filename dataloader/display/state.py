@@ -85,6 +85,8 @@ class State:
         The report, once there is one.
     keeps_rows : bool
         Whether rows stay in the table when the load fails; else everything is rolled back.
+    outcome : str
+        What became of the rows that it has counted, in a word.
     is_background : bool
         Whether the load is no cell's own, so that its error is shown nowhere but here.
     """
@@ -101,6 +103,7 @@ class State:
         self.first_rejected: str | None = None
         self.result: Result | None = None
         self.keeps_rows = False
+        self.outcome = "committed"
         self.is_background = False
         self.is_in_doubt = False
         self._earlier = 0
@@ -187,7 +190,7 @@ class State:
         if self.is_in_doubt:
             return "the commit was under way"
         return (
-            f"{quantity(self.rows, 'row', self.total)} committed"
+            f"{quantity(self.rows, 'row', self.total)} {self.outcome}"
             if self.keeps_rows
             else "0 of its rows are in the table"
         )

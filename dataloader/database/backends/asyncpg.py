@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
 
+from dataloader.database.backends import asyncpg_reading as reading
 from dataloader.database.backends import libpq
 from dataloader.database.backends.base import PreparedStatement, driver_of
 from dataloader.database.backends.operators import pinned
@@ -21,6 +22,8 @@ from dataloader.errors import LoadError
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Dialect
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from dataloader.database.backends.reading import Receiver, Statement
 
 CONNECT_SECONDS = 10
 KEEPALIVES = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
@@ -88,6 +91,10 @@ class Asyncpg(PostgreSQL):
             yield
         if connection.in_transaction():
             await connection.rollback()  # SQLAlchemy's own, of which the server knows nothing
+
+    async def read(self, connection: AsyncConnection, statement: Statement, receiver: Receiver) -> None:
+        async with self.transaction(connection, *reading.SETTINGS, *self.settings):
+            await reading.read(await driver_of(connection), statement, receiver)
 
     def prepare(self, statement: sa.Executable) -> PreparedStatement:
         return _Prepared(statement, self.dialect)

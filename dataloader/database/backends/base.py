@@ -8,15 +8,18 @@ from __future__ import annotations
 import abc
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Sequence
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
 
 from dataloader.conversion.column_types import ColumnType, parse_type
 from dataloader.database.backends.borrowing import Borrowing
+from dataloader.database.backends.cursor_reading import CursorReading
 from dataloader.database.backends.merging import Merging
 from dataloader.database.backends.naming import Naming
+from dataloader.database.backends.reading import replaced
 from dataloader.database.schema import ForeignKey, TableName
 from dataloader.errors import LoadError, PlanError
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
     from sqlalchemy.types import TypeEngine
 
+    from dataloader.database.backends.reading import Receiver, Statement
     from dataloader.database.schema import Fingerprint, TableRights, TableSchema
 
 
@@ -312,6 +316,18 @@ class Backend(Borrowing, Merging, Naming, abc.ABC):
         """
         return None
 
+    # Reading
+
+    async def read(self, connection: AsyncConnection, statement: Statement, receiver: Receiver) -> None:
+        """Hand on the rows of a query, in a transaction of its own, which can write nothing."""
+        text = replaced(statement.text.replace("\\", "\\\\"), lambda key: f":p{key}" if key.isdigit() else None)
+        values = {f"p{at}": value for at, value in enumerate(statement.values, start=1)}
+        async with connection.begin() as begun, connection.stream(sa.text(text), values) as result:
+            names = list(result.keys())
+            reading = CursorReading(names, [None] * len(names), statement.columns)
+            await reading.hand_on(_limited(result.fetchmany, statement.max_rows), receiver)
+            await begun.rollback()
+
     # The ledger
 
     async def table_rights(
@@ -352,6 +368,18 @@ class Backend(Borrowing, Merging, Naming, abc.ABC):
         """
         rows = zip(*columns.values(), strict=True)
         return sa.insert(table), [fixed | dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def _limited(fetch: Callable[[int], Awaitable[Any]], most: int | None) -> Callable[[int], Awaitable[Any]]:
+    left = math.inf if most is None else most
+
+    async def next_rows(size: int) -> Any:
+        nonlocal left
+        rows = await fetch(int(min(size, left))) if left else []
+        left -= len(rows)
+        return rows
+
+    return next_rows
 
 
 def _foreign_keys(connection: sa.Connection, name: TableName) -> list[ForeignKey]:

@@ -19,6 +19,7 @@ from sqlalchemy.dialects import sqlite as dialect
 from dataloader.conversion.column_types import ColumnType, parse_type
 from dataloader.conversion.dialects import SQLITE
 from dataloader.conversion.types import SQLITE_EXACT_DIGITS
+from dataloader.database.backends import sqlite_reading as reading
 from dataloader.database.backends.base import DRY_RUN, Backend, Fingerprints, driver_of
 from dataloader.database.backends.borrowing import KEPT, keep
 from dataloader.database.schema import (
@@ -38,6 +39,8 @@ from dataloader.database.schema import (
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from dataloader.database.backends.reading import Receiver, Statement
 
 BUSY_SECONDS = 30
 """How long another program's transaction is waited for."""
@@ -114,6 +117,9 @@ class SQLite(Backend):
             await _begin_when_free(connection)
         finally:
             await connection.exec_driver_sql(f"PRAGMA busy_timeout = {patience}")
+
+    async def read(self, connection: AsyncConnection, statement: Statement, receiver: Receiver) -> None:
+        await reading.read(await driver_of(connection), statement, receiver)
 
     async def has_ended(self, connection: AsyncConnection) -> bool:
         """As RAISE(ROLLBACK) in a trigger does."""

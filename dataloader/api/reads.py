@@ -1,0 +1,168 @@
+"""Reads: a table or a query becomes a frame, or a stream of batches. Nothing is written."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from dataloader.database import engine as engines
+from dataloader.database.addresses import hide_url
+from dataloader.database.backends import backend_for
+from dataloader.options import check_progress, with_options
+from dataloader.reading import frames
+from dataloader.reading.query import statement_of
+from dataloader.reading.stream import Reading
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import sqlalchemy as sa
+    from sqlalchemy.engine import URL
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from dataloader.display.state import View
+    from dataloader.reading.query import Params
+
+Frame = Literal["pandas", "polars", "arrow"]
+DtypeBackend = Literal["numpy_nullable", "pyarrow"]
+
+
+@with_options()
+async def read_dataframe(
+    query_or_table: str | sa.Table | sa.Select[Any],
+    params: Params | None = None,
+    *,
+    engine: AsyncEngine | str | URL | None = None,
+    as_: Frame = "pandas",
+    dtype_backend: DtypeBackend | None = None,
+    index: str | Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    max_rows: int | None = None,
+    progress: str | View = "auto",
+) -> Any:
+    """Read a table or a query into a frame, with exact types.
+
+    PostgreSQL sends the rows by COPY, in a transaction that can only read, and a thread makes them Arrow.
+    SQLite's come from a cursor, and have the declared types of their columns. Cancel and the kernel's stop button
+    end the server's statement.
+
+    Parameters
+    ----------
+    query_or_table : str, sqlalchemy.Table or sqlalchemy.Select
+        A table's name, ``"orders"`` or ``"sales.orders"``, written as in the database; or, where the text has
+        blanks, a query.
+    params : dict or list, optional
+        The values of ``:name``, or of ``$1``, ``$2``, ..., in the text of a query. They never become part of its
+        words: the server itself quotes them.
+    engine : AsyncEngine, URL or None
+        As in `load_dataframe`.
+    as_ : {'pandas', 'polars', 'arrow'}
+        What is returned.
+    dtype_backend : {'numpy_nullable', 'pyarrow'}, optional
+        As in pandas. None: NumPy's types; integers among which one is missing are pandas' Int64, and not floats.
+    index : str or list of str, optional
+        The columns of the frame's index.
+    columns : list of str, optional
+        Which columns of the result are wanted, in this order.
+    max_rows : int, optional
+        How many rows are read at most.
+    progress : {'auto', 'widget', 'html', 'text', 'log', 'none'} or View
+        As in `load_dataframe`. The total is the planner's estimate: about.
+
+    Returns
+    -------
+    pandas.DataFrame, polars.DataFrame or pyarrow.Table
+        ``numeric(p, s)`` is a decimal of that size. Numbers without a limit are the smallest decimal that holds all
+        of the result, and text where one is NaN or infinite or has more than 76 digits. Times have microseconds, an
+        enum is a categorical; JSON, ``uuid``, ``inet``, ranges and composites are text. NULL and ``''`` stay apart.
+        See `docs/reading.md`.
+
+    Raises
+    ------
+    ReadError
+        When the database refuses the query, or a value has no place in its type: an infinite or BC date, NaN in a
+        limited numeric. It names the column and the value.
+    PlanError
+        When an argument cannot be used.
+    ConnectionFailed
+        When the database cannot be reached.
+
+    Examples
+    --------
+    >>> import asyncio, tempfile, dataloader as dl
+    >>> url = f"sqlite:///{tempfile.mkdtemp()}/shop.db"
+    >>> data = {"id": [1, 2, 3], "status": ["paid", "new", "paid"]}
+    >>> report = asyncio.run(dl.load_dataframe(data, "orders", engine=url, progress="none"))
+    >>> query = "SELECT id FROM orders WHERE status = :status"
+    >>> frame = asyncio.run(dl.read_dataframe(query, {"status": "paid"}, engine=url, progress="none"))
+    >>> frame["id"].tolist()
+    [1, 3]
+    """
+    frames.check_frame(as_, dtype_backend, index)
+    reading = _reading(query_or_table, params, engine, columns, max_rows, progress, settles=True)
+    async with contextlib.aclosing(reading.batches()) as batches:
+        found = [batch async for batch in batches]
+    return await asyncio.to_thread(frames.frame_of, found, as_, dtype_backend, index)
+
+
+async def read_batches(
+    query_or_table: str | sa.Table | sa.Select[Any],
+    params: Params | None = None,
+    *,
+    engine: AsyncEngine | str | URL | None = None,
+    columns: Sequence[str] | None = None,
+    max_rows: int | None = None,
+    progress: str | View = "auto",
+) -> AsyncGenerator[pa.RecordBatch]:
+    """Read a table or a query as record batches, in flat memory.
+
+    The server waits while nobody asks for the next batch. However the loop over them ends, by ``break``, an error or
+    a cancel, the connection is given back and the server's statement has ended.
+
+    Parameters
+    ----------
+    query_or_table, params, engine, columns, max_rows, progress
+        As in `read_dataframe`.
+
+    Yields
+    ------
+    pyarrow.RecordBatch
+        All of one schema, at least one, some megabytes each. Numbers without a limit are text, as their digits are
+        known at the end only: ``CAST(amount AS numeric(20, 4))`` makes them decimals.
+
+    Raises
+    ------
+    ReadError, PlanError, ConnectionFailed
+        As in `read_dataframe`.
+
+    Examples
+    --------
+    >>> import asyncio, tempfile, dataloader as dl
+    >>> url = f"sqlite:///{tempfile.mkdtemp()}/shop.db"
+    >>> report = asyncio.run(dl.load_dataframe({"id": [1, 2, 3]}, "orders", engine=url, progress="none"))
+    >>> async def count():
+    ...     return sum([batch.num_rows async for batch in dl.read_batches("orders", engine=url, progress="none")])
+    >>> asyncio.run(count())
+    3
+    """
+    reading = _reading(query_or_table, params, engine, columns, max_rows, progress, settles=False)
+    async with contextlib.aclosing(reading.batches()) as batches:
+        async for batch in batches:
+            yield batch
+
+
+def _reading(  # noqa: PLR0917 - as the callers name them
+    query: object,
+    params: Params | None,
+    engine: object,
+    columns: Sequence[str] | None,
+    max_rows: int | None,
+    progress: str | View,
+    *,
+    settles: bool,
+) -> Reading:
+    check_progress(progress)
+    found = engines.resolve(hide_url(engine))
+    statement, label = statement_of(query, params, backend_for(found.dialect), columns, max_rows)
+    return Reading(found, statement, label, progress, settles=settles)

@@ -1,0 +1,217 @@
+"""A query's rows from a cursor: Python values, which a column's declared type or its first values make Arrow."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import decimal
+import re
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from dataloader.conversion.column_types import ColumnType
+from dataloader.database.backends.reading import BATCH_ROWS, UNSETTLED, Receiver, positions
+from dataloader.errors import ReadError
+
+FIRST_ROWS = 4_096
+_SHOWN = 40
+_ZONED = re.compile(r"(?:Z|[+-]\d\d(?::?\d\d)?)$")
+_TIME = re.compile(r"\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?")
+_MOST_DIGITS = 38
+Rows = Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How the values of a column become Arrow.
+
+    Attributes
+    ----------
+    arrow : pyarrow.DataType
+        What they become.
+    taken : frozenset of type
+        The Python types that are meant.
+    prepare : callable or None
+        Makes of a value what Arrow takes.
+    read : bool
+        Whether the values are texts that Arrow reads.
+    settles : bool
+        Whether the digits are found out when the whole result is there.
+    """
+
+    arrow: pa.DataType
+    taken: frozenset[type]
+    prepare: Callable[[Any], Any] | None = None
+    read: bool = False
+    settles: bool = False
+
+    def array(self, values: Sequence[Any]) -> pa.Array:
+        """The values as an array.
+
+        Raises
+        ------
+        ValueError, TypeError
+            When one is none of this type.
+        """
+        if not set(map(type, values)) <= self.taken | {type(None)}:
+            raise TypeError("a value of another type")
+        if self.prepare is not None:
+            values = [None if value is None else self.prepare(value) for value in values]
+        if self.read:
+            return pa.array(values, pa.string()).cast(self.arrow)
+        return pa.array(values, self.arrow)
+
+
+def _boolean(value: int) -> bool:
+    if value not in {0, 1}:
+        raise ValueError("neither 0 nor 1")
+    return bool(value)
+
+
+def _time(text: str) -> dt.time:
+    if not _TIME.fullmatch(text):  # Python would drop a seventh digit
+        raise ValueError("no time of day")
+    return dt.time.fromisoformat(text)
+
+
+def _exact(value: float | str) -> decimal.Decimal:
+    """A float by its shortest spelling, as loads store it."""
+    try:
+        return decimal.Decimal(repr(value) if isinstance(value, float) else value)
+    except decimal.InvalidOperation as error:
+        raise ValueError("no number") from error
+
+
+def _digits(value: float | str) -> str:
+    return format(_exact(value), "f")
+
+
+_NUMBERS = frozenset({int, float, str})
+_TEXT = Kind(pa.string(), frozenset({str}))
+_INTEGER = Kind(pa.int64(), frozenset({int}))
+_FLOAT = Kind(pa.float64(), frozenset({float, int}))
+_BYTES = Kind(pa.binary(), frozenset({bytes}))
+_MOMENT = Kind(pa.timestamp("us"), frozenset({str}), read=True)
+_ZONED_MOMENT = Kind(pa.timestamp("us", "UTC"), frozenset({str}), read=True)
+_STORED = {
+    "datetime": _MOMENT,
+    "int8": _INTEGER,
+    "real": _FLOAT,
+    "bytea": _BYTES,
+    "bool": Kind(pa.bool_(), frozenset({int}), _boolean),
+    "date": Kind(pa.date32(), frozenset({str}), read=True),
+    "time": Kind(pa.time64("us"), frozenset({str}), _time),
+    "number": Kind(pa.string(), _NUMBERS, _digits, settles=True),
+    **dict.fromkeys(("text", "varchar", "bpchar", "json", "uuid"), _TEXT),
+}
+_FOUND: tuple[tuple[frozenset[type], Kind], ...] = (
+    (frozenset({bool}), Kind(pa.bool_(), frozenset({bool}))),
+    (frozenset({int}), _INTEGER),
+    (frozenset({float, int}), _FLOAT),
+    (frozenset({str}), _TEXT),
+    (frozenset({bytes}), _BYTES),
+    (frozenset({decimal.Decimal}), Kind(pa.string(), frozenset({decimal.Decimal}), "{:f}".format, settles=True)),
+    (frozenset({dt.date}), Kind(pa.date32(), frozenset({dt.date}))),
+    (frozenset({dt.time}), Kind(pa.time64("us"), frozenset({dt.time}))),
+    (frozenset({dt.timedelta}), Kind(pa.duration("us"), frozenset({dt.timedelta}))),
+    (frozenset({uuid.UUID}), Kind(pa.string(), frozenset({uuid.UUID}), str)),
+)
+
+
+def kind_of(declared: ColumnType | None, values: Sequence[Any], name: str) -> Kind:
+    """How a column becomes Arrow: by its declared type, else by its first values.
+
+    Raises
+    ------
+    ReadError
+        When they are of several types.
+    """
+    if declared is not None and declared.scale is not None:
+        digits, scale = declared.precision or _MOST_DIGITS, declared.scale
+        return Kind(pa.decimal128(max(digits, scale), scale), _NUMBERS, _exact)
+    known = None if declared is None else _STORED.get(declared.kind)
+    if known is _MOMENT:
+        first = next((value for value in values if value is not None), "")
+        return _ZONED_MOMENT if isinstance(first, str) and _ZONED.search(first[10:]) else _MOMENT
+    if known is not None:
+        return known
+    types = frozenset(map(type, values)) - {type(None)}
+    if types == {dt.datetime}:
+        aware = next(value for value in values if value is not None).tzinfo is not None
+        return Kind(pa.timestamp("us", "UTC" if aware else None), types)
+    if not types:
+        return _TEXT
+    found = next((kind for meant, kind in _FOUND if types <= meant), None)
+    if found is None:
+        what = f"column {name!r} has values of several types: {', '.join(sorted(one.__name__ for one in types))}"
+        raise ReadError(what, hint=_as_one_type(name), column=name)
+    return found
+
+
+def _as_one_type(name: str) -> str:
+    return f"Read it as one type: CAST({name} AS TEXT), or leave the other rows out."
+
+
+class CursorReading:
+    """Makes batches of the rows of a cursor, in a thread, and hands them on."""
+
+    def __init__(self, names: Sequence[str], declared: Sequence[ColumnType | None], wanted: Sequence[str] | None):
+        self._positions = positions(names, wanted)
+        self._names = [names[at] for at in self._positions]
+        self._declared = [declared[at] for at in self._positions]
+        self._kinds: list[Kind] | None = None
+        self._schema: pa.Schema | None = None
+
+    async def hand_on(self, fetch: Callable[[int], Any], receiver: Receiver) -> None:
+        """Hand on all rows; `fetch` gives the next ones."""
+        size = FIRST_ROWS
+        while True:
+            rows = await fetch(size)
+            receiver.answered()
+            if rows or self._schema is None:
+                batch, is_first = await asyncio.to_thread(self._batch, rows), self._schema is None
+                if is_first:
+                    self._schema = batch.schema
+                    receiver.describe(batch.schema, None)
+                await receiver.put(batch, batch.nbytes)
+            if len(rows) < size:
+                return
+            size = BATCH_ROWS
+
+    def _batch(self, rows: Rows) -> pa.RecordBatch:
+        columns = list(zip(*rows, strict=True)) or [()] * (max(self._positions, default=-1) + 1)
+        chosen = [columns[at] for at in self._positions]
+        if self._kinds is None:
+            known = zip(self._declared, chosen, self._names, strict=True)
+            self._kinds = [kind_of(declared, values, name) for declared, values, name in known]
+        arrays = [
+            _array(kind, values, name) for kind, values, name in zip(self._kinds, chosen, self._names, strict=True)
+        ]
+        fields = [
+            pa.field(name, kind.arrow, metadata={UNSETTLED: b""} if kind.settles else None)
+            for name, kind in zip(self._names, self._kinds, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _array(kind: Kind, values: Sequence[Any], name: str) -> pa.Array:
+    try:
+        return kind.array(values)
+    except (ValueError, TypeError, OverflowError) as error:
+        value = next((one for one in values if not _fits(kind, one)), None)
+        shown = repr(value)
+        shown = shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 1]}…"
+        what = f"column {name!r}: {shown} has no place in Arrow's {kind.arrow}"
+        raise ReadError(what, hint=_as_one_type(name), column=name, value=shown) from error
+
+
+def _fits(kind: Kind, value: Any) -> bool:
+    try:
+        kind.array([value])
+    except (ValueError, TypeError, OverflowError):
+        return False
+    return True

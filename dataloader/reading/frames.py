@@ -1,0 +1,119 @@
+"""A whole result as an Arrow table, or as a frame of pandas or polars."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dataloader.database.backends.reading import UNSETTLED
+from dataloader.errors import PlanError, ReadError
+from dataloader.formatting import did_you_mean, one_line
+
+KINDS = ("pandas", "polars", "arrow")
+BACKENDS = (None, "numpy_nullable", "pyarrow")
+_MOST_DIGITS, _MOST_LONG_DIGITS = 38, 76
+_NO_DIGITS = re.compile("[a-zA-Z]").pattern
+
+
+def check_frame(as_: str, dtype_backend: str | None, index: object) -> None:
+    """Check what a result is to become.
+
+    Raises
+    ------
+    PlanError
+        When there is no such frame.
+    """
+    if as_ not in KINDS:
+        raise PlanError(f"as_={as_!r} is unknown", hint=did_you_mean(as_, KINDS))
+    if dtype_backend not in BACKENDS:
+        raise PlanError(f"dtype_backend={dtype_backend!r} is unknown", hint=did_you_mean(dtype_backend, BACKENDS))
+    if as_ != "pandas" and (index is not None or dtype_backend is not None):
+        raise PlanError(f"{as_} has no index= or dtype_backend=", hint="Leave them out, or take as_='pandas'.")
+
+
+def frame_of(
+    batches: Sequence[pa.RecordBatch], as_: str, dtype_backend: str | None, index: str | Sequence[str] | None
+) -> Any:
+    """The batches of a whole result as one table or frame."""
+    table = settled(pa.Table.from_batches(batches))
+    if as_ == "arrow":
+        return table
+    return _polars(table) if as_ == "polars" else _pandas(table, dtype_backend, index)
+
+
+def settled(table: pa.Table) -> pa.Table:
+    """The table with each number's digits found out; a column with NaN, infinity or more than 76 digits stays text."""
+    for at, field in enumerate(table.schema):
+        if UNSETTLED in (field.metadata or {}):
+            column = _as_numbers(table.column(at))
+            table = table.set_column(at, pa.field(field.name, column.type), column)
+    return table
+
+
+def _as_numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    if texts.null_count == len(texts) or pc.any(pc.match_substring_regex(texts, _NO_DIGITS)).as_py():
+        return texts.cast(pa.decimal128(_MOST_DIGITS, 0)) if texts.null_count == len(texts) else texts
+    lengths = pc.binary_length(texts)
+    point = pc.find_substring(texts, ".")
+    whole = pc.subtract(pc.if_else(pc.less(point, 0), lengths, point), pc.starts_with(texts, "-").cast(pa.int32()))
+    scales = pc.if_else(pc.less(point, 0), 0, pc.subtract(pc.subtract(lengths, point), 1))
+    scale = pc.max(scales).as_py()
+    digits = pc.max(whole).as_py() + scale
+    if digits > _MOST_LONG_DIGITS:
+        return texts
+    return texts.cast(pa.decimal128(digits, scale) if digits <= _MOST_DIGITS else pa.decimal256(digits, scale))
+
+
+def _polars(table: pa.Table) -> Any:
+    import polars  # noqa: PLC0415 - only who asks for it has it
+
+    try:
+        return polars.from_arrow(table)
+    except BaseException as error:  # polars panics, which is no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        hint = "Take as_='arrow', or read the columns of such types as text: CAST(... AS text)."
+        raise ReadError(f"polars cannot hold the result: {one_line(error)}", hint=hint) from error  # type: ignore[arg-type]
+
+
+def _pandas(table: pa.Table, dtype_backend: str | None, index: str | Sequence[str] | None) -> Any:
+    import pandas as pd  # noqa: PLC0415 - it takes half a second
+
+    if dtype_backend == "pyarrow":
+        frame = table.to_pandas(types_mapper=pd.ArrowDtype)
+    elif dtype_backend == "numpy_nullable":
+        frame = table.to_pandas(types_mapper=_nullable(pd).get)
+    else:
+        frame = table.to_pandas()
+        _keep_integers(frame, table, _nullable(pd))
+    if index is None:
+        return frame
+    names = [index] if isinstance(index, str) else list(index)
+    if missing := [name for name in names if name not in table.column_names]:
+        hint = did_you_mean(missing[0], table.column_names)
+        raise ReadError(f"the result has no column {missing[0]!r} for index=", hint=hint, column=missing[0])
+    return frame.set_index(index if isinstance(index, str) else names)
+
+
+def _keep_integers(frame: Any, table: pa.Table, nullable: dict[pa.DataType, Any]) -> None:
+    """Integers among which one is missing would be floats, which have no more than 53 bits."""
+    for at, column in enumerate(table.columns):
+        if column.null_count and pa.types.is_integer(column.type):
+            frame.isetitem(at, column.to_pandas(types_mapper=nullable.get))
+
+
+def _nullable(pd: Any) -> dict[pa.DataType, Any]:
+    return {
+        pa.bool_(): pd.BooleanDtype(),
+        pa.int16(): pd.Int16Dtype(),
+        pa.int32(): pd.Int32Dtype(),
+        pa.int64(): pd.Int64Dtype(),
+        pa.uint32(): pd.UInt32Dtype(),
+        pa.float32(): pd.Float32Dtype(),
+        pa.float64(): pd.Float64Dtype(),
+        pa.string(): pd.StringDtype(),
+    }

@@ -1,0 +1,177 @@
+"""A query under way: a task that reads, and who wants its batches, which is never more than a few behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+from collections.abc import AsyncGenerator, Iterator
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from dataloader.database.schema import TableName
+from dataloader.database.session import Session
+from dataloader.display.progress import Progress
+from dataloader.errors import ConnectionFailed, ConnectionLost, LoadError, ReadError, WriteError, shown_as
+from dataloader.sync import finish_despite_cancel
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from dataloader.database.backends.reading import Statement
+    from dataloader.display.state import View
+
+QUEUED = 2
+"""How many batches wait for who wants them."""
+_HINTS = {
+    "42P01": "Check the name: 'orders' or 'sales.orders', written as in the database.",
+    "42703": "Check the names of the columns.",
+    "42501": "Ask for the privilege SELECT on it.",
+    "25006": "A read changes nothing: carry out what writes by engine.begin().",
+    "57014": "A time limit of the server ended it: raise statement_timeout, or ask for less.",
+    "40001": "The server needed the rows' old versions for something else: read again.",
+}
+
+
+class _About:
+    """How many rows the planner expects, for the bar."""
+
+    about_rows: float | None = None
+
+    def __str__(self) -> str:
+        return "" if self.about_rows is None else f"of about {self.about_rows:,.0f} rows"
+
+
+class Reading:
+    """A query whose rows are read.
+
+    Parameters
+    ----------
+    label : str
+        What it is called.
+    asked : str or View
+        The ``progress=`` of the caller.
+    settles : bool
+        Whether the whole result is kept: then what is found out of it is marked in the schema.
+    """
+
+    def __init__(
+        self, engine: AsyncEngine, statement: Statement, label: str, asked: str | View, *, settles: bool = False
+    ) -> None:
+        self._engine = engine
+        self._statement = statement
+        self._label = label
+        self._asked = asked
+        self._settles = settles
+        self._schema: pa.Schema | None = None
+        self._about = _About()
+        self._batches: collections.deque[pa.RecordBatch] = collections.deque()
+        self._has_more = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_put = self._is_unwanted = False
+
+    async def batches(self) -> AsyncGenerator[pa.RecordBatch]:
+        """The batches, at least one. However this ends, the server's statement has ended by then.
+
+        Raises
+        ------
+        ReadError
+            When the database refuses the query, a value has no place in Arrow, or somebody pressed Cancel.
+        """
+        reading = asyncio.create_task(self._read())
+        reading.add_done_callback(lambda _: self._has_more.set())
+        try:
+            while self._batches or not reading.done():
+                if self._batches:
+                    batch = self._batches.popleft()
+                    self._has_room.set()
+                    yield batch
+                else:
+                    self._has_more.clear()
+                    await self._has_more.wait()
+            self._end(reading)
+        except asyncio.CancelledError as error:
+            shown_as(error, "Interrupted: the query was ended")
+            raise
+        finally:
+            self._is_unwanted = True
+            reading.cancel()
+            await finish_despite_cancel(_settled(reading))
+
+    def _end(self, reading: asyncio.Task[None]) -> None:
+        if reading.cancelled():
+            raise ReadError("the read was cancelled", hint="The server has ended the query; run it again.")
+        reading.result()
+
+    async def _read(self) -> None:
+        async with Progress(self._label, self._statement.max_rows, self._asked, self._about) as self._progress:
+            state = self._progress.state
+            state.keeps_rows, state.outcome, state.total = True, "read", None
+            session = Session(self._engine, TableName(None, self._label), reads_only=True)
+            self._progress.phase("reading")
+            try:
+                with _as_read_errors():
+                    await session.run(self._carry_out)
+            except asyncio.CancelledError:
+                if not self._is_unwanted:
+                    raise
+                state.finish("stopped")
+                return
+            state.total = state.rows
+
+    async def _carry_out(self, session: Session) -> None:
+        self._session = session
+        session.watchdog.suspend_timeout()  # a query may think for as long as it likes before its first row
+        await session.backend.read(session.connection, self._statement, self)
+        if not self._has_put and self._schema is not None:
+            await self.put(_empty(self._schema), 0)
+
+    def describe(self, schema: pa.Schema, about_rows: int | None) -> None:
+        self._schema = schema if self._settles else pa.schema([one.remove_metadata() for one in schema])
+        if about_rows is not None and self._statement.max_rows is not None:
+            about_rows = min(about_rows, self._statement.max_rows)
+        self._about.about_rows = about_rows
+
+    def answered(self) -> None:
+        self._session.watchdog.reset_timeout()
+
+    async def put(self, batch: pa.RecordBatch, nbytes: int) -> None:
+        assert self._schema is not None
+        self._has_put = True
+        self._progress.state.advance(batch.num_rows, nbytes)
+        self._batches.append(batch if self._settles else pa.RecordBatch.from_arrays(batch.columns, schema=self._schema))
+        self._has_more.set()
+        while len(self._batches) >= QUEUED:
+            self._session.watchdog.suspend_timeout()
+            self._has_room.clear()
+            await self._has_room.wait()
+        self._session.watchdog.reset_timeout()
+
+
+def _empty(schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.array([], one.type) for one in schema], schema=schema)
+
+
+async def _settled(reading: asyncio.Task[None]) -> None:
+    await asyncio.wait({reading})
+    if not reading.cancelled():
+        reading.exception()  # looked at, or asyncio complains that nobody did
+
+
+@contextlib.contextmanager
+def _as_read_errors() -> Iterator[None]:
+    """Say of what a load would not finish that a read did not."""
+    try:
+        yield
+    except ConnectionFailed:
+        raise
+    except LoadError as error:
+        sqlstate = error.sqlstate if isinstance(error, WriteError) else None
+        hint = _HINTS.get(sqlstate or "", "Correct what the message names, and read again.")
+        if "no such table" in error.what:
+            hint = _HINTS["42P01"]
+        if isinstance(error, ConnectionLost):
+            hint = "Read again when the server answers."
+        column = error.column if isinstance(error, WriteError) else None
+        raise ReadError(error.what, hint=hint, sqlstate=sqlstate, column=column) from error.__cause__
