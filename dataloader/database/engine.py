@@ -67,6 +67,9 @@ class _Connected(AsyncEngine):
         return f"<{AsyncEngine.__name__}: {backend_for(self.dialect).describe_engine(self)}>"
 
 
+_Connected.__name__ = _Connected.__qualname__ = AsyncEngine.__name__  # errors name the type of what was passed
+
+
 class Default:
     """What `connect` last set."""
 
