@@ -382,7 +382,7 @@ async def command(arguments: list[str], folder: Path, url: str) -> asyncio.subpr
 async def test_ctrl_c_prints_the_command_that_finishes_the_load(
     big_csv: Path, slow: AsyncEngine, onlooker: AsyncEngine
 ) -> None:
-    """The command is run as it is printed; the URL, whose password is not printed, is in the environment."""
+    """The command is run as it is printed, with the URL in its place: its password is not printed."""
     moments, url = seeded(), slow.url.render_as_string(hide_password=False)
     await execute(slow, slow_trigger(seconds=0.01)[0])  # so that the load outlives a busy machine's wait for its chunks
     begun = [sys.executable, "-m", "dataloader", "load", "big.csv", "orders", "--to", url, "--commit", "chunk"]
@@ -401,7 +401,8 @@ async def test_ctrl_c_prints_the_command_that_finishes_the_load(
         assert url not in said.decode()
         printed = re.search(r"(?:python3? -m )?dataloader ((?:load|resume) .*)", said.decode())
         assert printed, f"no command is printed: {said.decode()}"
-        going_on = [sys.executable, "-m", "dataloader", *shlex.split(printed[1]), "--yes"]  # nobody is asked
+        given = [url if word == "URL" else word for word in shlex.split(printed[1])]
+        going_on = [sys.executable, "-m", "dataloader", *given, "--yes"]  # nobody is asked
         resuming = await command(going_on, big_csv.parent, url)
         _, said = await asyncio.wait_for(resuming.communicate(), 60)
         assert resuming.returncode == 0, said.decode()

@@ -123,6 +123,10 @@ def write_notebook(path: Path, *cells: str) -> None:
     nbformat.write(notebook, path)
 
 
+_DEBUGGER = "Could not restore the debugger state: Canceled future"
+"""What JupyterLab itself logs where a kernel ends while its debugger asks for its state: of no load."""
+
+
 class Notebook:
     """A notebook in a page of JupyterLab; its cells are numbered from 0.
 
@@ -145,7 +149,7 @@ class Notebook:
         page.on("websocket", lambda socket: self._note(socket.url))
 
     def _listen(self, message: ConsoleMessage) -> None:
-        if message.type == "error":
+        if message.type == "error" and not message.text.startswith(_DEBUGGER):
             self.errors.append(f"{message.text} ({message.location.get('url')})")
 
     def _note(self, url: str) -> None:
