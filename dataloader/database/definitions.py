@@ -72,7 +72,9 @@ class Definition:
             has_default=column.server_default is not None or column.identity is not None or counted,
             generated=column.computed is not None,
             counted=backend.dialect.supports_sequences and (column.identity is not None or counted),
-            always=column.identity is not None and column.identity.always is True,
+            always=backend.dialect.supports_sequences
+            and column.identity is not None
+            and column.identity.always is True,
         )
 
     def creating(self, backend: Backend) -> list[str]:

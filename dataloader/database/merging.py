@@ -157,8 +157,9 @@ def _decided(asked: Asked, table: TableSchema, offered: Sequence[str], target: M
             raise PlanError(f"{table.name} can return no values: {target.refused}", hint="Leave returning= out.")
         raise PlanError(f"rows cannot be merged into {table.name}: {target.refused}", hint=hint)
     returning = _returned(asked, table)
+    overriding = asked.override_identity and any(column.always for column in table.columns)
     if asked.on_conflict == "error":
-        return Merge(table.name, tuple(offered), (), (), returning=returning, overriding=asked.override_identity)
+        return Merge(table.name, tuple(offered), (), (), returning=returning, overriding=overriding)
     spelled = {table.key(name): name for name in offered}
     chosen = _chosen(asked, table, target)
     missing = [name for name in chosen.columns if table.key(name) not in spelled]
@@ -167,7 +168,6 @@ def _decided(asked: Asked, table: TableSchema, offered: Sequence[str], target: M
         raise SchemaMismatch(what, hint="Add it to the source, or name another key with key=.")
     key = tuple(spelled[table.key(name)] for name in chosen.columns)
     updated = _updated(asked, table, offered, key)
-    types = [table.column(name).type.row for name in key]
     action = {"load": "insert", "sync": "insert"}.get(asked.action, asked.action)
     return Merge(
         table.name,
@@ -176,9 +176,9 @@ def _decided(asked: Asked, table: TableSchema, offered: Sequence[str], target: M
         updated,
         action,
         looks_first=target.has_triggers or table.kind == "partitioned table",
-        own_operators=any(one.has_own_operators for one in types),
+        own_operators=any(table.column(name).type.row.has_own_operators for name in key),
         returning=returning,
-        overriding=asked.override_identity and action == "insert",
+        overriding=overriding and action == "insert",
     )
 
 

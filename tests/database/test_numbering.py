@@ -129,3 +129,19 @@ async def test_sqlite_goes_on_by_itself(sqlite: AsyncEngine) -> None:
     report = await dl.load_dataframe(DATA, "t", engine=sqlite, sync_sequence=True, override_identity=True)
     assert report.warnings == ()
     assert await next_number(sqlite) == 42
+
+
+async def test_numbers_of_a_table_that_numbers_nothing_are_stored_all_the_same(database: AsyncEngine) -> None:
+    await make(database, "integer PRIMARY KEY")
+    report = await dl.load_dataframe(DATA, "t", engine=database, override_identity=True, returning="id")
+    assert report.returned["id"].tolist() == DATA["id"]
+    assert await fetch(database, ALL) == ROWS
+
+
+async def test_a_created_table_of_sqlite_takes_numbers_though_it_is_defined_to_give_its_own(
+    sqlite: AsyncEngine,
+) -> None:
+    key = sa.Column("id", sa.Integer, sa.Identity(always=True), primary_key=True)
+    table = sa.Table("t", sa.MetaData(), key, sa.Column("name", sa.Text))
+    report = await dl.load_dataframe(DATA, table, engine=sqlite, override_identity=True, returning="id")
+    assert report.returned["id"].tolist() == DATA["id"]

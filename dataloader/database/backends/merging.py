@@ -144,7 +144,8 @@ class Merging:
         own: dict[str, Any] = {OWN_OPERATORS: merge.own_operators}
         there = f"EXISTS (SELECT 1 FROM {table} AS target WHERE {same})"
         sql = f"SELECT NOT {there} FROM {given} AS given ORDER BY given.{self.order}"
-        new = [bool(is_new) for (is_new,) in await connection.exec_driver_sql(sql, execution_options=own)]
+        asked = await connection.exec_driver_sql(sql, execution_options=own)
+        new = [bool(is_new) for (is_new,) in await _fetched(asked)]
         kept = await self._keep_staged(connection, merge)
         merged = await self.merge(connection, merge, staged)
         wanted = ", ".join(f"target.{self.quote(name)}" for name in merge.returning)
