@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 import tenacity
-from sqlalchemy.dialects import postgresql
 
 from dataloader.database.driver_errors import shown_text, sqlstate_of, translate
 from dataloader.database.engine import describe_url
@@ -82,9 +81,9 @@ WHERE l.granted AND (l.pid <> pg_catalog.pg_backend_pid() OR l.pid IS NULL)
   AND COALESCE(a.xact_start < (pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => :seconds)), true)
 ORDER BY pg_catalog.array_position(:strengths, l.mode), a.xact_start LIMIT 10
 """).bindparams(
-    sa.bindparam("names", type_=postgresql.ARRAY(sa.Text)),
-    sa.bindparam("harmless", type_=postgresql.ARRAY(sa.Text)),
-    sa.bindparam("strengths", list(_STRENGTHS), type_=postgresql.ARRAY(sa.Text)),
+    sa.bindparam("names", type_=sa.ARRAY(sa.Text)),
+    sa.bindparam("harmless", type_=sa.ARRAY(sa.Text)),
+    sa.bindparam("strengths", list(_STRENGTHS), type_=sa.ARRAY(sa.Text)),
     sa.bindparam("high", ENTERING >> 32, type_=sa.BigInteger),
     sa.bindparam("low", ENTERING & 0xFFFF_FFFF, type_=sa.BigInteger),
 )

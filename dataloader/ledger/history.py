@@ -7,7 +7,6 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.schema import CreateTable
 
 from dataloader.database import engine as engines
@@ -228,6 +227,8 @@ def grants(table: TableName, role: str) -> str:
     """
     if table.schema is None:
         raise PlanError(f"the table {table} has no schema", hint="Name it like sales.orders, or public.orders.")
+    from sqlalchemy.dialects.postgresql.base import PGDialect  # noqa: PLC0415 - only for PostgreSQL
+
     # A driver's own dialect would double every % for its parameters.
     dialect = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
     quote = dialect.identifier_preparer.quote

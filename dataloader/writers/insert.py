@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
 
 from dataloader.conversion.text import read_number
@@ -42,7 +41,7 @@ class ArrayWriter:
     def __init__(self, plan: LoadPlan, dialect: Dialect) -> None:
         self._names = [f"p{position}" for position in range(len(plan.columns))]
         self._python = [_texts_for(column) for column in plan.columns]
-        texts = postgresql.ARRAY(sa.Text(), dimensions=1)
+        texts = sa.ARRAY(sa.Text(), dimensions=1)
         arrays = [sa.bindparam(name, type_=texts) for name in self._names]
         given = unnest(arrays).table_valued(*self._names, name="given").render_derived()
         values = [_read(given.c[name], column.target) for name, column in zip(self._names, plan.columns, strict=True)]

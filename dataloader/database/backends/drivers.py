@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from sqlalchemy.engine import URL, make_url
 
-from dataloader.database.backends import libpq
-
 _MEANT = {"postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
 """What a URL without a driver means."""
 _ASYNC = _MEANT | {
@@ -29,6 +27,10 @@ def read_url(text: str) -> URL:
     sqlalchemy.exc.ArgumentError, ValueError
         When it cannot be read.
     """
+    if "://" in text and "," not in text:
+        return make_url(text)
+    from dataloader.database.backends import libpq  # noqa: PLC0415 - only for PostgreSQL
+
     if "://" not in text and (url := libpq.read_conninfo(text)) is not None:
         return url
     if "," not in text:
@@ -45,7 +47,11 @@ def with_parameters(url: URL) -> URL:
     PlanError
         When the driver cannot do what a parameter asks for.
     """
-    return libpq.completed(url) if url.drivername == "postgresql+asyncpg" else url
+    if url.drivername != "postgresql+asyncpg":
+        return url
+    from dataloader.database.backends import libpq  # noqa: PLC0415 - only for PostgreSQL
+
+    return libpq.completed(url)
 
 
 def async_driver(url: URL) -> str | None:
