@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import zoneinfo
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, cast, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, get_args
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
@@ -21,14 +18,10 @@ from dataloader.errors import PlanError
 from dataloader.formatting import did_you_mean
 from dataloader.sources.csv_options import CsvOptions
 from dataloader.sources.selection import Columns, FileFormat, Reading
-from dataloader.sync import Call
 
 if TYPE_CHECKING:
     from dataloader.database.addresses import Address
     from dataloader.database.backends import Backend
-
-T = TypeVar("T")
-F = TypeVar("F", bound=Callable[..., Any])
 
 IfExists = Literal["append", "fail", "truncate", "replace"]
 Method = Literal["auto", "copy", "insert"]
@@ -355,50 +348,6 @@ def check_progress(progress: object) -> None:
     known = get_args(ProgressName)
     if progress not in known and not isinstance(progress, View):
         raise PlanError(f"progress={progress!r} is unknown", hint=did_you_mean(progress, known))
-
-
-def with_options(kind: type | None = None) -> Callable[[F], F]:
-    """Decorate a function that takes ``**options``, so that help and completion know each with its default.
-
-    Parameters
-    ----------
-    kind : type or None
-        The TypedDict of its options, if it shares some.
-    """
-
-    def decorate(function: F) -> F:
-        decorated: Any = _calling(function) if inspect.iscoroutinefunction(function) else function
-        decorated.__signature__ = _signature(function, kind)
-        return cast(F, decorated)
-
-    return decorate
-
-
-def _calling(function: Callable[..., CoroutineType[Any, Any, T]]) -> Callable[..., Call[T]]:
-    @functools.wraps(function)
-    def call(*arguments: Any, **options: Any) -> Call[T]:
-        return Call(function(*arguments, **options))
-
-    mark = getattr(inspect, "markcoroutinefunction", lambda same: same)  # from Python 3.12 on
-    return cast("Callable[..., Call[T]]", mark(call))
-
-
-def _signature(function: Callable[..., Any], kind: type | None) -> inspect.Signature:
-    own = inspect.signature(function)
-    taken = [one for one in own.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
-    hints = {} if kind is None else get_type_hints(kind)
-    types = {name: hint for name, hint in hints.items() if name not in own.parameters}
-    shared = [
-        inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=_default(one), annotation=types[one.name])
-        for one in fields(LoadOptions)
-        if one.name in types
-    ]
-    return own.replace(parameters=[*taken, *shared])
-
-
-def _default(option: Any) -> Any:
-    """None for the engine, which a caller may leave out and `LoadOptions` always has."""
-    return None if option.name == "engine" else option.default
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
+from dataloader.api.signatures import with_options
 from dataloader.database import engine as engines
 from dataloader.database.addresses import hide_url
 from dataloader.ledger import history
 from dataloader.loading import planning, validation
-from dataloader.options import LoadOptions, Options, with_options
+from dataloader.options import LoadOptions, Options
 from dataloader.plan import LoadPlan
 from dataloader.report import ValidationReport, history_frame
 from dataloader.sources.base import is_stream, reading_once

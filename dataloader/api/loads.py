@@ -7,10 +7,11 @@ import contextlib
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
+from dataloader.api.signatures import with_options
 from dataloader.errors import PlanError
 from dataloader.jobs import LoadJob
 from dataloader.loading import pipeline, planning
-from dataloader.options import LoadOptions, Options, with_options
+from dataloader.options import LoadOptions, Options
 from dataloader.report import LoadReport
 from dataloader.sources import files, tables
 from dataloader.sources.base import reading_once

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
+from dataloader.api.signatures import with_options
 from dataloader.errors import PlanError
 from dataloader.loading import pipeline
-from dataloader.options import CommonOptions, LoadOptions, with_options
+from dataloader.options import CommonOptions, LoadOptions
 from dataloader.sources.base import reading_once
 from dataloader.sources.opening import open_data
 

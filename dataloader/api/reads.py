@@ -7,10 +7,11 @@ import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from dataloader.api.signatures import with_options
 from dataloader.database import engine as engines
 from dataloader.database.addresses import hide_url
 from dataloader.database.backends import backend_for
-from dataloader.options import check_progress, with_options
+from dataloader.options import check_progress
 from dataloader.reading import frames
 from dataloader.reading.query import statement_of
 from dataloader.reading.stream import Reading
