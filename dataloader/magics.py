@@ -12,7 +12,8 @@ import click
 
 from dataloader import api
 from dataloader import cli_csv as csv_options
-from dataloader.cli import (
+from dataloader.cli import load_keeping_rejects
+from dataloader.cli_options import (
     COMMITTING,
     LOADING,
     PLAN,
@@ -21,7 +22,6 @@ from dataloader.cli import (
     SOURCES,
     TABLE,
     TO,
-    load_keeping_rejects,
     with_options,
 )
 from dataloader.errors import PlanError
