@@ -32,7 +32,7 @@ def statement_of(
     """
     _check(columns, max_rows)
     query = getattr(query, "__table__", query)
-    if isinstance(query, str) and _is_query(query):
+    if isinstance(query, str) and is_query(query):
         text, values = _with_values(query, params)
         label = " ".join(query.split())
         label = label if len(label) <= _LABEL_CHARACTERS else f"{label[: _LABEL_CHARACTERS - 1]}…"
@@ -57,7 +57,7 @@ def _check(columns: Sequence[str] | None, max_rows: int | None) -> None:
         raise PlanError(f"max_rows={max_rows!r} is no number of rows", hint="Give an integer from 0 on.")
 
 
-def _is_query(text: str) -> bool:
+def is_query(text: str) -> bool:
     """Whether it has blanks outside of a quoted name."""
     stripped = text.strip()
     return not stripped.startswith('"') and bool(re.search(r"\s", stripped) or stripped.startswith("("))

@@ -71,6 +71,11 @@ class Reading:
         self._has_room = asyncio.Event()
         self._has_put = self._is_unwanted = False
 
+    @property
+    def about(self) -> object:
+        """How many rows there are about, and that in words, once it is known: for the bar of who wants the batches."""
+        return self._about
+
     async def batches(self) -> AsyncGenerator[pa.RecordBatch]:
         """The batches, at least one. However this ends, the server's statement has ended by then.
 
@@ -111,7 +116,7 @@ class Reading:
             session = Session(self._engine, TableName(None, self._label), reads_only=True)
             self._progress.phase("reading")
             try:
-                with _as_read_errors():
+                with as_read_errors():
                     await session.run(self._carry_out)
             except asyncio.CancelledError:
                 if not self._is_unwanted:
@@ -160,7 +165,7 @@ async def _settled(reading: asyncio.Task[None]) -> None:
 
 
 @contextlib.contextmanager
-def _as_read_errors() -> Iterator[None]:
+def as_read_errors() -> Iterator[None]:
     """Say of what a load would not finish that a read did not."""
     try:
         yield

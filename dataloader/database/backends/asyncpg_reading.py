@@ -57,7 +57,7 @@ async def read(driver: Any, statement: Statement, receiver: Receiver) -> None:
     if not _READ.match(statement.text):
         hint = "Give a SELECT, VALUES, TABLE or WITH; a command like EXPLAIN or SHOW has no rows that COPY can send."
         raise ReadError("the query is none that only reads", hint=hint)
-    text = await _inlined(driver, statement)
+    text = await inlined(driver, statement)
     columns = await _described(driver, text)
     wanted = positions([column.name for column in columns], statement.columns)
     if not wanted:
@@ -68,7 +68,7 @@ async def read(driver: Any, statement: Statement, receiver: Receiver) -> None:
     await _copied(driver, query, decoder, receiver)
 
 
-async def _inlined(driver: Any, statement: Statement) -> str:
+async def inlined(driver: Any, statement: Statement) -> str:
     """The query with its parameters as literals, as the server itself writes and quotes them."""
     text = statement.text.rstrip().rstrip(";")
     if not statement.values:
@@ -97,11 +97,11 @@ async def _described(driver: Any, text: str) -> list[Described]:
     attributes = prepared.get_attributes()
     rows = await driver.fetch(_CATALOG, [one.type.oid for one in attributes])
     types = {row["oid"]: row for row in rows}
-    modifiers = _modifiers(prepared, len(attributes))
+    modifiers = modifiers_of(prepared, len(attributes))
     return [_column(one.name, types[one.type.oid], limit) for one, limit in zip(attributes, modifiers, strict=True)]
 
 
-def _modifiers(prepared: Any, count: int) -> list[int]:
+def modifiers_of(prepared: Any, count: int) -> list[int]:
     """The type modifiers of the columns, -1 where one has none, or none is known.
 
     The server sends them, and asyncpg keeps them where only the garbage collector looks: no query would tell them
