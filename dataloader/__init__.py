@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dataloader.api import (
         delete_rows,
+        export,
         load_batches,
         load_dataframe,
         load_files,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     )
     from dataloader.jobs import LoadJob
     from dataloader.plan import LoadPlan
-    from dataloader.report import LoadReport, ValidationReport
+    from dataloader.report import ExportReport, LoadReport, ValidationReport
     from dataloader.sources.csv_options import CsvOptions
     from dataloader.sources.tables import to_row_dicts, to_tuples
     from dataloader.sync import run
@@ -63,6 +64,7 @@ __all__ = [
     "ConnectionLost",
     "CsvOptions",
     "DataLoaderError",
+    "ExportReport",
     "LoadCancelled",
     "LoadError",
     "LoadJob",
@@ -82,6 +84,7 @@ __all__ = [
     "connect",
     "delete_rows",
     "embedded_postgres",
+    "export",
     "load_batches",
     "load_dataframe",
     "load_files",
@@ -102,6 +105,7 @@ __all__ = [
 _HOMES = {
     "api": (
         "delete_rows",
+        "export",
         "load_batches",
         "load_dataframe",
         "load_files",
@@ -138,7 +142,7 @@ _HOMES = {
     ),
     "jobs": ("LoadJob",),
     "plan": ("LoadPlan",),
-    "report": ("LoadReport", "ValidationReport"),
+    "report": ("ExportReport", "LoadReport", "ValidationReport"),
     "sources.csv_options": ("CsvOptions",),
     "sources.tables": ("to_row_dicts", "to_tuples"),
     "sync": ("run",),
