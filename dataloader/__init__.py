@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dataloader.api import (
+        copy_table,
         delete_rows,
-        export,
         load_batches,
         load_dataframe,
         load_files,
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     )
     from dataloader.jobs import LoadJob
     from dataloader.plan import LoadPlan
-    from dataloader.report import ExportReport, LoadReport, ValidationReport
+    from dataloader.report import LoadReport, ValidationReport
     from dataloader.sources.csv_options import CsvOptions
     from dataloader.sources.tables import to_row_dicts, to_tuples
     from dataloader.sync import run
@@ -64,7 +64,6 @@ __all__ = [
     "ConnectionLost",
     "CsvOptions",
     "DataLoaderError",
-    "ExportReport",
     "LoadCancelled",
     "LoadError",
     "LoadJob",
@@ -82,9 +81,9 @@ __all__ = [
     "Violation",
     "WriteError",
     "connect",
+    "copy_table",
     "delete_rows",
     "embedded_postgres",
-    "export",
     "load_batches",
     "load_dataframe",
     "load_files",
@@ -104,8 +103,8 @@ __all__ = [
 
 _HOMES = {
     "api": (
+        "copy_table",
         "delete_rows",
-        "export",
         "load_batches",
         "load_dataframe",
         "load_files",
@@ -142,7 +141,7 @@ _HOMES = {
     ),
     "jobs": ("LoadJob",),
     "plan": ("LoadPlan",),
-    "report": ("ExportReport", "LoadReport", "ValidationReport"),
+    "report": ("LoadReport", "ValidationReport"),
     "sources.csv_options": ("CsvOptions",),
     "sources.tables": ("to_row_dicts", "to_tuples"),
     "sync": ("run",),

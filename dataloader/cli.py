@@ -1,8 +1,7 @@
-"""The command line: ``python -m dataloader load FILE... TABLE``, and ``plan`` and ``validate`` with the same words;
-``export QUERY FILE`` is the way back.
+"""The command line: ``python -m dataloader load FILE... TABLE``, and ``plan`` and ``validate`` with the same words.
 
-Of loads that were committed chunk by chunk: ``history``, ``resume`` and ``forget``. ``grants`` is for administrators,
-``completion`` for the shell. What is printed is made in `cli_output`.
+``copy`` takes rows from one database to another. Of loads that were committed chunk by chunk: ``history``, ``resume``
+and ``forget``. ``grants`` is for administrators, ``completion`` for the shell. What is printed is made in `cli_output`.
 
 Exit codes: 0 done, 1 the load failed or the data is not valid, 2 the command was wrong, 130 stopped by Ctrl-C.
 """
@@ -21,16 +20,18 @@ from click.shell_completion import get_completion_class
 from dataloader import api, cli_output, cli_words
 from dataloader import cli_csv as csv_options
 from dataloader.cli_options import (
+    CHECKPOINTS,
     COMMITTING,
     FILES,
+    FROM,
     LOADING,
     PLAN,
     PROGRESS,
-    READING,
     REJECTING,
     SCHEMA,
     TABLE,
     TO,
+    WRITING,
     StandardInput,
     with_options,
 )
@@ -42,7 +43,7 @@ from dataloader.formatting import printable
 from dataloader.ledger import history as ledgers
 from dataloader.plan import LoadPlan
 from dataloader.rejects import check_suffix
-from dataloader.report import ExportReport, LoadReport, ValidationReport, history_frame
+from dataloader.report import LoadReport, ValidationReport, history_frame
 
 
 def prints(command: Callable[..., Awaitable[Result]]) -> Callable[..., None]:
@@ -132,6 +133,25 @@ async def load(files: list[Any], table: str, rejects: str | None, plans: bool, *
     return await load_keeping_rejects(api.load_files, files, table, rejects, options)
 
 
+@main.command(
+    short_help="Copy a table or a query from one database to another.",
+    epilog=examples(
+        "dataloader copy orders orders --from postgresql://me@prod/shop --to postgresql://me@localhost/shop",
+        "dataloader copy 'SELECT * FROM orders LIMIT 9' orders --from sqlite:///shop.db --if-exists truncate",
+        "dataloader copy sales.orders orders --commit chunk --load-id 'orders of May' --resume",
+    ),
+)
+@click.argument("query_or_table", metavar="QUERY_OR_TABLE")
+@with_options(TABLE, FROM, TO, *WRITING, *CHECKPOINTS, *REJECTING, PROGRESS, *cli_output.OPTIONS)
+@prints
+async def copy(query_or_table: str, table: str, rejects: str | None, **options: Any) -> LoadReport:
+    """Copy QUERY_OR_TABLE of the database --from into TABLE of the database --to.
+
+    All in one transaction, unless --commit chunk is asked for. TABLE is created like the original if it is missing.
+    """
+    return await load_keeping_rejects(api.copy_table, query_or_table, table, rejects, options)
+
+
 async def load_keeping_rejects(
     loader: Callable[..., Awaitable[LoadReport]], data: object, table: str, rejects: str | None, options: dict[str, Any]
 ) -> LoadReport:
@@ -177,23 +197,6 @@ async def validate(files: list[Any], table: str, **options: Any) -> ValidationRe
     """Show every value of FILE... that does not fit TABLE, and write nothing."""
     csv_options.gather(options)
     return await api.validate(files, table, **options)
-
-
-@main.command(
-    short_help="Write a table or a query's result to a file.",
-    epilog=examples(
-        "dataloader export orders orders.parquet --from postgresql://me@localhost/shop",
-        "dataloader export 'SELECT * FROM orders WHERE amount < 9' orders.csv.gz",
-        "dataloader export sales.orders orders.jsonl --if-exists replace --quiet",
-    ),
-)
-@click.argument("query", metavar="QUERY_OR_TABLE")
-@click.argument("path", metavar="FILE", type=click.Path())
-@with_options(*READING, PROGRESS, *cli_output.OPTIONS)
-@prints
-async def export(query: str, path: str, **options: Any) -> ExportReport:
-    """Write a table, or the result of a query, to FILE (.csv, .parquet, .arrow, .jsonl; .csv.gz, .csv.zst)."""
-    return await api.export(query, path, **options)
 
 
 @main.command(

@@ -13,7 +13,6 @@ import click
 
 from dataloader import cli_csv as csv_options
 from dataloader.options import CASTS, COMMITS, DUPLICATES, FORMATS, IF_EXISTS, METHODS, ON_CONFLICT, ProgressName
-from dataloader.reading.formats import FORMATS as WRITTEN
 
 POLL_SECONDS = 0.1
 
@@ -60,7 +59,8 @@ FILES = click.argument("files", nargs=-1, required=True, metavar="FILE...", type
 SOURCES = click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 TABLE = click.argument("table")
 TO = click.option("--to", "engine", metavar="URL", help="The database; default $DATALOADER_URL, else dataloader.db.")
-LOADING = (
+FROM = click.option("--from", "source", metavar="URL", help="The database that is read; default as for --to.")
+WRITING = (
     click.option(
         "--if-exists",
         type=click.Choice(IF_EXISTS),
@@ -114,13 +114,16 @@ LOADING = (
         callback=selection,
         help="Which columns are loaded: a,b, or SOURCE=TARGET for a new name.",
     ),
+)
+LOADING = (
+    *WRITING,
     *csv_options.OPTIONS,
     click.option("--format", type=click.Choice(FORMATS), help="What the files are, where their names do not say it."),
     click.option("--sheet", metavar="NAME", help="The sheet of a spreadsheet, if it has several."),
     click.option("--cells", metavar="RANGE", help="The range of a sheet, with the names in its first row: B3:F100."),
     click.option("--filename", is_flag=True, help="A column `filename` with the path of each row's file."),
 )
-COMMITTING = (
+CHECKPOINTS = (
     click.option(
         "--commit",
         type=click.Choice(COMMITS),
@@ -131,8 +134,11 @@ COMMITTING = (
     click.option("--workers", type=click.IntRange(min=1), help="Connections that commit chunks at once."),
     click.option("--resume/--no-resume", default=None, help="Continue an unfinished load, or start anew."),
     click.option("--load-id", metavar="NAME", help="The name of a load that can be resumed."),
-    click.option("--only-new", is_flag=True, help="Pass over files that are in the table already."),
     click.option("--dry-run", is_flag=True, help="Roll everything back, and say what would have been."),
+)
+COMMITTING = (
+    *CHECKPOINTS,
+    click.option("--only-new", is_flag=True, help="Pass over files that are in the table already."),
 )
 PLAN = click.option("--plan", "plans", is_flag=True, help="Show what would be done, and write nothing.")
 PROGRESS = click.option(
@@ -146,22 +152,6 @@ REJECTING = (
         help="Keep what does not fit in FILE (.csv, .jsonl, .parquet).",
     ),
     click.option("--max-rejects", type=click.IntRange(min=0), help="The most rows that may be rejected."),
-)
-FROM = click.option(
-    "--from", "engine", metavar="URL", help="The database; default $DATALOADER_URL, else dataloader.db."
-)
-READING = (
-    FROM,
-    click.option("--columns", metavar="COLUMNS", callback=names, help="Which columns are wanted: a,b."),
-    click.option("--max-rows", type=click.IntRange(min=0), help="The most rows that are read."),
-    click.option("--format", type=click.Choice(WRITTEN), help="What the file is, where its name does not say it."),
-    click.option(
-        "--if-exists",
-        type=click.Choice(["fail", "replace"]),
-        default="fail",
-        show_default=True,
-        help="Whether a file that exists is replaced.",
-    ),
 )
 SCHEMA = click.option("--schema", help="The schema whose ledger is meant, whoever it belongs to.")
 

@@ -1,16 +1,17 @@
-"""The verbs: loads, checks, merges and reads.
+"""The verbs: loads, checks, merges, reads and copies.
 
 They open the source and hand it on; every decision is made in the plan.
 """
 
 from dataloader.api.checks import load_history, plan_load, validate
+from dataloader.api.copies import copy_table
 from dataloader.api.loads import load_batches, load_dataframe, load_files, load_rows, start_load
 from dataloader.api.merges import delete_rows, sync_table, update_rows
-from dataloader.api.reads import export, read_batches, read_dataframe
+from dataloader.api.reads import read_batches, read_dataframe
 
 __all__ = [
+    "copy_table",
     "delete_rows",
-    "export",
     "load_batches",
     "load_dataframe",
     "load_files",

@@ -84,6 +84,8 @@ class TypeRow:
         A regular expression and its replacement: they make one text of values that the database finds equal.
     bind : sqlalchemy.types.TypeEngine or None
         For Core's INSERT: a type whose Python values every driver stores unchanged.
+    elsewhere : sqlalchemy.types.TypeEngine or None
+        What a copy in another kind of database has, where the Arrow type of its values says too little.
     copy_arrow : pyarrow.DataType or None
         The Arrow type of its field in a binary COPY, where it is another one; decimals become a count of their unit.
     copy_type : str
@@ -115,6 +117,7 @@ class TypeRow:
     has_own_operators: bool = False
     equal_text: tuple[str, str] | None = None
     bind: TypeEngine[Any] | None = None
+    elsewhere: TypeEngine[Any] | None = None
     copy_arrow: pa.DataType | None = None
     copy_type: str = ""
 
@@ -223,6 +226,7 @@ TYPES: dict[str, TypeRow] = {
         checks="range, digits",
         equal_text=_NO_ZEROS,
         bind=sa.Numeric(),
+        elsewhere=sa.Numeric(),
     ),
     "money": _row(
         _decimal_type,
@@ -243,6 +247,7 @@ TYPES: dict[str, TypeRow] = {
         parameters="characters",
         checks="characters, NUL",
         **_TEXT,
+        elsewhere=sa.String(),
     ),
     "bpchar": _row(
         pa.string(),
@@ -275,7 +280,14 @@ TYPES: dict[str, TypeRow] = {
         read_checks=(temporal.check_microseconds,),
         rounds_text=True,
     ),
-    "uuid": _row(pa.binary(16), "uuid string", "uuid", from_text=text.text_to_uuid, to_text=text.bytes_to_uuid),
+    "uuid": _row(
+        pa.binary(16),
+        "uuid string",
+        "uuid",
+        from_text=text.text_to_uuid,
+        to_text=text.bytes_to_uuid,
+        elsewhere=sa.UUID(),
+    ),
     "macaddr8": _row(pa.binary(8), "string", "macaddr8", checks="syntax", from_text=_macaddr8, to_text=_macaddr8_text),
     "json": _row(
         pa.string(),
@@ -285,6 +297,7 @@ TYPES: dict[str, TypeRow] = {
         text_checks=(text.check_json,),
         json_checks_by_affinity=(text.check_numbers_in_json,),
         keeps_json=True,
+        elsewhere=sa.JSON(),
     ),
     "jsonb": _row(
         pa.string(),
@@ -295,6 +308,7 @@ TYPES: dict[str, TypeRow] = {
         json_checks=(text.check_jsonb,),
         keeps_json=True,
         copy_type="Jsonb",
+        elsewhere=sa.JSON(),
     ),
     "enum": _row(pa.string(), "string", checks="labels", always_checked=True, is_named=True),
     "xml": _row(pa.string(), "string", "xml", checks=_READ, always_checked=True),
@@ -327,6 +341,7 @@ TYPES: dict[str, TypeRow] = {
         reads_numbers=True,
         equal_text=_NO_ZEROS,
         **_AFFINITY,
+        elsewhere=sa.Numeric(),
     ),
     "loose": _row(
         _affinity_type,

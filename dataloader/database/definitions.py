@@ -64,11 +64,13 @@ class Definition:
     def _column(self, column: sa.Column[Any], backend: Backend) -> Column:
         counted = column is column.table.autoincrement_column and _sequence(column, backend) is None
         domains = [one for one in _named(column.type, backend) if _is_domain(one)]
+        kind = _column_type(column.name, column.type, self.schemas, backend)
+        is_number = column.primary_key and len(column.table.primary_key) == 1 and kind.sql.upper() == backend.row_number
         return Column(
             column.name,
-            _column_type(column.name, column.type, self.schemas, backend),
-            nullable=bool(column.nullable) and not any(one.not_null for one in domains),
-            has_default=column.server_default is not None or column.identity is not None or counted,
+            kind,
+            nullable=is_number or (bool(column.nullable) and not any(one.not_null for one in domains)),
+            has_default=is_number or column.server_default is not None or column.identity is not None or counted,
             generated=column.computed is not None,
             counted=backend.dialect.supports_sequences and (column.identity is not None or counted),
             always=backend.dialect.supports_sequences

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from dataloader.database import engine as engines
@@ -39,9 +40,20 @@ if TYPE_CHECKING:
     from dataloader.sources.base import Source
 
 
-async def load(source: Source, table: str | sa.Table, options: LoadOptions) -> LoadReport:
-    """Plan a load and carry it out, in a task of its own: its Cancel button stops the load and not the caller."""
-    loading = asyncio.create_task(_load(source, table, options))
+async def load(
+    source: Source,
+    table: str | sa.Table,
+    options: LoadOptions,
+    store: Callable[[LoadExecution], Awaitable[None]] | None = None,
+) -> LoadReport:
+    """Plan a load and carry it out, in a task of its own: its Cancel button stops the load and not the caller.
+
+    Parameters
+    ----------
+    store : callable or None
+        What stores the rows, where they are not the chunks of `source`.
+    """
+    loading = asyncio.create_task(_load(source, table, options, store or _store))
     cancels = await await_and_propagate_cancel(loading)
     try:
         return loading.result()
@@ -52,13 +64,15 @@ async def load(source: Source, table: str | sa.Table, options: LoadOptions) -> L
         raise
 
 
-async def _load(source: Source, table: str | sa.Table, options: LoadOptions) -> LoadReport:
+async def _load(
+    source: Source, table: str | sa.Table, options: LoadOptions, store: Callable[[LoadExecution], Awaitable[None]]
+) -> LoadReport:
     engine, borrowed = await engines.reach(options.engine, options.connection)
     name = Target.of(table, backend_for(engine.dialect)).name
     async with Progress(f"{source.name} → {name}", source.rows, options.progress, source.position) as progress:
         plan = await decide(engine, source, table, options, borrowed)
         execution = LoadExecution(engine, source, plan, options, progress, borrowed=borrowed)
-        await _store(execution)
+        await store(execution)
         note_rerun(execution)
         return progress.succeed(execution.report)
 

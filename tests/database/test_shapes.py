@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -125,3 +126,8 @@ async def test_nothing_is_added_to_a_view(postgres: AsyncEngine) -> None:
     await execute(postgres, "CREATE TABLE t (day text)", "CREATE VIEW v AS SELECT day FROM t")
     with pytest.raises(dl.PlanError, match=r"^public\.v is a view, and no column can be added to it"):
         await dl.load_dataframe(DATA, "v", engine=postgres, evolve="add")
+
+
+async def test_a_key_of_small_integers_is_made(database: AsyncEngine) -> None:
+    data = pa.table({"id": pa.array([2, 1], pa.int32())})  # INTEGER, which on SQLite makes it the number of the row
+    assert (await dl.load_dataframe(data, "t", engine=database, primary_key="id")).loaded == 2

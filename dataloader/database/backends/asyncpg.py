@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
 
+from dataloader.database.backends import asyncpg_copying as copying
 from dataloader.database.backends import asyncpg_reading as reading
 from dataloader.database.backends import libpq
 from dataloader.database.backends.base import PreparedStatement, driver_of
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Dialect
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+    from dataloader.database.backends.copying import QueryShape, Take
     from dataloader.database.backends.reading import Receiver, Statement
+    from dataloader.database.schema import TableName
 
 CONNECT_SECONDS = 10
 KEEPALIVES = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
@@ -36,6 +39,7 @@ class Asyncpg(PostgreSQL):
     """PostgreSQL through the driver that sends the bytes of a binary COPY."""
 
     needs_one_loop = True
+    pipes = True
     connect_arguments: ClassVar[dict[str, Any]] = {
         "timeout": CONNECT_SECONDS,
         "server_settings": {"application_name": "dataloader"},
@@ -95,6 +99,21 @@ class Asyncpg(PostgreSQL):
     async def read(self, connection: AsyncConnection, statement: Statement, receiver: Receiver) -> None:
         async with self.transaction(connection, *reading.SETTINGS, *self.settings):
             await reading.read(await driver_of(connection), statement, receiver)
+
+    async def describe_query(self, connection: AsyncConnection, statement: Statement) -> QueryShape:
+        async with self.transaction(connection, *reading.SETTINGS, *self.settings):
+            return await copying.describe(await driver_of(connection), statement)
+
+    async def send_rows(
+        self, connection: AsyncConnection, statement: Statement, columns: Sequence[str], take: Take
+    ) -> int:
+        async with self.transaction(connection, *reading.SETTINGS, *self.settings):
+            return await copying.send(await driver_of(connection), statement, columns, take)
+
+    async def receive_rows(
+        self, connection: AsyncConnection, name: TableName, columns: Sequence[str], pieces: AsyncIterator[bytes]
+    ) -> int:
+        return await copying.receive(await driver_of(connection), name, columns, pieces)
 
     def prepare(self, statement: sa.Executable) -> PreparedStatement:
         return _Prepared(statement, self.dialect)

@@ -64,7 +64,7 @@ async def read(driver: Any, statement: Statement, receiver: Receiver) -> None:
         raise ReadError("the query has no columns", hint="Select at least one: SELECT 1 counts rows.")
     decoder = Decoder([read_column(columns[at]) for at in wanted])
     query = _selecting(text, columns, wanted, statement.max_rows)
-    receiver.describe(decoder.schema, await _about_rows(driver, query))
+    receiver.describe(decoder.schema, await about_rows_of(driver, query))
     await _copied(driver, query, decoder, receiver)
 
 
@@ -145,7 +145,7 @@ def _selecting(text: str, columns: Sequence[Described], wanted: Sequence[int], m
     return f"SELECT {', '.join(asked)} FROM (\n{text}\n) AS q ({names}){limit}"
 
 
-async def _about_rows(driver: Any, query: str) -> int | None:
+async def about_rows_of(driver: Any, query: str) -> int | None:
     plan = await driver.fetchval(f"EXPLAIN (FORMAT JSON) {query}")
     plan = json.loads(plan) if isinstance(plan, str) else plan  # SQLAlchemy has its connections read it
     rows = plan[0]["Plan"]["Plan Rows"]

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from dataloader.conversion.column_types import ColumnType, parse_type
 from dataloader.database.backends.borrowing import Borrowing
+from dataloader.database.backends.copying import Copying
 from dataloader.database.backends.cursor_reading import CursorReading
 from dataloader.database.backends.merging import Merging
 from dataloader.database.backends.naming import Naming
@@ -36,7 +37,7 @@ DRY_RUN = "dataloader_dry_run"
 """The execution option of a connection on which everything is rolled back."""
 
 
-class Backend(Borrowing, Merging, Naming, abc.ABC):
+class Backend(Borrowing, Copying, Merging, Naming, abc.ABC):
     """One database, through one driver."""
 
     # What it declares
@@ -53,6 +54,8 @@ class Backend(Borrowing, Merging, Naming, abc.ABC):
     folds_unquoted: ClassVar[bool] = False
     """Whether a name that is not quoted loses its case."""
 
+    row_number: ClassVar[str | None] = None
+    """The type that makes a primary key of one column the number of its row, which the database gives."""
     has_named_types: ClassVar[bool] = False
     """Whether an enum or a domain is a type of its own, with a name."""
     json_type: ClassVar[TypeEngine[Any]] = sa.JSON()

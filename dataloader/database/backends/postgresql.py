@@ -125,6 +125,10 @@ class PostgreSQL(Backend):
             return name
         return TableName((await connection.execute(sa.text("SELECT current_schema"))).scalar_one(), name.name)
 
+    async def place(self, connection: AsyncConnection) -> str | None:
+        """When the server was started, to the microsecond, and which of its databases it is."""
+        return str((await connection.execute(catalog.PLACE)).scalar_one())
+
     async def losses(self, connection: AsyncConnection, name: TableName) -> dict[str, list[str]]:
         return grouped(await connection.execute(catalog.LOSSES, {"schema": name.schema, "name": name.name}))
 

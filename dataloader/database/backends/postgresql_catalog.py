@@ -91,6 +91,11 @@ ORDER BY b.attnum
 """Domains are followed down to the type that is stored; any NOT NULL on the way counts, unless a trigger before
 INSERT may fill the column. With quote_all_identifiers on the type text would be called "text"."""
 
+PLACE = sa.text("""
+SELECT pg_catalog.concat_ws(' ', pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()), d.oid)
+FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
+""")
+
 FINGERPRINT = sa.text(f"""
 SELECT pg_catalog.array_cat(
     pg_catalog.array_prepend(CAST(c.oid AS pg_catalog.text), CASE WHEN c.relhassubclass THEN ({_PARTS}

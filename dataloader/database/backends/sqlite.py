@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import re
 import sqlite3
 from collections.abc import Sequence
@@ -58,6 +59,7 @@ class SQLite(Backend):
     title = "SQLite"
     most_columns = 2_000  # it may have been compiled for more
     folds_case = True
+    row_number = "INTEGER"
     unsigned_type = sa.BigInteger()
     exact_digits = SQLITE_EXACT_DIGITS
     untyped = frozenset({"duration", "interval"})
@@ -131,6 +133,15 @@ class SQLite(Backend):
 
     async def qualify(self, connection: AsyncConnection, name: TableName) -> TableName:
         return TableName(name.schema or SQLITE_SCHEMA, name.name)
+
+    async def place(self, connection: AsyncConnection) -> str | None:
+        """The file, by whatever name; what is in memory belongs to its connection."""
+        query = "SELECT file FROM pragma_database_list WHERE name = 'main'"
+        file = (await connection.exec_driver_sql(query)).scalar_one()
+        if not file:
+            return f"in memory: {id(await driver_of(connection))}"
+        found = await asyncio.to_thread(os.stat, file)
+        return f"{found.st_dev}:{found.st_ino}"
 
     async def losses(self, connection: AsyncConnection, name: TableName) -> dict[str, list[str]]:
         query = sa.text(_LOSSES.format(schema=self.quote(name.schema or "").replace(":", r"\:")))

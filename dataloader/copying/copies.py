@@ -1,0 +1,60 @@
+"""The one way: find out what is copied and where to, decide how, and do it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from dataloader.copying import pipe, rows
+from dataloader.copying.definition import with_definition
+from dataloader.copying.survey import Destination, Original, find_destination, find_original
+from dataloader.database import engine as engines
+from dataloader.errors import PlanError
+from dataloader.sources.selection import renaming
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from dataloader.options import LoadOptions
+    from dataloader.reading.query import Params
+    from dataloader.report import LoadReport
+
+
+async def copy(
+    query: object, to: str | sa.Table, params: Params | None, source: object, options: LoadOptions
+) -> LoadReport:
+    """Copy a table or a query's rows; see `copy_table`."""
+    engine, borrowed = await engines.reach(options.engine, options.connection)
+    columns = None if options.columns is None else list(map(str, renaming(options.columns)))
+    original = await find_original(engines.resolve(source), query, params, columns)
+    destination = await find_destination(engine, to, borrowed)
+    _check_not_itself(original, destination)
+    original, options = _committed(original, options)
+    is_piped = pipe.obstacle(original, destination, to, options) is None
+    options = with_definition(options, original, destination)
+    if is_piped:
+        return await pipe.copy(original, to, options)
+    return await rows.copy(original, to, options, spools=_spools(original, destination))
+
+
+def _check_not_itself(original: Original, destination: Destination) -> None:
+    if original.table is None or destination.found is None or original.place is None:
+        return
+    if (original.place, original.table.name) == (destination.place, destination.found.name):
+        what = f"{original.label} would be copied onto itself"
+        raise PlanError(what, hint="Choose another table, or another engine= or source=.", committed_rows=0)
+
+
+def _committed(original: Original, options: LoadOptions) -> tuple[Original, LoadOptions]:
+    """All in one transaction, unless chunks are asked for: they are the same again only in the order of a key."""
+    if options.is_named or options.commit == "chunk":
+        return original.in_order(), options
+    return original, replace(options, commit="load")
+
+
+def _spools(original: Original, destination: Destination) -> bool:
+    """Whether all is read before anything is written, as one would wait for the other."""
+    if original.engine is destination.engine and engines.connections_of(original.engine) < 2:
+        return True
+    is_same = original.place is not None and original.place == destination.place
+    return is_same and destination.backend.one_writer is not None

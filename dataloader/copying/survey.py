@@ -1,0 +1,160 @@
+"""What is copied: the query with its columns and key, and the table where it goes, before anything is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from dataloader.database import engine as engines
+from dataloader.database.backends import backend_for
+from dataloader.database.schema import TableName
+from dataloader.database.session import Session
+from dataloader.errors import PlanError
+from dataloader.options import Target
+from dataloader.reading.query import is_query, statement_of
+from dataloader.reading.stream import as_read_errors
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from dataloader.database.backends import Backend
+    from dataloader.database.backends.copying import ResultColumn
+    from dataloader.database.backends.reading import Statement
+    from dataloader.database.schema import TableSchema
+    from dataloader.reading.query import Params
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """How many rows there are about, for the bar."""
+
+    about_rows: int | None
+
+    def __str__(self) -> str:
+        return "" if self.about_rows is None else f"of about {self.about_rows:,} rows"
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """What is copied.
+
+    Attributes
+    ----------
+    label : str
+        What it is called.
+    table : TableSchema or None
+        As its catalog describes it; None for a query.
+    key : tuple of str
+        The primary key of the table.
+    columns : tuple of ResultColumn or None
+        The columns of the query, where they are known before it is carried out.
+    place : str or None
+        What only its database is called.
+    """
+
+    engine: AsyncEngine
+    statement: Statement
+    label: str
+    table: TableSchema | None = None
+    key: tuple[str, ...] = ()
+    columns: tuple[ResultColumn, ...] | None = None
+    about: About = About(None)
+    place: str | None = None
+
+    @property
+    def backend(self) -> Backend:
+        return backend_for(self.engine.dialect)
+
+    @property
+    def name(self) -> str:
+        """What reports and plans call it."""
+        return f"{self.label} of {engines.describe_url(self.engine)}"
+
+    def in_order(self) -> Original:
+        """The table with its rows in the order of the key, the same one at every time.
+
+        Raises
+        ------
+        PlanError
+            When there is no such order, and so no place at which to continue.
+        """
+        if not self.key:
+            what = "the rows of a query have no order of their own"
+            if self.table is not None:
+                what = f"{self.label} has no primary key, so its rows have no order"
+            hint = "Leave commit=, load_id= and resume= out: the copy is then one transaction, all or nothing."
+            raise PlanError(f"a copy that is committed chunk by chunk is refused: {what}", hint=hint)
+        key = ", ".join(map(self.backend.quote, self.key))
+        return replace(self, statement=replace(self.statement, text=f"{self.statement.text} ORDER BY {key}"))
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where it goes.
+
+    Attributes
+    ----------
+    found : TableSchema or None
+        The table, if it is there.
+    """
+
+    engine: AsyncEngine
+    found: TableSchema | None
+    place: str | None
+
+    @property
+    def backend(self) -> Backend:
+        return backend_for(self.engine.dialect)
+
+
+async def find_original(engine: AsyncEngine, query: object, params: Params | None, columns: Any) -> Original:
+    """Find out what is copied.
+
+    Raises
+    ------
+    ReadError
+        When the query is refused, or there is no such table.
+    """
+    backend = backend_for(engine.dialect)
+    query = getattr(query, "__table__", query)
+    statement, label = statement_of(query, params, backend, None if columns is None else list(columns), None)
+    is_table = not (isinstance(query, str) and is_query(query)) and not hasattr(query, "subquery")
+    name = Target.of(query, backend).name if is_table else None  # type: ignore[arg-type]  # checked by statement_of
+
+    async def find(session: Session) -> Original:
+        asked = Original(engine, statement, label)
+        if name is not None:
+            async with session.reading() as connection:
+                asked = await _described(asked, session, connection, name)
+        async with session.reading() as connection:
+            place = await session.backend.place(connection)
+        shape = await session.backend.describe_query(session.connection, asked.statement)
+        asked = replace(asked, place=place)
+        return asked if shape is None else replace(asked, columns=shape.columns, about=About(shape.about_rows))
+
+    with as_read_errors():
+        return await Session(engine, TableName(None, label), reads_only=True).run(find)
+
+
+async def _described(asked: Original, session: Session, connection: AsyncConnection, name: TableName) -> Original:
+    table = await session.backend.describe(connection, name)
+    if table is None:  # as a temporary table, which the query itself tells
+        return asked
+    text = f"SELECT * FROM {session.backend.quote_table(table.name)}"
+    target = await session.backend.merge_target(connection, table)
+    key = next((one.columns for one in target.keys if one.is_primary), ())
+    return replace(asked, table=table, key=key, statement=replace(asked.statement, text=text))
+
+
+async def find_destination(engine: AsyncEngine, to: str | sa.Table, borrowed: AsyncConnection | None) -> Destination:
+    """Find out where it goes."""
+    schemas = engine.get_execution_options().get("schema_translate_map")
+    target = Target.of(to, backend_for(engine.dialect)).within(schemas or {})
+
+    async def find(session: Session) -> Destination:
+        async with session.reading() as connection:
+            found = await session.backend.describe(connection, target.name)
+            return Destination(engine, found, await session.backend.place(connection))
+
+    return await Session(engine, target.name, reads_only=True, borrowed=borrowed).run(find)

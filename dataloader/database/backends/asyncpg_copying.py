@@ -1,0 +1,74 @@
+"""Rows from one PostgreSQL to another: binary COPY on both sides, and nobody looks into the bytes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dataloader.conversion.column_types import parse_type
+from dataloader.database.backends.asyncpg_reading import about_rows_of, inlined, modifiers_of
+from dataloader.database.backends.copying import QueryShape, ResultColumn, Take
+from dataloader.database.backends.reading import Statement, positions
+
+if TYPE_CHECKING:
+    from dataloader.database.schema import TableName
+
+_COLUMNS = """
+SELECT pg_catalog.format_type(t.oid, asked.modifier) AS sql, t.typtype = 'e' AS is_enum,
+       CASE WHEN t.typtype = 'e' THEN ARRAY(
+           SELECT CAST(n.enumlabel AS pg_catalog.text) FROM pg_catalog.pg_enum n
+           WHERE n.enumtypid = t.oid ORDER BY n.enumsortorder) END AS labels,
+       coalesce(e.typnamespace, t.typnamespace) = CAST('pg_catalog' AS pg_catalog.regnamespace)
+           AND coalesce(e.typtype, t.typtype) IN ('b', 'r', 'm')
+           AND coalesce(e.typsend, t.typsend) <> 0 AND coalesce(e.typreceive, t.typreceive) <> 0
+           AND coalesce(e.typname, t.typname) NOT LIKE 'reg%'
+           AND coalesce(e.typname, t.typname) NOT IN ('money', 'oid') AS is_portable
+FROM ROWS FROM (pg_catalog.unnest(CAST($1 AS pg_catalog.oid[])), pg_catalog.unnest(CAST($2 AS pg_catalog.int4[])))
+     WITH ORDINALITY AS asked (oid, modifier, number)
+JOIN pg_catalog.pg_type t ON t.oid = asked.oid
+LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
+ORDER BY asked.number
+"""
+"""Money means what the server's locale says; an oid, and what stands for one, is another server's something else. An
+array of an enum has the number of its type in its bytes."""
+
+
+async def describe(driver: Any, statement: Statement) -> QueryShape:
+    """The columns of a query's result: of a domain the type that is stored."""
+    text = await inlined(driver, statement)
+    prepared = await driver.prepare(text, name="")
+    attributes = prepared.get_attributes()
+    types = [one.type.oid for one in attributes]
+    rows = await driver.fetch(_COLUMNS, types, modifiers_of(prepared, len(types)))
+    columns = tuple(
+        ResultColumn(
+            one.name,
+            parse_type(row["sql"], "postgresql", tuple(row["labels"] or ())),
+            bool(row["is_portable"] or row["is_enum"]),
+        )
+        for one, row in zip(attributes, rows, strict=True)
+    )
+    return QueryShape(columns, await about_rows_of(driver, text))
+
+
+async def send(driver: Any, statement: Statement, columns: Sequence[str], take: Take) -> int:
+    """Hand on the bytes of a query's rows, in the open transaction, and return how many rows there were."""
+    text = await inlined(driver, statement)
+    prepared = await driver.prepare(text, name="")
+    names = [one.name for one in prepared.get_attributes()]
+    known = ", ".join(f"c{at}" for at in range(len(names)))
+    asked = ", ".join(f"q.c{at}" for at in positions(names, columns))
+    query = f"SELECT {asked} FROM (\n{text}\n) AS q ({known})"
+    return _count(await driver.copy_from_query(query, output=take, format="binary"))
+
+
+async def receive(driver: Any, name: TableName, columns: Sequence[str], pieces: AsyncIterator[bytes]) -> int:
+    """Store the bytes of rows, in the open transaction, and return how many were stored."""
+    status = await driver.copy_to_table(
+        name.name, schema_name=name.schema, columns=list(columns), source=pieces, format="binary"
+    )
+    return _count(status)
+
+
+def _count(status: str) -> int:
+    return int(status.removeprefix("COPY "))

@@ -1,0 +1,73 @@
+"""The seam of copying: which columns a query has, which database it is, and rows that pass from server to server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from dataloader.conversion.column_types import ColumnType
+    from dataloader.database.backends.reading import Statement
+    from dataloader.database.schema import TableName
+
+Take = Callable[[bytes], Awaitable[None]]
+"""Takes the next bytes, and waits while there is no room for more."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultColumn:
+    """A column of a query's result.
+
+    Attributes
+    ----------
+    is_portable : bool
+        Whether the binary form of its values means the same to every server.
+    """
+
+    name: str
+    type: ColumnType
+    is_portable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QueryShape:
+    """What is known of a query's result before it is carried out.
+
+    Attributes
+    ----------
+    about_rows : int or None
+        How many rows the planner expects.
+    """
+
+    columns: tuple[ResultColumn, ...]
+    about_rows: int | None
+
+
+class Copying:
+    """What a backend does where rows go from one database into another."""
+
+    pipes: ClassVar[bool] = False
+    """Whether a server's rows can be handed to another one as they are."""
+
+    async def place(self, connection: AsyncConnection) -> str | None:
+        """What only this database is called, by whatever address it is reached; None where that is unknown."""
+        return None
+
+    async def describe_query(self, connection: AsyncConnection, statement: Statement) -> QueryShape | None:
+        """What a query's result will be; None where only its rows tell."""
+        return None
+
+    async def send_rows(
+        self, connection: AsyncConnection, statement: Statement, columns: Sequence[str], take: Take
+    ) -> int:
+        """Hand on the columns of a query as bytes, in a transaction that can only read, and return how many rows."""
+        raise NotImplementedError
+
+    async def receive_rows(
+        self, connection: AsyncConnection, name: TableName, columns: Sequence[str], pieces: AsyncIterator[bytes]
+    ) -> int:
+        """Store rows that another server has sent, in the open transaction, and return how many were stored."""
+        raise NotImplementedError
