@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dataloader.api import (
         copy_table,
         delete_rows,
+        export,
         load_batches,
         load_dataframe,
         load_files,
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     )
     from dataloader.jobs import LoadJob
     from dataloader.plan import LoadPlan
-    from dataloader.report import LoadReport, ValidationReport
+    from dataloader.report import ExportReport, LoadReport, ValidationReport
     from dataloader.sources.csv_options import CsvOptions
     from dataloader.sources.tables import to_row_dicts, to_tuples
     from dataloader.sync import run
@@ -64,6 +65,7 @@ __all__ = [
     "ConnectionLost",
     "CsvOptions",
     "DataLoaderError",
+    "ExportReport",
     "LoadCancelled",
     "LoadError",
     "LoadJob",
@@ -84,6 +86,7 @@ __all__ = [
     "copy_table",
     "delete_rows",
     "embedded_postgres",
+    "export",
     "load_batches",
     "load_dataframe",
     "load_files",
@@ -105,6 +108,7 @@ _HOMES = {
     "api": (
         "copy_table",
         "delete_rows",
+        "export",
         "load_batches",
         "load_dataframe",
         "load_files",
@@ -141,7 +145,7 @@ _HOMES = {
     ),
     "jobs": ("LoadJob",),
     "plan": ("LoadPlan",),
-    "report": ("LoadReport", "ValidationReport"),
+    "report": ("ExportReport", "LoadReport", "ValidationReport"),
     "sources.csv_options": ("CsvOptions",),
     "sources.tables": ("to_row_dicts", "to_tuples"),
     "sync": ("run",),

@@ -1,4 +1,5 @@
-"""The command line: ``python -m dataloader load FILE... TABLE``, and ``plan`` and ``validate`` with the same words.
+"""The command line: ``python -m dataloader load FILE... TABLE``, and ``plan`` and ``validate`` with the same words;
+``export QUERY FILE`` is the way back.
 
 ``copy`` takes rows from one database to another. Of loads that were committed chunk by chunk: ``history``, ``resume``
 and ``forget``. ``grants`` is for administrators, ``completion`` for the shell. What is printed is made in `cli_output`.
@@ -27,6 +28,7 @@ from dataloader.cli_options import (
     LOADING,
     PLAN,
     PROGRESS,
+    READING,
     REJECTING,
     SCHEMA,
     TABLE,
@@ -43,7 +45,7 @@ from dataloader.formatting import printable
 from dataloader.ledger import history as ledgers
 from dataloader.plan import LoadPlan
 from dataloader.rejects import check_suffix
-from dataloader.report import LoadReport, ValidationReport, history_frame
+from dataloader.report import ExportReport, LoadReport, ValidationReport, history_frame
 
 
 def prints(command: Callable[..., Awaitable[Result]]) -> Callable[..., None]:
@@ -197,6 +199,23 @@ async def validate(files: list[Any], table: str, **options: Any) -> ValidationRe
     """Show every value of FILE... that does not fit TABLE, and write nothing."""
     csv_options.gather(options)
     return await api.validate(files, table, **options)
+
+
+@main.command(
+    short_help="Write a table or a query's result to a file.",
+    epilog=examples(
+        "dataloader export orders orders.parquet --from postgresql://me@localhost/shop",
+        "dataloader export 'SELECT * FROM orders WHERE amount < 9' orders.csv.gz",
+        "dataloader export sales.orders orders.jsonl --if-exists replace --quiet",
+    ),
+)
+@click.argument("query", metavar="QUERY_OR_TABLE")
+@click.argument("path", metavar="FILE", type=click.Path())
+@with_options(*READING, PROGRESS, *cli_output.OPTIONS)
+@prints
+async def export(query: str, path: str, **options: Any) -> ExportReport:
+    """Write a table, or the result of a query, to FILE (.csv, .parquet, .arrow, .jsonl; .csv.gz, .csv.zst)."""
+    return await api.export(query, path, **options)
 
 
 @main.command(

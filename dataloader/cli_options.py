@@ -13,6 +13,7 @@ import click
 
 from dataloader import cli_csv as csv_options
 from dataloader.options import CASTS, COMMITS, DUPLICATES, FORMATS, IF_EXISTS, METHODS, ON_CONFLICT, ProgressName
+from dataloader.reading.formats import FORMATS as WRITTEN
 
 POLL_SECONDS = 0.1
 
@@ -152,6 +153,22 @@ REJECTING = (
         help="Keep what does not fit in FILE (.csv, .jsonl, .parquet).",
     ),
     click.option("--max-rejects", type=click.IntRange(min=0), help="The most rows that may be rejected."),
+)
+FROM = click.option(
+    "--from", "engine", metavar="URL", help="The database; default $DATALOADER_URL, else dataloader.db."
+)
+READING = (
+    FROM,
+    click.option("--columns", metavar="COLUMNS", callback=names, help="Which columns are wanted: a,b."),
+    click.option("--max-rows", type=click.IntRange(min=0), help="The most rows that are read."),
+    click.option("--format", type=click.Choice(WRITTEN), help="What the file is, where its name does not say it."),
+    click.option(
+        "--if-exists",
+        type=click.Choice(["fail", "replace"]),
+        default="fail",
+        show_default=True,
+        help="Whether a file that exists is replaced.",
+    ),
 )
 SCHEMA = click.option("--schema", help="The schema whose ledger is meant, whoever it belongs to.")
 

@@ -19,7 +19,7 @@ from dataloader.display.state import State, View
 from dataloader.errors import DataLoaderError, ValidationError
 from dataloader.formatting import printable
 from dataloader.plan import LoadPlan
-from dataloader.report import LoadReport, ValidationReport
+from dataloader.report import ExportReport, LoadReport, ValidationReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Listing:
     members: dict[str, Any]
 
 
-Result = LoadReport | LoadPlan | ValidationReport | Listing | str
+Result = LoadReport | ExportReport | LoadPlan | ValidationReport | Listing | str
 """What a command returns."""
 
 OPTIONS = (
@@ -99,6 +99,9 @@ class Output:
             return {"status": "done", "message": result}
         if isinstance(result, Listing):
             return {"status": "done", **result.members}
+        if isinstance(result, ExportReport):
+            columns = [{"name": name, "type": kind} for name, kind in result.columns]
+            return {"status": "done", **dataclasses.asdict(result), "columns": columns}
         if isinstance(result, LoadReport):
             return self._in_words(_report(result)) | {"rejects_file": self.rejects if result.rejected_rows else None}
         return self._in_words(_plan(result)) if isinstance(result, LoadPlan) else _validation(result)

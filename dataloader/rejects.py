@@ -328,14 +328,16 @@ def _is_not_finite(value: object) -> bool:
 def json_rows(rows: pa.RecordBatch) -> list[str]:
     """Each row as a JSON object: numbers and strings as they are, what JSON has no word for as text."""
     names = [f"{_json(name)}: " for name in rows.schema.names]
-    columns = [map(name.__add__, _in_json(values)) for name, values in zip(names, rows.columns, strict=True)]
+    columns = [map(name.__add__, json_values(values)) for name, values in zip(names, rows.columns, strict=True)]
     return [f"{{{', '.join(row)}}}" for row in zip(*columns, strict=True)]
 
 
-def _in_json(values: pa.Array) -> list[str]:
+def json_values(values: pa.Array) -> list[str]:
+    """Each value in JSON."""
     kind = values.type
     if isinstance(kind, MixedType) and is_decoded(kind):  # its documents are documents, and its strings are not
-        parts = [part.storage if isinstance(part.type, pa.JsonType) else _in_json(part) for part in mixed_parts(values)]
+        parts = mixed_parts(values)
+        parts = [part.storage if isinstance(part.type, pa.JsonType) else json_values(part) for part in parts]
         columns = [*parts, [_json(one) for one in unconvertible(values)[0]]]
         rows = zip(*(map(str, column) for column in columns), strict=True)
         return [next((one for one in row if one not in {"None", "null"}), "null") for row in rows]
@@ -374,15 +376,15 @@ def _write_parquet(rejects: Rejects, path: Path) -> None:
     """A column whose chunks differ in type is text, and lists of a fixed size are lists."""
     kinds = rejects.kinds or {name: {pa.string(): None} for name in REJECT_COLUMNS}
     plain = {name: next(iter(types)) if len(types) == 1 else pa.string() for name, types in kinds.items()}
-    schema = pa.schema([pa.field(name, _parquet_type(kind)) for name, kind in plain.items()])
+    schema = pa.schema([pa.field(name, parquet_type(kind)) for name, kind in plain.items()])
     with pa.parquet.ParquetWriter(path, schema) as file:
         for part in rejects.parts():
             columns = [(part.rows.column(one.name), one.type) for one in schema]
-            arrays = [_in_parquet(values, kind) for values, kind in columns]
+            arrays = [in_parquet(values, kind) for values, kind in columns]
             file.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
 
 
-def _parquet_type(kind: pa.DataType) -> pa.DataType:
+def parquet_type(kind: pa.DataType) -> pa.DataType:
     """The type in which a file has the column: before pyarrow 26, nulls among lists of a fixed size cannot be read."""
     if pa.types.is_fixed_size_list(kind):
         kind = pa.list_(kind.value_field)
@@ -393,7 +395,8 @@ def _parquet_type(kind: pa.DataType) -> pa.DataType:
     return pa.string() if isinstance(kind, MixedType) or "fixed_size_list" in str(kind) else kind
 
 
-def _in_parquet(values: pa.Array, kind: pa.DataType) -> pa.Array:
+def in_parquet(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The values in the type that `parquet_type` gives."""
     if values.type == kind:
         return values
     if not pa.types.is_list(kind):

@@ -7,11 +7,12 @@ from dataloader.api.checks import load_history, plan_load, validate
 from dataloader.api.copies import copy_table
 from dataloader.api.loads import load_batches, load_dataframe, load_files, load_rows, start_load
 from dataloader.api.merges import delete_rows, sync_table, update_rows
-from dataloader.api.reads import read_batches, read_dataframe
+from dataloader.api.reads import export, read_batches, read_dataframe
 
 __all__ = [
     "copy_table",
     "delete_rows",
+    "export",
     "load_batches",
     "load_dataframe",
     "load_files",

@@ -1,9 +1,10 @@
-"""Reads: a table or a query becomes a frame, or a stream of batches. Nothing is written."""
+"""Reads: a table or a query becomes a frame, a stream of batches or a file. Nothing is written to the database."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +14,7 @@ from dataloader.database.addresses import hide_url
 from dataloader.database.backends import backend_for
 from dataloader.options import check_progress
 from dataloader.reading import frames
+from dataloader.reading.export import FileSink, IfFileExists
 from dataloader.reading.query import statement_of
 from dataloader.reading.stream import Reading
 
@@ -23,10 +25,13 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from dataloader.display.state import View
-    from dataloader.reading.query import Params
+    from dataloader.reading.export import FileSink, IfFileExists
+    from dataloader.report import ExportReport
+from dataloader.reading.query import Params
 
 Frame = Literal["pandas", "polars", "arrow"]
 DtypeBackend = Literal["numpy_nullable", "pyarrow"]
+FileFormat = Literal["csv", "parquet", "arrow", "jsonl"]
 
 
 @with_options()
@@ -151,6 +156,66 @@ async def read_batches(
     async with contextlib.aclosing(reading.batches()) as batches:
         async for batch in batches:
             yield batch
+
+
+@with_options()
+async def export(
+    query_or_table: str | sa.Table | sa.Select[Any],
+    path: str | os.PathLike[str],
+    params: Params | None = None,
+    *,
+    engine: AsyncEngine | str | URL | None = None,
+    columns: Sequence[str] | None = None,
+    max_rows: int | None = None,
+    format: FileFormat | None = None,
+    if_exists: IfFileExists = "fail",
+    progress: str | View = "auto",
+) -> ExportReport:
+    """Write a table or the result of a query to a file, in flat memory.
+
+    The file is written beside its place under a hidden name, and gets its own when it is whole and on the disk. An
+    export that fails or is cancelled leaves nothing; of one that was killed the next one to the same path takes away
+    what it has left.
+
+    Parameters
+    ----------
+    query_or_table, params, engine, columns, max_rows, progress
+        As in `read_dataframe`.
+    path : path
+        Its name says the format: ``.csv``, ``.parquet``, ``.arrow`` (or ``.feather``), ``.jsonl`` (or ``.ndjson``);
+        text also compressed, as ``.csv.gz`` or ``.jsonl.zst``.
+    format : {'csv', 'parquet', 'arrow', 'jsonl'}, optional
+        What the file is, where its name does not say it.
+    if_exists : {'fail', 'replace'}
+        Whether it may take the place of another file. That one stays until the new one is whole.
+
+    Returns
+    -------
+    ExportReport
+        Rows, bytes and seconds; shown as HTML in a notebook.
+
+    Raises
+    ------
+    ReadError
+        As in `read_dataframe`, and when the file cannot be written: the disk is full, two columns of one name.
+    PlanError
+        When an argument cannot be used, or the file exists.
+    ConnectionFailed
+        When the database cannot be reached.
+
+    Examples
+    --------
+    >>> import asyncio, tempfile, dataloader as dl
+    >>> folder = tempfile.mkdtemp()
+    >>> url = f"sqlite:///{folder}/shop.db"
+    >>> report = asyncio.run(dl.load_dataframe({"id": [1, 2, 3]}, "orders", engine=url, progress="none"))
+    >>> query = "SELECT id FROM orders WHERE id > :least"
+    >>> asyncio.run(dl.export(query, f"{folder}/orders.csv", {"least": 1}, engine=url, progress="none")).rows
+    2
+    """
+    reading = _reading(query_or_table, params, engine, columns, max_rows, progress, settles=True)
+    sink = FileSink(path, format, if_exists, reading.label, reading.database)
+    return await sink.run(reading)
 
 
 def _reading(  # noqa: PLR0917 - as the callers name them

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dataloader.database.backends.reading import UNSETTLED
 from dataloader.errors import PlanError, ReadError
 from dataloader.formatting import did_you_mean, one_line
+from dataloader.reading.numbers import Digits
 
 KINDS = ("pandas", "polars", "arrow")
 BACKENDS = (None, "numpy_nullable", "pyarrow")
-_MOST_DIGITS, _MOST_LONG_DIGITS = 38, 76
-_NO_DIGITS = re.compile("[a-zA-Z]").pattern
 
 
 def check_frame(as_: str, dtype_backend: str | None, index: object) -> None:
@@ -51,21 +48,13 @@ def settled(table: pa.Table) -> pa.Table:
         if UNSETTLED in (field.metadata or {}):
             column = _as_numbers(table.column(at))
             table = table.set_column(at, pa.field(field.name, column.type), column)
-    return table
+    return table.cast(pa.schema([field.remove_metadata() for field in table.schema]))
 
 
 def _as_numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    if texts.null_count == len(texts) or pc.any(pc.match_substring_regex(texts, _NO_DIGITS)).as_py():
-        return texts.cast(pa.decimal128(_MOST_DIGITS, 0)) if texts.null_count == len(texts) else texts
-    lengths = pc.binary_length(texts)
-    point = pc.find_substring(texts, ".")
-    whole = pc.subtract(pc.if_else(pc.less(point, 0), lengths, point), pc.starts_with(texts, "-").cast(pa.int32()))
-    scales = pc.if_else(pc.less(point, 0), 0, pc.subtract(pc.subtract(lengths, point), 1))
-    scale = pc.max(scales).as_py()
-    digits = pc.max(whole).as_py() + scale
-    if digits > _MOST_LONG_DIGITS:
-        return texts
-    return texts.cast(pa.decimal128(digits, scale) if digits <= _MOST_DIGITS else pa.decimal256(digits, scale))
+    digits = Digits()
+    digits.add(texts)
+    return texts.cast(digits.type)
 
 
 def _polars(table: pa.Table) -> Any:

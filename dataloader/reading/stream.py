@@ -6,15 +6,16 @@ import asyncio
 import collections
 import contextlib
 from collections.abc import AsyncGenerator, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
+from dataloader.database import engine as engines
 from dataloader.database.schema import TableName
 from dataloader.database.session import Session
 from dataloader.display.progress import Progress
 from dataloader.errors import ConnectionFailed, ConnectionLost, LoadError, ReadError, WriteError, shown_as
-from dataloader.sync import finish_despite_cancel
+from dataloader.sync import await_and_propagate_cancel, finish_despite_cancel
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -43,6 +44,39 @@ class _About:
         return "" if self.about_rows is None else f"of about {self.about_rows:,.0f} rows"
 
 
+class Sink(Protocol):
+    """Takes the batches of a query."""
+
+    async def take(self, batch: pa.RecordBatch) -> None:
+        """Take a batch, and wait while there is no room for another."""
+
+    async def finish(self, progress: Progress) -> None:
+        """There are no more."""
+
+
+class _Queue:
+    """The batches that wait for who wants them."""
+
+    def __init__(self) -> None:
+        self.batches: collections.deque[pa.RecordBatch] = collections.deque()
+        self.has_more = asyncio.Event()
+        self._has_room = asyncio.Event()
+
+    def next(self) -> pa.RecordBatch:
+        self._has_room.set()
+        return self.batches.popleft()
+
+    async def take(self, batch: pa.RecordBatch) -> None:
+        self.batches.append(batch)
+        self.has_more.set()
+        while len(self.batches) >= QUEUED:
+            self._has_room.clear()
+            await self._has_room.wait()
+
+    async def finish(self, progress: Progress) -> None:
+        progress.state.total = progress.state.rows
+
+
 class Reading:
     """A query whose rows are read.
 
@@ -61,15 +95,17 @@ class Reading:
     ) -> None:
         self._engine = engine
         self._statement = statement
-        self._label = label
+        self.label = label
         self._asked = asked
         self._settles = settles
         self._schema: pa.Schema | None = None
         self._about = _About()
-        self._batches: collections.deque[pa.RecordBatch] = collections.deque()
-        self._has_more = asyncio.Event()
-        self._has_room = asyncio.Event()
         self._has_put = self._is_unwanted = False
+
+    @property
+    def database(self) -> str:
+        """The database as it may be shown."""
+        return engines.describe_url(self._engine)
 
     @property
     def about(self) -> object:
@@ -84,17 +120,16 @@ class Reading:
         ReadError
             When the database refuses the query, a value has no place in Arrow, or somebody pressed Cancel.
         """
-        reading = asyncio.create_task(self._read())
-        reading.add_done_callback(lambda _: self._has_more.set())
+        queue = _Queue()
+        reading = asyncio.create_task(self._read(queue))
+        reading.add_done_callback(lambda _: queue.has_more.set())
         try:
-            while self._batches or not reading.done():
-                if self._batches:
-                    batch = self._batches.popleft()
-                    self._has_room.set()
-                    yield batch
+            while queue.batches or not reading.done():
+                if queue.batches:
+                    yield queue.next()
                 else:
-                    self._has_more.clear()
-                    await self._has_more.wait()
+                    queue.has_more.clear()
+                    await queue.has_more.wait()
             self._end(reading)
         except asyncio.CancelledError as error:
             shown_as(error, "Interrupted: the query was ended")
@@ -104,26 +139,42 @@ class Reading:
             reading.cancel()
             await finish_despite_cancel(_settled(reading))
 
+    async def into(self, sink: Sink) -> None:
+        """Have a sink take all batches, at least one.
+
+        Raises
+        ------
+        ReadError
+            As in `batches`, and what the sink raises.
+        """
+        reading = asyncio.create_task(self._read(sink))
+        cancels = await await_and_propagate_cancel(reading)
+        if cancels and reading.cancelled():
+            error = asyncio.CancelledError()
+            shown_as(error, "Interrupted: the query was ended")
+            raise error
+        self._end(reading)
+
     def _end(self, reading: asyncio.Task[None]) -> None:
         if reading.cancelled():
             raise ReadError("the read was cancelled", hint="The server has ended the query; run it again.")
         reading.result()
 
-    async def _read(self) -> None:
-        async with Progress(self._label, self._statement.max_rows, self._asked, self._about) as self._progress:
+    async def _read(self, sink: Sink) -> None:
+        self._sink = sink
+        async with Progress(self.label, self._statement.max_rows, self._asked, self._about) as self._progress:
             state = self._progress.state
             state.keeps_rows, state.outcome, state.total = True, "read", None
-            session = Session(self._engine, TableName(None, self._label), reads_only=True)
+            session = Session(self._engine, TableName(None, self.label), reads_only=True)
             self._progress.phase("reading")
             try:
                 with as_read_errors():
                     await session.run(self._carry_out)
+                await sink.finish(self._progress)
             except asyncio.CancelledError:
                 if not self._is_unwanted:
                     raise
                 state.finish("stopped")
-                return
-            state.total = state.rows
 
     async def _carry_out(self, session: Session) -> None:
         self._session = session
@@ -145,12 +196,10 @@ class Reading:
         assert self._schema is not None
         self._has_put = True
         self._progress.state.advance(batch.num_rows, nbytes)
-        self._batches.append(batch if self._settles else pa.RecordBatch.from_arrays(batch.columns, schema=self._schema))
-        self._has_more.set()
-        while len(self._batches) >= QUEUED:
-            self._session.watchdog.suspend_timeout()
-            self._has_room.clear()
-            await self._has_room.wait()
+        self._session.watchdog.suspend_timeout()
+        await self._sink.take(
+            batch if self._settles else pa.RecordBatch.from_arrays(batch.columns, schema=self._schema)
+        )
         self._session.watchdog.reset_timeout()
 
 

@@ -105,6 +105,7 @@ def test_the_command_line_has_the_commands_that_the_module_names() -> None:
     assert sorted(cli.main.commands) == [
         "completion",
         "copy",
+        "export",
         "forget",
         "grants",
         "history",

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from dataloader.conversion.column_types import ColumnType
-from dataloader.database.backends.reading import BATCH_ROWS, UNSETTLED, Receiver, positions
+from dataloader.database.backends.reading import BATCH_ROWS, JSON, UNSETTLED, Receiver, positions
 from dataloader.errors import ReadError
 
 FIRST_ROWS = 4_096
@@ -192,10 +192,16 @@ class CursorReading:
             _array(kind, values, name) for kind, values, name in zip(self._kinds, chosen, self._names, strict=True)
         ]
         fields = [
-            pa.field(name, kind.arrow, metadata={UNSETTLED: b""} if kind.settles else None)
-            for name, kind in zip(self._names, self._kinds, strict=True)
+            pa.field(name, kind.arrow, metadata=_metadata(kind, declared))
+            for name, kind, declared in zip(self._names, self._kinds, self._declared, strict=True)
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _metadata(kind: Kind, declared: ColumnType | None) -> dict[bytes, bytes] | None:
+    if kind.settles:
+        return {UNSETTLED: b""}
+    return {JSON: b""} if declared is not None and declared.kind == "json" else None
 
 
 def _array(kind: Kind, values: Sequence[Any], name: str) -> pa.Array:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from dataloader.database.backends.reading import UNSETTLED
+from dataloader.database.backends.reading import JSON, UNSETTLED
 from dataloader.errors import ReadError
 
 MOST_DIGITS, MOST_LONG_DIGITS = 38, 76
@@ -93,7 +93,8 @@ def read_column(one: Described) -> ReadColumn:
     kind = pa.string() if kind is None else kind
     if pa.types.is_decimal256(kind):
         return ReadColumn(pa.field(one.name, kind), ("{}",), (pa.string(),), lambda parts: parts[0].cast(kind))
-    return ReadColumn(pa.field(one.name, kind), ("{}",), (kind,), _first)
+    metadata = {JSON: b"checked"} if one.type in {"json", "jsonb"} else None
+    return ReadColumn(pa.field(one.name, kind, metadata=metadata), ("{}",), (kind,), _first)
 
 
 def _arrow_type(one: Described) -> pa.DataType | None:

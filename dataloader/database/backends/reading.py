@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 65_536
 """The most rows of a batch that comes from a cursor."""
+JSON = b"dataloader.json"
+"""The metadata of a column of JSON, as text; its value says whether the database makes sure that it is JSON."""
 UNSETTLED = b"dataloader.numeric"
 """The metadata of a column of numbers, as text, whose digits are known when the whole result is."""
 
