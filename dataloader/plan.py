@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from dataloader.conversion.rules import ColumnPlan, column_plan
 from dataloader.conversion.violations import REJECT_COLUMNS
-from dataloader.database import ddl, merging
+from dataloader.database import ddl, merging, replacing
 from dataloader.database.numbering import NOTHING, Numbered, numbered
-from dataloader.database.schema import TableSchema
+from dataloader.database.schema import TableName, TableSchema
 from dataloader.display.html import panel, table
 from dataloader.errors import PlanError, SchemaMismatch
 from dataloader.formatting import closest, quantity
@@ -80,6 +80,8 @@ class LoadPlan:
         What is done about numbers that the rows bring, and the database would give.
     merge : MergePlan or None
         How rows are merged by their key; None: they are inserted, and a key that is there is an error.
+    replacement : Replacement or None
+        How the rows of a table that stays are replaced.
     """
 
     source: str
@@ -107,6 +109,18 @@ class LoadPlan:
     buffers: bool = False
     about: int | None = None
     source_facts: tuple[tuple[str, str], ...] = ()
+    replacement: replacing.Replacement | None = None
+
+    @property
+    def filled(self) -> TableName:
+        """The table into which rows are written: the target, or one beside it."""
+        beside = None if self.replacement is None else self.replacement.beside
+        return beside or self.table.name
+
+    @property
+    def empties_first(self) -> bool:
+        """Whether the load begins by taking the old rows away, and so has the table alone until its end."""
+        return self.clears_table and self.filled == self.table.name
 
     @property
     def returning(self) -> tuple[str, ...]:
@@ -133,7 +147,7 @@ class LoadPlan:
     def on_invalid(self) -> str:
         if self.keeps_rejects:
             return "kept in report.rejects, the others are loaded"
-        if self.commit == "load":
+        if self.commit == "load" or self.filled != self.table.name:
             return "nothing is loaded"
         if self.in_memory:
             return "nothing is loaded; chunks committed before a row that only the database refuses stay in the table"
@@ -168,6 +182,7 @@ class LoadPlan:
             ("chunks", f"up to {quantity(self.chunk_rows, 'row')} each, in {self.transactions}"),
             ("rows that do not fit", self.on_invalid),
             *(self.merge.facts if self.merge is not None else []),
+            *(self.replacement.facts if self.replacement is not None else []),
             *(("meanwhile", waiting) for waiting in self._waiting),
             *(
                 ("afterwards", f"the sequence of {name} is set past its largest number")
@@ -218,20 +233,20 @@ def make_plan(
     """
     backend, offered = database.backend, _offered(info, target, found, options, database.backend)
     prepared = ddl.prepare(offered, target, found, options, backend)
-    table, definition = prepared.table, prepared.definition
+    table, definition, replaces = prepared.table, prepared.definition, prepared.replacement
     merge = _merge(options, table, offered, info, backend)
     is_made = definition is not None and target.definition is None
     columns = _columns(offered, prepared, options, merge, is_made=is_made)
     numbers = numbered(table, [one.name for one in columns], options, merge)
-    method, reason = _method(options.method, columns, table, backend)
-    committing = choose_commit(options, info, commit_obstacle(options, table, database))
+    method, reason = _method(options.method, columns, _written(table, replaces), backend)
+    committing = choose_commit(options, info, commit_obstacle(options, table, database, replaces))
     return LoadPlan(
         source=info.name,
         **_counted(info),
         database=database.name,
         table=table,
         columns=columns,
-        statements=prepared.statements,
+        **_replacing(replaces, prepared, columns, info, options, backend, by_chunk=committing["commit"] == "chunk"),
         method=method,
         reason=reason,
         chunk_rows=options.chunk_rows or CHUNK_ROWS[method],
@@ -243,6 +258,30 @@ def make_plan(
         numbers=numbers,
         merge=merge,
     )
+
+
+def _written(table: TableSchema, replaces: replacing.Replacement | None) -> TableSchema:
+    """The table as COPY finds it: one that is filled beside has no rules and no policies."""
+    is_beside = replaces is not None and replaces.way in replacing.WAYS
+    return replace(table, copy_refused=None) if is_beside else table
+
+
+def _replacing(  # noqa: PLR0917 - all that is decided by then
+    replaces: replacing.Replacement | None,
+    prepared: ddl.Prepared,
+    columns: tuple[ColumnPlan, ...],
+    info: SourceInfo,
+    options: LoadOptions,
+    backend: Backend,
+    *,
+    by_chunk: bool,
+) -> dict[str, Any]:
+    """How the rows of a table that stays are replaced, and the statements with which the load begins."""
+    if replaces is None:
+        return {"statements": prepared.statements}
+    chosen = replaces.named(prepared.table.name, info.name, options.load_id, by_chunk=by_chunk)
+    statements = chosen.statements(prepared.table, [column.name for column in columns], backend)
+    return {"statements": statements, "replacement": chosen}
 
 
 def _asked(options: LoadOptions, found: TableSchema | None) -> dict[str, Any]:

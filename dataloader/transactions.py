@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dataloader.database.replacing import WAYS, Replacement
 from dataloader.database.schema import TableSchema
 from dataloader.errors import PlanError
 from dataloader.formatting import size
@@ -113,12 +114,18 @@ def _as_a_whole(options: LoadOptions) -> str | None:
     return None
 
 
-def commit_obstacle(options: LoadOptions, table: TableSchema, database: Database) -> str | None:
+def commit_obstacle(
+    options: LoadOptions, table: TableSchema, database: Database, replacement: Replacement | None
+) -> str | None:
     """Why the load cannot be committed chunk by chunk, None if it can."""
     if (whole := _as_a_whole(options)) is not None:
         return whole
-    if options.if_exists in {"truncate", "replace"}:
-        return f"if_exists={options.if_exists!r} takes the old rows away in the commit that brings the new ones"
+    is_beside = replacement is not None and replacement.way in WAYS
+    if options.if_exists in {"truncate", "replace"} and not is_beside:
+        why = "" if replacement is None else f" ({replacement.reason})"
+        return f"if_exists={options.if_exists!r} takes the old rows away in the commit that brings the new ones{why}"
+    if is_beside and table.replaceable.published:
+        return table.replaceable.published
     if database.backend.ledger_obstacle:
         return database.backend.ledger_obstacle
     if table.unwatched:

@@ -59,10 +59,13 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
         deferred to the commit is checked by that.
     if_exists : {'append', 'fail', 'truncate', 'replace'}
         What to do with a table that exists. ``truncate`` empties it with its partitions, and leaves
-        tables that inherit from it alone; ``replace`` drops it and creates it anew, and the plan and
-        the report list what it loses. Both in the load's own transaction, and neither for a stream or file
-        that yields no row, or for rows that are all rejected: only an empty frame, table or list empties it.
-        PostgreSQL has readers wait meanwhile, and an older snapshot (REPEATABLE READ) finds the table empty afterwards.
+        tables that inherit from it alone, in the load's own transaction: PostgreSQL has readers wait meanwhile.
+        ``replace`` keeps a table whose columns the data has, with its types, indexes, grants, comments, triggers and
+        policies: a table is filled beside, also chunk by chunk, and takes its place in one short transaction, or the
+        rows are moved into it where something depends on it. Where the data has other columns, or types that the
+        table does not take, it is dropped and created anew; the plan and the report list what it loses, and the plan
+        what readers see. Neither is done for a stream or file that yields no row, or for rows that are all rejected:
+        only an empty frame, table or list empties it.
     method : {'auto', 'copy', 'insert'}
         How to write. ``auto`` takes binary COPY wherever it can, and says why not.
     commit : {'auto', 'load', 'chunk'}

@@ -10,8 +10,8 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.schema import DropTable
 
-from dataloader.database import definitions
-from dataloader.database.definitions import AskedShape, Definition, Shape, bare_table
+from dataloader.database import definitions, replacing
+from dataloader.database.definitions import Definition, Shape, bare_table
 from dataloader.errors import PlanError, UnsupportedType
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dataloader.database.schema import Column, TableName, TableSchema
 
 
-class Asked(AskedShape, Protocol):
+class Asked(replacing.Asked, Protocol):
     """What the caller says of the table: the options of a load with these names."""
 
     @property
@@ -53,6 +53,8 @@ class Prepared:
         What is created, None for nothing.
     lacks : tuple of str
         The DDL that would give it the columns that it lacks.
+    replacement : Replacement or None
+        How the rows of a table that stays are replaced.
     """
 
     table: TableSchema
@@ -60,6 +62,7 @@ class Prepared:
     warnings: tuple[str, ...]
     definition: Definition | None = None
     lacks: tuple[str, ...] = ()
+    replacement: replacing.Replacement | None = None
 
     @property
     def add_hint(self) -> str | None:
@@ -84,11 +87,21 @@ def prepare(
         doing = statements(None, found.name, found, options.if_exists, backend)
         there = Prepared(found, doing, definitions.differences(found, types, target.schemas, backend))
         return _with_added(there, *_additions(offered, found, types, backend), adds=options.evolve == "add")
+    why: str | None = None
+    if found is not None and found.replaceable.keeps:
+        why = "the Table that is passed says what it is"
+        if target.definition is None:
+            why = replacing.changes(offered, found, types, options, backend)
+        if why is None:
+            how = replacing.replacement_of(found, options, backend)
+            return Prepared(found, (), found.warnings, replacement=how)
+    if found is not None:
+        check_anew(found)
     name = target.name if found is None else found.name
     given = None if target.definition is None else Definition(target.definition, target.schemas)
     definition = definitions.definition(offered, given, name, types, backend, shape=Shape.of(options))
     table = definition.schema_of(name, backend)
-    lost = warnings(found, table, is_defined=given is not None)
+    lost = warnings(found, table, why, is_defined=given is not None)
     doing = statements(definition, name, found, options.if_exists, backend)
     return Prepared(table, doing, (*lost, *definitions.several_kinds(offered, table)), definition)
 
@@ -138,14 +151,29 @@ def check(found: TableSchema, if_exists: str) -> None:
         raise PlanError(f"{found.name} is a {found.kind}, not a table: it cannot be {verb}", hint=hint)
     if verb and found.referrers:
         what = f"{found.name} cannot be {verb}: {found.referrers} refers to it by a foreign key"
-        raise PlanError(what, hint=f"Empty it yourself, by DELETE FROM {found.name}, and load with if_exists='append'.")
-    if verb == "replaced" and found.parent:
-        hint = f"Choose if_exists='truncate', which keeps it in its place, or load into {found.parent}."
-        raise PlanError(f"{found.name} cannot be replaced: it is a part of {found.parent}", hint=hint)
+        raise PlanError(what, hint=_REFERRED.format(name=found.name))
     if not found.insertable:
         hint = _INSTEAD.get(found.kind, "Its foreign data wrapper only reads: load another table.")
         raise PlanError(f"rows cannot be inserted into {found.name}: it is a {found.kind}", hint=hint)
 
+
+def check_anew(found: TableSchema) -> None:
+    """Refuse to drop a part of another table.
+
+    Raises
+    ------
+    PlanError
+        Naming that, and a way out.
+    """
+    if found.parent:
+        hint = f"Choose if_exists='truncate', which keeps it in its place, or load into {found.parent}."
+        raise PlanError(f"{found.name} cannot be made anew: it is a part of {found.parent}", hint=hint)
+
+
+_REFERRED = (
+    "Have its rows updated in place: sync_table(data, table) makes it hold the same rows, on_conflict='update' leaves "
+    "those that the data has not. Or empty it yourself, by DELETE FROM {name}, and load with if_exists='append'."
+)
 
 _SHAPE = frozenset(
     "primary key,not null of,default of,identity of,generated column,unique,foreign key,check,exclusion,index".split(
@@ -156,8 +184,10 @@ _SHAPE = frozenset(
 _SHOWN_NAMES = 5
 
 
-def warnings(found: TableSchema | None, table: TableSchema, *, is_defined: bool) -> tuple[str, ...]:
-    """What the table that was found has, and the one that replaces it has not."""
+def warnings(
+    found: TableSchema | None, table: TableSchema, why: str | None = None, *, is_defined: bool
+) -> tuple[str, ...]:
+    """What the table that was found has, and the one that replaces it has not; `why` it is not kept."""
     if found is None:
         return ()
     gone = [column.name for column in found.columns if column.name not in [one.name for one in table.columns]]
@@ -167,7 +197,8 @@ def warnings(found: TableSchema | None, table: TableSchema, *, is_defined: bool)
         for what, names in every.items()
         if names and not (is_defined and what in _SHAPE)
     ]
-    return (f"replacing {found.name} loses its {'; '.join(lost)}",) if lost else ()
+    reason = f" (it is made anew, because {why})" if why else ""
+    return (f"replacing {found.name} loses its {'; '.join(lost)}{reason}",) if lost else ()
 
 
 def _some(names: list[str]) -> str:

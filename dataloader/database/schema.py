@@ -111,6 +111,40 @@ class MergeTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class Replaceable:
+    """What is to be known of a table before its rows are replaced.
+
+    Attributes
+    ----------
+    keeps : bool
+        Whether the database can have the table stay, with its duties.
+    stays : str or None
+        Why it must stay the very same table: what depends on it.
+    beside_refused : str or None
+        Why no rows can be filled beside it.
+    is_constrained : bool
+        Whether an index may refuse rows, which is made when they are filled beside, or a check.
+    published : str or None
+        Why rows that are filled beside cannot be committed before it.
+    deletes : bool
+        Whether its rows can only be deleted, for want of the right to TRUNCATE.
+    primary_key : tuple of str
+        The columns of its primary key.
+    indexes : tuple of tuple of str
+        The columns of each index.
+    """
+
+    keeps: bool = False
+    stays: str | None = None
+    beside_refused: str | None = None
+    is_constrained: bool = False
+    published: str | None = None
+    deletes: bool = False
+    primary_key: tuple[str, ...] = ()
+    indexes: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TableSchema:
     """A table: its qualified name and its columns.
 
@@ -137,6 +171,8 @@ class TableSchema:
         What it has that it would lose by being replaced, where that was asked.
     merge_target : MergeTarget
         What is to be known of it before rows are merged into it, where that was asked.
+    replaceable : Replaceable
+        What is to be known of it before its rows are replaced, where that was asked.
     """
 
     name: TableName
@@ -151,6 +187,7 @@ class TableSchema:
     warnings: tuple[str, ...] = field(default=(), compare=False)
     losses: Mapping[str, list[str]] = field(default_factory=dict, compare=False)
     merge_target: MergeTarget = field(default=MergeTarget(), compare=False)
+    replaceable: Replaceable = field(default=Replaceable(), compare=False)
 
     def column(self, name: str) -> Column:
         return next(column for column in self.columns if self.key(column.name) == self.key(name))
@@ -281,12 +318,15 @@ class Fingerprint:
         ``p`` permanent, ``u`` where it or a part is unlogged, ``x`` where one is foreign.
     columns : str
         The loaded columns with their types.
+    beside : str
+        The table's name, where it is filled to take another one's place.
     """
 
     table: str
     files: str
     persistence: str
     columns: str
+    beside: str = ""
 
     def changes(self, now: Fingerprint) -> str | None:
         """What happened to the table since, None if it is the same; new partitions are welcome."""

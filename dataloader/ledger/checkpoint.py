@@ -1,11 +1,17 @@
-"""Checkpoints: what is committed of a load, and whether the source still gives the same."""
+"""Checkpoints: what is committed of a load, and whether the source still gives the same.
+
+A chunk's row is sealed: tied to its load and its table, so that one of another load, or an edited one, is noticed.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import json
+from dataclasses import asdict, astuple, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-from dataloader.errors import SourceChanged
+import xxhash
+
+from dataloader.errors import CheckpointError, SourceChanged
 
 if TYPE_CHECKING:
     from dataloader.conversion.violations import Violation
@@ -71,3 +77,33 @@ def source_changed(chunk: int, how: str) -> SourceChanged:
     hint = "Pass the data that the load began with, or load this as another one: resume=False."
     what = f"the source has changed since it was loaded: chunk {chunk}, {how}"
     return SourceChanged(what, hint=hint, committed_rows=0, chunk=chunk)
+
+
+def _seal(load: LedgerLoad, one: Checkpoint) -> str:
+    return xxhash.xxh3_64_hexdigest(json.dumps([load.load_id, load.fingerprint.table, *astuple(one)]).encode())
+
+
+def sealed(load: LedgerLoad, one: Checkpoint) -> dict[str, Any]:
+    """The row of a chunk."""
+    return asdict(one) | {"digest": f"{one.digest} {_seal(load, one)}"}
+
+
+def unsealed(load: LedgerLoad, row: Any) -> Checkpoint:
+    """The chunk of a row.
+
+    Raises
+    ------
+    CheckpointError
+        When it is not as it was committed.
+    """
+    digest, _, seal = str(row.digest).partition(" ")
+    one = replace(Checkpoint(*row), digest=digest)
+    if seal != _seal(load, one):
+        raise edited(load, f"chunk {one.chunk} is not as it was committed, or an older version wrote it")
+    return one
+
+
+def edited(load: LedgerLoad, how: str) -> CheckpointError:
+    """The error of a ledger that says what no load has written there."""
+    hint = "Compare the table with the source, empty it, and load with resume=False."
+    return CheckpointError(f"the ledger of the load {load.load_id!r} was edited: {how}", hint=hint, committed_rows=0)

@@ -7,6 +7,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import sqlalchemy as sa
 from sqlalchemy.schema import CreateTable
 
 from dataloader.database import engine as engines
@@ -15,6 +16,7 @@ from dataloader.database.backends import backend_for
 from dataloader.database.schema import SQLITE_SCHEMA, TableName, parse_table_name
 from dataloader.database.session import Session
 from dataloader.errors import CheckpointError, PlanError
+from dataloader.ledger.beside import drop_beside
 from dataloader.ledger.entries import (
     EVERY_TABLE,
     LOADS,
@@ -177,6 +179,10 @@ async def _forget(connection: AsyncConnection, record: LoadRecord) -> None:
     why = next(filter(None, (distrust(one) or other_columns(one) for one in found)), None)
     if why is not None:
         raise CheckpointError(f"the load {record.load_id!r} is not forgotten: {why}", hint="Nothing was changed.")
+    loads = ledger_tables(record.schema)[0]
+    row = (await connection.execute(sa.select(loads).where(loads.c.load_id == record.load_id))).one_or_none()
+    if row is not None and record.target is not None:
+        await drop_beside(connection, row, record.target)
     await forget_load(connection, record.schema, record.load_id)
 
 

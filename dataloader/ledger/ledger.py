@@ -11,20 +11,19 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-import xxhash
 from sqlalchemy.schema import CreateTable
 
 from dataloader.conversion.violations import REJECT_COLUMNS, Violation
 from dataloader.database import locks
 from dataloader.database.schema import Fingerprint
-from dataloader.errors import CheckpointError, PlanError, UnfinishedLoad
-from dataloader.formatting import quantity
-from dataloader.ledger.checkpoint import Checkpoint, LedgerLoad, source_changed
+from dataloader.errors import CheckpointError, PlanError
+from dataloader.ledger.beside import drop_beside, settle_in, table_beside
+from dataloader.ledger.checkpoint import Checkpoint, LedgerLoad, edited, sealed, source_changed, unsealed
 from dataloader.ledger.entries import (
     EVERY_TABLE,
     FILES,
@@ -38,7 +37,14 @@ from dataloader.ledger.entries import (
     select_loads,
     unreadable,
 )
-from dataloader.ledger.owners import Owner, shown_owner
+from dataloader.ledger.owners import Owner
+from dataloader.ledger.refusals import (
+    not_asked_to_resume,
+    readable,
+    refuse_other_chunks,
+    refuse_running,
+    table_changed,
+)
 from dataloader.ledger.trust import refusal
 from dataloader.rejects import json_rows, refused_rows
 
@@ -67,6 +73,8 @@ class Request:
         The digest of its first rows, by which an unnamed load is found again.
     options : dict
         The loader and its options, for who continues it.
+    replaces : bool
+        Whether its rows are committed beside the table, whose rows they replace in the end.
     """
 
     load_id: str | None
@@ -74,6 +82,7 @@ class Request:
     source_digest: str
     options: Mapping[str, Any]
     if_exists: str = "append"
+    replaces: bool = False
 
 
 class Ledger:
@@ -89,7 +98,8 @@ class Ledger:
         self._backend = backend
         self._now = backend.now
         self._loads, self._chunks, self._rejects = loads, chunks, _ = ledger_tables(plan.table.name.schema)
-        self._fingerprints = backend.fingerprints(plan.table.name, [column.name for column in plan.columns])
+        self._columns = [column.name for column in plan.columns]
+        self._fingerprints = backend.fingerprints(plan.filled, self._columns)
         entered = backend.insert_or_skip(chunks).values({name: sa.bindparam(name) for name in chunks.c.keys()})
         self._claim = backend.prepare(entered.returning(self._fingerprints.column))
         added = {
@@ -106,29 +116,41 @@ class Ledger:
         load_id = (await connection.execute(query)).scalar_one_or_none()
         return None if load_id is None else await self._locked(connection, load_id, owner)
 
-    async def begin(self, connection: AsyncConnection, request: Request, owner: Owner) -> LedgerLoad:
+    async def begin(
+        self, connection: AsyncConnection, request: Request, owner: Owner, make: Callable[[], Awaitable[None]]
+    ) -> LedgerLoad:
         """Enter a load, or take up an unfinished one, after the plan's DDL.
+
+        Parameters
+        ----------
+        make : callable
+            Carries out the DDL; a table beside the target is there when a load is taken up that fills it.
 
         Raises
         ------
         CheckpointError
             When it would lose rows or store some twice; see the classes below it.
         """
+        if not request.replaces:
+            await make()
         found = await self._find(connection, request)
         if found is not None:
             self._check_target(found)
-            if is_running(found):
-                hint = "Wait for it, or end it: then resume=True loads what is left."
-                what = f"{shown_owner(found.owner)} is loading {found.source} into {found.target} now"
-                raise CheckpointError(what, hint=hint, committed_rows=0)
-            if request.resume is not False:
+            refuse_running(found)
+            if _is_continued(request, found):
                 return await self._take_up(connection, request, found, owner)
+            await drop_beside(connection, found, self._plan.table.name)
             await forget_load(connection, self._loads.schema, found.load_id)
-        if request.if_exists != "append" and not self._plan.creates_table:
+        if request.replaces:
+            await self._drop_others(connection)
+            await make()
+        elif request.if_exists != "append" and not self._plan.creates_table:
             hint = "Leave resume=True out: no load of this data is known that it could continue."
             raise PlanError(f"the table {self._plan.table.name} exists already", hint=hint, committed_rows=0)
         now = await self._fingerprints.take(connection)
         assert now is not None
+        if request.replaces:
+            now = replace(now, beside=self._plan.filled.name)
         load_id = request.load_id or f"{self._plan.table.name.name}-{owner.token[:8]}"
         load = LedgerLoad(load_id, owner, now)
         await connection.execute(sa.insert(self._loads).values(self._entry(load, request)))
@@ -155,24 +177,35 @@ class Ledger:
         loads, query = self._loads.c, select_loads(self._loads)
         if request.load_id is not None:
             found = (await connection.execute(query.where(loads.load_id == request.load_id))).one_or_none()
-            return found if found is None or request.resume is False else _readable(found)
+            return found if found is None or request.resume is False else readable(found)
         here = (await connection.execute(query.where(loads.target == self._target))).all()
         same = [row for row in here if row.source_digest == request.source_digest]
         for row in same:
             if row.state == "unfinished" or request.resume is True:
-                return _readable(row)
+                return readable(row)
         here = [row for row in here if unreadable(row) is None]
         await self._settle_others(connection, request, here)
         return None
 
+    async def _drop_others(self, connection: AsyncConnection) -> None:
+        """Forget what other loads have left unfinished beside the table: its rows are about to be others."""
+        query = select_loads(self._loads).where(self._loads.c.target == self._target)
+        for row in (await connection.execute(query)).all():
+            if table_beside(row, self._plan.table.name) is not None:
+                refuse_running(row)
+                await drop_beside(connection, row, self._plan.table.name)
+                await forget_load(connection, self._loads.schema, row.load_id)
+
     async def _settle_others(self, connection: AsyncConnection, request: Request, here: Sequence[Any]) -> None:
         """Refuse data that may well be meant to continue another load; resume=False forgets that one."""
+        if request.replaces:
+            return
         for row in here:
             other = row.source == self._source and row.state == "unfinished" and row.chunks > 0
             if not other or row.source_digest == row.load_id or is_running(row):
                 continue
             if request.resume is not False:
-                _refuse_other_chunks(row, self._plan)
+                refuse_other_chunks(row, self._plan)
                 raise source_changed(0, f"its first rows are not those of the unfinished load {row.load_id!r}")
             await forget_load(connection, self._loads.schema, row.load_id)
 
@@ -186,12 +219,15 @@ class Ledger:
     async def _take_up(self, connection: AsyncConnection, request: Request, found: Any, owner: Owner) -> LedgerLoad:
         if request.resume is None and (found.chunks or found.state == "finished"):
             raise not_asked_to_resume(found, self._plan.rows)
-        _refuse_other_chunks(found, self._plan)
+        refuse_other_chunks(found, self._plan)
         load = await self._locked(connection, found.load_id, owner)
-        self._check_table(load, await self._fingerprints.take(connection))
+        at = self._fingerprints
+        if load.finished:  # what was filled beside the table is in it by now
+            at = self._backend.fingerprints(self._plan.table.name, self._columns)
+        self._check_table(load, await at.take(connection))
         stay = 0 if self._plan.merge is not None else load.loaded  # a row that was updated is counted again
         if not await self._backend.has_row_count(connection, self._plan.table.name, stay):
-            raise _table_changed(self._target, "has fewer rows than were committed", load.load_id)
+            raise table_changed(self._target, "has fewer rows than were committed", load.load_id)
         if not load.finished:
             taken = sa.update(self._loads).where(self._loads.c.load_id == load.load_id)
             await connection.execute(taken.values(owner=str(owner), last_commit_at=self._now))
@@ -210,10 +246,10 @@ class Ledger:
         """The committed chunks, if they add up to what the load's row says."""
         columns = [self._chunks.c[name] for name in Checkpoint.__slots__]
         query = sa.select(*columns).where(self._chunks.c.load_id == load.load_id)
-        chunks = {row.chunk: _unsealed(load, row) for row in await connection.execute(query)}
+        chunks = {row.chunk: unsealed(load, row) for row in await connection.execute(query)}
         sums = [sum(getattr(one, name) for one in chunks.values()) for name in ("rows", "loaded", "rejected")]
         if [len(chunks), *sums] != [found.chunks, found.rows, found.loaded, found.rejected]:
-            raise _edited(load, "its chunks do not add up to its totals")
+            raise edited(load, "its chunks do not add up to its totals")
         return chunks
 
     def _entry(self, load: LedgerLoad, request: Request) -> dict[str, Any]:
@@ -242,19 +278,19 @@ class Ledger:
         CheckpointError
             When the table, which must be locked, is not the one that the load began with.
         """
-        entered = await self._claim.fetch(connection, load_id=load.load_id, **_sealed(load, chunk))
+        entered = await self._claim.fetch(connection, load_id=load.load_id, **sealed(load, chunk))
         if entered:
             taken = entered[0][0]
             self._check_table(load, Fingerprint(*taken) if taken else await self._fingerprints.take(connection))
             return None
         columns = [self._chunks.c[name] for name in Checkpoint.__slots__]
         query = sa.select(*columns).where(self._chunks.c.load_id == load.load_id, self._chunks.c.chunk == chunk.chunk)
-        return _unsealed(load, (await connection.execute(query)).one())
+        return unsealed(load, (await connection.execute(query)).one())
 
     def _check_table(self, load: LedgerLoad, now: Fingerprint | None) -> None:
         change = "is gone" if now is None else load.fingerprint.changes(now)
         if change is not None:
-            raise _table_changed(self._target, change, load.load_id)
+            raise table_changed(self._target, change, load.load_id)
 
     async def keep(
         self,
@@ -306,7 +342,7 @@ class Ledger:
         """
         if stored != claimed:
             mine = sa.and_(self._chunks.c.load_id == load.load_id, self._chunks.c.chunk == claimed.chunk)
-            await connection.execute(sa.update(self._chunks).where(mine).values(_sealed(load, stored)))
+            await connection.execute(sa.update(self._chunks).where(mine).values(sealed(load, stored)))
         sizes = (1, stored.rows, stored.loaded, stored.rejected)
         more = {f"more_{name}": size for name, size in zip(TOTALS, sizes, strict=True)}
         _check_owned(load, await self._count.fetch(connection, load=load.load_id, by=str(load.owner), **more))
@@ -314,6 +350,20 @@ class Ledger:
     async def finish(self, connection: AsyncConnection, load: LedgerLoad) -> None:
         """Enter that the load is complete."""
         _check_owned(load, await self._finish.fetch(connection, load=load.load_id, by=str(load.owner)))
+        if self._plan.replacement is not None:
+            await self._settle_in(connection, load)
+
+    async def is_finished(self, connection: AsyncConnection, load: LedgerLoad) -> bool:
+        """Whether it is entered already that the load is complete."""
+        query = sa.select(self._loads.c.state).where(self._loads.c.load_id == load.load_id).with_for_update()
+        return (await connection.execute(query)).scalar_one_or_none() == "finished"
+
+    async def _settle_in(self, connection: AsyncConnection, load: LedgerLoad) -> None:
+        found = (await connection.execute(sa.select(self._loads).where(self._loads.c.load_id == load.load_id))).one()
+        committed = await self._committed(connection, found, load)
+        now = await self._backend.fingerprints(self._plan.table.name, self._columns).take(connection)
+        assert now is not None
+        await settle_in(connection, (self._loads, self._chunks), load, [*committed.values()], now)
 
     async def loaded_before(self, connection: AsyncConnection, load: LedgerLoad) -> dt.datetime | None:
         """When a load of exactly the same chunks into the same table was finished, None if none is known."""
@@ -351,6 +401,13 @@ async def forget_load(connection: AsyncConnection, schema: str | None, load_id: 
             await connection.execute(sa.delete(table).where(table.c.load_id == load_id))
 
 
+def _is_continued(request: Request, found: Any) -> bool:
+    """Whether a load that is known is taken up; one that has changed nothing of its table is begun anew."""
+    if request.replaces and request.resume is None and found.state == "unfinished":
+        return False
+    return request.resume is not False
+
+
 async def _exists(connection: AsyncConnection, table: sa.Table) -> bool:
     return await connection.run_sync(lambda sync: sa.inspect(sync).has_table(table.name, table.schema))
 
@@ -361,37 +418,6 @@ _KEPT = (*REJECT_COLUMNS, "reject_values")
 def _storable(value: Any) -> Any:
     """PostgreSQL's text has no NUL."""
     return value.replace("\0", "\\0") if isinstance(value, str) else value
-
-
-def _seal(load: LedgerLoad, one: Checkpoint) -> str:
-    """What ties a chunk's row to its load and its table, so that one of another load, or an edited one, is noticed."""
-    return xxhash.xxh3_64_hexdigest(json.dumps([load.load_id, load.fingerprint.table, *astuple(one)]).encode())
-
-
-def _sealed(load: LedgerLoad, one: Checkpoint) -> dict[str, Any]:
-    return asdict(one) | {"digest": f"{one.digest} {_seal(load, one)}"}
-
-
-def _unsealed(load: LedgerLoad, row: Any) -> Checkpoint:
-    digest, _, seal = str(row.digest).partition(" ")
-    one = replace(Checkpoint(*row), digest=digest)
-    if seal != _seal(load, one):
-        raise _edited(load, f"chunk {one.chunk} is not as it was committed, or an older version wrote it")
-    return one
-
-
-def _edited(load: LedgerLoad, how: str) -> CheckpointError:
-    hint = "Compare the table with the source, empty it, and load with resume=False."
-    return CheckpointError(f"the ledger of the load {load.load_id!r} was edited: {how}", hint=hint, committed_rows=0)
-
-
-def _readable(found: Any) -> Any:
-    name = unreadable(found)
-    if name is not None:
-        hint = "Correct it, or load from the beginning with resume=False once the table is empty."
-        what = f"the ledger's row of the load {found.load_id!r} cannot be read: its {name} is {getattr(found, name)!r}"
-        raise CheckpointError(what, hint=hint, committed_rows=0)
-    return found
 
 
 async def find_load(connection: AsyncConnection, source: str, target: TableName, load_id: str | None) -> Any:
@@ -408,31 +434,3 @@ def _check_owned(load: LedgerLoad, updated: Sequence[Any]) -> None:
     if not updated:
         what = f"another process has taken the load {load.load_id!r} over, or it was forgotten"
         raise CheckpointError(what, hint="The chunk was not written. Let the other process finish.")
-
-
-def _table_changed(target: str, change: str, load_id: str) -> CheckpointError:
-    hint = "Load from the beginning with resume=False, once the table holds none of its rows."
-    return CheckpointError(
-        f"the load {load_id!r} cannot continue: the table {target} {change}", hint=hint, committed_rows=0
-    )
-
-
-def not_asked_to_resume(found: Any, rows_in_all: int | None) -> CheckpointError:
-    """The error of a load that is known to the ledger, where nobody has said whether it is to be continued."""
-    rows = quantity(found.loaded, "row", rows_in_all)
-    if found.state == "finished":
-        what = f"the load {found.load_id!r} into {found.target} is finished, with {rows}"
-        hint = "Pass resume=True to have that confirmed, or another load_id to load them again."
-        return CheckpointError(what, hint=hint, committed_rows=0)
-    what = f"a load of the same data into {found.target} did not finish, with {rows} committed"
-    hint = (
-        "Continue it with resume=True, or load from the beginning with resume=False "
-        f"once the table holds none of its rows (its load_id is {found.load_id!r})."
-    )
-    return UnfinishedLoad(what, hint=hint, committed_rows=0, load_id=found.load_id)
-
-
-def _refuse_other_chunks(found: Any, plan: LoadPlan) -> None:
-    if found.chunk_rows != plan.chunk_rows:
-        what = f"the load {found.load_id!r} was begun in chunks of {found.chunk_rows:,} rows, not {plan.chunk_rows:,}"
-        raise CheckpointError(what, hint=f"Pass chunk_rows={found.chunk_rows}.", committed_rows=0)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dataloader.database.backends import backend_for
@@ -154,6 +155,15 @@ class LoadExecution:
         table = self.plan.table.name.spelled
         call = f"await {self.source.loader}(..., {table!r}, load_id={load.load_id!r}, resume=True{same})"
         return f"{call}, or: python -m dataloader resume {shlex.quote(load.load_id)}" if self.source.paths else call
+
+    @contextlib.contextmanager
+    def own_name(self) -> Iterator[None]:
+        """Call the table by its own name in errors about the one that is filled beside it."""
+        try:
+            yield
+        except DataLoaderError as error:
+            error.what = error.what.replace(self.plan.filled.name, self.plan.table.name.name)
+            raise
 
     def report(self) -> LoadReport:
         """What was done."""

@@ -103,7 +103,8 @@ async def _store(execution: LoadExecution) -> None:
                 async with contextlib.aclosing(prefetch(reading)) as chunks:
                     # No lock is held while a source gets going.
                     first = await take_first(chunks)
-                    await _target(execution, is_all).store(first, chunks)
+                    with execution.own_name():
+                        await _target(execution, is_all).store(first, chunks)
                     return
     except ValidationError as error:
         if not can_be_rolled_back:

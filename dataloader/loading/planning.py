@@ -10,7 +10,8 @@ import tenacity
 from dataloader.database import engine as engines
 from dataloader.database.backends import backend_for
 from dataloader.database.session import Session
-from dataloader.ledger import entries, files, ledger, trust
+from dataloader.ledger import entries, files, ledger, refusals, trust
+from dataloader.ledger.beside import table_beside
 from dataloader.options import LoadOptions, Target
 from dataloader.plan import LoadPlan, make_plan
 from dataloader.sources.known import KnownFiles
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from dataloader.database.schema import TableName
+    from dataloader.database.schema import TableSchema
     from dataloader.sources.base import Source
 
 START_SECONDS = 10.0
@@ -84,38 +85,58 @@ async def _decide(
         notes = session.backend.notes(connection)
         if found is None:
             target = replace(target, name=await session.backend.qualify(connection, target.name))
+        if found is not None and options.if_exists == "replace":
+            found = await _replaced(session, found)
         name = target.name if found is None else found.name
         needed = entries.needed(keeps_rejects=options.on_invalid == "reject")
         refused = await trust.refusal(connection, entries.EVERY_TABLE, needed, name)
         if found is not None and refused is None:
-            options = await _continuing(connection, source, name, options)
+            options = await _continuing(connection, source, found, options)
+            found = await _replaced(session, found) if options.if_exists == "replace" else found
         if found is not None and (options.on_conflict != "error" or options.returning is not None):
             found = replace(found, merge_target=await session.backend.merge_target(connection, found))
-        if found is not None and options.if_exists == "replace":
-            found = replace(found, losses=await session.backend.losses(connection, found.name))
     info = SourceInfo(source.name, source.schema, source.rows, source.in_memory, source.about)
     connections = engines.connections_of(engine)
     database = Database(session.backend, engines.describe_url(engine), refused, connections)
     return replace(make_plan(info, target, found, options, database), notes=notes, source_facts=source.facts)
 
 
+async def _replaced(session: Session, found: TableSchema) -> TableSchema:
+    """A table with what is to be known of it before its rows are replaced."""
+    if found.replaceable.keeps:
+        return found
+    losses = await session.backend.losses(session.connection, found.name)
+    is_table = found.kind in {"table", "partitioned table"}
+    known = await session.backend.replaceable(session.connection, found) if is_table else found.replaceable
+    return replace(found, losses=losses, replaceable=known)
+
+
 async def _continuing(
-    connection: AsyncConnection, source: Source, name: TableName, options: LoadOptions
+    connection: AsyncConnection, source: Source, table: TableSchema, options: LoadOptions
 ) -> LoadOptions:
     """The options with which a load is resumed: what its first run did to the table, by if_exists=, is not done again.
+
+    One that fills another table beside is to take the table's place, whatever if_exists= says now.
 
     Raises
     ------
     CheckpointError
         When the table is there because an unfinished load made it, and nobody asks to continue that.
     """
-    if options.if_exists == "append" or options.resume is False or backend_for(connection.dialect).ledger_obstacle:
+    is_named = options.resume and options.load_id is not None
+    if (options.if_exists == "append" and not is_named) or options.resume is False:
         return options
-    found = await ledger.find_load(connection, source.name, name, options.load_id)
+    if backend_for(connection.dialect).ledger_obstacle:
+        return options
+    found = await ledger.find_load(connection, source.name, table.name, options.load_id)
     if found is None:
         return options
     if options.resume:
+        known = table.replaceable
+        is_beside = known.keeps and not known.beside_refused and found.state == "finished"
+        if table_beside(found, table.name) is not None or (options.if_exists == "replace" and is_beside):
+            return replace(options, if_exists="replace")
         return replace(options, if_exists="append")
     if options.if_exists == "fail" and (found.state == "unfinished" or options.load_id is not None):
-        raise ledger.not_asked_to_resume(found, source.rows)
+        raise refusals.not_asked_to_resume(found, source.rows)
     return options

@@ -21,7 +21,7 @@ from dataloader.ledger.digest import chunk_digest
 from dataloader.ledger.entries import TABLES
 from dataloader.ledger.files import FileLedger
 from dataloader.ledger.ledger import Ledger, Request
-from dataloader.loading import workers
+from dataloader.loading import replacing, workers
 from dataloader.loading.chunks import SharedIterator, prepend, skip_committed, take_first
 from dataloader.loading.reruns import look_back
 from dataloader.loading.storage import ChunkStore, refused
@@ -86,10 +86,10 @@ class OneTransaction:
 
             watchdog.suspend_timeout()
             await store_chunks(execution, SharedIterator(chunks), store)
-            execution.rejects.check(execution.read)
-            self._refuse_emptying()
+            check_rows(execution)
             watchdog.reset_timeout()
             execution.count(await into.finish())
+            await take_place(session, execution)
             await advance_sequences(connection, execution)
             execution.progress.phase("committing")
             watchdog.reset_timeout()
@@ -105,19 +105,6 @@ class OneTransaction:
         drawn = [one.name for one in plan.table.columns if one.has_default and one.name not in loaded]
         for name in (await session.backend.sequences(session.connection, plan.table.name, drawn)).values():
             self._execution.warnings.append(f"the sequence {name} has advanced: no rollback sets it back")
-
-    def _refuse_emptying(self) -> None:
-        """An empty frame or list empties a table; a stream or file without rows may have lost them on its way."""
-        execution, source, name = self._execution, self._execution.source, self._execution.plan.table.name
-        is_meant = source.rows == 0 and source.loader != "load_files"
-        if not execution.plan.discards or is_meant or len(execution.rejects) < execution.read:
-            return
-        if not execution.read:
-            hint = "Load rows, or pass an empty frame or list to have the table emptied."
-            raise PlanError(f"{source.name} yielded no row, so {name} keeps its rows", hint=hint, committed_rows=0)
-        findings = execution.rejects.findings
-        headline = f"every row was rejected, so {name} keeps its rows: {summary(findings.counts)}"
-        raise findings.error(headline, "Correct the source.")
 
 
 class Ledgered:
@@ -141,7 +128,8 @@ class Ledgered:
         execution, options = self._execution, self._execution.options
         source_digest = chunk_digest(first[0].converted.batch.slice(0, DIGESTED_ROWS)) if first else ""
         call = {"loader": execution.source.loader, "paths": execution.source.paths, **options.call}
-        return Request(options.load_id, options.resume, source_digest, call, options.if_exists)
+        replaces = execution.plan.replacement is not None
+        return Request(options.load_id, options.resume, source_digest, call, options.if_exists, replaces)
 
     async def _enter(self, request: Request, owner: Owner) -> LedgerLoad:
         """The load in the ledger and the table as planned, in one transaction."""
@@ -151,8 +139,11 @@ class Ledgered:
             async with self._transaction(session) as connection:
                 load = await ledger.owned(connection, owner)  # by a try whose commit succeeded without an answer
                 if load is None:
-                    await apply_plan(session, execution, workers.LOCK_SECONDS)
-                    load = await ledger.begin(connection, request, owner)
+
+                    async def make() -> None:
+                        await apply_plan(session, execution, workers.LOCK_SECONDS)
+
+                    load = await ledger.begin(connection, request, owner, make)
                     if not load.finished:
                         await claim_files(connection, execution, load.load_id)
             return load
@@ -171,7 +162,7 @@ class Ledgered:
                 first = await take_first(rest)  # what is committed is compared while no worker has a connection
                 execution.rejects.check()
                 await pool.store(SharedIterator(prepend(first, rest)))
-            execution.rejects.check(load.rows + execution.read)
+            check_rows(execution)
             execution.progress.phase("finishing")
             if not load.finished:
                 await self._finish(load)
@@ -207,6 +198,8 @@ class Ledgered:
     async def _finish(self, load: LedgerLoad) -> None:
         async def finish(session: Session) -> None:
             async with self._transaction(session) as connection:
+                if not await self._ledger.is_finished(connection, load):  # by a try whose answer was lost
+                    await take_place(session, self._execution)
                 await advance_sequences(connection, self._execution)
                 await self._ledger.finish(connection, load)
                 if self._execution.source.contents:
@@ -227,7 +220,8 @@ class Ledgered:
         await finish_despite_cancel(self._session().run(release, limit=RELEASE_SECONDS), PATIENCE_SECONDS)
 
     def _session(self) -> Session:
-        return Session(self._execution.engine, self._execution.plan.table.name, *TABLES)
+        plan = self._execution.plan
+        return Session(self._execution.engine, plan.table.name, *TABLES, exclusive=plan.clears_table)
 
     def _transaction(self, session: Session) -> contextlib.AbstractAsyncContextManager[AsyncConnection]:
         opening = session.backend.opening_sql(workers.LOCK_SECONDS)
@@ -241,6 +235,34 @@ def _store_of(connection: AsyncConnection, execution: LoadExecution) -> SyncStor
     merge = execution.plan.merge
     syncs = merge is not None and merge.others is not None
     return SyncStore(connection, execution) if syncs else ChunkStore(connection, execution)
+
+
+def check_rows(execution: LoadExecution) -> None:
+    """Refuse too many rejects, and to empty a table by a source that may have lost its rows on its way.
+
+    An empty frame or list empties a table; a stream or file without rows does not.
+    """
+    source, name = execution.source, execution.plan.table.name
+    load = execution.ledger_load
+    read = execution.read + (0 if load is None else load.rows)
+    execution.rejects.check(read)
+    if load is not None and load.finished:
+        return
+    is_meant = source.rows == 0 and source.loader != "load_files"
+    if not execution.plan.discards or is_meant or len(execution.rejects) < read:
+        return
+    if not read:
+        hint = "Load rows, or pass an empty frame or list to have the table emptied."
+        raise PlanError(f"{source.name} yielded no row, so {name} keeps its rows", hint=hint, committed_rows=0)
+    findings = execution.rejects.findings
+    headline = f"every row was rejected, so {name} keeps its rows: {summary(findings.counts)}"
+    raise findings.error(headline, "Correct the source.")
+
+
+async def take_place(session: Session, execution: LoadExecution) -> None:
+    """Put what was filled beside the table in the place of its rows."""
+    if execution.plan.filled != execution.plan.table.name:
+        await replacing.take_place(session, execution)
 
 
 def file_ledger(execution: LoadExecution) -> FileLedger:
@@ -262,10 +284,13 @@ async def apply_plan(session: Session, execution: LoadExecution, lock_seconds: f
         plan.table,
         plan.statements,
         may_exist=plan.creates_table and execution.options.if_exists == "append",
-        empties=plan.clears_table,
+        empties=plan.empties_first,
         lock_seconds=lock_seconds,
         progress=session.watchdog.reset_timeout,
     )
+    replacement = plan.replacement
+    if replacement is not None and replacement.beside is not None and replacement.way == "swap":
+        await session.backend.dress(session.connection, plan.table.name, replacement.beside)
 
 
 async def advance_sequences(connection: AsyncConnection, execution: LoadExecution) -> None:

@@ -146,7 +146,7 @@ class Worker:
     async def _commit(self, chunk: Chunk, names_rows: bool, session: Session) -> StoreResult:
         """The claim first, then the rows, then the count: whatever ends it in between, the chunk is stored once."""
         execution, ledger, load, claimed = self._execution, self._ledger, self._load, chunk.checkpoint
-        opening = session.backend.opening_sql(LOCK_SECONDS, execution.plan.table.name)
+        opening = session.backend.opening_sql(LOCK_SECONDS, execution.plan.filled)
         async with session.transaction(*opening, is_last=False) as connection:
             # Waits for an earlier try whose outcome is unknown: the unique key is free once that has rolled back.
             known = await ledger.claim(connection, load, claimed)

@@ -20,7 +20,7 @@ __all__ = ["Writer", "Written", "writer_for"]
 def writer_for(plan: LoadPlan, backend: Backend) -> Writer:
     """The writer of the plan's method, into a temporary table where rows are merged."""
     if plan.merge is None:
-        return _filler_for(plan, backend)
+        return _filler_for(replace(plan, table=replace(plan.table, name=plan.filled)), backend)
     from dataloader.writers.staged import StagedWriter, StagingWriter  # noqa: PLC0415 - only for merging
 
     staged = replace(plan, table=replace(plan.table, name=backend.staging, kind="table"))

@@ -408,7 +408,7 @@ async def test_what_the_caller_decides_is_done(database: AsyncEngine, asked: Any
 async def test_a_table_that_is_emptied_first_is_loaded_in_one_transaction(
     database: AsyncEngine, if_exists: Any
 ) -> None:
-    await execute(database, ORDERS)
+    await execute(database, ORDERS.replace("(", "(lost text, ", 1))  # so that a replace makes it anew
     big = {"id": np.zeros(500_001, np.int8)}
     plan = await dl.plan_load(big, "orders", engine=database, if_exists=if_exists)
     assert plan.commit == "load"
@@ -544,7 +544,7 @@ async def test_a_load_goes_on_whatever_is_to_be_done_with_a_table_that_exists(
         assert await stored(database) == expected()
 
 
-@pytest.mark.parametrize("if_exists", ["fail", "truncate", "replace"])
+@pytest.mark.parametrize("if_exists", ["fail", "truncate"])
 async def test_other_data_is_no_reason_to_add_to_a_table_that_exists(database: AsyncEngine, if_exists: Any) -> None:
     options: Any = {"engine": database, "chunk_rows": CHUNK_ROWS}
     await dl.load_batches(batches(), "orders", **options)

@@ -21,6 +21,7 @@ from dataloader.database.backends.cursor_reading import CursorReading
 from dataloader.database.backends.merging import Merging
 from dataloader.database.backends.naming import Naming
 from dataloader.database.backends.reading import replaced
+from dataloader.database.backends.replacing import Replacing
 from dataloader.database.schema import ForeignKey, TableName
 from dataloader.errors import LoadError, PlanError
 
@@ -37,7 +38,7 @@ DRY_RUN = "dataloader_dry_run"
 """The execution option of a connection on which everything is rolled back."""
 
 
-class Backend(Borrowing, Copying, Merging, Naming, abc.ABC):
+class Backend(Borrowing, Copying, Merging, Naming, Replacing, abc.ABC):
     """One database, through one driver."""
 
     # What it declares

@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql
 
 from dataloader.database.backends import postgresql_catalog as catalog
 from dataloader.database.backends import postgresql_merge as merging
+from dataloader.database.backends import postgresql_replace as replacing
 from dataloader.database.backends.base import Backend, Fingerprints, PreparedStatement
 from dataloader.database.backends.borrowing import BORROWED
 from dataloader.database.backends.operators import OWN_OPERATORS, pin
@@ -21,6 +22,7 @@ from dataloader.database.schema import (
     Merge,
     Merged,
     MergeTarget,
+    Replaceable,
     TableName,
     TableRights,
     TableSchema,
@@ -73,6 +75,7 @@ class PostgreSQL(Backend):
     counts = "pg_catalog.count"
     order = "dataloader_row"
     staging = TableName("pg_temp", "dataloader_staged")
+    refilled = replacing.REFILLED
 
     @property
     def copy_obstacle(self) -> str | None:
@@ -231,6 +234,74 @@ class PostgreSQL(Backend):
             return Merged(inserted, stored - inserted, staged - stored)
         inserted = min(new, stored)
         return Merged(inserted, stored - inserted, staged - wanted)
+
+    async def replaceable(self, connection: AsyncConnection, table: TableSchema) -> Replaceable:
+        return await replacing.replaceable(connection, self.quote_table(table.name))
+
+    def replacing_lock_sql(self, name: TableName) -> tuple[str, ...]:
+        return (f"LOCK TABLE {self.quote_table(name)} IN SHARE UPDATE EXCLUSIVE MODE",)
+
+    def beside_sql(self, table: TableSchema, beside: TableName, columns: Sequence[str] | None) -> str:
+        name, new = self.quote_table(table.name), self.quote_table(beside)
+        if columns is not None:
+            chosen = ", ".join(map(self.quote, columns))
+            return f"CREATE TABLE {new} AS SELECT {chosen} FROM {name} WITH NO DATA"
+        kind = "UNLOGGED TABLE" if table.unwatched else "TABLE"  # of a table that stands alone it says only that
+        return f"CREATE {kind} {new} (LIKE {name} INCLUDING ALL EXCLUDING INDEXES EXCLUDING STATISTICS)"
+
+    async def dress(self, connection: AsyncConnection, name: TableName, beside: TableName) -> None:
+        await self._carry_out(connection, await self._duties(connection, replacing.DRESS, name, beside))
+
+    async def complete(
+        self, connection: AsyncConnection, name: TableName, beside: TableName, renamed: dict[str, str]
+    ) -> None:
+        indexes = await self._duties(connection, replacing.INDEXES, name, beside)
+        renamed.update({given: own for _, given, own in indexes})
+        for statement in [*indexes, *await self._duties(connection, replacing.STATISTICS, name, beside)]:
+            await connection.exec_driver_sql(statement[0])
+        await connection.exec_driver_sql(f"ANALYZE {self.quote_table(beside)}")
+
+    async def lock_alone(self, connection: AsyncConnection, name: TableName, seconds: float) -> None:
+        await self.execute_ddl(connection, [f"LOCK TABLE {self.quote_table(name)} IN ACCESS EXCLUSIVE MODE"], seconds)
+
+    async def swap(
+        self, connection: AsyncConnection, name: TableName, beside: TableName, renamed: dict[str, str]
+    ) -> None:
+        old = TableName(name.schema, beside.name.replace(replacing.NEW, replacing.OLD))
+        duties = await self._duties(connection, replacing.DUTIES, name, beside, old=old.name)
+        renaming = [
+            f"ALTER TABLE {self.quote_table(before)} RENAME TO {self.quote(after.name)}"
+            for before, after in ((name, old), (beside, name))
+        ]
+        indexes = [
+            f"ALTER INDEX {self.quote_table(TableName(name.schema, given))} RENAME TO {self.quote(own)}"
+            for given, own in renamed.items()
+        ]
+        split = [[one.statement for one in duties if (one.step > replacing.DROPPING) is late] for late in (False, True)]
+        await connection.exec_driver_sql(replacing.script([*renaming, *split[0], *indexes, *split[1]]))
+
+    async def move(
+        self, connection: AsyncConnection, table: TableSchema, beside: TableName, columns: Sequence[str], how: str
+    ) -> int:
+        chosen = ", ".join(map(self.quote, columns))
+        query = f"SELECT {chosen} FROM {self.quote_table(beside)}"
+        moved = await connection.exec_driver_sql(f"INSERT INTO {self.quote_table(table.name)} ({chosen}){how} {query}")
+        await self.drop(connection, [beside])
+        return moved.rowcount
+
+    async def drop(self, connection: AsyncConnection, names: Sequence[TableName]) -> None:
+        for name in names:
+            await connection.exec_driver_sql(f"DROP TABLE IF EXISTS {self.quote_table(name)}")
+
+    async def _duties(
+        self, connection: AsyncConnection, query: sa.TextClause, name: TableName, beside: TableName, **more: str
+    ) -> list[Any]:
+        named = {"name": self.quote_table(name), "beside": self.quote_table(beside)}
+        return await replacing.statements(connection, query, **named, **more)
+
+    async def _carry_out(self, connection: AsyncConnection, found: list[Any]) -> None:
+        if found:
+            await connection.exec_driver_sql(replacing.script([statement for (statement,) in found]))
 
     async def table_rights(
         self, connection: AsyncConnection, names: Sequence[str], schema: str | None = None, target: str | None = None

@@ -30,6 +30,7 @@ from dataloader.database.schema import (
     Merge,
     Merged,
     MergeTarget,
+    Replaceable,
     TableName,
     TableRights,
     TableSchema,
@@ -70,6 +71,7 @@ class SQLite(Backend):
     merge_obstacle = None
     staging = TableName("temp", "dataloader_staged")
     one_writer = "SQLite has one writer"
+    refilled = "see the old rows until the commit, and then the new ones"
     cursors_hold_locks = True  # until the garbage collector finds the cursor of a cancelled statement
     now = sa.func.strftime("%Y-%m-%d %H:%M:%f000", "now")  # finer than the second that CURRENT_TIMESTAMP knows
     moment_type = sa.Text()
@@ -170,6 +172,13 @@ class SQLite(Backend):
             keys.append(UniqueKey(names, columns[0].is_primary, columns[0].key, refused))
         keys.sort(key=lambda key: not key.is_primary)
         return MergeTarget(tuple(keys), None if table.kind == "table" else f"it is a {table.kind}")
+
+    async def replaceable(self, connection: AsyncConnection, table: TableSchema) -> Replaceable:
+        keys = (await self.merge_target(connection, table)).keys
+        primary = next((key.columns for key in keys if key.is_primary), ())
+        named = (await connection.execute(_INDEXES, {"name": table.name.name, "schema": table.name.schema})).all()
+        indexes = [tuple(json.loads(columns)) for (columns,) in named]
+        return Replaceable(True, beside_refused=self.one_writer, primary_key=primary, indexes=(primary, *indexes))
 
     async def stage(self, connection: AsyncConnection, merge: Merge) -> None:
         """The columns take the affinity of the table's, and so the values the form in which the table holds them."""
@@ -366,6 +375,11 @@ def _is_same(ours: str, theirs: str) -> str:
     """Whether two values are stored alike: a collation calls texts equal that differ, and 1 is 1.0 without a type."""
     return f"{ours} IS {theirs} COLLATE BINARY AND typeof({ours}) = typeof({theirs})"
 
+
+_INDEXES = sa.text("""
+SELECT (SELECT json_group_array(name) FROM pragma_index_info(i.name, :schema))
+FROM pragma_index_list(:name, :schema) AS i WHERE NOT i.partial
+""")
 
 _KEYS = sa.text("""
 SELECT 'the primary key' AS key, name, pk AS position FROM pragma_table_info(:name, :schema) WHERE pk > 0

@@ -1,0 +1,202 @@
+"""Replacing: what if_exists="replace" makes of a table that is there, and what its readers see meanwhile.
+
+A table whose columns the data has stays, with all its duties: it is *swapped* for one that was filled beside, or rows
+that were filled beside are *moved* into it, or it is emptied and *refilled*. Else it is dropped and made *anew*.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pyarrow as pa
+import xxhash
+
+from dataloader.conversion.rules import column_plan
+from dataloader.database import definitions
+from dataloader.database.schema import TableName
+from dataloader.errors import PlanError
+
+if TYPE_CHECKING:
+    from sqlalchemy.types import TypeEngine
+
+    from dataloader.database.backends import Backend
+    from dataloader.database.schema import Column, TableSchema
+
+NEW = "dataloader_new_"
+"""What the name of a table that is filled beside another one begins with."""
+SWAP_SECONDS = 0.05
+"""How long the swap waits at once for the table: everybody else waits behind it."""
+WAYS = ("swap", "move")
+"""Those in which rows are filled beside."""
+_TRUNCATED = "finds it empty: TRUNCATE is no part of PostgreSQL's snapshots"
+_OLDER = "a REPEATABLE READ transaction that began before, and reads the table for the first time afterwards,"
+
+
+class Asked(definitions.AskedShape, Protocol):
+    """What the caller says of the table: the options of a load with these names."""
+
+    @property
+    def casts(self) -> Any: ...
+    @property
+    def assume_timezone(self) -> str | None: ...
+    @property
+    def on_invalid(self) -> str: ...
+    @property
+    def on_conflict(self) -> str: ...
+    @property
+    def returning(self) -> Any: ...
+    @property
+    def load_id(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """How the rows of a table that stays are replaced.
+
+    Attributes
+    ----------
+    way : str
+        ``swap``: a table is filled beside and takes its place. ``move``: rows that are filled beside are moved into
+        it. ``refill``: it is emptied, and filled where it stands.
+    reason : str or None
+        Why it is not swapped.
+    beside : TableName or None
+        The table that is filled beside.
+    by_chunk : bool
+        Whether rows are committed beside, chunk by chunk.
+    deletes : bool
+        Whether the old rows are deleted, for want of the right to TRUNCATE.
+    refilled : str
+        What readers see of a refill.
+    """
+
+    way: str
+    reason: str | None = None
+    beside: TableName | None = None
+    by_chunk: bool = False
+    deletes: bool = False
+    refilled: str = ""
+
+    def named(self, target: TableName, source: str, load_id: str | None, *, by_chunk: bool) -> Replacement:
+        """With the name of the table beside: one that another run of the same load finds, where that can continue."""
+        if self.way not in WAYS:
+            return self
+        name = beside_name(target, load_id or source, self.way) if by_chunk else f"{NEW}{secrets.token_hex(8)}"
+        beside = TableName(target.schema, name)
+        return Replacement(self.way, self.reason, beside, by_chunk, self.deletes, self.refilled)
+
+    def statements(self, table: TableSchema, columns: Sequence[str], backend: Backend) -> tuple[str, ...]:
+        """The DDL with which the load begins."""
+        if self.beside is None:
+            return (empty_sql(table, backend, deletes=self.deletes),)
+        making = backend.beside_sql(table, self.beside, columns if self.way == "move" else None)
+        left = f"DROP TABLE IF EXISTS {backend.quote_table(self.beside)}"  # by a load whose ledger is gone
+        return (*backend.replacing_lock_sql(table.name), *([left] if self.by_chunk else []), making)
+
+    @property
+    def facts(self) -> list[tuple[str, str]]:
+        """What a plan says of it."""
+        because = f", because {self.reason}" if self.reason else ""
+        if self.way == "swap":
+            how = f"filled as {self.beside}, which takes its place, name and duties in one short transaction"
+            return [("replace", how), ("readers", self._swapped)]
+        if self.way == "move":
+            how = f"rows are filled into {self.beside} and moved in one transaction: the table stays the same{because}"
+            return [("replace", how), ("readers", self._moved)]
+        return [("replace", f"emptied and filled in one transaction{because}"), ("readers", self.refilled)]
+
+    @property
+    def _swapped(self) -> str:
+        older = "those of the new rows that were committed before it began" if self.by_chunk else "it empty"
+        return (
+            "see the old rows until the swap, for which they wait some milliseconds, and then the new ones; the swap "
+            f"waits for the end of transactions that have read the table; {_OLDER} finds {older}"
+        )
+
+    @property
+    def _moved(self) -> str:
+        if self.deletes:
+            return "see the old rows until that is committed, then the new ones, and never wait"
+        return (
+            "see the old rows until the move, wait while it inserts the rows, and then see the new ones; "
+            f"{_OLDER} {_TRUNCATED}"
+        )
+
+
+def beside_name(target: TableName, load: str, way: str) -> str:
+    """The table beside `target` that a load fills which can be continued: the load by its name, or its source's."""
+    return f"{NEW}{xxhash.xxh3_64_hexdigest('|'.join((target.spelled, load, way)).encode())}"
+
+
+def empty_sql(table: TableSchema, backend: Backend, *, deletes: bool) -> str:
+    """The statement that takes a table's rows away."""
+    return f"DELETE FROM {backend.quote_table(table.name)}" if deletes else backend.empty_table_sql(table)
+
+
+def replacement_of(table: TableSchema, options: Asked, backend: Backend) -> Replacement:
+    """How the rows of a table that stays are replaced, but for the table beside."""
+    known, why = table.replaceable, None
+    way = "move" if known.stays else "swap"
+    if known.beside_refused:
+        why = known.beside_refused
+    elif options.on_conflict != "error" or options.returning is not None:
+        why = "rows are merged into it"
+    elif options.on_invalid == "reject" and (way == "move" or known.is_constrained):
+        why = "only there the database can tell which rows it refuses"
+    if why is not None:
+        return Replacement("refill", why, deletes=known.deletes, refilled=backend.refilled)
+    return Replacement(way, known.stays, deletes=known.deletes)
+
+
+def changes(
+    offered: pa.Schema, found: TableSchema, types: Mapping[str, TypeEngine[Any]], options: Asked, backend: Backend
+) -> str | None:
+    """Why the table does not stay as it is, None if it does."""
+    columns = {found.key(one.name): one for one in found.columns}
+    brought = {found.key(one.name) for one in offered}
+    new = [one.name for one in offered if found.key(one.name) not in columns]
+    gone = [
+        one.name for one in found.columns if not (found.key(one.name) in brought or one.has_default or one.generated)
+    ]
+    generated = [one.name for key, one in columns.items() if one.generated and key in brought]
+    for names, what in ((new, "the table has no"), (gone, "the data has no"), (generated, "the database computes")):
+        if names:
+            return f"{what} {', '.join(map(repr, names))}"
+    wanted = (_other_type(one, found, types, options, backend) for one in offered)
+    return next((why for why in wanted if why), None) or _other_shape(found, columns, options)
+
+
+def _other_type(
+    field: pa.Field, found: TableSchema, types: Mapping[str, TypeEngine[Any]], options: Asked, backend: Backend
+) -> str | None:
+    """Why a column does not keep its type: another one is asked for, or it does not take the data.
+
+    A table that has nothing to lose is made for the data.
+    """
+    asked, column = types.get(field.name), found.column(field.name)
+    if asked is None and not found.losses:
+        asked = definitions.created_type(field.name, field.type, backend)
+    if asked is not None:
+        wanted = backend.column_type(asked.compile(dialect=backend.dialect))
+        return None if wanted.identity == column.type.identity else f"{field.name!r} is {column.type}, not {wanted}"
+    try:
+        column_plan(field, column.type, column.nullable, options.casts, options.assume_timezone)
+    except PlanError as error:
+        return error.what
+    return None
+
+
+def _other_shape(found: TableSchema, columns: Mapping[str, Column], options: Asked) -> str | None:
+    """What primary_key=, not_null=, indexes= or key= asks for, and the table has not."""
+    shape, known = definitions.Shape.of(options), found.replaceable
+    have = [tuple(map(found.key, one)) for one in known.indexes]
+    if options.primary_key and tuple(map(found.key, options.primary_key)) != tuple(map(found.key, known.primary_key)):
+        return "its primary key is another one"
+    if options.key and sorted(map(found.key, options.key)) not in map(sorted, have):
+        return "it has no unique index of the key"
+    if any(tuple(map(found.key, one)) not in have for one in shape.indexes):
+        return "it has not all the indexes that are asked for"
+    return "it takes NULL" if any(columns[found.key(one)].nullable for one in shape.not_null) else None

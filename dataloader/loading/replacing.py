@@ -1,0 +1,76 @@
+"""Replacing under way: the table beside is made, filled like any other, and takes the place of the old rows."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from dataloader.database import locks, replacing
+from dataloader.database.driver_errors import refusal_of, translate
+from dataloader.errors import WriteError
+from dataloader.writers import Written
+
+if TYPE_CHECKING:
+    from dataloader.database.schema import TableName
+    from dataloader.database.session import Session
+    from dataloader.loading.execution import LoadExecution
+
+
+async def take_place(session: Session, execution: LoadExecution) -> None:
+    """Put what was filled beside in the place of the old rows, in the session's open transaction."""
+    replacement, plan = execution.plan.replacement, execution.plan
+    assert replacement is not None
+    assert replacement.beside is not None
+    backend, connection, watchdog = session.backend, session.connection, session.watchdog
+    execution.progress.phase("replacing")
+    watchdog.suspend_timeout()  # an index takes its time
+    renamed: dict[str, str] = {}
+    with _named(execution, renamed):
+        if replacement.way == "swap":
+            await backend.complete(connection, plan.table.name, replacement.beside, renamed)
+        await _lock(session, execution)
+        if replacement.way == "swap":
+            await backend.swap(connection, plan.table.name, replacement.beside, renamed)
+        else:
+            await _move(session, execution, replacement.beside)
+    watchdog.reset_timeout()
+
+
+async def _lock(session: Session, execution: LoadExecution) -> None:
+    """Have the table alone: tried for short moments, between which the others proceed."""
+    backend, connection, plan = session.backend, session.connection, execution.plan
+    assert plan.replacement is not None
+    if not plan.replacement.deletes or plan.replacement.way == "swap":
+
+        async def lock() -> None:
+            await backend.lock_alone(connection, plan.table.name, replacing.SWAP_SECONDS)
+
+        await locks.trying(locks.LIMIT_SECONDS)(lock)
+    for setting in backend.lock_timeout_sql(locks.HOLDING_SECONDS):
+        await connection.exec_driver_sql(setting)
+
+
+async def _move(session: Session, execution: LoadExecution, beside: TableName) -> None:
+    backend, connection, plan = session.backend, session.connection, execution.plan
+    assert plan.replacement is not None
+    await connection.exec_driver_sql(replacing.empty_sql(plan.table, backend, deletes=plan.replacement.deletes))
+    how = " OVERRIDING SYSTEM VALUE" if plan.numbers.overrides else ""
+    moved = await backend.move(connection, plan.table, beside, [column.name for column in plan.columns], how)
+    load = execution.ledger_load
+    execution.count(Written(moved - execution.loaded - (0 if load is None else load.loaded)))
+
+
+@contextlib.contextmanager
+def _named(execution: LoadExecution, renamed: dict[str, str]) -> Iterator[None]:
+    """Say of rows that an index or the table itself refuses how they are found, and the index by its own name."""
+    try:
+        yield
+    except Exception as error:
+        if refusal_of(error) is None:
+            raise
+        refused = translate(error, execution.plan.database)
+        if isinstance(refused, WriteError) and refused.constraint in renamed:
+            own = renamed[refused.constraint]
+            refused.what, refused.constraint = refused.what.replace(refused.constraint, own), own
+        raise refused from error
