@@ -24,13 +24,13 @@ from dataloader.cli_options import (
     CHECKPOINTS,
     COMMITTING,
     FILES,
-    FROM,
     LOADING,
     PLAN,
     PROGRESS,
     READING,
     REJECTING,
     SCHEMA,
+    SOURCE,
     TABLE,
     TO,
     WRITING,
@@ -144,7 +144,7 @@ async def load(files: list[Any], table: str, rejects: str | None, plans: bool, *
     ),
 )
 @click.argument("query_or_table", metavar="QUERY_OR_TABLE")
-@with_options(TABLE, FROM, TO, *WRITING, *CHECKPOINTS, *REJECTING, PROGRESS, *cli_output.OPTIONS)
+@with_options(TABLE, SOURCE, TO, *WRITING, *CHECKPOINTS, *REJECTING, PROGRESS, *cli_output.OPTIONS)
 @prints
 async def copy(query_or_table: str, table: str, rejects: str | None, **options: Any) -> LoadReport:
     """Copy QUERY_OR_TABLE of the database --from into TABLE of the database --to.

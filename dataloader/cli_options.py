@@ -60,7 +60,7 @@ FILES = click.argument("files", nargs=-1, required=True, metavar="FILE...", type
 SOURCES = click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 TABLE = click.argument("table")
 TO = click.option("--to", "engine", metavar="URL", help="The database; default $DATALOADER_URL, else dataloader.db.")
-FROM = click.option("--from", "source", metavar="URL", help="The database that is read; default as for --to.")
+SOURCE = click.option("--from", "source", metavar="URL", help="The database that is read; default as for --to.")
 WRITING = (
     click.option(
         "--if-exists",

@@ -201,7 +201,7 @@ class CursorReading:
 def _metadata(kind: Kind, declared: ColumnType | None) -> dict[bytes, bytes] | None:
     if kind.settles:
         return {UNSETTLED: b""}
-    return {JSON: b""} if declared is not None and declared.kind == "json" else None
+    return {JSON: b""} if declared is not None and declared.row.keeps_json else None
 
 
 def _array(kind: Kind, values: Sequence[Any], name: str) -> pa.Array:
