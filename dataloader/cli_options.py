@@ -154,11 +154,8 @@ REJECTING = (
     ),
     click.option("--max-rejects", type=click.IntRange(min=0), help="The most rows that may be rejected."),
 )
-FROM = click.option(
-    "--from", "engine", metavar="URL", help="The database; default $DATALOADER_URL, else dataloader.db."
-)
 READING = (
-    FROM,
+    click.option("--from", "engine", metavar="URL", help="The database; default $DATALOADER_URL, else dataloader.db."),
     click.option("--columns", metavar="COLUMNS", callback=names, help="Which columns are wanted: a,b."),
     click.option("--max-rows", type=click.IntRange(min=0), help="The most rows that are read."),
     click.option("--format", type=click.Choice(WRITTEN), help="What the file is, where its name does not say it."),

@@ -176,7 +176,7 @@ class LoadOptions:
             Naming the option, the value and what is allowed.
         """
         given = cast(dict[str, Any], options)
-        _check_connection(given)
+        check_connection(given)
         engine = parse_engine(given.pop("engine", None))
         names = [one.name for one in fields(cls) if one.name not in OF_A_FUNCTION]
         for name in given:
@@ -224,7 +224,14 @@ _CHOICES = {
 }
 
 
-def _check_connection(given: dict[str, Any]) -> None:
+def check_connection(given: Mapping[str, Any]) -> None:
+    """The connection of the caller, which stands in for an engine.
+
+    Raises
+    ------
+    PlanError
+        When it is none, or there is an engine as well.
+    """
     connection = given.get("connection")
     if connection is None:
         return

@@ -6,28 +6,26 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncGenerator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from dataloader.api.signatures import with_options
 from dataloader.database import engine as engines
 from dataloader.database.addresses import hide_url
 from dataloader.database.backends import backend_for
-from dataloader.options import check_progress
+from dataloader.options import check_connection, check_progress
 from dataloader.reading import frames
 from dataloader.reading.export import FileSink, IfFileExists
-from dataloader.reading.query import statement_of
+from dataloader.reading.query import Params, statement_of
 from dataloader.reading.stream import Reading
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import sqlalchemy as sa
     from sqlalchemy.engine import URL
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
     from dataloader.display.state import View
-    from dataloader.reading.export import FileSink, IfFileExists
     from dataloader.report import ExportReport
-from dataloader.reading.query import Params
 
 Frame = Literal["pandas", "polars", "arrow"]
 DtypeBackend = Literal["numpy_nullable", "pyarrow"]
@@ -40,11 +38,13 @@ async def read_dataframe(
     params: Params | None = None,
     *,
     engine: AsyncEngine | str | URL | None = None,
+    connection: AsyncConnection | AsyncSession | None = None,
     as_: Frame = "pandas",
     dtype_backend: DtypeBackend | None = None,
     index: str | Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
     max_rows: int | None = None,
+    statement_timeout: float | None = None,
     progress: str | View = "auto",
 ) -> Any:
     """Read a table or a query into a frame, with exact types.
@@ -63,6 +63,9 @@ async def read_dataframe(
         words: the server itself quotes them.
     engine : AsyncEngine, URL or None
         As in `load_dataframe`.
+    connection : AsyncConnection or AsyncSession, optional
+        One of the caller's, in whose transaction the query is carried out, inside a savepoint: it sees what that has
+        written, and its temporary tables. Nothing else may be done on it meanwhile.
     as_ : {'pandas', 'polars', 'arrow'}
         What is returned.
     dtype_backend : {'numpy_nullable', 'pyarrow'}, optional
@@ -73,6 +76,9 @@ async def read_dataframe(
         Which columns of the result are wanted, in this order.
     max_rows : int, optional
         How many rows are read at most.
+    statement_timeout : float, optional
+        After how many seconds PostgreSQL ends the query. None: what the server has set. A query that gives no row
+        for long is left alone as long as the server works on it, which is asked on another connection now and then.
     progress : {'auto', 'widget', 'html', 'text', 'log', 'none'} or View
         As in `load_dataframe`. The total is the planner's estimate: about.
 
@@ -106,7 +112,8 @@ async def read_dataframe(
     [1, 3]
     """
     frames.check_frame(as_, dtype_backend, index)
-    reading = _reading(query_or_table, params, engine, columns, max_rows, progress, settles=True)
+    given = _Given(engine, connection, columns, max_rows, statement_timeout, progress)
+    reading = await _reading(query_or_table, params, given, settles=True)
     async with contextlib.aclosing(reading.batches()) as batches:
         found = [batch async for batch in batches]
     return await asyncio.to_thread(frames.frame_of, found, as_, dtype_backend, index)
@@ -117,8 +124,10 @@ async def read_batches(
     params: Params | None = None,
     *,
     engine: AsyncEngine | str | URL | None = None,
+    connection: AsyncConnection | AsyncSession | None = None,
     columns: Sequence[str] | None = None,
     max_rows: int | None = None,
+    statement_timeout: float | None = None,
     progress: str | View = "auto",
 ) -> AsyncGenerator[pa.RecordBatch]:
     """Read a table or a query as record batches, in flat memory.
@@ -128,7 +137,7 @@ async def read_batches(
 
     Parameters
     ----------
-    query_or_table, params, engine, columns, max_rows, progress
+    query_or_table, params, engine, connection, columns, max_rows, statement_timeout, progress
         As in `read_dataframe`.
 
     Yields
@@ -152,7 +161,8 @@ async def read_batches(
     >>> asyncio.run(count())
     3
     """
-    reading = _reading(query_or_table, params, engine, columns, max_rows, progress, settles=False)
+    given = _Given(engine, connection, columns, max_rows, statement_timeout, progress)
+    reading = await _reading(query_or_table, params, given, settles=False)
     async with contextlib.aclosing(reading.batches()) as batches:
         async for batch in batches:
             yield batch
@@ -165,8 +175,10 @@ async def export(
     params: Params | None = None,
     *,
     engine: AsyncEngine | str | URL | None = None,
+    connection: AsyncConnection | AsyncSession | None = None,
     columns: Sequence[str] | None = None,
     max_rows: int | None = None,
+    statement_timeout: float | None = None,
     format: FileFormat | None = None,
     if_exists: IfFileExists = "fail",
     progress: str | View = "auto",
@@ -179,7 +191,7 @@ async def export(
 
     Parameters
     ----------
-    query_or_table, params, engine, columns, max_rows, progress
+    query_or_table, params, engine, connection, columns, max_rows, statement_timeout, progress
         As in `read_dataframe`.
     path : path
         Its name says the format: ``.csv``, ``.parquet``, ``.arrow`` (or ``.feather``), ``.jsonl`` (or ``.ndjson``);
@@ -213,22 +225,28 @@ async def export(
     >>> asyncio.run(dl.export(query, f"{folder}/orders.csv", {"least": 1}, engine=url, progress="none")).rows
     2
     """
-    reading = _reading(query_or_table, params, engine, columns, max_rows, progress, settles=True)
+    given = _Given(engine, connection, columns, max_rows, statement_timeout, progress)
+    reading = await _reading(query_or_table, params, given, settles=True)
     sink = FileSink(path, format, if_exists, reading.label, reading.database)
     return await sink.run(reading)
 
 
-def _reading(  # noqa: PLR0917 - as the callers name them
-    query: object,
-    params: Params | None,
-    engine: object,
-    columns: Sequence[str] | None,
-    max_rows: int | None,
-    progress: str | View,
-    *,
-    settles: bool,
-) -> Reading:
-    check_progress(progress)
-    found = engines.resolve(hide_url(engine))
-    statement, label = statement_of(query, params, backend_for(found.dialect), columns, max_rows)
-    return Reading(found, statement, label, progress, settles=settles)
+class _Given(NamedTuple):
+    """The options that all reads share."""
+
+    engine: object
+    connection: AsyncConnection | AsyncSession | None
+    columns: Sequence[str] | None
+    max_rows: int | None
+    timeout: float | None
+    progress: str | View
+
+
+async def _reading(query: object, params: Params | None, given: _Given, *, settles: bool) -> Reading:
+    check_progress(given.progress)
+    check_connection(given._asdict())
+    engine, borrowed = await engines.reach(hide_url(given.engine), given.connection)
+    backend = backend_for(engine.dialect)
+    statement, label = statement_of(query, params, backend, given.columns, given.max_rows, timeout=given.timeout)
+    backend.limit_sql(given.timeout)
+    return Reading(engine, statement, label, given.progress, settles=settles, borrowed=borrowed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +22,13 @@ _LABEL_CHARACTERS = 40
 
 
 def statement_of(
-    query: object, params: Params | None, backend: Backend, columns: Sequence[str] | None, max_rows: int | None
+    query: object,
+    params: Params | None,
+    backend: Backend,
+    columns: Sequence[str] | None = None,
+    max_rows: int | None = None,
+    *,
+    timeout: float | None = None,
 ) -> tuple[Statement, str]:
     """The query with its parameters, and what it is called in messages.
 
@@ -30,7 +37,7 @@ def statement_of(
     PlanError
         When it is none, or its parameters do not match.
     """
-    _check(columns, max_rows)
+    _check(columns, max_rows, timeout)
     query = getattr(query, "__table__", query)
     if isinstance(query, str) and is_query(query):
         text, values = _with_values(query, params)
@@ -46,15 +53,17 @@ def statement_of(
         else:
             name = Target.of(query, backend).name  # type: ignore[arg-type]  # which refuses what is no table
             text, values, label = f"SELECT * FROM {backend.quote_table(name)}", (), str(name)
-    statement = Statement(text, values, max_rows=max_rows)
+    statement = Statement(text, values, max_rows=max_rows, timeout=timeout)
     return (statement if columns is None else replace(statement, columns=tuple(columns))), label
 
 
-def _check(columns: Sequence[str] | None, max_rows: int | None) -> None:
+def _check(columns: Sequence[str] | None, max_rows: int | None, timeout: float | None) -> None:
     if isinstance(columns, str):
         raise PlanError(f"columns={columns!r} is a text", hint="Give a list of names: columns=['id', 'amount'].")
     if max_rows is not None and (isinstance(max_rows, bool) or not isinstance(max_rows, int) or max_rows < 0):
         raise PlanError(f"max_rows={max_rows!r} is no number of rows", hint="Give an integer from 0 on.")
+    if timeout is not None and not (isinstance(timeout, (int, float)) and 0 < timeout < math.inf):
+        raise PlanError(f"statement_timeout={timeout!r} is no number of seconds", hint="Give one above 0.")
 
 
 def is_query(text: str) -> bool:

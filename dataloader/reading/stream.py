@@ -15,10 +15,11 @@ from dataloader.database.schema import TableName
 from dataloader.database.session import Session
 from dataloader.display.progress import Progress
 from dataloader.errors import ConnectionFailed, ConnectionLost, LoadError, ReadError, WriteError, shown_as
+from dataloader.reading.vigil import Vigil
 from dataloader.sync import await_and_propagate_cancel, finish_despite_cancel
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from dataloader.database.backends.reading import Statement
     from dataloader.display.state import View
@@ -86,18 +87,29 @@ class Reading:
         What it is called.
     asked : str or View
         The ``progress=`` of the caller.
+    borrowed : AsyncConnection or None
+        The caller's own, in whose transaction the query is carried out.
     settles : bool
         Whether the whole result is kept: then what is found out of it is marked in the schema.
     """
 
     def __init__(
-        self, engine: AsyncEngine, statement: Statement, label: str, asked: str | View, *, settles: bool = False
+        self,
+        engine: AsyncEngine,
+        statement: Statement,
+        label: str,
+        asked: str | View,
+        *,
+        settles: bool = False,
+        borrowed: AsyncConnection | None = None,
     ) -> None:
         self._engine = engine
         self._statement = statement
         self.label = label
         self._asked = asked
         self._settles = settles
+        self._borrowed = borrowed
+        self._vigil: Vigil | None = None
         self._schema: pa.Schema | None = None
         self._about = _About()
         self._has_put = self._is_unwanted = False
@@ -165,11 +177,11 @@ class Reading:
         async with Progress(self.label, self._statement.max_rows, self._asked, self._about) as self._progress:
             state = self._progress.state
             state.keeps_rows, state.outcome, state.total = True, "read", None
-            session = Session(self._engine, TableName(None, self.label), reads_only=True)
+            table = TableName(None, self.label)
+            session = Session(self._engine, table, reads_only=True, borrowed=self._borrowed)
             self._progress.phase("reading")
             try:
-                with as_read_errors():
-                    await session.run(self._carry_out)
+                await self._run(session)
                 await sink.finish(self._progress)
             except asyncio.CancelledError:
                 if not self._is_unwanted:
@@ -177,11 +189,21 @@ class Reading:
                 state.finish("stopped")
 
     async def _carry_out(self, session: Session) -> None:
-        self._session = session
-        session.watchdog.suspend_timeout()  # a query may think for as long as it likes before its first row
-        await session.backend.read(session.connection, self._statement, self)
-        if not self._has_put and self._schema is not None:
-            await self.put(_empty(self._schema), 0)
+        session.watchdog.suspend_timeout()  # a query may think for as long as it likes
+        async with Vigil(self._engine, session.watchdog) as self._vigil:
+            await session.backend.read(session.connection, self._statement, self)
+            if not self._has_put and self._schema is not None:
+                await self.put(_empty(self._schema), 0)
+
+    async def _run(self, session: Session) -> None:
+        try:
+            with as_read_errors():
+                await session.run(self._carry_out)
+        except ReadError as error:
+            if self._vigil is None or self._vigil.reason is None:
+                raise
+            hint = "Read again when the server answers."
+            raise ReadError(f"the connection was given up: {self._vigil.reason}", hint=hint) from error
 
     def describe(self, schema: pa.Schema, about_rows: int | None) -> None:
         self._schema = schema if self._settles else pa.schema([one.remove_metadata() for one in schema])
@@ -190,17 +212,24 @@ class Reading:
         self._about.about_rows = about_rows
 
     def answered(self) -> None:
-        self._session.watchdog.reset_timeout()
+        if self._vigil is not None:
+            self._vigil.heard()
+
+    def begun(self, session: object) -> None:
+        assert self._vigil is not None
+        self._vigil.session = session
+        self._vigil.heard()
 
     async def put(self, batch: pa.RecordBatch, nbytes: int) -> None:
         assert self._schema is not None
         self._has_put = True
         self._progress.state.advance(batch.num_rows, nbytes)
-        self._session.watchdog.suspend_timeout()
+        assert self._vigil is not None
+        self._vigil.suspend()
         await self._sink.take(
             batch if self._settles else pa.RecordBatch.from_arrays(batch.columns, schema=self._schema)
         )
-        self._session.watchdog.reset_timeout()
+        self._vigil.heard()
 
 
 def _empty(schema: pa.Schema) -> pa.RecordBatch:

@@ -16,6 +16,7 @@ from dataloader.database.backends import asyncpg_copying as copying
 from dataloader.database.backends import asyncpg_reading as reading
 from dataloader.database.backends import libpq
 from dataloader.database.backends.base import PreparedStatement, driver_of
+from dataloader.database.backends.borrowing import BORROWED
 from dataloader.database.backends.operators import pinned
 from dataloader.database.backends.postgresql import SPEAKING, PostgreSQL
 from dataloader.errors import LoadError
@@ -88,16 +89,21 @@ class Asyncpg(PostgreSQL):
         SQLAlchemy opens one in its first statement only, so that a COPY before it would be committed at once. It is
         READ COMMITTED whatever the database's default is: to claim a chunk is to see what others have committed.
         """
+        async with self._transaction(connection, "COMMIT", *opening):
+            yield
+
+    @contextlib.asynccontextmanager
+    async def _transaction(self, connection: AsyncConnection, ending: str, *opening: str) -> AsyncIterator[None]:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
         reads_only = connection.engine.get_execution_options().get("postgresql_readonly")
         beginning = f"BEGIN ISOLATION LEVEL READ COMMITTED{' READ ONLY' if reads_only else ''}"
-        async with _begun(await driver_of(connection), beginning, *opening):
+        async with _begun(await driver_of(connection), beginning, ending, *opening):
             yield
         if connection.in_transaction():
             await connection.rollback()  # SQLAlchemy's own, of which the server knows nothing
 
     async def read(self, connection: AsyncConnection, statement: Statement, receiver: Receiver) -> None:
-        async with self.transaction(connection, *reading.SETTINGS, *self.settings):
+        async with self._reading(connection, *reading.SETTINGS, *self.limit_sql(statement.timeout), *self.settings):
             await reading.read(await driver_of(connection), statement, receiver)
 
     async def describe_query(self, connection: AsyncConnection, statement: Statement) -> QueryShape:
@@ -114,6 +120,21 @@ class Asyncpg(PostgreSQL):
         self, connection: AsyncConnection, name: TableName, columns: Sequence[str], pieces: AsyncIterator[bytes]
     ) -> int:
         return await copying.receive(await driver_of(connection), name, columns, pieces)
+
+    @contextlib.asynccontextmanager
+    async def _reading(self, connection: AsyncConnection, *opening: str) -> AsyncIterator[None]:
+        """A transaction, or a savepoint in the caller's own, which takes what is set with it when it is rolled back."""
+        assert connection.sync_connection is not None
+        if BORROWED not in connection.sync_connection.info:
+            # READ ONLY does not keep EXPLAIN ANALYZE CREATE TABLE AS from creating a table.
+            async with self._transaction(connection, "ROLLBACK", *opening):
+                yield
+            return
+        await self.check_transactional(connection)
+        async with connection.begin_nested() as nested:
+            await (await driver_of(connection)).execute("; ".join([SPEAKING, *opening]))
+            yield
+            await nested.rollback()
 
     def prepare(self, statement: sa.Executable) -> PreparedStatement:
         return _Prepared(statement, self.dialect)
@@ -171,7 +192,7 @@ def _is_pooled(connection: AsyncConnection) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _begun(driver: Any, begin: str, *opening: str) -> AsyncIterator[None]:
+async def _begun(driver: Any, begin: str, ending: str, *opening: str) -> AsyncIterator[None]:
     if driver.is_in_transaction():  # sqlalchemy#13381: what is committed would only be a savepoint of it
         hint = "Dispose of the engine: await engine.dispose(), then load again."
         raise LoadError("the pool gave out a connection with an open transaction", hint=hint)
@@ -181,7 +202,7 @@ async def _begun(driver: Any, begin: str, *opening: str) -> AsyncIterator[None]:
             begin = "SELECT"
         await driver.execute("; ".join([begin, *opening]))
         yield
-        await driver.execute("COMMIT")
+        await driver.execute(ending)
     except BaseException:
         await _roll_back(driver)
         raise

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from dataloader.database.backends.cursor_reading import CursorReading
 from dataloader.database.backends.postgresql_arrow import Decoder, Described, read_column
 from dataloader.database.backends.reading import Statement, positions, replaced
 from dataloader.errors import ReadError
@@ -24,6 +25,9 @@ FIRST_BYTES, BLOCK_BYTES = 1 << 16, 4 << 20
 """The first batch is small, so that it comes soon."""
 _MOST_ROWS = 1e12
 _READ = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*(select|with|values|table)\b", re.IGNORECASE | re.DOTALL)
+_COMMAND = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(explain|show|fetch)\b", re.IGNORECASE | re.DOTALL)
+"""What has rows, and not many, and cannot be copied."""
+_SESSION = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_postmaster_start_time()"
 _MODIFIER = 5
 
 SETTINGS = (
@@ -31,8 +35,14 @@ SETTINGS = (
     "SET LOCAL extra_float_digits = 1",
     "SET LOCAL datestyle = ISO",
     "SET LOCAL bytea_output = hex",
+    "SELECT CASE WHEN pg_catalog.current_setting('client_connection_check_interval', true) OPERATOR(pg_catalog.=) '0' "
+    "AND pg_catalog.strpos(pg_catalog.version(), 'linux') OPERATOR(pg_catalog.>) 0 "
+    "THEN pg_catalog.set_config('client_connection_check_interval', '500', true) END",
 )
-"""As COPY's text is read; of the date style the order of day and month stays."""
+"""As COPY's text is read; of the date style the order of day and month stays.
+
+Since PostgreSQL 14, on Linux, a server notices that its client is gone though it has nothing to send.
+"""
 
 _CATALOG = """
 SELECT t.oid, e.typname AS element, t.typname AS name, e.oid IS NOT NULL AS is_array,
@@ -54,9 +64,14 @@ async def read(driver: Any, statement: Statement, receiver: Receiver) -> None:
     driver : asyncpg.Connection
         In a transaction that began with `SETTINGS`.
     """
+    receiver.begun(tuple(await driver.fetchrow(_SESSION)))
+    if _COMMAND.match(statement.text):
+        await _fetched(driver, statement, receiver)
+        return
     if not _READ.match(statement.text):
-        hint = "Give a SELECT, VALUES, TABLE or WITH; a command like EXPLAIN or SHOW has no rows that COPY can send."
-        raise ReadError("the query is none that only reads", hint=hint)
+        raise ReadError(
+            "the query is none that only reads", hint="Give a SELECT, VALUES, TABLE, WITH, SHOW or EXPLAIN."
+        )
     text = await inlined(driver, statement)
     columns = await _described(driver, text)
     wanted = positions([column.name for column in columns], statement.columns)
@@ -150,6 +165,24 @@ async def about_rows_of(driver: Any, query: str) -> int | None:
     plan = json.loads(plan) if isinstance(plan, str) else plan  # SQLAlchemy has its connections read it
     rows = plan[0]["Plan"]["Plan Rows"]
     return int(rows) if rows < _MOST_ROWS else None
+
+
+async def _fetched(driver: Any, statement: Statement, receiver: Receiver) -> None:
+    """Hand on what a command says, whose values the driver decodes."""
+    prepared = await driver.prepare(await inlined(driver, statement), name="")
+    names = [one.name for one in prepared.get_attributes()]
+    found = [[_undecoded(value) for value in row] for row in await prepared.fetch()]
+    rows = iter(found if statement.max_rows is None else found[: statement.max_rows])
+
+    async def fetch(count: int) -> list[Any]:
+        return [*itertools.islice(rows, count)]
+
+    await CursorReading(names, [None] * len(names), statement.columns).hand_on(fetch, receiver)
+
+
+def _undecoded(value: Any) -> Any:
+    """JSON as text: SQLAlchemy has its connections read it."""
+    return json.dumps(value) if isinstance(value, (dict, list)) else value
 
 
 async def _copied(driver: Any, query: str, decoder: Decoder, receiver: Receiver) -> None:

@@ -132,6 +132,16 @@ class PostgreSQL(Backend):
         """When the server was started, to the microsecond, and which of its databases it is."""
         return str((await connection.execute(catalog.PLACE)).scalar_one())
 
+    def limit_sql(self, seconds: float | None) -> tuple[str, ...]:
+        return () if seconds is None else (f"SET LOCAL statement_timeout = {max(1, round(seconds * 1000))}",)
+
+    async def is_working(self, connection: AsyncConnection, session: Any) -> bool:
+        """A session is known by its process and by when the server began: another server may answer at one address."""
+        if session is None:
+            return await super().is_working(connection, session)
+        pid, began = session
+        return bool((await connection.execute(catalog.IS_WORKING, {"pid": pid, "began": began})).scalar_one())
+
     async def losses(self, connection: AsyncConnection, name: TableName) -> dict[str, list[str]]:
         return grouped(await connection.execute(catalog.LOSSES, {"schema": name.schema, "name": name.name}))
 

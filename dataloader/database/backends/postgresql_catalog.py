@@ -174,6 +174,16 @@ SELECT what, CAST(name AS pg_catalog.text) AS name FROM (
 _NAMES = """ARRAY(SELECT CAST(a.attname AS pg_catalog.text) FROM pg_catalog.unnest({0}) WITH ORDINALITY k (number, n)
     JOIN pg_catalog.pg_attribute a ON a.attrelid = {1} AND a.attnum = k.number WHERE k.n <= {2} ORDER BY k.n)"""
 """The names of numbered columns of a table, the first few; SQLAlchemy's reflection calls functions without a schema."""
+IS_WORKING = sa.text("""
+SELECT CASE WHEN pg_catalog.pg_postmaster_start_time() <> CAST(:began AS timestamptz) THEN true ELSE EXISTS (
+    SELECT 1 FROM pg_catalog.pg_stat_activity
+    WHERE pid = CAST(:pid AS integer)
+    AND (coalesce(state, 'active') NOT LIKE 'idle%'
+         OR state_change > pg_catalog.clock_timestamp() - CAST('10 seconds' AS interval))
+) END
+""")
+"""Whether a session works, or has just done so: what it has sent may be on its way."""
+
 UNIQUE_KEYS = sa.text(f"""
 SELECT {_NAMES.format("i.indkey", "i.indrelid", "i.indnkeyatts")}
 FROM pg_catalog.pg_index i

@@ -34,12 +34,15 @@ class Statement:
         Which columns of its result are wanted.
     max_rows : int or None
         How many rows are wanted.
+    timeout : float or None
+        How many seconds the server may take.
     """
 
     text: str
     values: tuple[Any, ...] = ()
     columns: tuple[str, ...] | None = None
     max_rows: int | None = None
+    timeout: float | None = None
 
 
 class Receiver(Protocol):
@@ -53,6 +56,9 @@ class Receiver(Protocol):
 
     def answered(self) -> None:
         """The database has sent something."""
+
+    def begun(self, session: object) -> None:
+        """Another connection may ask whether this session works on the query."""
 
 
 def positions(names: Sequence[str], wanted: Sequence[str] | None) -> list[int]:

@@ -123,6 +123,7 @@ class SQLite(Backend):
             await connection.exec_driver_sql(f"PRAGMA busy_timeout = {patience}")
 
     async def read(self, connection: AsyncConnection, statement: Statement, receiver: Receiver) -> None:
+        self.limit_sql(statement.timeout)
         await reading.read(await driver_of(connection), statement, receiver)
 
     async def has_ended(self, connection: AsyncConnection) -> bool:
