@@ -311,3 +311,9 @@ async def test_an_export_from_a_shell_says_what_it_did(sqlite: AsyncEngine, fold
         "format": "csv",
         "columns": [{"name": "b", "type": "string"}],
     }
+
+
+async def test_json_of_sqlite_is_part_of_the_line_where_it_is_json(sqlite: AsyncEngine, folder: Path) -> None:
+    await execute(sqlite, "CREATE TABLE t (j JSON)", "INSERT INTO t VALUES ('[1,\n 2]'), (NULL), ('no json')")
+    await dl.export("t", folder / "t.jsonl", engine=sqlite)
+    assert (folder / "t.jsonl").read_text() == '{"j": [1,  2]}\n{"j": null}\n{"j": "no json"}\n'

@@ -8,8 +8,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import itertools
-import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
@@ -17,10 +16,9 @@ import sqlalchemy as sa
 from dataloader.conversion.column_types import ColumnType, parse_type
 from dataloader.database.backends.borrowing import Borrowing
 from dataloader.database.backends.copying import Copying
-from dataloader.database.backends.cursor_reading import CursorReading
 from dataloader.database.backends.merging import Merging
 from dataloader.database.backends.naming import Naming
-from dataloader.database.backends.reading import replaced
+from dataloader.database.backends.querying import Querying
 from dataloader.database.backends.replacing import Replacing
 from dataloader.database.schema import ForeignKey, TableName
 from dataloader.errors import LoadError, PlanError
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
     from sqlalchemy.types import TypeEngine
 
-    from dataloader.database.backends.reading import Receiver, Statement
     from dataloader.database.schema import Fingerprint, TableRights, TableSchema
 
 
@@ -38,7 +35,7 @@ DRY_RUN = "dataloader_dry_run"
 """The execution option of a connection on which everything is rolled back."""
 
 
-class Backend(Borrowing, Copying, Merging, Naming, Replacing, abc.ABC):
+class Backend(Borrowing, Copying, Merging, Naming, Querying, Replacing, abc.ABC):
     """One database, through one driver."""
 
     # What it declares
@@ -320,42 +317,6 @@ class Backend(Borrowing, Copying, Merging, Naming, Replacing, abc.ABC):
         """
         return None
 
-    # Reading
-
-    async def read(self, connection: AsyncConnection, statement: Statement, receiver: Receiver) -> None:
-        """Hand on the rows of a query, in a transaction of its own, which can write nothing."""
-        opening = self.limit_sql(statement.timeout)
-        text = replaced(statement.text.replace("\\", "\\\\"), lambda key: f":p{key}" if key.isdigit() else None)
-        values = {f"p{at}": value for at, value in enumerate(statement.values, start=1)}
-        begin = connection.begin_nested if connection.in_transaction() else connection.begin
-        async with begin() as begun:
-            for sql in opening:
-                await connection.exec_driver_sql(sql)
-            receiver.begun(None)
-            async with connection.stream(sa.text(text), values) as result:
-                names = list(result.keys())
-                reading = CursorReading(names, [None] * len(names), statement.columns)
-                await reading.hand_on(_limited(result.fetchmany, statement.max_rows), receiver)
-            await begun.rollback()
-
-    def limit_sql(self, seconds: float | None) -> tuple[str, ...]:
-        """What has the transaction's statements end after some time.
-
-        Raises
-        ------
-        PlanError
-            When the database cannot.
-        """
-        if seconds is None:
-            return ()
-        hint = "Leave it out, and write async with asyncio.timeout(seconds) around the call."
-        raise PlanError(f"statement_timeout= is for PostgreSQL, and this is {self.title or self.name}", hint=hint)
-
-    async def is_working(self, connection: AsyncConnection, session: Any) -> bool:
-        """Whether a session works on something; where that cannot be found out, whether the database answers."""
-        await connection.execute(sa.select(1))
-        return True
-
     # The ledger
 
     async def table_rights(
@@ -396,18 +357,6 @@ class Backend(Borrowing, Copying, Merging, Naming, Replacing, abc.ABC):
         """
         rows = zip(*columns.values(), strict=True)
         return sa.insert(table), [fixed | dict(zip(columns, row, strict=True)) for row in rows]
-
-
-def _limited(fetch: Callable[[int], Awaitable[Any]], most: int | None) -> Callable[[int], Awaitable[Any]]:
-    left = math.inf if most is None else most
-
-    async def next_rows(size: int) -> Any:
-        nonlocal left
-        rows = await fetch(int(min(size, left))) if left else []
-        left -= len(rows)
-        return rows
-
-    return next_rows
 
 
 def _foreign_keys(connection: sa.Connection, name: TableName) -> list[ForeignKey]:
