@@ -12,7 +12,17 @@ from typing import Any, get_args
 import click
 
 from dataloader import cli_csv as csv_options
-from dataloader.options import CASTS, COMMITS, DUPLICATES, FORMATS, IF_EXISTS, METHODS, ON_CONFLICT, ProgressName
+from dataloader.options import (
+    CASTS,
+    COMMITS,
+    DUPLICATES,
+    EVOLVE,
+    FORMATS,
+    IF_EXISTS,
+    METHODS,
+    ON_CONFLICT,
+    ProgressName,
+)
 from dataloader.reading.formats import FORMATS as WRITTEN
 
 POLL_SECONDS = 0.1
@@ -105,7 +115,12 @@ WRITING = (
         "--primary-key", metavar="COLUMNS", callback=names, help="Of a table that is created: a name, or a,b."
     ),
     click.option("--not-null", metavar="COLUMNS", callback=names, help="Of a created table: a,b."),
-    click.option("--evolve", type=click.Choice(["add"]), help="Add the columns that the table lacks."),
+    click.option(
+        "--evolve",
+        type=click.Choice(EVOLVE),
+        multiple=True,
+        help="Add the columns that the table lacks, widen those that are too narrow.",
+    ),
     click.option("--override-identity", is_flag=True, help="Store the files' numbers in a column ALWAYS AS IDENTITY."),
     click.option("--sync-sequence", is_flag=True, help="Set sequences past the numbers that the files bring."),
     click.option("--order-by", metavar="COLUMN", help="The one with the greatest value here counts."),

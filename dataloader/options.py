@@ -31,6 +31,7 @@ Casts = Literal["exact", "lossy"]
 Action = Literal["load", "update", "delete", "sync"]
 OnConflict = Literal["error", "ignore", "update"]
 Duplicates = Literal["error", "first", "last"]
+Evolve = Literal["add", "widen"]
 ProgressName = Literal["auto", "widget", "html", "text", "log", "none"]
 
 IF_EXISTS: tuple[str, ...] = get_args(IfExists)
@@ -39,6 +40,7 @@ COMMITS: tuple[str, ...] = get_args(Commit)
 CASTS: tuple[str, ...] = get_args(Casts)
 ON_CONFLICT: tuple[str, ...] = get_args(OnConflict)
 DUPLICATES: tuple[str, ...] = get_args(Duplicates)
+EVOLVE: tuple[str, ...] = get_args(Evolve)
 FORMATS: tuple[str, ...] = get_args(FileFormat)
 CONTINUED = (
     *("method", "chunk_rows", "workers", "on_invalid", "max_rejects", "casts", "assume_timezone", "columns", "csv"),
@@ -91,7 +93,7 @@ class Options(CommonOptions, total=False):
     primary_key: str | Sequence[str] | None
     not_null: str | Sequence[str] | None
     indexes: str | Sequence[str | Sequence[str]] | None
-    evolve: Literal["add"] | None
+    evolve: Evolve | Sequence[Evolve] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ class LoadOptions:
     primary_key: Sequence[str] | None = None
     not_null: Sequence[str] | None = None
     indexes: Sequence[Sequence[str]] | None = None
-    evolve: Literal["add"] | None = None
+    evolve: Sequence[str] = ()
     progress: str | View = "auto"
     action: Action = "load"
     within: str | Mapping[str, Any] | None = None
@@ -164,7 +166,7 @@ class LoadOptions:
         """The options that a later call needs to continue this one, as JSON can hold them."""
         chosen = {name: getattr(self, name) for name in CONTINUED}
         chosen["csv"] = None if self.csv is None else self.csv.given
-        return {name: value for name, value in chosen.items() if value is not None}
+        return {name: value for name, value in chosen.items() if value is not None and value != ()}
 
     @classmethod
     def of(cls, options: Options | dict[str, Any]) -> LoadOptions:
@@ -191,7 +193,7 @@ class LoadOptions:
             value = getattr(chosen, name)
             if value is not None and not (_is_whole(value) and value >= 1):
                 raise PlanError(f"{name} must be a count, got {value!r}", hint="Pass an integer from 1 up.")
-        chosen = replace(chosen, **_named_columns(chosen))
+        chosen = replace(chosen, **_named_columns(chosen), evolve=_evolutions(chosen.evolve))
         if chosen.csv is not None:
             chosen = replace(chosen, csv=CsvOptions.of(chosen.csv))
         chosen = _with_filename(chosen)
@@ -220,7 +222,6 @@ _CHOICES = {
     "override_identity": (False, True),
     "sync_sequence": (False, True),
     "format": (None, *FORMATS),
-    "evolve": (None, "add"),
 }
 
 
@@ -254,6 +255,17 @@ def _named_columns(chosen: LoadOptions) -> dict[str, Any]:
         each = [chosen.indexes] if isinstance(chosen.indexes, str) else chosen.indexes
         named["indexes"] = tuple(_names("indexes", one) for one in each)
     return named
+
+
+def _evolutions(given: object) -> tuple[str, ...]:
+    """What may be done to a table that is there."""
+    chosen = () if given is None else (given,) if isinstance(given, str) else given
+    if not isinstance(chosen, (list, tuple)):
+        raise PlanError(f"evolve={given!r} is unknown", hint="Pass 'add', 'widen', or both: ('add', 'widen').")
+    for one in chosen:
+        if one not in EVOLVE:
+            raise PlanError(f"evolve={one!r} is unknown", hint=did_you_mean(one, EVOLVE))
+    return tuple(dict.fromkeys(chosen))
 
 
 def _names(option: str, given: object) -> tuple[str, ...]:

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from dataloader.conversion.rules import ColumnPlan, column_plan
-from dataloader.conversion.violations import REJECT_COLUMNS
+from dataloader.columns import NOTHING, Numbered, column_plans, numbered, offered_columns
+from dataloader.conversion.rules import ColumnPlan
 from dataloader.database import ddl, merging, replacing
-from dataloader.database.numbering import NOTHING, Numbered, numbered
+from dataloader.database.alterations import Alteration, plan_widening
+from dataloader.database.definitions import Definition
 from dataloader.database.schema import TableName, TableSchema
 from dataloader.display.html import panel, table
-from dataloader.errors import PlanError, SchemaMismatch
-from dataloader.formatting import closest, quantity
+from dataloader.errors import PlanError
+from dataloader.formatting import quantity
 from dataloader.options import LoadOptions, Target
 from dataloader.transactions import Database, SourceInfo, choose_commit, commit_obstacle
 
@@ -76,6 +77,8 @@ class LoadPlan:
         Whether all of it is rolled back.
     source_facts : tuple of (str, str)
         What was found out about the source.
+    alteration : Alteration or None
+        What is altered in a table that is there.
     numbers : Numbered
         What is done about numbers that the rows bring, and the database would give.
     merge : MergePlan or None
@@ -109,6 +112,7 @@ class LoadPlan:
     buffers: bool = False
     about: int | None = None
     source_facts: tuple[tuple[str, str], ...] = ()
+    alteration: Alteration | None = None
     replacement: replacing.Replacement | None = None
 
     @property
@@ -167,12 +171,10 @@ class LoadPlan:
 
     @property
     def _waiting(self) -> list[str]:
-        """Who has to wait: a table that gets columns is locked until the transaction of that is committed."""
-        adds = any(statement.startswith("ALTER TABLE") for statement in self.statements)
+        """Who has to wait: a table that is altered is locked until the transaction of that is committed."""
         until = "the load" if self.commit == "load" else "that"
-        return (
-            [f"others wait for {self.table.name} from when it gets columns until {until} is committed"] if adds else []
-        )
+        waiting = None if self.alteration is None else self.alteration.waiting(until)
+        return [] if waiting is None else [waiting]
 
     @property
     def _facts(self) -> list[tuple[str, str]]:
@@ -231,30 +233,30 @@ def make_plan(
     PlanError
         When the options, the source's columns and the table do not go together.
     """
-    backend, offered = database.backend, _offered(info, target, found, options, database.backend)
-    prepared = ddl.prepare(offered, target, found, options, backend)
+    backend, known = database.backend, _known(target, found, options, database.backend)
+    offered = offered_columns(info, target, found, known, backend)
+    options = offered.respelled(options) if offered.spelled else options
+    widening = plan_widening(found, info.needs, backend) if found is not None and info.needs else None
+    prepared = ddl.prepare(offered.schema, target, found if widening is None else widening.after, options, backend)
     table, definition, replaces = prepared.table, prepared.definition, prepared.replacement
-    merge = _merge(options, table, offered, info, backend)
+    merge = _merge(options, table, offered.schema, info, backend)
     is_made = definition is not None and target.definition is None
-    columns = _columns(offered, prepared, options, merge, is_made=is_made)
+    columns, warnings = column_plans(offered, prepared, options, merge, backend, is_made=is_made)
     numbers = numbered(table, [one.name for one in columns], options, merge)
-    method, reason = _method(options.method, columns, _written(table, replaces), backend)
-    committing = choose_commit(options, info, commit_obstacle(options, table, database, replaces))
+    committing = _committing(options, info, table, database, replaces)
+    beginning = _beginning(prepared, widening, options, backend)
+    if replaces is not None:
+        beginning = _replacing(replaces, committing["commit"], table, columns, info, options, backend)
     return LoadPlan(
-        source=info.name,
-        **_counted(info),
-        database=database.name,
+        **_counted(info, database),
         table=table,
         columns=columns,
-        **_replacing(replaces, prepared, columns, info, options, backend, by_chunk=committing["commit"] == "chunk"),
-        method=method,
-        reason=reason,
-        chunk_rows=options.chunk_rows or CHUNK_ROWS[method],
+        **beginning,
+        **_writing(options, columns, _written(table, replaces), backend),
         creates_table=definition is not None,
         **_asked(options, found),
         **committing,
-        workers=_workers(options, database, info) if committing["commit"] == "chunk" else 1,
-        warnings=(*prepared.warnings, *_doubts(offered, options, is_made=is_made), *numbers.warnings),
+        warnings=(*warnings, *numbers.warnings),
         numbers=numbers,
         merge=merge,
     )
@@ -267,21 +269,38 @@ def _written(table: TableSchema, replaces: replacing.Replacement | None) -> Tabl
 
 
 def _replacing(  # noqa: PLR0917 - all that is decided by then
-    replaces: replacing.Replacement | None,
-    prepared: ddl.Prepared,
+    replaces: replacing.Replacement,
+    commit: str,
+    table: TableSchema,
     columns: tuple[ColumnPlan, ...],
     info: SourceInfo,
     options: LoadOptions,
     backend: Backend,
-    *,
-    by_chunk: bool,
 ) -> dict[str, Any]:
     """How the rows of a table that stays are replaced, and the statements with which the load begins."""
-    if replaces is None:
-        return {"statements": prepared.statements}
-    chosen = replaces.named(prepared.table.name, info.name, options.load_id, by_chunk=by_chunk)
-    statements = chosen.statements(prepared.table, [column.name for column in columns], backend)
+    chosen = replaces.named(table.name, info.name, options.load_id, by_chunk=commit == "chunk")
+    statements = chosen.statements(table, [column.name for column in columns], backend)
     return {"statements": statements, "replacement": chosen}
+
+
+def _known(target: Target, found: TableSchema | None, options: LoadOptions, backend: Backend) -> TableSchema | None:
+    """The table whose columns the source's are to be; None where it gets those of the source."""
+    _check_target(found, options)
+    if target.definition is not None and (found is None or options.if_exists == "replace"):
+        return Definition(target.definition, target.schemas).schema_of(target.name, backend)
+    return None if options.if_exists == "replace" else found
+
+
+def _beginning(
+    prepared: ddl.Prepared, widening: Alteration | None, options: LoadOptions, backend: Backend
+) -> dict[str, Any]:
+    """The DDL, and what it alters; types are changed under a lock that is taken first, or when no row is left."""
+    if widening is None:
+        added = Alteration(prepared.table, {}, adds=True) if prepared.adds else None
+        return {"statements": prepared.statements, "alteration": added}
+    doing = [widening.statements(backend), prepared.statements]
+    first, then = reversed(doing) if options.if_exists == "truncate" else doing
+    return {"statements": (*first, *then), "alteration": replace(widening, adds=prepared.adds)}
 
 
 def _asked(options: LoadOptions, found: TableSchema | None) -> dict[str, Any]:
@@ -301,21 +320,6 @@ def _merge(
     return merging.plan_merge(options, table, offered.names, within, backend)
 
 
-def _offered(
-    info: SourceInfo, target: Target, found: TableSchema | None, options: LoadOptions, backend: Backend
-) -> pa.Schema:
-    """The columns to load."""
-    _check_target(found, options)
-    backend.check_width(info.name, len(info.schema), found)
-    offered = _without_reasons(info.schema, target, found)
-    for name in offered.names:
-        backend.check_name(name, "column name")
-    backend.check_case(offered.names)
-    if not offered.names:
-        raise PlanError(f"{info.name} is without columns", hint="Pass a source with at least one column.")
-    return offered
-
-
 def _check_target(found: TableSchema | None, options: LoadOptions) -> None:
     if found is None:
         if options.action != "load":
@@ -327,31 +331,16 @@ def _check_target(found: TableSchema | None, options: LoadOptions) -> None:
     ddl.check(found, options.if_exists)
 
 
-def _columns(
-    offered: pa.Schema, prepared: ddl.Prepared, options: LoadOptions, merge: merging.MergePlan | None, *, is_made: bool
-) -> tuple[ColumnPlan, ...]:
-    table = prepared.table
-    if merge is not None and merge.merge.action == "delete":
-        offered = pa.schema([offered.field(name) for name in merge.merge.key])
-    _check_columns(offered.names, prepared, inserts=merge is None or merge.merge.action == "insert")
-    by_name = {table.key(column.name): column for column in table.columns}
-    pairs = [(field, by_name[table.key(field.name)]) for field in offered]
-    made = set(offered.names) - set(options.dtype or ()) if is_made else set()
-    shared = (options.casts, options.assume_timezone)
-    return tuple(
-        column_plan(field, column.type, column.nullable, *shared, is_created=field.name in made)
-        for field, column in pairs
-    )
-
-
-def _doubts(offered: pa.Schema, options: LoadOptions, *, is_made: bool) -> tuple[str, ...]:
-    """Why columns are made text that look like something else, or might have been something else."""
-    doubts = {one.name: (one.metadata or {}).get(b"doubt", b"").decode() for one in offered}
-    return tuple(
-        f"column {name!r} is made text: {doubt}. dtype= gives it a type"
-        for name, doubt in doubts.items()
-        if is_made and doubt and name not in (options.dtype or {})
-    )
+def _committing(
+    options: LoadOptions,
+    info: SourceInfo,
+    table: TableSchema,
+    database: Database,
+    replaces: replacing.Replacement | None,
+) -> dict[str, Any]:
+    """When rows are committed, and by how many connections."""
+    chosen = choose_commit(options, info, commit_obstacle(options, table, database, replaces))
+    return chosen | {"workers": _workers(options, database, info) if chosen["commit"] == "chunk" else 1}
 
 
 def _workers(options: LoadOptions, database: Database, info: SourceInfo) -> int:
@@ -361,47 +350,11 @@ def _workers(options: LoadOptions, database: Database, info: SourceInfo) -> int:
     return int(min(options.workers or WORKERS, connections))
 
 
-def _without_reasons(schema: pa.Schema, target: Target, found: TableSchema | None) -> pa.Schema:
-    """Rejects that come again bring the reasons of their refusal; those are not data, or the table has them."""
-    if not set(REJECT_COLUMNS) <= set(schema.names):
-        return schema
-    table = found if target.definition is None else target.definition
-    left_out = set(REJECT_COLUMNS) - {column.name for column in (() if table is None else table.columns)}
-    return pa.schema([field for field in schema if field.name not in left_out])
-
-
-def _check_columns(offered: list[str], prepared: ddl.Prepared, *, inserts: bool) -> None:
-    table = prepared.table
-    known = {table.key(column.name): column for column in table.columns}
-    brought = {table.key(name): name for name in offered}
-    unknown = [name for key, name in brought.items() if key not in known]
-    missing = [column.name for key, column in known.items() if inserts and column.required and key not in brought]
-    generated = [column.name for key, column in known.items() if column.generated and key in brought]
-    if not (unknown or missing or generated):
-        return
-    problems = [
-        f"{problem}: {', '.join(map(repr, names))}"
-        for problem, names in (
-            ("not in the table", unknown),
-            ("required by the table but not in the source", missing),
-            ("computed by the database", generated),
-        )
-        if names
-    ]
-    facts = f"source: {', '.join(offered)}; table: {', '.join(column.name for column in table.columns)}"
-    raise SchemaMismatch(
-        f"the columns do not match {table.name} ({facts}). {'; '.join(problems)}",
-        hint=_columns_hint(unknown, generated, prepared),
-    )
-
-
-def _columns_hint(unknown: list[str], generated: list[str], prepared: ddl.Prepared) -> str:
-    meant = [(closest(name, (column.name for column in prepared.table.columns)), name) for name in unknown]
-    asked = [f"{close!r} instead of {name!r}" for close, name in meant if close]
-    hints = [f"Did you mean {', '.join(asked)}?"] if asked else []
-    if generated:
-        hints.append(f"Drop {', '.join(map(repr, generated))} from the source: the database fills it in.")
-    return " ".join(hints) or prepared.add_hint or "Rename, add or drop columns of the source so that they agree."
+def _writing(
+    options: LoadOptions, columns: tuple[ColumnPlan, ...], table: TableSchema, backend: Backend
+) -> dict[str, Any]:
+    method, reason = _method(options.method, columns, table, backend)
+    return {"method": method, "reason": reason, "chunk_rows": options.chunk_rows or CHUNK_ROWS[method]}
 
 
 def _method(asked: str, columns: tuple[ColumnPlan, ...], table: TableSchema, backend: Backend) -> tuple[str, str]:
@@ -436,6 +389,12 @@ def _copy_obstacle(columns: tuple[ColumnPlan, ...], table: TableSchema, backend:
     return None
 
 
-def _counted(info: SourceInfo) -> dict[str, Any]:
-    """What the plan tells of a source's rows."""
-    return {"rows": info.rows, "about": info.about, "in_memory": info.in_memory}
+def _counted(info: SourceInfo, database: Database) -> dict[str, Any]:
+    """What the plan tells of the source and the database."""
+    return {
+        "source": info.name,
+        "database": database.name,
+        "rows": info.rows,
+        "about": info.about,
+        "in_memory": info.in_memory,
+    }

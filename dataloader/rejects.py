@@ -26,6 +26,7 @@ from dataloader.conversion.text import to_text
 from dataloader.conversion.violations import (
     REJECT_COLUMNS,
     SHOWN_VIOLATIONS,
+    WIDENING,
     Counts,
     Violation,
     cut,
@@ -65,7 +66,10 @@ class Findings:
         """The error that shows them."""
         first = self.first[0]
         typed = "choose types with dtype=, " if any("dtype=" in one.suggestion for one in self.first) else ""
-        hint = hint or f"Correct the source, {typed}or load the rest with on_invalid='reject'."
+        wider = dict.fromkeys(one.suggestion.partition(WIDENING)[2].rstrip(".") for one in self.first)
+        widened = "; ".join(filter(None, wider))
+        widening = f" Or {WIDENING}{widened}." if widened else ""
+        hint = hint or f"Correct the source, {typed}or load the rest with on_invalid='reject'.{widening}"
         if self.total == 1 and not headline:
             what = str(first)
             hint = first.suggestion

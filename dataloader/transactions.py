@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dataloader.database.replacing import WAYS, Replacement
@@ -15,6 +16,7 @@ from dataloader.options import Commit, LoadOptions
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from dataloader.conversion.column_types import ColumnType
     from dataloader.database.backends import Backend
 
 ONE_TRANSACTION_ROWS = 500_000
@@ -31,6 +33,8 @@ class SourceInfo:
     ----------
     about : int or None
         How many rows there are, to judge by the size of files, where they are not counted.
+    needs : mapping of str to ColumnType
+        The types that columns of the table need for it, by name, where that was asked.
     """
 
     name: str
@@ -38,6 +42,7 @@ class SourceInfo:
     rows: int | None
     in_memory: bool = False
     about: int | None = None
+    needs: Mapping[str, ColumnType] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

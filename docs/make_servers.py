@@ -50,6 +50,7 @@ CAPABILITIES: dict[str, Callable[[Backend], str]] = {
     "`on_conflict`, `update_rows`, `delete_rows`, `sync_table`": lambda backend: yes_unless(backend.merge_obstacle),
     "`returning`: generated keys and defaults": lambda backend: yes_unless(backend.merge_obstacle),
     "`evolve`: columns that the table lacks are added": lambda backend: "yes",
+    "`evolve`: columns that are too narrow are widened": lambda backend: yes_unless(backend.widening_obstacle),
     "`sync_sequence` (SQLite sees to it by itself)": lambda backend: yes_unless(
         type(backend).advance_sequences is Backend.advance_sequences
     ),

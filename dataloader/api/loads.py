@@ -104,13 +104,17 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
         Of a table that is created: the columns of its primary key, and those that take no NULL.
     indexes : str, list or None
         Of a table that is created: its indexes, each a column or a list of columns.
-    evolve : {None, 'add'}
-        What to do with columns that the table lacks. None: they are refused, and the error has the ALTER TABLE that
-        would add them. ``add``: it is carried out in the load's first transaction; others wait for the table until
-        that is committed.
+    evolve : {'add', 'widen'}, a list of both, or None
+        What may be done to a table that is there; else the error has the ALTER TABLE that would do. ``add``: it gets
+        the columns that it lacks. ``widen``: columns that are too narrow get a type with room for the data that keeps
+        every value: integer → bigint, varchar(n) → text, numeric(p, s) → more digits, real → double precision. The
+        data, or the files, are looked through for that; of a stream the types decide. Both in the load's first
+        transaction, and others wait for the table until that is committed: the plan says whether its rows are written
+        anew. A type is not changed where a view or something else depends on it. PostgreSQL; SQLite only adds.
     columns : list of str, dict or None
         Which columns are loaded; a dict gives each its name in the table: ``{"Order ID": "id"}``. The others are not
-        converted, and need not be of a type that the database has.
+        converted, and need not be of a type that the database has. A name that differs from one of the table by case
+        only is taken for it, with a warning.
     csv : CsvOptions, dict or None
         How CSV files are written, where it is not to be found out: ``{"delimiter": ";", "decimal": ","}``. Also
         ``encoding``, ``quote``, ``header`` and ``skip``; see `CsvOptions`.

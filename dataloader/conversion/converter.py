@@ -75,7 +75,7 @@ class Converter:
         """Convert a batch whose first row is the source's row `first_row`."""
         arrays, violations = [], []
         for convert in self._columns:
-            values = batch.column(convert.column.name)
+            values = batch.column(convert.column.spelled or convert.column.name)
             converted, invalid = convert(values)
             arrays.append(converted)
             violations += [self._violation(convert.column, values, one, first_row) for one in invalid]
@@ -92,7 +92,7 @@ class Converter:
         row = first_row + one.offset
         value = shown_of(values, one.offset)
         target, suggestion = str(column.target), column.suggestion(one.reason)
-        return Violation(row, self._label(row), column.name, value, target, one.reason, one.problem, suggestion)
+        return Violation(row, self._label(row), column.taken_from, value, target, one.reason, one.problem, suggestion)
 
 
 def _decoded(source: pa.DataType) -> pa.DataType:

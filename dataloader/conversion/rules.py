@@ -17,7 +17,7 @@ from dataloader.conversion.inference import IN_PANDAS, SPELLED, VARYING
 from dataloader.conversion.mixed import MixedType
 from dataloader.conversion.numeric import DECIMAL256_DIGITS
 from dataloader.conversion.types import FAMILIES, TYPES
-from dataloader.conversion.violations import OF_ITS_TYPE, ROUNDED, suggestion
+from dataloader.conversion.violations import OF_ITS_TYPE, ROUNDED, TOO_NARROW, suggestion
 from dataloader.errors import UnsafeCast, UnsupportedType
 
 Fits = Callable[[pa.DataType, pa.DataType], bool]
@@ -39,11 +39,11 @@ def _fits_float(source: pa.DataType, wanted: pa.DataType) -> bool:
     return bool(source.bit_width <= wanted.bit_width)
 
 
-_INTEGER_DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
+INTEGER_DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
 
 
 def _has_room_for_integers(source: pa.DataType, wanted: pa.DataType) -> bool:
-    return bool(wanted.precision - wanted.scale >= _INTEGER_DIGITS[source.bit_width])
+    return bool(wanted.precision - wanted.scale >= INTEGER_DIGITS[source.bit_width])
 
 
 def _has_room_for_decimals(source: pa.DataType, wanted: pa.DataType) -> bool:
@@ -265,6 +265,10 @@ class ColumnPlan:
         What ``casts="lossy"`` gives up; None: nothing.
     in_pandas : bool
         Whether the values are a column of a pandas frame.
+    spelled : str
+        The name that the source gives it, where the table spells it in another case.
+    widening : str
+        The statement that would give the column room for every value of the source's type, where there is one.
     """
 
     name: str
@@ -281,6 +285,17 @@ class ColumnPlan:
     is_created: bool = False
     loses: str | None = None
     in_pandas: bool = False
+    spelled: str = ""
+    widening: str = ""
+
+    @property
+    def taken_from(self) -> str:
+        """The source's column."""
+        return self.spelled or self.name
+
+    def taking_from(self, spelled: str) -> ColumnPlan:
+        """The same for a column that the source spells so."""
+        return self if spelled == self.name else replace(self, spelled=spelled)
 
     @property
     def is_lossy(self) -> bool:
@@ -303,7 +318,7 @@ class ColumnPlan:
             ways.append("choose the column's type with dtype=")
         if reason in ROUNDED and self.loses and not self.is_lossy:
             ways.append('pass casts="lossy"')
-        return suggestion(reason, *ways)
+        return suggestion(reason, *ways, widening=self.widening if reason in TOO_NARROW else "")
 
     @property
     def _unit(self) -> str:

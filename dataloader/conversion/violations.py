@@ -47,6 +47,11 @@ ROUNDED = frozenset({"fraction", "digits", "nanoseconds", "time"})
 """What ``casts="lossy"`` rounds or cuts, where the pair of types has such a cast."""
 OF_ITS_TYPE = frozenset({"type", "syntax", "range", *ROUNDED})
 """What another type of the column would do away with."""
+TOO_NARROW = frozenset({"range", "digits", "length", "nanoseconds"})
+"""What more room would do away with."""
+_ROOM = frozenset({"give the column a wider type", "widen the column", "give the column more room"})
+WIDENING = "widen the column, as evolve='widen' does: "
+"""What stands before the statement that does it."""
 
 
 class InvalidValues(Exception):
@@ -113,13 +118,16 @@ class Violation(NamedTuple):
         return f"{where}: {self.value} does not fit {self.target}: {self.problem}"
 
 
-def suggestion(reason: str, *more: str) -> str:
-    """What to do about a value, with more ways than the reason alone has.
+def suggestion(reason: str, *more: str, widening: str = "") -> str:
+    """What to do about a value, with more ways than the reason alone has, and the statement that gives it room.
 
     >>> suggestion("fraction", "pass casts='lossy'")
     "Round it, make the column numeric, or pass casts='lossy'."
     """
-    *ways, last = [*REASONS[reason][1].rstrip(".").split(", or "), *more]
+    general = REASONS[reason][1].rstrip(".").split(", or ")
+    if widening:
+        general, more = [one for one in general if one not in _ROOM], (*more, f"{WIDENING}{widening}")
+    *ways, last = [*general, *more]
     return f"{', '.join(ways)}{', or ' if ways else ''}{last}."
 
 

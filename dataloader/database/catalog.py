@@ -28,6 +28,7 @@ async def prepare(
     *,
     may_exist: bool = False,
     empties: bool = False,
+    before: TableSchema | None = None,
     lock_seconds: float = locks.LIMIT_SECONDS,
     progress: Callable[[], None] = lambda: None,
 ) -> TableSchema:
@@ -43,6 +44,8 @@ async def prepare(
         Whether the load continues where another process has made the table that the DDL creates meanwhile.
     empties : bool
         Whether the DDL takes the present rows away, by a lock that nobody is to wait for long.
+    before : TableSchema or None
+        The table as it was when the plan was made, where the DDL changes types of it. Its first statement locks it.
     lock_seconds : float
         How long a lock is waited for: by the DDL in short tries, between which nothing is locked, then by each
         statement of the transaction.
@@ -60,7 +63,9 @@ async def prepare(
 
     async def carry_out() -> None:
         progress()
-        await _carry_out(connection, table.name, statements, may_exist=may_exist)
+        await _carry_out(
+            connection, table.name, statements, may_exist=may_exist, before=None if before is None else (before, table)
+        )
 
     await locks.trying(lock_seconds)(carry_out)
     longest = locks.HOLDING_SECONDS if empties else math.inf
@@ -79,9 +84,17 @@ def _as_planned(planned: TableSchema, found: TableSchema | None) -> TableSchema:
 
 
 async def _carry_out(
-    connection: AsyncConnection, name: TableName, statements: Sequence[str], *, may_exist: bool
+    connection: AsyncConnection,
+    name: TableName,
+    statements: Sequence[str],
+    *,
+    may_exist: bool,
+    before: tuple[TableSchema, TableSchema] | None = None,
 ) -> None:
     backend = backend_for(connection.dialect)
+    if before is not None:
+        await _carry_out_locked(connection, statements, *before)
+        return
     is_there = may_exist and await backend.describe(connection, name) is not None
     if is_there:
         statements = backend.lock_table_sql(name)
@@ -93,6 +106,22 @@ async def _carry_out(
         if await backend.describe(connection, name) is None:  # another thing of that name
             raise
         await _carry_out(connection, name, statements, may_exist=may_exist)
+
+
+async def _carry_out_locked(
+    connection: AsyncConnection, statements: Sequence[str], before: TableSchema, planned: TableSchema
+) -> None:
+    """Change types of a table that is as it was, or changed alike meanwhile: else a change could take room away."""
+    backend = backend_for(connection.dialect)
+    async with connection.begin_nested():
+        await backend.execute_ddl(connection, statements[:1], locks.TRY_SECONDS)
+        found = await backend.describe(connection, before.name)
+        types = {} if found is None else {column.name: column.type.identity for column in found.columns}
+        for column in before.columns:
+            changed = next(one.type.identity for one in planned.columns if one.name == column.name)
+            if changed != column.type.identity and types.get(column.name) not in {column.type.identity, changed}:
+                _as_planned(before, found)
+        await backend.execute_ddl(connection, statements[1:], locks.TRY_SECONDS)
 
 
 def _differences(planned: TableSchema, found: TableSchema) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,7 +27,7 @@ class Asked(replacing.Asked, Protocol):
     @property
     def dtype(self) -> Mapping[str, Any] | None: ...
     @property
-    def evolve(self) -> str | None: ...
+    def evolve(self) -> Sequence[str]: ...
 
 
 class Target(Protocol):
@@ -53,6 +53,8 @@ class Prepared:
         What is created, None for nothing.
     lacks : tuple of str
         The DDL that would give it the columns that it lacks.
+    adds : bool
+        Whether it gets them.
     replacement : Replacement or None
         How the rows of a table that stays are replaced.
     """
@@ -62,6 +64,7 @@ class Prepared:
     warnings: tuple[str, ...]
     definition: Definition | None = None
     lacks: tuple[str, ...] = ()
+    adds: bool = False
     replacement: replacing.Replacement | None = None
 
     @property
@@ -86,7 +89,7 @@ def prepare(
     if found is not None and options.if_exists != "replace":
         doing = statements(None, found.name, found, options.if_exists, backend)
         there = Prepared(found, doing, definitions.differences(found, types, target.schemas, backend))
-        return _with_added(there, *_additions(offered, found, types, backend), adds=options.evolve == "add")
+        return _with_added(there, *_additions(offered, found, types, backend), adds="add" in options.evolve)
     why: str | None = None
     if found is not None and found.replaceable.keeps:
         why = "the Table that is passed says what it is"
@@ -123,7 +126,7 @@ def _with_added(there: Prepared, added: tuple[Column, ...], lacks: tuple[str, ..
         what = f"{name} is a {there.table.kind}, and no column can be added to it"
         raise PlanError(what, hint="Add the columns to what it stands on, and load again.")
     table = replace(there.table, columns=(*there.table.columns, *added))
-    return Prepared(table, (*lacks, *there.statements), there.warnings)
+    return Prepared(table, (*lacks, *there.statements), there.warnings, adds=True)
 
 
 _ALTERED = {"table", "partitioned table"}

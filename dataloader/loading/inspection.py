@@ -87,7 +87,9 @@ class Inspection:
         if self.plan.merge is not None and self.plan.merge.is_an_error:
             self._merged = Seen(_named(self.plan.merge.merge.key, {one.name: one for one in self.plan.columns}))
         if not isinstance(unique, bool):
-            self._unique.append(Seen(_named(unique, {column.name: column for column in self.plan.columns})))
+            self._unique.append(
+                Seen(_named(unique, {name: one for one in self.plan.columns for name in (one.name, one.taken_from)}))
+            )
         elif unique and table_is_there:
             found = await backend_for(connection.dialect).unique_keys(connection, self.plan.table.name)
             self._unique += [Seen(_named(key, known)) for key in found if set(key) <= set(known)]

@@ -12,6 +12,7 @@ from dataloader.database.backends import backend_for
 from dataloader.database.session import Session
 from dataloader.ledger import entries, files, ledger, refusals, trust
 from dataloader.ledger.beside import table_beside
+from dataloader.loading.widening import needed_types
 from dataloader.options import LoadOptions, Target
 from dataloader.plan import LoadPlan, make_plan
 from dataloader.sources.known import KnownFiles
@@ -95,7 +96,10 @@ async def _decide(
             found = await _replaced(session, found) if options.if_exists == "replace" else found
         if found is not None and (options.on_conflict != "error" or options.returning is not None):
             found = replace(found, merge_target=await session.backend.merge_target(connection, found))
-    info = SourceInfo(source.name, source.schema, source.rows, source.in_memory, source.about)
+        if found is not None and "widen" in options.evolve:
+            found = replace(found, fixed=await session.backend.fixed_columns(connection, found.name))
+    needs = await needed_types(source, found, options) if found is not None and _widens(options) else {}
+    info = SourceInfo(source.name, source.schema, source.rows, source.in_memory, source.about, needs)
     connections = engines.connections_of(engine)
     database = Database(session.backend, engines.describe_url(engine), refused, connections)
     return replace(make_plan(info, target, found, options, database), notes=notes, source_facts=source.facts)
@@ -109,6 +113,10 @@ async def _replaced(session: Session, found: TableSchema) -> TableSchema:
     is_table = found.kind in {"table", "partitioned table"}
     known = await session.backend.replaceable(session.connection, found) if is_table else found.replaceable
     return replace(found, losses=losses, replaceable=known)
+
+
+def _widens(options: LoadOptions) -> bool:
+    return "widen" in options.evolve and options.if_exists != "replace"
 
 
 async def _continuing(

@@ -285,6 +285,7 @@ async def apply_plan(session: Session, execution: LoadExecution, lock_seconds: f
         plan.statements,
         may_exist=plan.creates_table and execution.options.if_exists == "append",
         empties=plan.empties_first,
+        before=plan.alteration.before if plan.alteration is not None and plan.alteration.widened else None,
         lock_seconds=lock_seconds,
         progress=session.watchdog.reset_timeout,
     )

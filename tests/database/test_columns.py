@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
 from dataloader.options import LoadOptions
+from tests.conftest import execute
 
 ROWS = [{"Order ID": 1, "amount": 1.5, "odd": 1 + 2j}, {"Order ID": 2, "amount": 2.5, "odd": 3j}]
 SELECTED = {"amount": "amount", "Order ID": "id"}
@@ -110,3 +112,54 @@ async def test_an_interrupted_load_continues_with_the_same_columns(database: Asy
     report = await dl.load_rows(rows(30_000), "t", resume=True, **chosen)
     assert report.already_loaded > 0
     assert await stored(database) == (["id"], [(number,) for number in range(30_000)])
+
+
+MIXED = pd.DataFrame({"ID": [1, 2], "Amount": [1.5, 2.5]})
+
+
+@pytest.mark.parametrize("options", [{}, {"commit": "chunk", "chunk_rows": 1}, {"method": "insert"}])
+async def test_names_in_another_case_are_taken_for_the_table_s_with_a_notice(
+    postgres: AsyncEngine, options: Any
+) -> None:
+    await execute(postgres, "CREATE TABLE t (id integer PRIMARY KEY, amount numeric(4,2))")
+    notice = "the source's column 'ID' is taken for 'id' of public.t"
+    assert notice in str(await dl.plan_load(MIXED, "t", engine=postgres, **options))
+    report = await dl.load_dataframe(MIXED, "t", engine=postgres, **options)
+    assert notice in report.warnings
+    assert await stored(postgres) == (["id", "amount"], [(1, Decimal("1.50")), (2, Decimal("2.50"))])
+    changed = MIXED.assign(Amount=[1.5, 3])
+    merged = await dl.load_dataframe(
+        changed, "t", engine=postgres, on_conflict="update", key="ID", update_columns="Amount"
+    )
+    assert (merged.updated, merged.unchanged) == (1, 1)
+    assert (await dl.sync_table(changed[:1], "t", engine=postgres)).deleted == 1
+    assert (await dl.validate(changed, "t", unique=["ID"], engine=postgres)).violations.counts == {("id", "exists"): 1}
+
+
+async def test_what_is_wrong_with_them_names_the_data_s_own_columns(postgres: AsyncEngine) -> None:
+    await execute(postgres, "CREATE TABLE t (id integer, amount integer CHECK (amount < 5))")
+    data = MIXED.assign(Amount=[1.5, 7])
+    report = await dl.load_dataframe(data, "t", engine=postgres, on_invalid="reject")
+    assert report.rejects["reject_column"].isna().tolist() == [False, True]
+    assert report.rejects["reject_column"][0] == "Amount"
+    assert report.rejects["Amount"].tolist() == [1.5, 7]
+    fixed = report.rejects.assign(Amount=[1, 2])
+    assert (await dl.load_dataframe(fixed, "t", engine=postgres)).loaded == 2
+
+
+async def test_names_of_which_several_may_be_meant_are_refused(postgres: AsyncEngine) -> None:
+    await execute(postgres, 'CREATE TABLE t ("Id" integer, id integer)')
+    with pytest.raises(dl.SchemaMismatch, match=r"^the source's column 'ID' may be 'Id' or 'id' of public\.t"):
+        await dl.load_dataframe({"ID": [1]}, "t", engine=postgres)
+    assert (await dl.load_dataframe({"ID": [1]}, "t", engine=postgres, columns={"ID": "Id"})).loaded == 1
+    await execute(postgres, "CREATE TABLE u (id integer)")
+    with pytest.raises(dl.SchemaMismatch, match=r"^the column 'id' of public\.u may be 'ID' or 'Id' of the source"):
+        await dl.load_dataframe({"ID": [1], "Id": [2]}, "u", engine=postgres)
+    with pytest.raises(dl.SchemaMismatch, match="not in the table: 'ID'"):
+        await dl.load_dataframe({"ID": [1], "id": [2]}, "u", engine=postgres)
+
+
+async def test_a_column_in_another_case_is_not_added(postgres: AsyncEngine) -> None:
+    await execute(postgres, "CREATE TABLE t (id integer)")
+    await dl.load_dataframe(MIXED, "t", engine=postgres, evolve=("add", "widen"))
+    assert (await stored(postgres))[0] == ["id", "Amount"]

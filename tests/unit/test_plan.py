@@ -243,9 +243,15 @@ def test_columns_that_differ_are_listed_on_both_sides() -> None:
     assert "computed by the database: 'total'" in text
 
 
-def test_a_column_that_differs_in_case_only_is_refused_with_the_right_spelling() -> None:
-    with pytest.raises(SchemaMismatch, match="Did you mean 'name' instead of 'Name'"):
-        planned(pa.schema([("id", pa.int64()), ("Name", pa.string())]))
+def test_a_column_that_differs_in_case_only_is_taken_for_the_table_s() -> None:
+    plan = planned(pa.schema([("id", pa.int64()), ("Name", pa.string())]))
+    assert [(one.name, one.taken_from) for one in plan.columns] == [("id", "id"), ("name", "Name")]
+    assert plan.warnings == ("the source's column 'Name' is taken for 'name' of orders",)
+
+
+def test_a_column_that_is_spelled_otherwise_is_refused_with_the_right_spelling() -> None:
+    with pytest.raises(SchemaMismatch, match="Did you mean 'name' instead of 'naem'"):
+        planned(pa.schema([("id", pa.int64()), ("naem", pa.string())]))
 
 
 @pytest.mark.parametrize("facts", [{}, {"nullable": False, "has_default": True}, {"generated": True}])

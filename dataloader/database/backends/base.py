@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import sqlalchemy as sa
 
 from dataloader.conversion.column_types import ColumnType, parse_type
+from dataloader.database.backends.altering import Altering
 from dataloader.database.backends.borrowing import Borrowing
 from dataloader.database.backends.copying import Copying
 from dataloader.database.backends.merging import Merging
@@ -35,7 +36,7 @@ DRY_RUN = "dataloader_dry_run"
 """The execution option of a connection on which everything is rolled back."""
 
 
-class Backend(Borrowing, Copying, Merging, Naming, Querying, Replacing, abc.ABC):
+class Backend(Altering, Borrowing, Copying, Merging, Naming, Querying, Replacing, abc.ABC):
     """One database, through one driver."""
 
     # What it declares
@@ -67,8 +68,6 @@ class Backend(Borrowing, Copying, Merging, Naming, Querying, Replacing, abc.ABC)
 
     experimental: ClassVar[str | None] = "its loads are tested on no real server"
     """What is to be known of a database before it is trusted with data, None if the tests meet it."""
-    adds_where_missing: ClassVar[bool] = False
-    """Whether a column can be added where another session has not added it meanwhile."""
     creates_in_transaction: ClassVar[bool] = False
     """Whether a table that a load creates is rolled back with it."""
     inserts: ClassVar[str] = "core"

@@ -70,6 +70,7 @@ class PostgreSQL(Backend):
     ledger_obstacle = None
     experimental = None
     adds_where_missing = True
+    widening_obstacle = None
     creates_in_transaction = True
     merge_obstacle = None
     counts = "pg_catalog.count"
@@ -157,6 +158,10 @@ class PostgreSQL(Backend):
             most = f"SELECT pg_catalog.max({self.quote(column)}) AS number FROM {self.quote_table(name)}"
             advance = sa.text(catalog.ADVANCE.format(most=most, sequence=sequence))
             await connection.execute(advance, {"sequence": sequence})
+
+    async def fixed_columns(self, connection: AsyncConnection, name: TableName) -> dict[str, str]:
+        found = await connection.execute(catalog.FIXED, {"name": self.quote_table(name)})
+        return {column: why for column, why in reversed(found.all())}
 
     def fingerprints(self, name: TableName, columns: Sequence[str]) -> Fingerprints:
         return _Fingerprints(self, name, columns)

@@ -251,6 +251,51 @@ WHERE s.seqrelid = CAST(CAST(:sequence AS pg_catalog.text) AS pg_catalog.regclas
 """
 """What the sequence would give next is compared last: others may draw from it meanwhile. One that counts down stays."""
 
+FIXED = sa.text("""
+SELECT CAST(a.attname AS pg_catalog.text), r.why
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+JOIN pg_catalog.pg_type y ON y.oid = a.atttypid
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.format('the table belongs to %s', pg_catalog.pg_get_userbyid(c.relowner))
+    WHERE NOT pg_catalog.pg_has_role(c.relowner, 'USAGE')
+  UNION ALL
+    SELECT pg_catalog.format('the table is of the type %s', pg_catalog.format_type(c.reloftype, NULL))
+    WHERE c.reloftype <> 0
+  UNION ALL
+    SELECT pg_catalog.format('it comes from %s', CAST(CAST(i.inhparent AS pg_catalog.regclass) AS pg_catalog.text))
+    FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_attribute b ON b.attrelid = i.inhparent AND b.attname = a.attname
+    WHERE i.inhrelid = c.oid
+  UNION ALL
+    SELECT pg_catalog.format('its type is the domain %s', pg_catalog.format_type(y.oid, NULL)) WHERE y.typtype = 'd'
+  UNION ALL
+    SELECT pg_catalog.format('rows are in partitions by it in %s',
+                             CAST(CAST(p.partrelid AS pg_catalog.regclass) AS pg_catalog.text))
+    FROM pg_catalog.pg_partition_tree(c.oid) t JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = t.relid
+    JOIN pg_catalog.pg_attribute b ON b.attrelid = p.partrelid AND b.attname = a.attname
+    WHERE b.attnum = ANY (CAST(p.partattrs AS pg_catalog.int2[]))
+  UNION ALL
+    SELECT pg_catalog.format('%s depends on it', COALESCE(
+        (SELECT pg_catalog.format('%s %s', CASE v.relkind WHEN 'v' THEN 'the view' WHEN 'm' THEN 'the materialized view'
+                                           ELSE 'a rule of' END,
+                                  CAST(CAST(v.oid AS pg_catalog.regclass) AS pg_catalog.text))
+         FROM pg_catalog.pg_rewrite w JOIN pg_catalog.pg_class v ON v.oid = w.ev_class
+         WHERE d.classid = CAST('pg_catalog.pg_rewrite' AS pg_catalog.regclass) AND w.oid = d.objid),
+        pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)))
+    FROM pg_catalog.pg_depend d
+    WHERE d.refclassid = CAST('pg_catalog.pg_class' AS pg_catalog.regclass)
+      AND d.refobjid = c.oid AND d.refobjsubid = a.attnum
+      AND (d.classid = ANY (CAST(ARRAY['pg_catalog.pg_rewrite', 'pg_catalog.pg_policy', 'pg_catalog.pg_trigger',
+                                       'pg_catalog.pg_proc', 'pg_catalog.pg_publication_rel'] AS pg_catalog.regclass[]))
+           OR d.classid = CAST('pg_catalog.pg_class' AS pg_catalog.regclass) AND d.objid = c.oid
+           OR EXISTS (SELECT FROM pg_catalog.pg_attrdef f
+                      WHERE d.classid = CAST('pg_catalog.pg_attrdef' AS pg_catalog.regclass) AND f.oid = d.objid
+                        AND f.adrelid = c.oid AND f.adnum <> a.attnum))
+) r (why)
+WHERE c.oid = CAST(CAST(:name AS pg_catalog.text) AS pg_catalog.regclass)
+""")
+"""The columns whose types PostgreSQL does not change, and why, the first reason first. A domain would be left."""
+
 _KINDS = {"v": "view", "m": "materialized view", "f": "foreign table", "p": "partitioned table"}
 
 
