@@ -74,7 +74,20 @@ class CommonOptions(TypedDict, total=False):
     progress: ProgressName
 
 
-class Options(CommonOptions, total=False):
+class MergeOptions(CommonOptions, total=False):
+    """The keyword options of what merges rows into a table that is there."""
+
+    evolve: Evolve | Sequence[Evolve] | None
+
+
+class SyncOptions(MergeOptions, total=False):
+    """The keyword options of what inserts them as well."""
+
+    override_identity: bool
+    sync_sequence: bool
+
+
+class Options(SyncOptions, total=False):
     """The keyword options of every loader."""
 
     if_exists: IfExists
@@ -88,12 +101,9 @@ class Options(CommonOptions, total=False):
     key: str | Sequence[str] | None
     update_columns: Sequence[str] | None
     returning: str | Sequence[str] | None
-    override_identity: bool
-    sync_sequence: bool
     primary_key: str | Sequence[str] | None
     not_null: str | Sequence[str] | None
     indexes: str | Sequence[str | Sequence[str]] | None
-    evolve: Evolve | Sequence[Evolve] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,20 @@
-"""Rows that are updated, deleted or synchronized by their key. They go the way of a load, with another ending."""
+"""Rows that are updated, deleted or synchronized by their key. They go the way of a load, with another ending.
+
+What the three have in common is said of `update_rows`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, Unpack, cast, get_type_hints
 
 from dataloader.api.signatures import with_options
 from dataloader.errors import PlanError
 from dataloader.loading import pipeline
-from dataloader.options import CommonOptions, LoadOptions
+from dataloader.options import CommonOptions, LoadOptions, MergeOptions, SyncOptions
 from dataloader.sources.base import reading_once
 from dataloader.sources.opening import open_data
 
@@ -21,14 +24,14 @@ if TYPE_CHECKING:
     from dataloader.report import LoadReport
 
 
-@with_options(CommonOptions)
+@with_options(MergeOptions)
 async def update_rows(
     data: object,
     table: str | sa.Table,
     key: str | Sequence[str] | None = None,
     *,
     update_columns: Sequence[str] | None = None,
-    **options: Unpack[CommonOptions],
+    **options: Unpack[MergeOptions],
 ) -> LoadReport:
     """Update the rows of a table that the data has, by their key; nothing is inserted.
 
@@ -44,7 +47,8 @@ async def update_rows(
     update_columns : list of str or None
         What is updated; None: every column of the data that is not in the key.
     table, **options
-        As in `load_dataframe`, but for `if_exists`, `commit`, `resume`, `load_id` and `on_conflict`.
+        As in `load_dataframe`; what is about a table that is created, about several transactions or about conflicts
+        is none of its options.
 
     Returns
     -------
@@ -68,7 +72,7 @@ async def update_rows(
     >>> report.updated, report.missing
     (1, 1)
     """
-    return await _by_key(data, table, options, action="update", key=key, update_columns=update_columns)
+    return await _by_key(data, table, options, MergeOptions, action="update", key=key, update_columns=update_columns)
 
 
 @with_options(CommonOptions)
@@ -79,12 +83,8 @@ async def delete_rows(
 
     Parameters
     ----------
-    data : DataFrame, Arrow table, dict of columns, or paths
-        What `load_dataframe` takes, or `load_files`; only the key's columns are read of it.
-    key : str, list of str or None
-        The columns of a unique key. None: the primary key, else the only unique key.
-    table, **options
-        As in `update_rows`.
+    data, table, key, **options
+        As in `update_rows`; only the key's columns are read of the data.
 
     Returns
     -------
@@ -94,7 +94,7 @@ async def delete_rows(
     Raises
     ------
     PlanError
-        When there is no such table, or it is not clear by which key; and what `load_dataframe` raises.
+        As `update_rows`.
 
     Examples
     --------
@@ -108,10 +108,10 @@ async def delete_rows(
     >>> report.deleted, report.missing
     (1, 1)
     """
-    return await _by_key(data, table, options, action="delete", key=key)
+    return await _by_key(data, table, options, CommonOptions, action="delete", key=key)
 
 
-@with_options(CommonOptions)
+@with_options(SyncOptions)
 async def sync_table(
     data: object,
     table: str | sa.Table,
@@ -119,7 +119,7 @@ async def sync_table(
     *,
     within: str | Mapping[str, Any] | None = None,
     max_deletes: float = 0.5,
-    **options: Unpack[CommonOptions],
+    **options: Unpack[SyncOptions],
 ) -> LoadReport:
     """Make a table have the rows of the data: insert, update where something differs, delete what the data lacks.
 
@@ -127,10 +127,9 @@ async def sync_table(
 
     Parameters
     ----------
-    data : DataFrame, Arrow table, dict of columns, or paths
-        What `load_dataframe` takes, or `load_files`.
-    key : str, list of str or None
-        The columns of a unique key. None: the primary key, else the only unique key.
+    data, table, key, **options
+        As in `update_rows`, with `override_identity` and `sync_sequence` as in `load_dataframe`;
+        ``on_invalid='reject'`` is refused, because a rejected row would be deleted.
     within : str, dict or None
         The part of the table that the data stands for; other rows stay as they are, and data outside of it is an
         error. A dict gives columns their values, ``{"day": date(2024, 5, 17)}``; a str is a condition in SQL, which
@@ -138,8 +137,6 @@ async def sync_table(
     max_deletes : float
         The largest share of the rows of that part that may be deleted: data that is not complete is more often the
         reason. With more nothing is written, and the error says what would have been deleted.
-    table, **options
-        As in `update_rows`; ``on_invalid='reject'`` is refused, because a rejected row would be deleted.
 
     Returns
     -------
@@ -149,8 +146,7 @@ async def sync_table(
     Raises
     ------
     PlanError
-        When more would be deleted than `max_deletes` allows, rows are outside of `within`, or there is no such table;
-        and what `load_dataframe` raises.
+        When more would be deleted than `max_deletes` allows, or rows are outside of `within`; else as `update_rows`.
 
     Examples
     --------
@@ -169,15 +165,17 @@ async def sync_table(
     if options.get("on_invalid") == "reject":
         hint = "Correct the rows first: validate() finds them."
         raise PlanError("sync_table with on_invalid='reject' would delete the rows that are rejected", hint=hint)
-    return await _by_key(data, table, options, action="sync", key=key, within=within, max_deletes=max_deletes)
+    return await _by_key(
+        data, table, options, SyncOptions, action="sync", key=key, within=within, max_deletes=max_deletes
+    )
 
 
-async def _by_key(data: object, table: str | sa.Table, options: CommonOptions, **asked: Any) -> LoadReport:
-    """Carry out what is no load, but goes its way."""
-    given = cast(dict[str, Any], options)
-    of_loads = ("if_exists", "commit", "resume", "load_id", "only_new")
-    for name in (*of_loads, "on_conflict", "key", "update_columns", "returning"):
-        if name in given:
+async def _by_key(data: object, table: str | sa.Table, options: CommonOptions, kind: type, **asked: Any) -> LoadReport:
+    """Carry out what is no load, but goes its way; `kind` has the names of its options."""
+    given, names = cast(dict[str, Any], options), get_type_hints(kind)
+    known = {one.name for one in fields(LoadOptions)}
+    for name in given:
+        if name in known and name not in names:
             what = f"{asked['action']}_{'table' if asked['action'] == 'sync' else 'rows'} has no option {name}="
             raise PlanError(what, hint="Leave it out: all is done in one transaction, in a table that is there.")
     given |= {"on_conflict": "update", "key": asked.pop("key"), "update_columns": asked.pop("update_columns", None)}

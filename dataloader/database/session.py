@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from dataloader.database import engine as engines
 from dataloader.database import locks
 from dataloader.database.backends import backend_for
-from dataloader.database.backends.base import DRY_RUN
+from dataloader.database.backends.base import DRY_RUN, raise_as_sqlalchemys
 from dataloader.database.driver_errors import translated
 from dataloader.database.watchdog import Watchdog, guarded
 
@@ -181,9 +181,13 @@ class Session:
             async with self.backend.savepoint(self._borrowed):
                 yield self._borrowed
             return
-        async with self.backend.transaction(self.connection, *opening):
-            yield self.connection
-            self.watchdog.begin_commit(last=is_last)
+        try:
+            async with self.backend.transaction(self.connection, *opening):
+                yield self.connection
+                self.watchdog.begin_commit(last=is_last)
+        except Exception as error:
+            raise_as_sqlalchemys(self.connection, error, "COMMIT")  # it lets out what asyncpg says of a commit
+            raise
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.csv
 from pgpq import encoders
 
-from dataloader.database.backends.base import driver_of
+from dataloader.database.backends.base import driver_of, raise_as_sqlalchemys
 from dataloader.errors import LoadError
 from dataloader.writers.base import Written
 
@@ -61,14 +61,22 @@ class CopyWriter:
             # A COPY outside SQLAlchemy's transaction is committed at once and survives its rollback.
             hint = "Report it, with the versions of SQLAlchemy and asyncpg."
             raise LoadError("COPY would not be part of the transaction", hint=hint)
-        status = await driver.copy_to_table(
+        try:
+            status = await self._copy(driver, encoded, watchdog)
+        except Exception as error:
+            raise_as_sqlalchemys(connection, error, f"COPY {self._name}")
+            raise
+        return Written(int(status.removeprefix("COPY ")))
+
+    async def _copy(self, driver: Any, encoded: list[bytes], watchdog: Watchdog) -> str:
+        status: str = await driver.copy_to_table(
             self._name.name,
             schema_name=self._name.schema,
             columns=self._columns,
             source=_pieces(encoded, watchdog),
             format=self._format,
         )
-        return Written(int(status.removeprefix("COPY ")))
+        return status
 
 
 class CsvCopyWriter(CopyWriter):
@@ -92,9 +100,9 @@ class CsvCopyWriter(CopyWriter):
         encoded = buffer.getvalue().to_pybytes()
         return [encoded], len(encoded)
 
-    async def write(self, connection: AsyncConnection, encoded: list[bytes], watchdog: Watchdog) -> Written | None:
+    async def _copy(self, driver: Any, encoded: list[bytes], watchdog: Watchdog) -> str:
         try:
-            return await super().write(connection, encoded, watchdog)
+            return await super()._copy(driver, encoded, watchdog)
         except Exception as error:
             driver_error: Any = error
             if isinstance(context := getattr(error, "context", None), str):

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 
 from dataloader.conversion.text import read_number
-from dataloader.database.backends.base import driver_of
+from dataloader.database.backends.base import driver_of, raise_as_sqlalchemys
 from dataloader.database.schema import cast_from_text, unnest
 from dataloader.writers.base import Written
 
@@ -134,11 +134,18 @@ class SqliteWriter:
         stored = 0
         for statements in (full, [last]):
             if statements:
-                cursor = await driver.executemany(self._statement(len(statements[0])), statements)
+                cursor = await self._send(connection, driver, statements)
                 stored += cursor.rowcount
                 await cursor.close()
                 watchdog.reset_timeout()
         return Written(stored if before is None else await self._count(driver) - before)
+
+    async def _send(self, connection: AsyncConnection, driver: Any, statements: list[Any]) -> Any:
+        try:
+            return await driver.executemany(self._statement(len(statements[0])), statements)
+        except Exception as error:
+            raise_as_sqlalchemys(connection, error, f"{self._head} VALUES ...")
+            raise
 
     async def _count(self, driver: Any) -> Any:
         """A view's rows: SQLite counts none of those that its triggers store."""

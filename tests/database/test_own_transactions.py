@@ -210,3 +210,61 @@ async def test_what_is_no_connection_is_refused_in_words(table: AsyncEngine) -> 
             await dl.load_dataframe(DATA, "t", engine=table, connection=connection)
         with pytest.raises(dl.PlanError, match="a load in the background has a loop of its own"):
             dl.start_load(DATA, "t", connection=connection)
+
+
+WRITES: dict[str, Any] = {
+    "COPY": (dl.load_dataframe, {}),
+    "COPY as text": (dl.load_dataframe, {"data": {"id": [7, 7], "v": ["a", "b"], "box": ["(1,1),(0,0)"] * 2}}),
+    "INSERT": (dl.load_dataframe, {"method": "insert"}),
+    "rejects": (dl.load_dataframe, {"on_invalid": "reject", "max_rejects": 0, "commit": "load"}),
+    "an upsert": (dl.load_dataframe, {"on_conflict": "update", "key": "id", "data": {"id": [1, 2], "v": ["a", "a"]}}),
+    "returning": (dl.load_dataframe, {"returning": "id"}),
+    "update_rows": (dl.update_rows, {"data": {"id": [1, 2], "v": ["x", "y"]}, "update_columns": "v"}),
+    "sync_table": (dl.sync_table, {"data": {"id": [1, 2], "v": ["c", "c"]}}),
+}
+
+
+@pytest.mark.parametrize(("function", "options"), WRITES.values(), ids=WRITES)
+async def test_a_refusal_keeps_sqlalchemy_s_class_its_sqlstate_and_its_constraint(
+    database: AsyncEngine, function: Any, options: dict[str, Any]
+) -> None:
+    box = ", box box" if database.dialect.name == "postgresql" else ", box text"
+    await execute(
+        database,
+        f"CREATE TABLE t (id integer CONSTRAINT t_key PRIMARY KEY, v text CONSTRAINT t_v UNIQUE{box})",
+        "INSERT INTO t (id, v) VALUES (1, 'p'), (2, 'q')",
+    )
+    given = {"data": {"id": [7, 7], "v": ["y", "z"]}, **options}
+    if function is dl.update_rows:
+        given["data"]["v"] = ["q", "r"]
+    async with database.connect() as connection:
+        with pytest.raises((dl.WriteError, dl.ValidationError)) as raised:
+            await function(given.pop("data"), "t", connection=connection, **given)
+        assert await count(connection) == 2
+    causes, error = [], raised.value
+    while error is not None:
+        causes.append(error)
+        error = error.__cause__
+    if isinstance(raised.value, dl.WriteError):
+        assert any(isinstance(one, sa.exc.IntegrityError) for one in causes), causes
+        if database.dialect.name == "postgresql":
+            named = (
+                "t_key" if given.get("method") or (function is dl.load_dataframe and not options.get("key")) else "t_v"
+            )
+            assert (raised.value.sqlstate, raised.value.constraint) == ("23505", named)
+    else:
+        assert "max_rejects" in options
+
+
+async def test_a_deferred_constraint_that_fails_at_the_end_is_named(postgres: AsyncEngine) -> None:
+    await execute(postgres, "CREATE TABLE t (id integer CONSTRAINT t_key UNIQUE DEFERRABLE INITIALLY DEFERRED, v text)")
+    data = {"id": [1, 1], "v": ["a", "b"]}
+    for options in ({}, {"commit": "chunk"}):
+        with pytest.raises(dl.WriteError) as raised:
+            await dl.load_dataframe(data, "t", engine=postgres, **options)
+        assert (raised.value.sqlstate, raised.value.constraint) == ("23505", "t_key")
+        assert isinstance(raised.value.__cause__, sa.exc.IntegrityError)
+    with pytest.raises(sa.exc.IntegrityError):
+        async with postgres.begin() as connection:
+            await dl.load_dataframe(data, "t", connection=connection)
+    assert await fetch(postgres, COUNT) == [(0,)]

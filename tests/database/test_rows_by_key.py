@@ -153,3 +153,31 @@ async def test_through_another_driver_the_same_comes_out(postgres: AsyncEngine) 
     assert (await dl.update_rows({"id": [5], "v": ["x"]}, "t", engine=engine)).updated == 1
     assert (await dl.delete_rows({"id": [5]}, "t", engine=engine)).deleted == 1
     await engine.dispose()
+
+
+async def test_a_synchronized_table_takes_the_data_s_own_numbers(postgres: AsyncEngine) -> None:
+    await execute(
+        postgres,
+        "CREATE TABLE t (id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text)",
+        "INSERT INTO t (v) VALUES ('a'), ('b')",
+    )
+    data = {"id": [2, 40], "v": ["b", "d"]}
+    with pytest.raises(dl.SchemaMismatch, match="override_identity=True"):
+        await dl.sync_table(data, "t", engine=postgres)
+    report = await dl.sync_table(data, "t", engine=postgres, override_identity=True, sync_sequence=True)
+    assert (report.inserted, report.unchanged, report.deleted) == (1, 1, 1)
+    await execute(postgres, "INSERT INTO t (v) VALUES ('e')")
+    assert await fetch(postgres, ALL) == [(2, "b"), (40, "d"), (41, "e")]
+
+
+async def test_what_the_table_lacks_is_added_and_widened_before_rows_are_merged(postgres: AsyncEngine) -> None:
+    await execute(postgres, "CREATE TABLE t (id integer PRIMARY KEY, v varchar(1))", "INSERT INTO t VALUES (1, 'a')")
+    evolve: Any = ("add", "widen")
+    report = await dl.update_rows({"id": [1], "v": ["abc"], "w": [1]}, "t", engine=postgres, evolve=evolve)
+    assert report.updated == 1
+    report = await dl.sync_table(
+        {"id": [1 << 40], "v": ["a"], "x": [2]}, "t", engine=postgres, evolve=evolve, max_deletes=1
+    )
+    assert await fetch(postgres, "SELECT id, v, w, x FROM t") == [(1 << 40, "a", None, 2)]
+    with pytest.raises(dl.PlanError, match="delete_rows has no option evolve="):
+        await dl.delete_rows({"id": [1]}, "t", engine=postgres, evolve="add")  # type: ignore[call-arg]

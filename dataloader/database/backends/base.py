@@ -404,6 +404,20 @@ async def driver_of(connection: AsyncConnection) -> Any:
     return (await connection.get_raw_connection()).driver_connection
 
 
+def raise_as_sqlalchemys(connection: AsyncConnection, error: Exception, statement: str) -> None:
+    """Raise what SQLAlchemy would for a driver's error, by whose class callers know it; return for any other error."""
+    held, adapted = connection.sync_connection, error
+    if held is None or held.closed or held.invalidated:
+        return
+    try:
+        held.connection.dbapi_connection._handle_exception(error)  # type: ignore[union-attr]  # of the async adapters
+    except Exception as translated:
+        adapted = translated
+    kind = connection.dialect.loaded_dbapi.Error
+    if isinstance(adapted, kind):
+        raise sa.exc.DBAPIError.instance(statement, None, adapted, kind, dialect=connection.dialect) from error
+
+
 def _commits_at_once(connection: sa.Connection) -> bool:
     raw: Any = connection.connection.dbapi_connection
     try:
