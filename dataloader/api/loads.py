@@ -275,6 +275,7 @@ async def load_files(paths: Paths, table: str | sa.Table, **options: Unpack[Opti
         whatever its name says.
         ``.xlsx``, ``.xlsm``, ``.xlsb``, ``.xls`` and ``.ods`` with the extra ``excel``: a sheet is read as a whole, and
         errors like #N/A are NULL, as are formulas that were never calculated.
+        URLs: ``https://`` with the extra ``remote``, ``s3://`` and ``gs://``, and what fsspec knows, also with a glob.
         A folder stands for all files below it, which must be of one kind; names that begin with a dot or an underscore
         are left out. ``~`` is the home folder. In the paths of a folder or a glob, folders like ``year=2024`` are
         columns: integers where every value is written as one (``05`` is not), else text;

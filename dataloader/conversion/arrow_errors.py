@@ -26,6 +26,13 @@ _WORDS = (
         "its compressed data is damaged or incomplete, or it is not compressed as its name says",
     ),
     (r"[Ii]nvalid position|not a zip file", "it is not a zip archive, or its end is missing"),
+    (r"OAuth2 access token|[Uu]nable to locate credentials", "there are no credentials for its server"),
+    (
+        r"payload is not completed|TransferEncodingError|[Cc]onnection (was )?(reset|lost|closed|aborted)"
+        r"|[Ss]erver disconnected",
+        "the connection to its server was lost before its end",
+    ),
+    (r"range requests", "its server does not give the parts of it that are asked for"),
     (r"resolve host|[Nn]ame or service not known", "the host in its URL is unknown"),
     (r"ACCESS_DENIED|[Ff]orbidden|[Uu]nauthorized|\b40[13]\b", "its server refuses access"),
     (
@@ -44,6 +51,8 @@ def in_words(error: Exception, otherwise: str = DAMAGED) -> str:
     for pattern, words in _WORDS:
         if found := re.search(pattern, text):
             return found.expand(words)
+    if isinstance(error, TimeoutError):
+        return "its server sends nothing for too long"
     if isinstance(error, FileNotFoundError):
         return "there is no such file, or its server cannot be reached"
     return otherwise if isinstance(error, pa.ArrowException) or not text else text

@@ -18,9 +18,10 @@ from dataloader.sources.folders import partition_fields, with_partitions
 from dataloader.sources.formats import Format
 from dataloader.sources.kinds import Kind, kind_name, kind_of
 from dataloader.sources.known import FileContent, KnownFiles, contents_of
-from dataloader.sources.paths import File, Listing, Paths, cause, hidden, listed
+from dataloader.sources.paths import File, Listing, Paths, listed
 from dataloader.sources.selection import WHOLE, Reading, selected
 from dataloader.sources.sizing import about_rows
+from dataloader.sources.urls import cause, hidden
 
 
 @dataclass(slots=True)
@@ -219,7 +220,7 @@ def _opened(file: File, reading: Reading) -> OpenedFile:
         if not file.fails_by(error):
             raise
         hint = "Check that the file is complete, may be read, and is what its name says."
-        what = f"{hidden(file.path)} cannot be read: {hidden(in_words(error))}"
+        what = f"{file.place} cannot be read: {hidden(in_words(error))}"
         raise PlanError(what, hint=hint) from cause(error)
     check_names(opened.schema.names)
     return opened
@@ -241,7 +242,7 @@ def _read(one: OpenedFile, chunk_rows: int, names: list[str]) -> Iterator[pa.Rec
         if not one.file.fails_by(error):
             raise
         hint = "Correct or replace the file and load again."
-        what = f"{hidden(one.file.path)} cannot be read further: {hidden(in_words(error))}"
+        what = f"{one.file.place} cannot be read further: {hidden(in_words(error))}"
         raise LoadError(what, hint=hint, committed_rows=0) from cause(error)
     finally:
         one.file.rewind()

@@ -12,7 +12,7 @@ from dataloader.sources.columnar_files import IPC, ORC, PARQUET
 from dataloader.sources.csv_files import csv_format
 from dataloader.sources.formats import Format
 from dataloader.sources.json_files import JSON, JSON_LINES
-from dataloader.sources.paths import File, OpenFile
+from dataloader.sources.paths import GZIP, File
 from dataloader.sources.selection import Reading
 from dataloader.sources.sheets import SHEETS, sheet_format
 
@@ -61,10 +61,10 @@ def kind_of(file: File, given: str | None = None) -> tuple[Kind, str]:
     Raises
     ------
     PlanError
-        When neither its name says it nor, of an open file, its beginning.
+        When neither its name says it nor, of a file that is not local, its beginning.
     """
     by_name = given or kind_name(file.name)
-    found = by_name or (_by_beginning(file) if isinstance(file, OpenFile) else None)
+    found = by_name or (None if file.is_local else _by_beginning(file))
     for kind in KINDS:
         if kind.name == found:
             return kind, "" if by_name else f"{found}, by its beginning; format= decides"
@@ -85,8 +85,8 @@ _MAGIC = (
 _HEAD = 1 << 12
 
 
-def _by_beginning(file: OpenFile) -> str | None:
-    """What kind an open file is: by the mark that most kinds begin with, else by what the text looks like."""
+def _by_beginning(file: File) -> str | None:
+    """What kind an unnamed file is: by the mark that most kinds begin with, else by what the text looks like."""
     head = file.head(_HEAD)
     for mark, name in _MAGIC:
         if head.startswith(mark):
@@ -94,7 +94,7 @@ def _by_beginning(file: OpenFile) -> str | None:
     if head.startswith(b"PK\x03\x04"):
         is_book = any(part in head for part in (b"[Content_Types].xml", b"xl/", b"mimetype"))
         return "excel" if is_book else "csv"
-    if file.is_gzipped:
+    if head.startswith(GZIP):
         head = zlib.decompressobj(wbits=31).decompress(head, _HEAD)
     text = head.removeprefix(codecs.BOM_UTF8).lstrip()
     return "json" if text[:1] in {b"{", b"["} else None if text[:1] in {b"<", b""} else "csv"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import itertools
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
@@ -16,15 +14,12 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.fs
 
-from dataloader.conversion.arrow_errors import in_words
 from dataloader.conversion.documents import NotJson
 from dataloader.errors import DataLoaderError, PlanError
-from dataloader.sources import streams
+from dataloader.sources import streams, urls
 from dataloader.sources.folders import LEFT_OUT, KindName, Partitions, files_below, of_one_kind, partitions_of
+from dataloader.sources.urls import hidden
 
-_USER = re.compile(r"://[^/\s'\"]*@")
-_QUERY = re.compile(r"(://[^?#\s]*[?#]).*", re.DOTALL)
-"""Signed URLs have their token in it; where one ends that is not encoded is unknown."""
 GZIP = b"\x1f\x8b"
 OnePath = str | os.PathLike[str] | IO[bytes]
 Paths = OnePath | Iterable[OnePath]
@@ -57,7 +52,12 @@ class File:
 
     @property
     def name(self) -> str:
-        return shown(PurePosixPath(without_query(self.path)).name)
+        return shown(PurePosixPath(urls.without_query(self.path)).name)
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people, without secrets."""
+        return hidden(self.path) if self.is_local else self.given
 
     @property
     def is_gzipped(self) -> bool:
@@ -99,6 +99,11 @@ class File:
     def random_access(self) -> Any:
         return self.filesystem.open_input_file(self._spelled)
 
+    def head(self, count: int) -> bytes:
+        """Its first bytes."""
+        with self.random_access() as opened:
+            return bytes(opened.read(count))
+
     def rewind(self) -> None:
         """Leave it as it was before it was looked at."""
 
@@ -129,7 +134,6 @@ class OpenFile(File):
         return None
 
     def head(self, count: int) -> bytes:
-        """Its first bytes."""
         return bytes(self.shared.read_at(0, count))
 
     def random_access(self) -> Any:
@@ -254,51 +258,39 @@ def _matching(pattern: str) -> Listing:
     if not matches:
         raise PlanError(f"no file matches {pattern!r}", hint=f"The folder searched from is {os.getcwd()}.")
     whole = os.path.join(glob.escape(os.getcwd()), pattern)
-    base = os.path.abspath(_before_magic(pattern))
+    base = os.path.abspath(urls.before_magic(pattern))
     return _together([_local(match, base) for match in matches], pattern, whole)
 
 
-def _before_magic(pattern: str) -> str:
-    """The folder of a glob in which all that it matches lies."""
-    parts = PurePosixPath(pattern).parts
-    return os.path.join("", *itertools.takewhile(lambda part: not glob.has_magic(part), parts[:-1]))
-
-
 def _remote(url: str, kind_name: KindName) -> Listing:
-    """A URL of a filesystem that Arrow knows, else of one that fsspec knows."""
-    base = without_query(url)
-    with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):  # which quote the URL
-        filesystem, path = _arrow_filesystem(url)
-        if isinstance(filesystem, pa.fs.LocalFileSystem) and os.path.isdir(path):
-            return _folder(path, kind_name)
-        return _remote_files(filesystem, [path], url, kind_name)
-    known, matches = _fsspec(url)
-    filesystem = pa.fs.PyFileSystem(pa.fs.FSSpecHandler(known))
-    if not matches:
-        raise PlanError(f"no file matches {hidden(url)!r}", hint="Check the URL.")
-    if not glob.has_magic(base):
-        return _remote_files(filesystem, matches, url, kind_name)
-    prefix = str(known._strip_protocol(_before_magic(base)))
-    return _separate([_remote_file(filesystem, match, url, partitions_of(match, prefix)) for match in matches])
+    found = urls.found_at(url)
+    if isinstance(found.filesystem, pa.fs.LocalFileSystem) and os.path.isdir(found.paths[0]):
+        return _folder(found.paths[0], kind_name)
+    if found.stream is not None:
+        return _once(found, url)
+    if found.base is not None:
+        matches = [_remote_file(found.filesystem, one, url, partitions_of(one, found.base)) for one in found.paths]
+        return _separate(matches)
+    return _remote_files(found.filesystem, found.paths[0], url, kind_name)
+
+
+def _once(found: urls.Found, url: str) -> Listing:
+    """A file of which the server gives no parts."""
+    given = urls.without_secrets(url)
+    told = "its server gives it as a whole only: it is read once, and kept in a temporary file meanwhile"
+    file = OpenFile(None, given, given, shared=streams.shared(found.stream))
+    return Listing((file,), facts=((file.name, told),))
 
 
 def _remote_file(filesystem: pa.fs.FileSystem, path: str, url: str, partitions: Partitions = ()) -> File:
     full = path if "://" in path else f"{url.partition('://')[0]}://{path}"
-    return File(filesystem, path, _USER.sub("://", without_query(full)), partitions)
+    return File(filesystem, path, urls.without_secrets(full), partitions)
 
 
-def _arrow_filesystem(url: str) -> tuple[pa.fs.FileSystem, str]:
-    try:
-        return pa.fs.FileSystem.from_uri(url)  # type: ignore[no-any-return]  # of Arrow
-    except OSError as error:  # S3 is asked where the bucket lies
-        what = f"{hidden(url)} cannot be read: {hidden(in_words(error))}"
-        raise PlanError(what, hint="Check the URL, the network, and that you may read it.") from cause(error)
-
-
-def _remote_files(filesystem: pa.fs.FileSystem, paths: list[str], url: str, kind_name: KindName) -> Listing:
+def _remote_files(filesystem: pa.fs.FileSystem, path: str, url: str, kind_name: KindName) -> Listing:
     """A file, or those of a folder: whether it is one is asked for what has the name of no file that can be read."""
-    (path,) = paths
-    if kind_name(PurePosixPath(without_query(path)).name) is not None or not _is_remote_folder(filesystem, path, url):
+    name = PurePosixPath(urls.without_query(path)).name
+    if kind_name(name) is not None or not urls.is_folder(filesystem, path, url):
         return _separate([_remote_file(filesystem, path, url)])
     below = filesystem.get_file_info(pa.fs.FileSelector(path, recursive=True))
     relative = {one.path: PurePosixPath(one.path).relative_to(path.rstrip("/")).parts for one in below if one.is_file}
@@ -308,41 +300,6 @@ def _remote_files(filesystem: pa.fs.FileSystem, paths: list[str], url: str, kind
     return replace(_separate(files), facts=(("folder", told),))
 
 
-def _is_remote_folder(filesystem: pa.fs.FileSystem, path: str, url: str) -> bool:
-    try:
-        return bool(filesystem.get_file_info(path).type == pa.fs.FileType.Directory)
-    except Exception as error:  # of any library: each has errors of its own
-        what = f"{hidden(url)} cannot be read: {hidden(in_words(error))}"
-        raise PlanError(what, hint="Check the URL, and that you may read it.") from cause(error)
-
-
-def _fsspec(url: str) -> tuple[Any, list[str]]:
-    try:
-        from fsspec.core import url_to_fs  # noqa: PLC0415 - an optional library, only for URLs Arrow cannot read
-
-        filesystem, path = url_to_fs(url)
-        return filesystem, sorted(filesystem.glob(path)) if glob.has_magic(without_query(path)) else [path]
-    except Exception as error:  # of any library: each has errors of its own
-        hint = "Install fsspec and the package of that filesystem, or copy the file here."
-        what = f"no filesystem is known for {hidden(url)!r}: {hidden(in_words(error))}"
-        raise PlanError(what, hint=hint) from cause(error)
-
-
-def without_query(path: str) -> str:
-    """A path as its file is called: over HTTP the whole URL is the path."""
-    return path.partition("?")[0].partition("#")[0] if "://" in path else path
-
-
 def shown(path: str) -> str:
     """A path as text, whatever the locale takes its bytes for."""
     return os.fsencode(path).decode(errors="backslashreplace")
-
-
-def hidden(text: str) -> str:
-    """A text in which no URL shows its user, its password or its query."""
-    return _QUERY.sub(r"\1***", _USER.sub("://***@", text))
-
-
-def cause(error: Exception) -> Exception | None:
-    """The error, if its text may be shown."""
-    return error if hidden(str(error)) == str(error) else None

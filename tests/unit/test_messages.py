@@ -136,7 +136,6 @@ async def test_a_file_that_is_not_what_its_name_says_is_told_in_words(
 
 
 async def test_a_place_that_cannot_be_reached_is_told_in_words() -> None:
-    pytest.importorskip("aiohttp", reason="fsspec's http needs it")
     assert "its server cannot be reached" in await said(dl.load_files, "http://127.0.0.1:9/x.csv")
 
 
