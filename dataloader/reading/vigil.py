@@ -98,5 +98,5 @@ class Vigil:
 def _apart(engine: AsyncEngine) -> AsyncEngine:
     """An engine like it that opens a connection of its own: all of the pool's may be in use, or cut off alike."""
     twin = copy.copy(engine.sync_engine)
-    twin.pool = sa.NullPool(engine.sync_engine.pool._creator)
+    twin.pool = sa.NullPool(engine.sync_engine.pool._creator, dialect=twin.dialect)
     return AsyncEngine(twin)

@@ -82,6 +82,8 @@ class Proxy:
     ----------
     linger : float
         How many seconds lie between what the server says last and the end of the connection.
+    links : list of Link
+        The connections so far.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -91,6 +93,7 @@ class Proxy:
         self.linger = 0.0
         self._trap: Trap | None = None
         self._links: set[asyncio.Task[None]] = set()
+        self.links: list[Link] = []
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, _HOST, 0)
@@ -130,13 +133,20 @@ class Proxy:
         return self._trap.act if self._trap is not None and self._trap.springs(message) else None
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        link = asyncio.create_task(Link(self, reader, writer).carry())
+        self.links.append(Link(self, reader, writer))
+        link = asyncio.create_task(self.links[-1].carry())
         self._links.add(link)
         link.add_done_callback(self._links.discard)
 
 
 class Link:
-    """One connection through the proxy."""
+    """One connection through the proxy.
+
+    Attributes
+    ----------
+    is_mute : bool
+        Whether the client hears nothing of what the server says.
+    """
 
     def __init__(self, proxy: Proxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._proxy = proxy
@@ -145,6 +155,7 @@ class Link:
         self._is_startup = True
         self._statements: dict[bytes, str] = {}
         self._loses_replies = False
+        self.is_mute = False
 
     async def carry(self) -> None:
         """Carry both directions until one side ends; the client sees a reset if the proxy ended it."""
@@ -190,9 +201,10 @@ class Link:
             if self._loses_replies:
                 raise _Reset
             await self._proxy.flowing.wait()
-            self._writer.write(piece)
-            await self._writer.drain()
-        await asyncio.sleep(self._proxy.linger)
+            if not self.is_mute:
+                self._writer.write(piece)
+                await self._writer.drain()
+        await asyncio.sleep(3600 if self.is_mute else self._proxy.linger)
         await self._proxy.flowing.wait()
         raise _Ended
 

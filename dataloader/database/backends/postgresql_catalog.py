@@ -179,7 +179,7 @@ SELECT CASE WHEN pg_catalog.pg_postmaster_start_time() <> CAST(:began AS timesta
     SELECT 1 FROM pg_catalog.pg_stat_activity
     WHERE pid = CAST(:pid AS integer)
     AND (coalesce(state, 'active') NOT LIKE 'idle%'
-         OR state_change > pg_catalog.clock_timestamp() - CAST('10 seconds' AS interval))
+         OR state_change > (pg_catalog.clock_timestamp() - CAST('10 seconds' AS interval)))
 ) END
 """)
 """Whether a session works, or has just done so: what it has sent may be on its way."""
