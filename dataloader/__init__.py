@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dataloader.api import (
+        compare,
         copy_table,
         delete_rows,
         export,
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     )
     from dataloader.jobs import LoadJob
     from dataloader.plan import LoadPlan
-    from dataloader.report import ExportReport, LoadReport, ValidationReport
+    from dataloader.report import Comparison, ExportReport, LoadReport, ValidationReport
     from dataloader.sources.csv_options import CsvOptions
     from dataloader.sources.tables import to_row_dicts, to_tuples
     from dataloader.sync import run
@@ -61,6 +62,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CheckpointError",
     "ColumnPlan",
+    "Comparison",
     "ConnectionFailed",
     "ConnectionLost",
     "CsvOptions",
@@ -82,6 +84,7 @@ __all__ = [
     "ValidationReport",
     "Violation",
     "WriteError",
+    "compare",
     "connect",
     "copy_table",
     "delete_rows",
@@ -106,6 +109,7 @@ __all__ = [
 
 _HOMES = {
     "api": (
+        "compare",
         "copy_table",
         "delete_rows",
         "export",
@@ -145,7 +149,7 @@ _HOMES = {
     ),
     "jobs": ("LoadJob",),
     "plan": ("LoadPlan",),
-    "report": ("ExportReport", "LoadReport", "ValidationReport"),
+    "report": ("Comparison", "ExportReport", "LoadReport", "ValidationReport"),
     "sources.csv_options": ("CsvOptions",),
     "sources.tables": ("to_row_dicts", "to_tuples"),
     "sync": ("run",),

@@ -4,12 +4,14 @@ They open the source and hand it on; every decision is made in the plan.
 """
 
 from dataloader.api.checks import load_history, plan_load, validate
+from dataloader.api.comparisons import compare
 from dataloader.api.copies import copy_table
 from dataloader.api.loads import load_batches, load_dataframe, load_files, load_rows, start_load
 from dataloader.api.merges import delete_rows, sync_table, update_rows
 from dataloader.api.reads import export, read_batches, read_dataframe
 
 __all__ = [
+    "compare",
     "copy_table",
     "delete_rows",
     "export",

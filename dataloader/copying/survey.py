@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dataloader.database.backends import Backend
     from dataloader.database.backends.copying import ResultColumn
     from dataloader.database.backends.reading import Statement
-    from dataloader.database.schema import TableSchema
+    from dataloader.database.schema import TableSchema, UniqueKey
     from dataloader.reading.query import Params
 
 
@@ -45,8 +45,8 @@ class Original:
         What it is called.
     table : TableSchema or None
         As its catalog describes it; None for a query.
-    key : tuple of str
-        The primary key of the table.
+    keys : tuple of UniqueKey
+        The unique keys of the table, the primary key first.
     columns : tuple of ResultColumn or None
         The columns of the query, where they are known before it is carried out.
     place : str or None
@@ -57,7 +57,7 @@ class Original:
     statement: Statement
     label: str
     table: TableSchema | None = None
-    key: tuple[str, ...] = ()
+    keys: tuple[UniqueKey, ...] = ()
     columns: tuple[ResultColumn, ...] | None = None
     about: About = About(None)
     place: str | None = None
@@ -70,6 +70,11 @@ class Original:
     def name(self) -> str:
         """What reports and plans call it."""
         return f"{self.label} of {engines.describe_url(self.engine)}"
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The columns of the primary key."""
+        return next((one.columns for one in self.keys if one.is_primary), ())
 
     def in_order(self) -> Original:
         """The table with its rows in the order of the key, the same one at every time.
@@ -143,8 +148,7 @@ async def _described(asked: Original, session: Session, connection: AsyncConnect
         return asked
     text = f"SELECT * FROM {session.backend.quote_table(table.name)}"
     target = await session.backend.merge_target(connection, table)
-    key = next((one.columns for one in target.keys if one.is_primary), ())
-    return replace(asked, table=table, key=key, statement=replace(asked.statement, text=text))
+    return replace(asked, table=table, keys=target.keys, statement=replace(asked.statement, text=text))
 
 
 async def find_destination(engine: AsyncEngine, to: str | sa.Table, borrowed: AsyncConnection | None) -> Destination:

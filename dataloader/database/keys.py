@@ -47,7 +47,7 @@ class Keys:
 
     def __init__(self, batch: pa.RecordBatch, columns: Sequence[ColumnPlan]) -> None:
         self.columns = columns
-        parts = [_comparable(batch.column(column.name), column) for column in columns]
+        parts = [comparable(batch.column(column.name), column) for column in columns]
         self.joined: pa.Array = parts[0] if len(columns) == 1 else pc.binary_join_element_wise(*parts, BETWEEN)
         self.which = pc.fill_null(self.joined.dictionary_encode().indices, -1).to_numpy()
         used = np.flatnonzero(self.which >= 0)
@@ -55,7 +55,7 @@ class Keys:
         self.distinct = [part.take(pa.array(used[first])).to_pylist() for part in parts]
 
 
-def _comparable(values: pa.Array, column: ColumnPlan) -> pa.Array:
+def comparable(values: pa.Array, column: ColumnPlan) -> pa.Array:
     """The text of a value, the same for values that the database finds equal."""
     texts = column.target.to_text(values)
     equal = column.target.row.equal_text

@@ -3,9 +3,10 @@
 No decision is made here, and nothing is asked of a database.
 """
 
+from dataloader.report.comparisons import Comparison
 from dataloader.report.exports import ExportReport
 from dataloader.report.frames import Returned, history_frame
 from dataloader.report.loads import LoadReport
 from dataloader.report.validations import ValidationReport
 
-__all__ = ["ExportReport", "LoadReport", "Returned", "ValidationReport", "history_frame"]
+__all__ = ["Comparison", "ExportReport", "LoadReport", "Returned", "ValidationReport", "history_frame"]

@@ -89,3 +89,11 @@ def violations_frame(violations: Violations) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415 - only who asks for a frame needs pandas
 
     return pd.DataFrame(list(violations), columns=list(Violation._fields))
+
+
+def table_frame(table: pa.Table) -> pd.DataFrame:
+    """A table of texts and row numbers, in Arrow's types: '' is no NULL."""
+    import pandas as pd  # noqa: PLC0415 - only who asks for a frame needs pandas
+
+    frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
+    return frame
