@@ -18,9 +18,9 @@ from dataloader.database import engine as engines
 from dataloader.database import locks
 from dataloader.database.schema import TableName
 from dataloader.database.session import Session
-from dataloader.errors import PlanError, ReadError
+from dataloader.errors import ReadError
 from dataloader.loading import pipeline
-from dataloader.loading.targets import advance_sequences, apply_plan
+from dataloader.loading.targets import advance_sequences, apply_plan, check_rows, take_place
 from dataloader.reading.stream import Reading, as_read_errors
 from dataloader.sources.base import Source
 from dataloader.sources.selection import renaming, select
@@ -65,7 +65,7 @@ def _asked_for_rows(options: LoadOptions) -> str | None:
         "returning=": options.returning is not None,
         "dry_run=": options.dry_run,
         "connection=": options.connection is not None,
-        "evolve=": options.evolve is not None,
+        "evolve=": bool(options.evolve),
         "dtype=": options.dtype is not None,
     }
     given = next((name for name, is_given in asked.items() if is_given), None)
@@ -78,7 +78,7 @@ def _other_types(original: Original, destination: Destination, options: LoadOpti
     if strange := next((name for name, one in sent.items() if not one.is_portable), None):
         return f"the bytes of column {strange!r} mean something to their own server only"
     found = destination.found
-    if found is None or options.if_exists == "replace":
+    if found is None:
         return None
     if found.copy_refused or not all(one.binary for one in found.columns):
         return "binary COPY cannot write to the table"
@@ -140,7 +140,8 @@ class _Copying:
         execution.progress.phase("loading")
         self._sending = asyncio.create_task(self._send())
         try:
-            await session.run(self._receive)
+            with execution.own_name():
+                await session.run(self._receive)
         finally:
             self._sending.cancel()
             await finish_despite_cancel(_settled(self._sending))
@@ -163,15 +164,17 @@ class _Copying:
         return rows
 
     async def _receive(self, session: Session) -> None:
-        execution, name = self._execution, self._execution.plan.table.name
+        execution, plan = self._execution, self._execution.plan
         assert self._sending is not None
         async with session.transaction() as connection:
             await apply_plan(session, execution, locks.LIMIT_SECONDS)
             pieces = self._pieces(session.watchdog)
-            stored = await session.backend.receive_rows(connection, name, self._names, pieces)
+            stored = await session.backend.receive_rows(connection, plan.filled, self._names, pieces)
             sent = await self._sending  # which has ended, or there would be more
             self._count(sent, stored)
+            check_rows(execution)
             session.watchdog.reset_timeout()
+            await take_place(session, execution)
             await advance_sequences(connection, execution)
             execution.progress.phase("committing")
             session.watchdog.reset_timeout()
@@ -193,10 +196,6 @@ class _Copying:
 
     def _count(self, sent: int, stored: int) -> None:
         execution, state = self._execution, self._execution.progress.state
-        if execution.plan.discards and not sent:
-            hint = "Delete the rows of the table if it shall be empty."
-            what = f"{self._original.name} has no row, so {execution.plan.table.name} keeps its rows"
-            raise PlanError(what, hint=hint, committed_rows=0)
         execution.read, execution.loaded, execution.chunks = sent, stored, 1
         execution.nbytes = state.nbytes
         state.total = state.rows = sent

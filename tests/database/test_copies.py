@@ -243,12 +243,32 @@ async def test_rows_that_a_trigger_drops_are_told(postgres: AsyncEngine, other: 
 async def test_truncate_keeps_the_rows_where_the_original_has_none(postgres: AsyncEngine, other: AsyncEngine) -> None:
     await execute(postgres, "CREATE TABLE t (n int)")
     await execute(other, "CREATE TABLE t (n int)", "INSERT INTO t VALUES (1)")
-    with pytest.raises(dl.PlanError, match="no row"):
+    with pytest.raises(dl.PlanError, match=r"yielded no row, so public\.t keeps its rows"):
         await dl.copy_table("t", "t", source=postgres, engine=other, if_exists="truncate")
     assert await fetch(other, "SELECT * FROM t") == [(1,)]
     await execute(postgres, "INSERT INTO t VALUES (2)")
     await dl.copy_table("t", "t", source=postgres, engine=other, if_exists="truncate")
     assert await fetch(other, "SELECT * FROM t") == [(2,)]
+
+
+async def test_replace_gives_the_table_the_rows_and_where_they_differ_the_columns_of_the_original(
+    postgres: AsyncEngine, other: AsyncEngine
+) -> None:
+    await execute(postgres, "CREATE TABLE t (n int PRIMARY KEY)", "INSERT INTO t VALUES (2)")
+    await execute(
+        other,
+        "CREATE TABLE t (n int PRIMARY KEY)",
+        "INSERT INTO t VALUES (1)",
+        "CREATE VIEW v AS SELECT n FROM t",
+    )
+    report = await dl.copy_table("t", "t", source=postgres, engine=other, if_exists="replace")
+    assert report.reason == REASON
+    assert await fetch(other, "SELECT n FROM t UNION ALL SELECT n FROM v") == [(2,), (2,)]
+    await execute(other, "DROP VIEW v")
+    await execute(postgres, "DROP TABLE t", "CREATE TABLE t (n bigint NOT NULL)", "INSERT INTO t VALUES (5000000000)")
+    await dl.copy_table("t", "t", source=postgres, engine=other, if_exists="replace")
+    assert await fetch(other, "SELECT n FROM t") == [(5_000_000_000,)]
+    assert await types_of(other, "t") == [("n", "bigint", True)]
 
 
 async def test_a_cancel_ends_both_statements(postgres: AsyncEngine, other: AsyncEngine) -> None:
