@@ -273,8 +273,9 @@ async def load_files(paths: Paths, table: str | sa.Table, **options: Unpack[Opti
         ``.csv``/``.tsv``/``.txt``, ``.parquet``, ``.orc``, ``.arrow``/``.feather``, ``.jsonl``/``.ndjson``, and
         ``.json`` with an array of objects (or one on each line); text also gzipped, CSV also as zstd, bz2 or zip,
         whatever its name says.
-        ``.xlsx``, ``.xlsm``, ``.xlsb``, ``.xls`` and ``.ods`` with the extra ``excel``: a sheet is read as a whole, and
-        errors like #N/A are NULL, as are formulas that were never calculated.
+        ``.xlsx``, ``.xlsm``, ``.xlsb``, ``.xls`` and ``.ods`` with the extra ``excel``: a sheet is read as a whole. A
+        cell with an error is its text (``#N/A``), which only a column of text takes: elsewhere its row is refused, or
+        rejected (of .xls and .xlsb it is NULL, as are formulas that were never calculated).
         URLs: ``https://`` with the extra ``remote``, ``s3://`` and ``gs://``, and what fsspec knows, also with a glob.
         A folder stands for all files below it, which must be of one kind; names that begin with a dot or an underscore
         are left out. ``~`` is the home folder. In the paths of a folder or a glob, folders like ``year=2024`` are

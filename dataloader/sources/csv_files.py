@@ -49,6 +49,11 @@ class CsvFiles:
         packed = [f"packed by {compression}"] if compression else []
         return "; ".join([*packed, *dialect.evidence])
 
+    def lines_before(self, file: File) -> int:
+        """How many lines are no rows."""
+        _, dialect, _ = self._found(file)
+        return dialect.skip + dialect.header
+
     def batches(self, file: File, _chunk_rows: int, names: list[str]) -> Iterator[pa.RecordBatch]:
         compression, dialect, schema = self._found(file)
         ragged = RaggedRows(schema.names, names, dialect, lambda: _stream(file, compression, dialect))
@@ -72,7 +77,7 @@ class CsvFiles:
 def csv_format(options: CsvOptions | None) -> Format:
     """How CSV files are read with the options of a call."""
     files = CsvFiles(options or CsvOptions())
-    return Format(files.schema, no_rows, files.batches, files.facts)
+    return Format(files.schema, no_rows, files.batches, files.facts, files.lines_before)
 
 
 def _compression(file: File) -> str | None:

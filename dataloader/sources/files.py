@@ -113,7 +113,8 @@ def open_files(paths: Paths, reading: Reading = WHOLE, known: KnownFiles | None 
     counts = [one.rows for one in files]
     rows = None if None in counts else sum(count for count in counts if count is not None)
     name = opened[0].file.name if len(listing.files) == 1 else f"{len(files) or len(listing.files)} files"
-    position = FilePosition(list(found.files), None if rows is not None else about_rows(found.files, counts))
+    before = [one.format.lines_before(one.file) if one.format.lines_before else 0 for one in files]
+    position = FilePosition(list(found.files), None if rows is not None else about_rows(found.files, counts, before))
     names = selected(offered.names, reading.columns, name)
     told: dict[str, Any] = {
         "paths": _paths_again(found, reading),

@@ -14,12 +14,19 @@ READ_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How one kind of file is read: columns, rows if it knows them, batches of some columns, how it is written."""
+    """How one kind of file is read: columns, rows if it knows them, batches of some columns, how it is written.
+
+    Attributes
+    ----------
+    lines_before : callable or None
+        Gives the number of lines of a text file that are no rows: its header, and what stands before it.
+    """
 
     schema: Callable[[File], pa.Schema]
     rows: Callable[[File], int | None]
     batches: Callable[[File, int, list[str]], Iterable[pa.RecordBatch]]
     facts: Callable[[File], str] | None = None
+    lines_before: Callable[[File], int] | None = None
 
 
 def no_rows(_file: File) -> None:

@@ -13,12 +13,13 @@ from typing import Any
 import pyarrow as pa
 
 from dataloader.conversion.arrow_errors import in_words
-from dataloader.conversion.inference import inferred
+from dataloader.conversion.inference import inferred, varying
 from dataloader.errors import PlanError
 from dataloader.formatting import did_you_mean
 from dataloader.sources.formats import Format
 from dataloader.sources.paths import File
 from dataloader.sources.selection import Reading
+from dataloader.sources.sheet_errors import Errors, errors_in
 
 SHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 _CELLS = re.compile(r"\$?([A-Za-z]{1,3})\$?(\d+)(?::\$?([A-Za-z]{1,3})\$?(\d+)?)?")
@@ -35,10 +36,13 @@ class Sheet:
         self._name = file.name
         self._reading = reading
         self._table: pa.Table | None = None
+        self._errors: dict[str, dict[int, str]] = {}
 
     @property
     def table(self) -> pa.Table:
         """Its columns: integers where all numbers of one are whole, times where some dates have one.
+
+        A cell with an error does not change the type of its column: it is NULL here, and its text in `batches`.
 
         Raises
         ------
@@ -47,13 +51,32 @@ class Sheet:
         """
         if self._table is None:
             names, columns = self._columns()
-            self._table = pa.table([_array(name, values) for name, values in zip(names, columns, strict=True)], names)
+            self._errors = dict(zip(names, map(_take_errors, columns), strict=True))
+            arrays = [_array(name, values) for name, values in zip(names, columns, strict=True)]
+            fields = [pa.field(name, one.type) for name, one in zip(names, arrays, strict=True)]
+            schema = pa.schema([varying(field) if self._errors[field.name] else field for field in fields])
+            self._table = pa.table(arrays, schema=schema)
         return self._table
 
     def batches(self, chunk_rows: int) -> Iterator[pa.RecordBatch]:
         """Its rows; the next use reads it again."""
         table, self._table = self.table, None
-        yield from table.to_batches(max_chunksize=chunk_rows)
+        first_row = 0
+        for batch in table.to_batches(max_chunksize=chunk_rows):
+            yield self._with_errors(batch, first_row)
+            first_row += batch.num_rows
+
+    def _with_errors(self, batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
+        """The batch with the texts of cells with errors, which only a column of text takes."""
+        rows = range(first_row, first_row + batch.num_rows)
+        for position, name in enumerate(batch.schema.names):
+            here = {row: text for row, text in self._errors[name].items() if row in rows}
+            if here:
+                values = batch.column(position).to_pylist()
+                for row, text in here.items():
+                    values[row - first_row] = text
+                batch = batch.set_column(position, name, inferred(name, values))
+        return batch
 
     def _columns(self) -> tuple[list[str], list[list[Any]]]:
         rows = self._rows()
@@ -79,20 +102,24 @@ class Sheet:
 
     def _rows(self) -> Iterator[list[Any]]:
         """The rows of the range, from the first one that is not empty."""
-        sheet = self._sheet()
+        sheet, errors = self._sheet()
         if not sheet.height:
             return iter(())
         if self._reading.cells is None:
-            return itertools.islice(sheet.iter_rows(), sheet.start[0], None)
+            whole = itertools.islice(sheet.iter_rows(), sheet.start[0], None)
+            return _marked(whole, errors, sheet.start[0]) if errors else whole
         top, left, bottom, right = _corners(self._reading.cells)
-        rows = [row[left:right] for row in sheet.to_python(skip_empty_area=False, nrows=bottom)[top:]]
+        every = iter(sheet.to_python(skip_empty_area=False, nrows=bottom)[top:])
+        rows = [row[left:right] for row in _marked(every, errors, top)]
         return iter(rows if any(map(any, rows)) else ())
 
-    def _sheet(self) -> Any:
+    def _sheet(self) -> tuple[Any, Errors]:
+        """The sheet that is meant, and where it has errors."""
         calamine = _calamine()
+        with self._file.random_access() as opened:
+            content = opened.read()
         try:
-            with self._file.random_access() as opened:
-                book = calamine.CalamineWorkbook.from_filelike(io.BytesIO(opened.read()))
+            book = calamine.CalamineWorkbook.from_filelike(io.BytesIO(content))
         except calamine.PasswordError as error:
             raise PlanError(f"{self._name} is encrypted", hint="Save it without a password.") from error
         except calamine.CalamineError as error:
@@ -104,7 +131,7 @@ class Sheet:
         name = names[asked] if _is_position(asked, names) else asked
         if name not in names:
             raise PlanError(f"{self._name} has no sheet {asked!r}", hint=did_you_mean(asked, names))
-        return book.get_sheet_by_name(name)
+        return book.get_sheet_by_name(name), errors_in(content, str(name))
 
     def _choose_single(self, book: Any) -> None:
         """Which of several sheets is meant is not guessed; empty and hidden ones do not count."""
@@ -130,6 +157,29 @@ def sheet_format(file: File, reading: Reading) -> Format:
         lambda _file: len(sheet.table),
         lambda _file, chunk_rows, _names: sheet.batches(chunk_rows),
     )
+
+
+class _Error(str):
+    """The text of a cell with an error."""
+
+
+def _marked(rows: Iterator[list[Any]], errors: Errors, first_row: int) -> Iterator[list[Any]]:
+    """The rows with their errors, of which calamine says nothing."""
+    for number, row in enumerate(rows, start=first_row):
+        for column, text in errors.get(number, {}).items():
+            if column < len(row):
+                row[column] = _Error(text)
+        yield row
+
+
+def _take_errors(values: list[Any]) -> dict[int, str]:
+    """Take the errors out of a column."""
+    if _Error not in set(map(type, values)):
+        return {}
+    found = {row: str(value) for row, value in enumerate(values) if type(value) is _Error}
+    for row in found:
+        values[row] = ""
+    return found
 
 
 def _drop_empty_rows(columns: list[list[Any]]) -> None:

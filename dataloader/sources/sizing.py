@@ -24,14 +24,20 @@ class SizedFile(Protocol):
     def is_local(self) -> bool: ...
 
 
-def about_rows(files: Sequence[SizedFile], counts: Sequence[int | None]) -> int | None:
-    """How many rows there are; None where some file is remote, compressed or no plain file of text."""
+def about_rows(files: Sequence[SizedFile], counts: Sequence[int | None], before: Sequence[int]) -> int | None:
+    """How many rows there are; None where some file is remote, compressed or no plain file of text.
+
+    Parameters
+    ----------
+    before : sequence of int
+        How many lines of each file are no rows.
+    """
     total = 0
-    for file, count in zip(files, counts, strict=True):
-        rows = _lines(file) if count is None else count
+    for file, count, header in zip(files, counts, before, strict=True):
+        rows = _lines(file) if count is None else count + header
         if rows is None:
             return None
-        total += rows
+        total += max(0, rows - header)
     return total
 
 
@@ -46,7 +52,9 @@ def _lines(file: SizedFile) -> int | None:
         starts = sorted({last * number // (SAMPLES - 1) for number in range(SAMPLES)}) if last else [0]
         samples = [_read_at(opened, start) for start in starts]
     lines, sampled = sum(sample.count(b"\n") for sample in samples), sum(map(len, samples))
-    return lines if not last else max(lines, 1) * found.st_size // max(sampled, 1)
+    if not last:
+        return lines + (samples[0][-1:] not in {b"", b"\n"})
+    return max(lines, 1) * found.st_size // max(sampled, 1)
 
 
 def _read_at(opened: BinaryIO, start: int) -> bytes:

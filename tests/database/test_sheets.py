@@ -39,7 +39,13 @@ def book(path: Path, **sheets: list[list[Any]]) -> Path:
 
 
 def rows_of(path: Path, **reading: Any) -> list[dict[str, Any]]:
-    return [row for batch in open_files(path, Reading(**reading)).batches(100) for row in batch.to_pylist()]
+    rows = [row for batch in open_files(path, Reading(**reading)).batches(100) for row in batch.to_pylist()]
+    return [{name: of_any_kind(value) for name, value in row.items()} for row in rows]
+
+
+def of_any_kind(value: Any) -> Any:
+    """A value of a column of several kinds is the one that is there."""
+    return next((one for one in value.values() if one is not None), None) if isinstance(value, dict) else value
 
 
 async def test_every_kind_of_cell_arrives(database: AsyncEngine, tmp_path: Path) -> None:
@@ -122,23 +128,73 @@ async def test_options_of_sheets_are_refused_elsewhere(database: AsyncEngine, tm
         await dl.load_dataframe({"id": [1]}, "t", engine=database, cells="A1:B2")
 
 
-def test_a_sheet_of_libreoffice_is_read(tmp_path: Path) -> None:
-    cell = '<table:table-cell office:value-type="{kind}" {value}><text:p>{text}</text:p></table:table-cell>'
-    row = "<table:table-row>{}</table:table-row>".format
-    text = lambda value: cell.format(kind="string", value="", text=value)  # noqa: E731
-    number = lambda value: cell.format(kind="float", value=f'office:value="{value}"', text=value)  # noqa: E731
+def write_ods(path: Path, *rows: list[Any] | str) -> None:
+    """A sheet of LibreOffice; a text is the cells of a row behind an empty one."""
+
+    def cell(value: Any) -> str:
+        kind, given = ("string", "") if isinstance(value, str) else ("float", f'office:value="{value}"')
+        return f'<table:table-cell office:value-type="{kind}" {given}><text:p>{value}</text:p></table:table-cell>'
+
+    cells = ["<table:table-cell/>" + row if isinstance(row, str) else "".join(map(cell, row)) for row in rows]
+    names = "urn:oasis:names:tc:opendocument:xmlns"
     content = (
-        '<?xml version="1.0" encoding="UTF-8"?><office:document-content '
-        'xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0" '
-        'xmlns:table="urn:oasis:names:tc:opendocument:xmlns:table:1.0" '
-        'xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0" office:version="1.2"><office:body>'
-        '<office:spreadsheet><table:table table:name="One">'
-        f"{row(text('id') + text('v'))}{row(number(1) + text('a'))}{row(number(2) + text('b'))}"
+        f'<?xml version="1.0" encoding="UTF-8"?><office:document-content xmlns:office="{names}:office:1.0" '
+        f'xmlns:table="{names}:table:1.0" xmlns:text="{names}:text:1.0" '
+        'xmlns:calcext="urn:org:documentfoundation:names:experimental:calc:xmlns:calcext:1.0" office:version="1.2">'
+        '<office:body><office:spreadsheet><table:table table:name="One">'
+        f"{''.join(f'<table:table-row>{one}</table:table-row>' for one in cells)}"
         "</table:table></office:spreadsheet></office:body></office:document-content>"
     )
-    with zipfile.ZipFile(tmp_path / "a.ods", "w") as archive:
+    with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
-        manifest = 'xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0"'
+        manifest = f'xmlns:manifest="{names}:manifest:1.0"'
         archive.writestr("META-INF/manifest.xml", f"<manifest:manifest {manifest}></manifest:manifest>")
         archive.writestr("content.xml", content)
+
+
+def test_a_sheet_of_libreoffice_is_read(tmp_path: Path) -> None:
+    write_ods(tmp_path / "a.ods", ["id", "v"], [1, "a"], [2, "b"])
     assert rows_of(tmp_path / "a.ods") == [{"id": 1, "v": "a"}, {"id": 2, "v": "b"}]
+
+
+ERRORS = [["id", "amount", "name"], [1, 1.5, "a"], [2, "#N/A", "#REF!"], ["#DIV/0!", 2.5, None], [4, 3, "d"]]
+
+
+async def test_cells_with_errors_are_rejects_of_their_columns_and_stay_texts(
+    database: AsyncEngine, tmp_path: Path
+) -> None:
+    path = book(tmp_path / "a.xlsx", One=[["id"], [1]], Two=ERRORS)
+    with pytest.raises(dl.ValidationError, match=r"row 1, column 'amount': '#N/A' does not fit"):
+        await dl.load_files(path, "t", engine=database, sheet="Two")
+    report = await dl.load_files(path, "t", engine=database, sheet="Two", on_invalid="reject")
+    found = [(one["reject_row"], one["reject_column"]) for one in report.rejects.to_dict("records")]
+    assert found == [(1, "amount"), (2, "id")]
+    assert report.rejects["amount"].tolist() == ["#N/A", 2.5]
+    assert await fetch(database, "SELECT id, amount, name FROM t ORDER BY id") == [(1, 1.5, "a"), (4, 3.0, "d")]
+
+
+@pytest.mark.parametrize("cells", [None, "A1:C5", "B3:C9"])
+def test_an_error_stands_where_it_stood_in_the_sheet(tmp_path: Path, cells: str | None) -> None:
+    written = [[], [], *([None, *row] for row in ERRORS)] if cells == "B3:C9" else ERRORS
+    rows = rows_of(book(tmp_path / "a.xlsx", One=written), cells=cells)
+    if cells == "B3:C9":
+        assert [row["id"] for row in rows] == [1, 2, "#DIV/0!", 4]
+    else:
+        assert [row["name"] for row in rows] == ["a", "#REF!", None, "d"]
+
+
+def test_an_error_does_not_choose_the_type_of_a_column(tmp_path: Path) -> None:
+    assert str(open_files(book(tmp_path / "a.xlsx", One=ERRORS)).schema.field("id").type) == "int64"
+
+
+def test_an_error_of_libreoffice_is_no_empty_cell(tmp_path: Path) -> None:
+    error = (
+        '<table:table-cell office:value-type="string" office:string-value="" calcext:value-type="error" '
+        'table:number-columns-repeated="2"><text:p>#DIV/0!</text:p></table:table-cell>'
+    )
+    write_ods(tmp_path / "a.ods", ["id", "v", "w"], [1, 2, 3], error, ["x", 4, 5])
+    assert rows_of(tmp_path / "a.ods") == [
+        {"id": 1, "v": 2, "w": 3},
+        {"id": None, "v": "#DIV/0!", "w": "#DIV/0!"},
+        {"id": "x", "v": 4, "w": 5},
+    ]

@@ -64,3 +64,14 @@ def test_a_compressed_file_tells_more_the_more_is_read_of_it(tmp_path: Path) -> 
     expected = [position.about_rows for _ in source.batches(2_000)]
     assert all(rows is not None and 0 < rows <= ROWS for rows in expected)
     assert expected[-1] == ROWS
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [("id\n1\n2\n", 2), ("id\n1\n2", 2), ("id\n", 0), ("Report\n\nid;v\n1;2\n2;3\n", 2), ("id,v\n" + "1,2\n" * 99, 99)],
+)
+def test_the_rows_that_are_expected_of_a_csv_do_not_count_what_stands_above_them(
+    tmp_path: Path, text: str, rows: int
+) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    assert open_files(tmp_path / "a.csv").about == rows

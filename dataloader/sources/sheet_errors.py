@@ -1,0 +1,111 @@
+"""Cells of a spreadsheet with an error, like #N/A: calamine gives them as empty ones."""
+
+from __future__ import annotations
+
+import io
+import posixpath
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import IO
+from xml.etree import ElementTree
+
+Errors = dict[int, dict[int, str]]
+"""The texts of cells with errors, by row and column."""
+_BLOCK = 1 << 20
+_CELL, _TABLE = b't="e"', b'value-type="error"'
+UNNAMED = "#ERROR!"
+
+
+def errors_in(content: bytes, sheet: str) -> Errors:
+    """Find the cells of one sheet of an .xlsx or .ods with an error; in other files they look like empty ones.
+
+    Parsing costs more than to read the sheet: it is done only where the bytes say that there is an error.
+    """
+    found: Errors = defaultdict(dict)
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        return found
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        parts = set(archive.namelist())
+        if "xl/workbook.xml" in parts:
+            part, mark, cells = _part_of(archive, sheet), _CELL, _xlsx_errors
+        else:
+            part, mark, cells = "content.xml", _TABLE, _ods_errors
+        if part in parts and _has(archive, part, mark):
+            with archive.open(part) as opened:
+                for row, column, text in cells(opened, sheet):
+                    found[row][column] = text or UNNAMED
+    return found
+
+
+def _has(archive: zipfile.ZipFile, part: str, mark: bytes) -> bool:
+    with archive.open(part) as opened:
+        end = b""
+        while block := opened.read(_BLOCK):
+            if mark in end + block:
+                return True
+            end = block[-len(mark) :]
+    return False
+
+
+def _part_of(archive: zipfile.ZipFile, sheet: str) -> str:
+    """Where the cells of a sheet are in an .xlsx; nowhere, if it is made otherwise."""
+    book = ElementTree.fromstring(archive.read("xl/workbook.xml"))
+    for one in book.iterfind("{*}sheets/{*}sheet"):
+        if one.get("name") == sheet:
+            key = next((value for name, value in one.items() if name.endswith("}id")), None)
+            links = ElementTree.fromstring(archive.read("xl/_rels/workbook.xml.rels"))
+            target = next((link.get("Target", "") for link in links if link.get("Id") == key), "")
+            return posixpath.normpath(posixpath.join("/xl", target)).lstrip("/")
+    return ""
+
+
+def _xlsx_errors(opened: IO[bytes], sheet: str) -> Iterator[tuple[int, int, str]]:
+    row, column = -1, -1
+    for event, element in ElementTree.iterparse(opened, ("start", "end")):
+        name = element.tag.rpartition("}")[2]
+        if event == "start" and name == "row":
+            row, column = int(element.get("r", row + 2)) - 1, -1
+        elif event == "start" and name == "c":
+            column = _column(element.get("r", "")) if element.get("r") else column + 1
+        elif event == "end" and name == "c":
+            if element.get("t") == "e":
+                yield row, column, element.findtext("{*}v", "")
+        elif event == "end" and name == "row":
+            element.clear()
+
+
+def _column(cell: str) -> int:
+    number = 0
+    for letter in filter(str.isalpha, cell.upper()):
+        number = 26 * number + ord(letter) - ord("A") + 1
+    return number - 1
+
+
+def _ods_errors(opened: IO[bytes], sheet: str) -> Iterator[tuple[int, int, str]]:
+    table, row = "", 0
+    for event, element in ElementTree.iterparse(opened, ("start", "end")):
+        name = element.tag.rpartition("}")[2]
+        if event == "start" and name == "table":
+            table, row = _attribute(element, "name"), 0
+        elif event == "end" and name == "table-row":
+            times = int(_attribute(element, "number-rows-repeated") or 1)
+            if table == sheet:
+                for column, text in _row_errors(element):
+                    yield from ((row + number, column, text) for number in range(times))
+            row += times
+            element.clear()
+
+
+def _row_errors(row: ElementTree.Element) -> Iterator[tuple[int, str]]:
+    column = 0
+    for cell in row:
+        times = int(_attribute(cell, "number-columns-repeated") or 1)
+        if any(name.endswith("calcext:1.0}value-type") and value == "error" for name, value in cell.items()):
+            text = "".join(cell.itertext()).strip()
+            yield from ((column + number, text) for number in range(times))
+        column += times
+
+
+def _attribute(element: ElementTree.Element, name: str) -> str:
+    return next((value for key, value in element.items() if key.rpartition("}")[2] == name), "")
