@@ -470,7 +470,7 @@ async def test_however_a_loop_over_batches_ends_the_servers_statement_has_ended(
     gc.collect()
     await until(postgres, runs=False)
     await asyncio.sleep(0.05)
-    assert asyncio.get_running_loop().time() - began < 2
+    assert asyncio.get_running_loop().time() - began < 10
     await none_runs(postgres)
 
 

@@ -256,6 +256,16 @@ async def test_a_connection_that_the_server_ends_between_two_statements_is_repla
     assert (await contents(postgres, "orders"))[:2] == (order.rows, order.rows)
 
 
+async def came_after(engine: AsyncEngine) -> bool:
+    """Whether two loads did not meet, on a machine that was too busy: the ledger is then emptied for another try."""
+    query = "SELECT started_at, last_commit_at FROM dataloader_loads ORDER BY started_at"
+    loads = await fetch(engine, query)
+    if len(loads) < 2 or loads[1][0] < loads[0][1]:
+        return False
+    await execute(engine, "DELETE FROM dataloader_chunks", "DELETE FROM dataloader_loads")
+    return True
+
+
 def assert_one_was_told(one: Ending, other: Ending, order: Order) -> None:
     """Of two that were to load the same, one did, and the other was told who does, or that it is done."""
     winner, told = (one, other) if one.loaded else (other, one)
@@ -276,14 +286,18 @@ async def test_of_two_processes_that_load_the_same_one_does(
     nursery: Nursery, database: AsyncEngine, start: str, resume: bool | None, race: int
 ) -> None:
     moments = random.Random(race)
-    await execute(database, TABLE)
     order = replace(order_for(database, "orders", resume=resume), **UNHURRIED)
-    async with nursery.loader(order) as first:
-        if start == "in the middle":
-            await first.loading()
-        await asyncio.sleep(moments.uniform(0, 0.02 if start == "together" else 0.5))
-        async with nursery.loader(order) as second:
-            assert_one_was_told(await first.ended(), await second.ended(), order)
+    for _ in range(3):
+        await execute(database, "DROP TABLE IF EXISTS orders", TABLE)
+        async with nursery.loader(order) as first:
+            if start == "in the middle":
+                await first.loading()
+            await asyncio.sleep(moments.uniform(0, 0.02 if start == "together" else 0.5))
+            async with nursery.loader(order) as second:
+                endings = await first.ended(), await second.ended()
+        if not await came_after(database):
+            break
+    assert_one_was_told(*endings, order)
     await assert_exact(database, order, await load_clean(nursery, database, order))
 
 
