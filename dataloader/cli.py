@@ -259,6 +259,7 @@ async def resume(load_id: str, engine: str | None, schema: str | None, yes: bool
         )
     if not (yes or _confirmed(record, paths, describe_url(resolve(engine)))):
         raise CheckpointError(f"the load {load_id!r} is not resumed", hint="Nothing was read. Answer y, or pass --yes.")
+    load_id = record.whole or load_id
     options |= {"engine": engine, "load_id": load_id, "resume": True, "chunk_rows": record.shown["chunk_rows"]}
     return await api.load_files(paths, record.shown["target"], **options, progress=progress)
 

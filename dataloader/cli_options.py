@@ -43,6 +43,16 @@ def selection(context: click.Context, option: click.Parameter, given: str | None
     return {source.strip(): target.strip() for source, target in pairs}
 
 
+def part(context: click.Context, option: click.Parameter, given: str | None) -> tuple[int, int] | None:
+    """A shard, like 3/16."""
+    number, _, count = (given or "").partition("/")
+    if given is None:
+        return None
+    if not (number.isdecimal() and count.isdecimal()):
+        raise click.BadParameter("it is not like 3/16", context, option)
+    return int(number), int(count)
+
+
 def opened(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> list[Any]:
     """The files; ``-`` is the standard input."""
     return [StandardInput() if path == "-" else path for path in given]
@@ -150,6 +160,8 @@ CHECKPOINTS = (
     click.option("--workers", type=click.IntRange(min=1), help="Connections that commit chunks at once."),
     click.option("--resume/--no-resume", default=None, help="Continue an unfinished load, or start anew."),
     click.option("--load-id", metavar="NAME", help="The name of a load that can be resumed."),
+    click.option("--shard", metavar="I/N", callback=part, help="Which part of the load this is, from 1/N to N/N."),
+    click.option("--max-connections", type=click.IntRange(min=1), help="The most that all shards have at once."),
     click.option("--dry-run", is_flag=True, help="Roll everything back, and say what would have been."),
 )
 COMMITTING = (

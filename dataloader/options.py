@@ -46,7 +46,7 @@ CONTINUED = (
     *("method", "chunk_rows", "workers", "on_invalid", "max_rejects", "casts", "assume_timezone", "columns", "csv"),
     *("format", "sheet", "cells", "filename", "only_new"),
     *("on_conflict", "key", "update_columns", "duplicates", "order_by", "override_identity", "sync_sequence"),
-    *("primary_key", "not_null", "indexes", "evolve"),
+    *("primary_key", "not_null", "indexes", "evolve", "shard", "max_connections"),
 )
 """What the ledger keeps of a call, for who continues it."""
 
@@ -96,6 +96,8 @@ class Options(SyncOptions, total=False):
     resume: bool | None
     load_id: str | None
     only_new: bool
+    shard: tuple[int, int] | None
+    max_connections: int | None
     dtype: Mapping[str, sa.types.TypeEngine[Any] | type[sa.types.TypeEngine[Any]]] | None
     on_conflict: OnConflict
     key: str | Sequence[str] | None
@@ -131,6 +133,8 @@ class LoadOptions:
     cells: str | None = None
     filename: bool | str | None = None
     only_new: bool = False
+    shard: tuple[int, int] | None = None
+    max_connections: int | None = None
     on_conflict: OnConflict = "error"
     key: Sequence[str] | None = None
     update_columns: Sequence[str] | None = None
@@ -199,7 +203,7 @@ class LoadOptions:
             value = getattr(chosen, name)
             if value not in allowed:
                 raise PlanError(f"{name}={value!r} is unknown", hint=did_you_mean(value, allowed))
-        for name in ("chunk_rows", "workers"):
+        for name in ("chunk_rows", "workers", "max_connections"):
             value = getattr(chosen, name)
             if value is not None and not (_is_whole(value) and value >= 1):
                 raise PlanError(f"{name} must be a count, got {value!r}", hint="Pass an integer from 1 up.")
@@ -210,6 +214,7 @@ class LoadOptions:
         _check_columns(chosen.columns)
         _check_conflict(chosen)
         _check_resume(chosen)
+        chosen = _with_shard(chosen)
         _check_rejects(chosen)
         _check_zone(chosen.assume_timezone)
         check_progress(chosen.progress)
@@ -348,6 +353,41 @@ def _check_resume(options: LoadOptions) -> None:
         asked = "resume=True" if options.resume else f"load_id={name!r}"
         hint = "Leave commit= out, or pass commit='chunk': only such a load can be resumed."
         raise PlanError(f"commit='load' keeps no checkpoints, and {asked} needs them", hint=hint)
+
+
+def _with_shard(options: LoadOptions) -> LoadOptions:
+    """The options with a shard that is resumed whenever it is run: who retries it knows nothing of earlier runs."""
+    if options.shard is None:
+        if options.max_connections is not None:
+            raise PlanError("max_connections= is for shards", hint="Pass shard= as well, or workers= instead.")
+        return options
+    number, count = _numbers(options.shard)
+    if options.load_id is None:
+        raise PlanError("a shard requires load_id=", hint="Give all shards of a load the same, like 'orders of May'.")
+    refused = {
+        "connection=": options.connection is not None,
+        "resume=False": options.resume is False,
+        "only_new=True": options.only_new,
+        "if_exists='replace'": options.if_exists == "replace",
+        "dry_run=True": options.dry_run,
+    }
+    for given, is_given in refused.items():
+        if is_given:
+            what = f"shard= and {given} exclude each other: a shard is committed by chunk, and resumed when it is run"
+            raise PlanError(what, hint="Leave one of them out.")
+    return replace(options, shard=(number, count), resume=True)
+
+
+def _numbers(shard: object) -> tuple[int, int]:
+    if (
+        isinstance(shard, (tuple, list))
+        and len(shard) == 2
+        and all(map(_is_whole, shard))
+        and 1 <= shard[0] <= shard[1]
+    ):
+        return shard[0], shard[1]
+    hint = "Pass the number of the shard, from 1 on, and how many there are: shard=(1, 16) to shard=(16, 16)."
+    raise PlanError(f"there is no shard {shard!r}", hint=hint)
 
 
 def _check_rejects(options: LoadOptions) -> None:

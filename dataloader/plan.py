@@ -139,6 +139,12 @@ class LoadPlan:
         return self.clears_table and self.exists
 
     @property
+    def changes_table(self) -> bool:
+        """Whether the load makes the table, empties it, or gives it columns."""
+        adds = any(statement.startswith("ALTER TABLE") for statement in self.statements)
+        return self.creates_table or self.clears_table or adds
+
+    @property
     def transactions(self) -> str:
         if self.dry_run:
             return "one transaction, which is rolled back"
@@ -347,7 +353,7 @@ def _workers(options: LoadOptions, database: Database, info: SourceInfo) -> int:
     connections = database.connections if database.backend.one_writer is None else 1
     if options.on_conflict != "error" and not info.in_memory:
         return 1  # of rows with one key in different chunks, which one counts must not depend on who is faster
-    return int(min(options.workers or WORKERS, connections))
+    return int(min(options.workers or (WORKERS if options.shard is None else 1), connections))
 
 
 def _writing(

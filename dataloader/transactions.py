@@ -80,6 +80,8 @@ def choose_commit(options: LoadOptions, info: SourceInfo, obstacle: str | None) 
         commit, reason = options.commit, "it was requested"
     elif obstacle is not None:
         commit, reason = "load", obstacle
+    elif options.shard is not None:
+        commit, reason = "chunk", "it is shard {} of {}, and each is committed on its own".format(*options.shard)
     elif options.is_named:
         commit, reason = "chunk", "a load that can be resumed was requested"
     else:
@@ -90,6 +92,7 @@ def choose_commit(options: LoadOptions, info: SourceInfo, obstacle: str | None) 
 def _asked(options: LoadOptions) -> str:
     """What the caller has passed that asks for checkpoints."""
     given = {"commit": options.commit == "chunk", "resume": options.resume, "load_id": options.load_id is not None}
+    given |= {"shard": options.shard is not None, "resume": options.resume and options.shard is None}
     return " and ".join(f"{name}={getattr(options, name)!r}" for name, is_given in given.items() if is_given)
 
 
@@ -126,7 +129,7 @@ def commit_obstacle(
     if (whole := _as_a_whole(options)) is not None:
         return whole
     is_beside = replacement is not None and replacement.way in WAYS
-    if options.if_exists in {"truncate", "replace"} and not is_beside:
+    if options.if_exists in {"truncate", "replace"} and options.shard is None and not is_beside:
         why = "" if replacement is None else f" ({replacement.reason})"
         return f"if_exists={options.if_exists!r} takes the old rows away in the commit that brings the new ones{why}"
     if is_beside and table.replaceable.published:

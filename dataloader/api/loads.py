@@ -292,6 +292,12 @@ async def load_files(paths: Paths, table: str | sa.Table, **options: Unpack[Opti
         shows. In a folder it chooses the files of that kind, and those whose names say nothing.
     sheet, cells : optional
         The name of the sheet, or its position, if several are not empty; the range ("B3:F100") with the names on top.
+    shard : tuple of (int, int), optional
+        Which part of a load these rows are, counted from 1, and of how many: ``(3, 16)``, with `load_id` for the whole.
+        Any process, anywhere, loads its part; run again or twice, it is stored once. The first one makes or empties
+        the table; other options than its are refused. The load is finished when all parts are. See `docs/scaling.md`.
+    max_connections : int, optional
+        How many connections all shards have at once; half of what the server gives the role unless passed.
     only_new : bool
         Whether files are passed over that the table's ledger knows as loaded, by path, size and digest, so that the
         same call appends tomorrow's file; every call reads all files for that. They are entered in the table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -13,6 +13,9 @@ from dataloader.conversion.violations import REJECT_COLUMNS
 from dataloader.database.backends import backend_for
 from dataloader.database.schema import Fingerprint
 from dataloader.ledger.owners import read_owner
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 LOADS, CHUNKS, REJECTS = TABLES = ("dataloader_loads", "dataloader_chunks", "dataloader_rejects")
 """The last one is there for loads that keep rejects."""
@@ -120,6 +123,26 @@ def unreadable(found: Any) -> str | None:
     except (ValueError, TypeError):
         return "fingerprint"
     return None
+
+
+def is_shard(row: Any) -> bool:
+    """Whether a row of the ledger is that of a shard: its digest is then the name of the whole load."""
+    return str(row.load_id).startswith(f"{row.source_digest} [")
+
+
+async def forget_load(connection: AsyncConnection, schema: str | None, load_id: str) -> None:
+    """Take a load out of a schema's ledger, with its shards; its rows stay in the table."""
+    loads = ledger_tables(schema)[0]
+    parts = await connection.execute(sa.select(loads).where(loads.c.source_digest == load_id))
+    names = [load_id, *(row.load_id for row in parts if is_shard(row))]
+    for table in (*ledger_tables(schema), files_table(schema)):
+        if table.name not in {REJECTS, FILES} or await exists(connection, table):
+            await connection.execute(sa.delete(table).where(table.c.load_id.in_(names)))
+
+
+async def exists(connection: AsyncConnection, table: sa.Table) -> bool:
+    """Whether a table of the ledger is there."""
+    return await connection.run_sync(lambda sync: sa.inspect(sync).has_table(table.name, table.schema))
 
 
 def is_running(found: Any) -> bool:

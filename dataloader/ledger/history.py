@@ -16,6 +16,7 @@ from dataloader.database.backends import backend_for
 from dataloader.database.schema import SQLITE_SCHEMA, TableName, parse_table_name
 from dataloader.database.session import Session
 from dataloader.errors import CheckpointError, PlanError
+from dataloader.formatting import quantity
 from dataloader.ledger.beside import drop_beside
 from dataloader.ledger.entries import (
     EVERY_TABLE,
@@ -23,12 +24,14 @@ from dataloader.ledger.entries import (
     TABLES,
     aware,
     files_table,
+    forget_load,
     is_running,
+    is_shard,
     ledger_tables,
     select_loads,
     unreadable,
 )
-from dataloader.ledger.ledger import forget_load
+from dataloader.ledger.shards import in_shards
 from dataloader.ledger.trust import distrust, is_ledger, other_columns
 from dataloader.options import CONTINUED
 
@@ -57,11 +60,18 @@ LOADERS = ("load_dataframe", "load_batches", "load_rows", "load_files")
 
 @dataclass(frozen=True, slots=True)
 class LoadRecord:
-    """A load in a ledger: what is shown of it, the schema of the ledger, and the call that began it."""
+    """A load in a ledger: what is shown of it, the ledger's schema, the call that began it, and what it is a shard of.
+
+    Attributes
+    ----------
+    whole : str or None
+        The name of the load that it is a shard of.
+    """
 
     shown: dict[str, Any]
     schema: str
     options: str
+    whole: str | None = None
 
     @property
     def load_id(self) -> str:
@@ -88,8 +98,12 @@ class LoadRecord:
         Raises
         ------
         CheckpointError
-            When the ledger says something that no load has written there.
+            When the ledger says something that no load has written there, or the load is one of shards.
         """
+        if (common := in_shards(self.options)) is not None:
+            what = f"the load {self.load_id!r} is loaded in {quantity(common['shards'], 'shard')}"
+            hint = "Run each of them again: what is loaded is not loaded twice."
+            raise CheckpointError(what, hint=hint)
         try:
             call = json.loads(self.options)
             loader, paths = call.pop("loader"), call.pop("paths")
@@ -161,6 +175,9 @@ async def forget(engine: AsyncEngine, load_id: str, schema: str | None = None) -
         When no ledger has it, or several have, or it is running, or the ledger is not to be trusted.
     """
     record = await find_record(engine, load_id, schema)
+    if record.whole is not None:
+        what = f"{load_id!r} is a shard of the load {record.whole!r}, which is forgotten as a whole"
+        raise CheckpointError(what, hint="Nothing was changed.")
     if record.shown["running"]:
         raise CheckpointError(f"the load {load_id!r} is running", hint="Nothing was changed. End it first.")
 
@@ -194,12 +211,17 @@ async def _history(connection: AsyncConnection, schema: str | None) -> History:
     found, passed_over = await _ledgers(connection, schema)
     rows = [(one, row) for one in found for row in await connection.execute(select_loads(ledger_tables(one)[0]))]
     rows.sort(key=lambda one: str(one[1].started_at and aware(one[1].started_at)), reverse=True)
-    return History([_record(one, row) for one, row in rows], passed_over)
+    records = [_record(one, row) for one, row in rows]
+    running = {(one.schema, one.whole) for one in records if one.whole is not None and one.shown["running"]}
+    for one in records:
+        one.shown["running"] = one.shown["running"] or (one.schema, one.load_id) in running
+    return History(records, passed_over)
 
 
 def _record(schema: str, row: Any) -> LoadRecord:
     shown = {name: getattr(row, name) for name in SHOWN} | {"running": is_running(row)}
-    return LoadRecord(shown if unreadable(row) is None else shown | {"state": UNREADABLE}, schema, row.options)
+    shown = shown if unreadable(row) is None else shown | {"state": UNREADABLE}
+    return LoadRecord(shown, schema, row.options, row.source_digest if is_shard(row) else None)
 
 
 async def _ledgers(connection: AsyncConnection, schema: str | None) -> tuple[list[str], list[str]]:

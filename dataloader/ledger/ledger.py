@@ -26,12 +26,12 @@ from dataloader.ledger.beside import drop_beside, settle_in, table_beside
 from dataloader.ledger.checkpoint import Checkpoint, LedgerLoad, edited, sealed, source_changed, unsealed
 from dataloader.ledger.entries import (
     EVERY_TABLE,
-    FILES,
-    REJECTS,
     TOTALS,
     aware,
-    files_table,
+    exists,
+    forget_load,
     is_running,
+    is_shard,
     ledger_tables,
     needed,
     select_loads,
@@ -45,6 +45,7 @@ from dataloader.ledger.refusals import (
     refuse_running,
     table_changed,
 )
+from dataloader.ledger.shards import refuse_whole
 from dataloader.ledger.trust import refusal
 from dataloader.rejects import json_rows, refused_rows
 
@@ -73,6 +74,8 @@ class Request:
         The digest of its first rows, by which an unnamed load is found again.
     options : dict
         The loader and its options, for who continues it.
+    whole : str or None
+        The name of the load that it is a shard of.
     replaces : bool
         Whether its rows are committed beside the table, whose rows they replace in the end.
     """
@@ -83,6 +86,7 @@ class Request:
     options: Mapping[str, Any]
     if_exists: str = "append"
     replaces: bool = False
+    whole: str | None = None
 
 
 class Ledger:
@@ -135,6 +139,7 @@ class Ledger:
             await make()
         found = await self._find(connection, request)
         if found is not None:
+            refuse_whole(found)
             self._check_target(found)
             refuse_running(found)
             if _is_continued(request, found):
@@ -147,14 +152,19 @@ class Ledger:
         elif request.if_exists != "append" and not self._plan.creates_table:
             hint = "Leave resume=True out: no load of this data is known that it could continue."
             raise PlanError(f"the table {self._plan.table.name} exists already", hint=hint, committed_rows=0)
-        now = await self._fingerprints.take(connection)
-        assert now is not None
+        now = await self.fingerprint(connection)
         if request.replaces:
             now = replace(now, beside=self._plan.filled.name)
         load_id = request.load_id or f"{self._plan.table.name.name}-{owner.token[:8]}"
         load = LedgerLoad(load_id, owner, now)
         await connection.execute(sa.insert(self._loads).values(self._entry(load, request)))
         return load
+
+    async def fingerprint(self, connection: AsyncConnection) -> Fingerprint:
+        """The table as it is, which is there by now."""
+        now = await self._fingerprints.take(connection)
+        assert now is not None
+        return now
 
     async def _prepare(self, connection: AsyncConnection) -> None:
         """Make the tables that are missing; one process at a time gets past this.
@@ -202,7 +212,7 @@ class Ledger:
             return
         for row in here:
             other = row.source == self._source and row.state == "unfinished" and row.chunks > 0
-            if not other or row.source_digest == row.load_id or is_running(row):
+            if not other or row.source_digest == row.load_id or is_shard(row) or is_running(row):
                 continue
             if request.resume is not False:
                 refuse_other_chunks(row, self._plan)
@@ -257,7 +267,7 @@ class Ledger:
             "load_id": load.load_id,
             "target": self._target,
             "source": self._source,
-            "source_digest": request.load_id or request.source_digest,
+            "source_digest": request.whole or request.load_id or request.source_digest,
             "chunk_rows": self._plan.chunk_rows,
             "fingerprint": json.dumps(asdict(load.fingerprint)),
             "options": json.dumps(request.options),
@@ -316,7 +326,7 @@ class Ledger:
 
     async def kept(self, connection: AsyncConnection, load: LedgerLoad, chunk: int) -> Sequence[Any]:
         """Which rows of a committed chunk were refused, and why, as far as the ledger knows."""
-        if not await _exists(connection, self._rejects):
+        if not await exists(connection, self._rejects):
             return []
         columns, mine = (
             self._rejects.c,
@@ -394,22 +404,11 @@ class Ledger:
         await connection.execute(mine.values(owner=None))
 
 
-async def forget_load(connection: AsyncConnection, schema: str | None, load_id: str) -> None:
-    """Take a load out of a schema's ledger; its rows stay in the table."""
-    for table in (*ledger_tables(schema), files_table(schema)):
-        if table.name not in {REJECTS, FILES} or await _exists(connection, table):
-            await connection.execute(sa.delete(table).where(table.c.load_id == load_id))
-
-
 def _is_continued(request: Request, found: Any) -> bool:
     """Whether a load that is known is taken up; one that has changed nothing of its table is begun anew."""
     if request.replaces and request.resume is None and found.state == "unfinished":
         return False
     return request.resume is not False
-
-
-async def _exists(connection: AsyncConnection, table: sa.Table) -> bool:
-    return await connection.run_sync(lambda sync: sa.inspect(sync).has_table(table.name, table.schema))
 
 
 _KEPT = (*REJECT_COLUMNS, "reject_values")
@@ -423,7 +422,7 @@ def _storable(value: Any) -> Any:
 async def find_load(connection: AsyncConnection, source: str, target: TableName, load_id: str | None) -> Any:
     """The newest load of that name, or else of that source, into a table that exists; None if none is known."""
     loads, *_ = ledger_tables(target.schema)
-    if not await _exists(connection, loads):
+    if not await exists(connection, loads):
         return None
     mine = loads.c.source == source if load_id is None else loads.c.load_id == load_id
     query = select_loads(loads).where(loads.c.target == target.spelled, mine)

@@ -63,7 +63,11 @@ class LoadExecution:
         The table as it is in this load, once it has rows to be remembered.
     loaded_before : datetime or None
         When the same rows were loaded into the same table before, where that is known.
+    finished_shards : int
+        How many shards of the load are finished with this one.
     """
+
+    finished_shards = 0
 
     def __init__(
         self,
@@ -95,6 +99,13 @@ class LoadExecution:
         self._first_rows: tuple[tuple[str, ...], ...] = ()
         self._sampled = math.inf
         self.warnings = [*plan.warnings, *_fewer_workers(plan, options, self.backend)]
+
+    def take_up(self, load: LedgerLoad) -> None:
+        """Take in what earlier runs have committed of the load."""
+        self.ledger_load = load
+        self.committed.update(load.committed)
+        self.progress.state.resume_from(load.rows)
+        self.progress.state.keeps_rows = True
 
     def add(self, chunk: Chunk, stored: StoreResult) -> None:
         """Count a chunk that was stored, and show it."""
@@ -206,6 +217,7 @@ class LoadExecution:
             "first_rows": self._first_rows,
             "returned_rows": self.returned,
             "passed_over": self.source.passed_over,
+            "shards": None if self.options.shard is None else (*self.options.shard, self.finished_shards),
         }
 
 

@@ -14,6 +14,7 @@ from dataloader.database import engine as engines
 from dataloader.database.backends import backend_for
 from dataloader.display.progress import Progress
 from dataloader.errors import LoadCancelled, ValidationError, left_by, shown_as
+from dataloader.loading import sharding
 from dataloader.loading.chunks import (
     fill_buffer,
     prefetch,
@@ -70,11 +71,17 @@ async def _load(
     engine, borrowed = await engines.reach(options.engine, options.connection)
     name = Target.of(table, backend_for(engine.dialect)).name
     async with Progress(f"{source.name} → {name}", source.rows, options.progress, source.position) as progress:
+        if options.shard is not None:
+            async with sharding.entered(engine, source, table, options, progress) as execution:
+                return await _carry_out(execution, store)
         plan = await decide(engine, source, table, options, borrowed)
-        execution = LoadExecution(engine, source, plan, options, progress, borrowed=borrowed)
-        await store(execution)
-        note_rerun(execution)
-        return progress.succeed(execution.report)
+        return await _carry_out(LoadExecution(engine, source, plan, options, progress, borrowed=borrowed), store)
+
+
+async def _carry_out(execution: LoadExecution, store: Callable[[LoadExecution], Awaitable[None]]) -> LoadReport:
+    await store(execution)
+    note_rerun(execution)
+    return execution.progress.succeed(execution.report)
 
 
 async def _store(execution: LoadExecution) -> None:

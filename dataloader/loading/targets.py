@@ -21,6 +21,7 @@ from dataloader.ledger.digest import chunk_digest
 from dataloader.ledger.entries import TABLES
 from dataloader.ledger.files import FileLedger
 from dataloader.ledger.ledger import Ledger, Request
+from dataloader.ledger.shards import Shard, ShardedLoad
 from dataloader.loading import replacing, workers
 from dataloader.loading.chunks import SharedIterator, prepend, skip_committed, take_first
 from dataloader.loading.reruns import look_back
@@ -120,6 +121,9 @@ class Ledgered:
 
     async def store(self, first: list[Chunk], rest: AsyncGenerator[Chunk]) -> None:
         """Store the chunks that earlier runs have not committed, each once."""
+        if (load := self._execution.ledger_load) is not None:  # a shard's, entered before its source was read
+            await self._store(load, prepend(first, rest))
+            return
         with owners.claim_ownership() as owner:
             load = await self._enter(self._request(first), owner)
             await self._store(load, prepend(first, rest))
@@ -148,10 +152,8 @@ class Ledgered:
                         await claim_files(connection, execution, load.load_id)
             return load
 
-        execution.ledger_load = load = await self._retried(enter)
-        execution.committed.update(load.committed)
-        execution.progress.state.resume_from(load.rows)
-        execution.progress.state.keeps_rows = True
+        load = await self._retried(enter)
+        execution.take_up(load)
         return load
 
     async def _store(self, load: LedgerLoad, chunks: AsyncGenerator[Chunk]) -> None:
@@ -202,6 +204,7 @@ class Ledgered:
                     await take_place(session, self._execution)
                 await advance_sequences(connection, self._execution)
                 await self._ledger.finish(connection, load)
+                await self._finish_whole(connection)
                 if self._execution.source.contents:
                     await file_ledger(self._execution).finish(connection, load.load_id)
                 await look_back(self._execution, connection)
@@ -209,6 +212,14 @@ class Ledgered:
                     self._execution.loaded_before = await self._ledger.loaded_before(connection, load)
 
         await self._retried(finish)
+
+    async def _finish_whole(self, connection: AsyncConnection) -> None:
+        """Count a finished shard in the load that it is a part of."""
+        execution = self._execution
+        if execution.options.shard is not None:
+            shard = Shard.of(execution.options)
+            whole = ShardedLoad(execution.plan, shard, execution.options, execution.backend)
+            execution.finished_shards = await whole.finish(connection)
 
     async def _release(self, load: LedgerLoad) -> None:
         """Let other processes continue the load though this one lives on; best effort, 0.4 s at most."""

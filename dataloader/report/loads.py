@@ -87,6 +87,8 @@ class LoadReport:
         The first five rows that were loaded, as text.
     passed_over : int
         With ``only_new=True``: how many files were not read, because the table's ledger knows them as loaded.
+    shards : tuple of (int, int, int) or None
+        Which shard it was, of how many, and how many of them were finished with it.
 
     Raises
     ------
@@ -133,6 +135,7 @@ class LoadReport:
     created: bool = False
     first_rows: tuple[tuple[str, ...], ...] = field(default=(), repr=False, compare=False)
     passed_over: int = 0
+    shards: tuple[int, int, int] | None = None
     returned_rows: Returned = field(default_factory=Returned, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -220,6 +223,8 @@ class LoadReport:
     @property
     def _notes(self) -> list[str]:
         notes = [f"{quantity(self.passed_over, 'file')} passed over: loaded before"] if self.passed_over else []
+        if self.shards is not None and self.shards[2]:
+            notes.append("shard {} of {}; {} of them finished".format(*self.shards))
         if self.already_loaded:
             rejected = f", {self.already_rejected:,} of them as rejects" if self.already_rejected else ""
             notes.append(f"an earlier run committed {quantity(self.already_loaded, 'row')}{rejected}")

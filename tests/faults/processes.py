@@ -47,6 +47,8 @@ class Order:
         ``batches``, from a generator, or ``dataframe``, all rows in memory.
     pause : float
         How many seconds the generator rests before each batch.
+    start : int
+        The number of the first row, where it is a part of more.
     """
 
     url: str
@@ -55,6 +57,7 @@ class Order:
     chunk_rows: int
     loader: str = "batches"
     pause: float = 0.0
+    start: int = 0
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -237,7 +240,7 @@ def batches(order: Order, tell: Callable[..., None] = lambda **_: None) -> Itera
         if number == 1:
             tell(loading=True)
         time.sleep(order.pause)
-        yield _batch(first, min(first + order.chunk_rows, order.rows))
+        yield _batch(order.start + first, order.start + min(first + order.chunk_rows, order.rows))
 
 
 def _batch(first: int, end: int) -> pa.RecordBatch:

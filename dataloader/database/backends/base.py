@@ -338,6 +338,10 @@ class Backend(Altering, Borrowing, Copying, Merging, Naming, Querying, Replacing
         """Wait until no other open transaction is past this with the same key."""
         return None
 
+    async def half_of_connections(self, connection: AsyncConnection) -> int | None:
+        """Half of the connections that the role can have at once, None if they are not limited."""
+        return None
+
     def insert_or_skip(self, table: sa.Table) -> Any:
         """An INSERT that does nothing where a row with the same key is there."""
         raise NotImplementedError

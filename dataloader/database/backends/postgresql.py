@@ -330,6 +330,10 @@ class PostgreSQL(Backend):
     async def advisory_lock(self, connection: AsyncConnection, key: int) -> None:
         await connection.execute(sa.text("SELECT pg_catalog.pg_advisory_xact_lock(:key)"), {"key": key})
 
+    async def half_of_connections(self, connection: AsyncConnection) -> int | None:
+        most = (await connection.execute(sa.text(catalog.MOST_CONNECTIONS))).scalar_one()
+        return max(1, int(most) // 2)
+
     def insert_or_skip(self, table: sa.Table) -> Any:
         return postgresql.insert(table).on_conflict_do_nothing()
 

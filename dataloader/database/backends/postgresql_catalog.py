@@ -14,6 +14,16 @@ from dataloader.database.schema import Column, TableName, TableSchema
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+MOST_CONNECTIONS = """
+SELECT pg_catalog.min(one.most) FROM (
+    SELECT CAST(pg_catalog.current_setting('max_connections') AS pg_catalog.int4)
+         - CAST(pg_catalog.current_setting('superuser_reserved_connections') AS pg_catalog.int4) AS most
+  UNION ALL SELECT r.rolconnlimit FROM pg_catalog.pg_roles r WHERE r.rolname = CURRENT_USER
+  UNION ALL SELECT d.datconnlimit FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
+) one WHERE one.most OPERATOR(pg_catalog.>) 0
+"""
+"""How many connections the role can have at once."""
+
 _PARTS = """
 WITH RECURSIVE parts (oid) AS (
     SELECT c.oid
