@@ -83,6 +83,8 @@ class LoadPlan:
         What is done about numbers that the rows bring, and the database would give.
     merge : MergePlan or None
         How rows are merged by their key; None: they are inserted, and a key that is there is an error.
+    unfinished : tuple
+        The loads into the table that the ledger knows as unfinished, where the load would not look for them itself.
     replacement : Replacement or None
         How the rows of a table that stays are replaced.
     """
@@ -114,6 +116,7 @@ class LoadPlan:
     source_facts: tuple[tuple[str, str], ...] = ()
     alteration: Alteration | None = None
     replacement: replacing.Replacement | None = None
+    unfinished: tuple[Any, ...] = ()
 
     @property
     def filled(self) -> TableName:

@@ -429,6 +429,15 @@ async def find_load(connection: AsyncConnection, source: str, target: TableName,
     return next((row for row in await connection.execute(query) if unreadable(row) is None), None)
 
 
+async def unfinished_loads(connection: AsyncConnection, target: TableName) -> tuple[Any, ...]:
+    """The loads into a table that exists which have committed some rows and not all."""
+    loads, *_ = ledger_tables(target.schema)
+    if not await _exists(connection, loads):
+        return ()
+    mine = sa.and_(loads.c.target == target.spelled, loads.c.state == "unfinished", loads.c.chunks > 0)
+    return tuple(row for row in await connection.execute(select_loads(loads).where(mine)) if unreadable(row) is None)
+
+
 def _check_owned(load: LedgerLoad, updated: Sequence[Any]) -> None:
     if not updated:
         what = f"another process has taken the load {load.load_id!r} over, or it was forgotten"

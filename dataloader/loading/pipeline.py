@@ -28,7 +28,7 @@ from dataloader.loading.duplicates import key_filter
 from dataloader.loading.execution import LoadExecution
 from dataloader.loading.planning import decide
 from dataloader.loading.reruns import note_rerun
-from dataloader.loading.targets import Ledgered, OneTransaction
+from dataloader.loading.targets import Ledgered, OneTransaction, refuse_unfinished
 from dataloader.loading.validation import check_in_memory
 from dataloader.options import Target
 from dataloader.sync import await_and_propagate_cancel
@@ -36,6 +36,7 @@ from dataloader.sync import await_and_propagate_cancel
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from dataloader.loading.chunks import Chunk
     from dataloader.options import LoadOptions
     from dataloader.report import LoadReport
     from dataloader.sources.base import Source
@@ -111,7 +112,7 @@ async def _store(execution: LoadExecution) -> None:
                     # No lock is held while a source gets going.
                     first = await take_first(chunks)
                     with execution.own_name():
-                        await _target(execution, is_all).store(first, chunks)
+                        await _target(execution, is_all, first).store(first, chunks)
                     return
     except ValidationError as error:
         if not can_be_rolled_back:
@@ -122,8 +123,9 @@ async def _store(execution: LoadExecution) -> None:
     raise refused
 
 
-def _target(execution: LoadExecution, is_all: bool) -> OneTransaction | Ledgered:
+def _target(execution: LoadExecution, is_all: bool, first: list[Chunk]) -> OneTransaction | Ledgered:
     """Where the chunks go; a source of unknown length that turns out to be short needs no checkpoint."""
     if execution.plan.commit == "load" or is_all:
+        refuse_unfinished(execution, first)
         return OneTransaction(execution)
     return Ledgered(execution)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tenacity
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from dataloader.database.schema import TableSchema
+    from dataloader.database.schema import TableName, TableSchema
     from dataloader.sources.base import Source
 
 START_SECONDS = 10.0
@@ -81,6 +81,7 @@ async def decide(
 async def _decide(
     session: Session, engine: AsyncEngine, source: Source, target: Target, options: LoadOptions
 ) -> LoadPlan:
+    unfinished: tuple[Any, ...] = ()
     async with session.reading() as connection:
         found = await session.backend.describe(connection, target.name)
         notes = session.backend.notes(connection)
@@ -94,6 +95,7 @@ async def _decide(
         if found is not None and refused is None:
             options = await _continuing(connection, source, found, options)
             found = await _replaced(session, found) if options.if_exists == "replace" else found
+            unfinished = await _unfinished(connection, found.name, options)
         if found is not None and (options.on_conflict != "error" or options.returning is not None):
             found = replace(found, merge_target=await session.backend.merge_target(connection, found))
         if found is not None and "widen" in options.evolve:
@@ -102,7 +104,18 @@ async def _decide(
     info = SourceInfo(source.name, source.schema, source.rows, source.in_memory, source.about, needs)
     connections = engines.connections_of(engine)
     database = Database(session.backend, engines.describe_url(engine), refused, connections)
-    return replace(make_plan(info, target, found, options, database), notes=notes, source_facts=source.facts)
+    made = make_plan(info, target, found, options, database)
+    return replace(made, notes=notes, source_facts=source.facts, unfinished=unfinished)
+
+
+async def _unfinished(connection: AsyncConnection, name: TableName, options: LoadOptions) -> tuple[Any, ...]:
+    """The unfinished loads that one transaction could load anew: whoever asks for checkpoints meets them anyhow."""
+    asks = options.commit == "chunk" or options.is_named or options.resume is False
+    if asks or options.if_exists != "append" or options.action != "load" or options.on_conflict != "error":
+        return ()
+    if backend_for(connection.dialect).ledger_obstacle:
+        return ()
+    return await ledger.unfinished_loads(connection, name)
 
 
 async def _replaced(session: Session, found: TableSchema) -> TableSchema:

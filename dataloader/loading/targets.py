@@ -15,7 +15,7 @@ from dataloader.database.driver_errors import Refusal, translated
 from dataloader.database.session import Session
 from dataloader.errors import ConnectionLost, PlanError
 from dataloader.formatting import quantity
-from dataloader.ledger import owners
+from dataloader.ledger import owners, refusals
 from dataloader.ledger.checkpoint import rows_of
 from dataloader.ledger.digest import chunk_digest
 from dataloader.ledger.entries import TABLES
@@ -130,7 +130,7 @@ class Ledgered:
 
     def _request(self, first: list[Chunk]) -> Request:
         execution, options = self._execution, self._execution.options
-        source_digest = chunk_digest(first[0].converted.batch.slice(0, DIGESTED_ROWS)) if first else ""
+        source_digest = _digest_of(first, DIGESTED_ROWS)
         call = {"loader": execution.source.loader, "paths": execution.source.paths, **options.call}
         replaces = execution.plan.replacement is not None
         return Request(options.load_id, options.resume, source_digest, call, options.if_exists, replaces)
@@ -240,6 +240,26 @@ class Ledgered:
 
     async def _retried(self, work: Callable[[Session], Awaitable[T]]) -> T:
         return await retrying()(self._session().run, work)
+
+
+def _digest_of(first: list[Chunk], rows: int) -> str:
+    """What a load that is not named is recognized by."""
+    return chunk_digest(first[0].converted.batch.slice(0, rows)) if first else ""
+
+
+def refuse_unfinished(execution: LoadExecution, first: list[Chunk]) -> None:
+    """Refuse to load as a whole what an earlier load has committed a part of: those rows would be there twice.
+
+    Raises
+    ------
+    CheckpointError
+        Offering both ways on.
+    """
+    for found in execution.plan.unfinished:
+        rows = min(DIGESTED_ROWS, found.chunk_rows)  # its first chunk, of which the digest is, may have been shorter
+        if found.source_digest == _digest_of(first, rows):
+            refusals.refuse_running(found)
+            raise refusals.not_asked_to_resume(found, execution.plan.rows)
 
 
 def _store_of(connection: AsyncConnection, execution: LoadExecution) -> SyncStore | ChunkStore:

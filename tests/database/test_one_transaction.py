@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
 from dataloader.loading import chunks
-from tests.conftest import execute
+from tests.conftest import Broken, execute, fetch
 
 
 async def test_a_file_is_sized_and_a_stream_is_read_until_it_is_known(database: AsyncEngine, tmp_path: Path) -> None:
@@ -65,3 +66,54 @@ async def test_a_stream_that_is_longer_than_one_transaction_is_committed_by_chun
         batches = (pa.record_batch({"id": [number]}) for number in range(count))
         report = await dl.load_batches(batches, "longer", engine=database, chunk_rows=50)
         assert (report.loaded, len(await dl.load_history(database))) == (count, loads)
+
+
+ORDERS = {"id": list(range(50)), "name": [f"name {number}" for number in range(50)]}
+
+
+@pytest.fixture
+async def half_loaded(database: AsyncEngine) -> str:
+    """A load of the orders by chunks that was ended in the middle."""
+
+    def breaking() -> Iterator[pa.RecordBatch]:
+        yield from pa.table(ORDERS).to_batches(max_chunksize=10)[:3]
+        raise Broken
+
+    await execute(database, "CREATE TABLE orders (id bigint, name varchar(20))")
+    with pytest.raises(Broken):
+        await dl.load_batches(breaking(), "orders", engine=database, commit="chunk", chunk_rows=10, workers=1)
+    ((load_id,),) = await fetch(database, "SELECT load_id FROM dataloader_loads")
+    return str(load_id)
+
+
+def small(database: AsyncEngine, data: dict[str, list[Any]] = ORDERS, **options: Any) -> Any:
+    return dl.load_dataframe(data, "orders", engine=database, progress="none", **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"chunk_rows": 10}, {"commit": "load"}], ids=str)
+async def test_what_was_half_loaded_by_chunks_is_not_loaded_again_as_a_whole(
+    database: AsyncEngine, half_loaded: str, options: dict[str, Any]
+) -> None:
+    ((before,),) = await fetch(database, "SELECT count(*) FROM orders")
+    assert before > 0
+    with pytest.raises(dl.UnfinishedLoad, match=r"did not finish, with .* committed") as refused:
+        await small(database, **options)
+    assert half_loaded in refused.value.hint
+    assert await fetch(database, "SELECT count(*) FROM orders") == [(before,)]
+
+
+async def test_what_was_half_loaded_is_continued_or_loaded_from_the_beginning_by_who_says_so(
+    database: AsyncEngine, half_loaded: str
+) -> None:
+    report = await small(database, resume=True, chunk_rows=10)
+    assert report.loaded + report.already_loaded == 50
+    assert await fetch(database, "SELECT count(*), count(DISTINCT id) FROM orders") == [(50, 50)]
+    report = await small(database)
+    assert report.loaded == 50, "it is finished: once more is asked for"
+
+
+async def test_other_rows_are_loaded_beside_a_half_loaded_load(database: AsyncEngine, half_loaded: str) -> None:
+    ((before,),) = await fetch(database, "SELECT count(*) FROM orders")
+    await small(database, {"id": [1, 2], "name": ["x", "y"]})
+    await small(database, resume=False)
+    assert await fetch(database, "SELECT count(*) FROM orders") == [(before + 52,)]
