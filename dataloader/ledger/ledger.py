@@ -432,7 +432,7 @@ async def find_load(connection: AsyncConnection, source: str, target: TableName,
 async def unfinished_loads(connection: AsyncConnection, target: TableName) -> tuple[Any, ...]:
     """The loads into a table that exists which have committed some rows and not all."""
     loads, *_ = ledger_tables(target.schema)
-    if not await _exists(connection, loads):
+    if not await exists(connection, loads):
         return ()
     mine = sa.and_(loads.c.target == target.spelled, loads.c.state == "unfinished", loads.c.chunks > 0)
     return tuple(row for row in await connection.execute(select_loads(loads).where(mine)) if unreadable(row) is None)
