@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from dataloader import api
-from dataloader import cli_csv as csv_options
-from dataloader.cli import load_keeping_rejects
-from dataloader.cli_options import (
+from dataloader.cli import csv as csv_options
+from dataloader.cli.commands import load_keeping_rejects
+from dataloader.cli.options import (
     COMMITTING,
     LOADING,
     PLAN,

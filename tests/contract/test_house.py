@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import dataloader as dl
-from dataloader import cli
+from dataloader.cli import commands
 from dataloader.conversion.types import TYPES
 from dataloader.options import OF_A_FUNCTION, LoadOptions, Options
 
@@ -102,7 +102,7 @@ def test_a_call_that_was_not_awaited_says_so() -> None:
 
 
 def test_the_command_line_has_the_commands_that_the_module_names() -> None:
-    assert sorted(cli.main.commands) == [
+    assert sorted(commands.main.commands) == [
         "completion",
         "copy",
         "export",
@@ -114,7 +114,7 @@ def test_the_command_line_has_the_commands_that_the_module_names() -> None:
         "resume",
         "validate",
     ]
-    assert all(name in (cli.__doc__ or "") for name in cli.main.commands)
+    assert all(name in (commands.__doc__ or "") for name in commands.main.commands)
 
 
 def functions(path: Path) -> Iterator[tuple[str, int]]:

@@ -11,17 +11,17 @@ from pathlib import Path
 import click
 import pytest
 
-from dataloader import cli, cli_words
+from dataloader.cli import commands, words
 
 ROOT = Path(__file__).parents[2]
-OPTIONS = cli.known_options()
+OPTIONS = commands.known_options()
 PYTHON = re.compile(rf"(?<![\w?&;./-])({'|'.join([*OPTIONS, 'csv', 'on_invalid'])})=(?!=)")
 CALL = re.compile(r"\b\w+\((?:[^()]|\([^()]*\))*\)")
 
 
 def messages() -> Iterator[str]:
     """Every text of the package that is no docstring, with ``x`` for what is put in."""
-    for path in sorted({*(ROOT / "dataloader").rglob("*.py")} - {Path(cli_words.__file__)}):
+    for path in sorted({*(ROOT / "dataloader").rglob("*.py")} - {Path(words.__file__)}):
         tree = ast.parse(path.read_text())
         parts = {id(part) for one in ast.walk(tree) if isinstance(one, ast.JoinedStr) for part in one.values}
         documents = {id(one.value) for one in ast.walk(tree) if isinstance(one, ast.Expr)}
@@ -39,7 +39,7 @@ def rendered(part: ast.expr) -> str:
 
 
 def spoken(message: str) -> str:
-    return "\n".join(cli_words.spoken(line, OPTIONS) for line in message.split("\n"))
+    return "\n".join(words.spoken(line, OPTIONS) for line in message.split("\n"))
 
 
 MESSAGES = sorted({one for one in messages() if not one.startswith("PRAGMA ") and PYTHON.search(CALL.sub("", one))})
@@ -76,17 +76,18 @@ SAID = {
     "python -m dataloader resume a.csv-1 --to URL. Correct it.",
     "continue with await load_files(..., 'orders', load_id='may 1', resume=True, chunk_rows=5).": "continue with "
     "the same command with --resume --load-id 'may 1' --chunk-rows 5.",
+    "Pass shard=(1, 16) to shard=(16, 16).": "Pass --shard 1/16 to --shard 16/16.",
     "PRAGMA foreign_keys=ON": "PRAGMA foreign_keys=ON",
 }
 
 
 @pytest.mark.parametrize(("message", "said"), SAID.items())
 def test_options_are_translated_and_data_is_not(message: str, said: str) -> None:
-    assert cli_words.spoken(message, OPTIONS, rejects="bad.csv", to=" --to URL") == said
+    assert words.spoken(message, OPTIONS, rejects="bad.csv", to=" --to URL") == said
 
 
 def examples() -> Iterator[tuple[str, str]]:
-    for name, command in {"": cli.main, **cli.main.commands}.items():
+    for name, command in {"": commands.main, **commands.main.commands}.items():
         for line in (command.epilog or "").splitlines():
             if "dataloader " in line:
                 yield name, line.strip()
@@ -96,7 +97,7 @@ EXAMPLES = [*examples()]
 
 
 def test_every_command_has_examples() -> None:
-    assert {name for name, _ in EXAMPLES} == {"", *cli.main.commands}
+    assert {name for name, _ in EXAMPLES} == {"", *commands.main.commands}
 
 
 @pytest.mark.parametrize(("name", "example"), EXAMPLES)
@@ -105,18 +106,20 @@ def test_every_example_is_a_command_that_is_understood(name: str, example: str) 
     assert found
     command, *arguments = shlex.split(found[1])
     assert not name or command == name
-    cli.main.commands[command].make_context(command, arguments)
+    commands.main.commands[command].make_context(command, arguments)
 
 
 def test_the_list_of_commands_tells_what_each_does() -> None:
-    context = click.Context(cli.main, terminal_width=100)
-    for command in cli.main.commands.values():
+    context = click.Context(commands.main, terminal_width=100)
+    for command in commands.main.commands.values():
         short = command.get_short_help_str(80)
         assert short.endswith(".")
         assert "..." not in short
-        assert short in cli.main.get_help(context)
+        assert short in commands.main.get_help(context)
 
 
 def test_every_option_says_what_it_is_for() -> None:
-    options = [one for command in cli.main.commands.values() for one in command.params if isinstance(one, click.Option)]
+    options = [
+        one for command in commands.main.commands.values() for one in command.params if isinstance(one, click.Option)
+    ]
     assert [one.opts for one in options if not one.help] == []

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from dataloader import cli_words
+from dataloader.cli import words
 from dataloader.conversion.violations import Violation
 from dataloader.display.progress import LogView, choose_view
 from dataloader.display.state import State, View
@@ -58,7 +58,7 @@ _IN_WORDS = frozenset(
 class Output:
     """How a command answers."""
 
-    options: cli_words.Options
+    options: words.Options
     quiet: bool = False
     as_json: bool = False
     rejects: str | None = None
@@ -129,7 +129,7 @@ class Output:
         if isinstance(said, (tuple, list)):
             return [self._sentence(one) for one in said]
         to = "" if self.engine is None else " --to URL"
-        return cli_words.spoken(said, self.options, rejects=self.rejects, to=to) if isinstance(said, str) else said
+        return words.spoken(said, self.options, rejects=self.rejects, to=to) if isinstance(said, str) else said
 
 
 class SpokenLog(LogView):

@@ -2,7 +2,7 @@
 ``export QUERY FILE`` is the way back.
 
 ``copy`` takes rows from one database to another. Of loads that were committed chunk by chunk: ``history``, ``resume``
-and ``forget``. ``grants`` is for administrators, ``completion`` for the shell. What is printed is made in `cli_output`.
+and ``forget``. ``grants`` is for administrators, ``completion`` for the shell. What is printed is made in `output`.
 
 Exit codes: 0 done, 1 the load failed or the data is not valid, 2 the command was wrong, 130 stopped by Ctrl-C.
 """
@@ -18,9 +18,11 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 
-from dataloader import api, cli_output, cli_words
-from dataloader import cli_csv as csv_options
-from dataloader.cli_options import (
+from dataloader import api
+from dataloader.cli import csv as csv_options
+from dataloader.cli import output as printing
+from dataloader.cli import words
+from dataloader.cli.options import (
     CHECKPOINTS,
     COMMITTING,
     FILES,
@@ -37,7 +39,7 @@ from dataloader.cli_options import (
     StandardInput,
     with_options,
 )
-from dataloader.cli_output import Output, Result
+from dataloader.cli.output import Output, Result
 from dataloader.database.engine import describe_url, dispose_all, resolve
 from dataloader.database.schema import parse_table_name
 from dataloader.errors import CheckpointError, DataLoaderError
@@ -71,7 +73,7 @@ def prints(command: Callable[..., Awaitable[Result]]) -> Callable[..., None]:
     return run
 
 
-def known_options() -> cli_words.Options:
+def known_options() -> words.Options:
     """The options of all commands, by the names that they have in Python."""
     options = [one for command in (load, validate) for one in command.params if isinstance(one, click.Option)]
     return {str(one.name): one for one in options}
@@ -122,7 +124,7 @@ def main() -> None:
         "dataloader load orders.csv orders --quiet --json",
     ),
 )
-@with_options(FILES, TABLE, TO, *LOADING, *COMMITTING, *REJECTING, PLAN, PROGRESS, *cli_output.OPTIONS)
+@with_options(FILES, TABLE, TO, *LOADING, *COMMITTING, *REJECTING, PLAN, PROGRESS, *printing.OPTIONS)
 @prints
 async def load(files: list[Any], table: str, rejects: str | None, plans: bool, **options: Any) -> LoadReport | LoadPlan:
     """Load FILE... (csv, parquet, json, xlsx, ...; folders and globs too) into TABLE, and show the first rows.
@@ -144,7 +146,7 @@ async def load(files: list[Any], table: str, rejects: str | None, plans: bool, *
     ),
 )
 @click.argument("query_or_table", metavar="QUERY_OR_TABLE")
-@with_options(TABLE, SOURCE, TO, *WRITING, *CHECKPOINTS, *REJECTING, PROGRESS, *cli_output.OPTIONS)
+@with_options(TABLE, SOURCE, TO, *WRITING, *CHECKPOINTS, *REJECTING, PROGRESS, *printing.OPTIONS)
 @prints
 async def copy(query_or_table: str, table: str, rejects: str | None, **options: Any) -> LoadReport:
     """Copy QUERY_OR_TABLE of the database --from into TABLE of the database --to.
@@ -174,7 +176,7 @@ async def load_keeping_rejects(
         "dataloader plan orders.csv orders --json",
     ),
 )
-@with_options(FILES, TABLE, TO, *LOADING, *COMMITTING, *cli_output.OPTIONS)
+@with_options(FILES, TABLE, TO, *LOADING, *COMMITTING, *printing.OPTIONS)
 @prints
 async def plan(files: list[Any], table: str, **options: Any) -> LoadPlan:
     """Show what `load` would do, and write nothing."""
@@ -193,7 +195,7 @@ async def plan(files: list[Any], table: str, **options: Any) -> LoadPlan:
 @with_options(FILES, TABLE, TO, *LOADING)
 @click.option("--unique", is_flag=True, help="Check the keys too, in the files and against the table.")
 @click.option("--foreign-keys", is_flag=True, help="Check that the rows that are referred to exist.")
-@with_options(PROGRESS, *cli_output.OPTIONS)
+@with_options(PROGRESS, *printing.OPTIONS)
 @prints
 async def validate(files: list[Any], table: str, **options: Any) -> ValidationReport:
     """Show every value of FILE... that does not fit TABLE, and write nothing."""
@@ -211,7 +213,7 @@ async def validate(files: list[Any], table: str, **options: Any) -> ValidationRe
 )
 @click.argument("query", metavar="QUERY_OR_TABLE")
 @click.argument("path", metavar="FILE", type=click.Path())
-@with_options(*READING, PROGRESS, *cli_output.OPTIONS)
+@with_options(*READING, PROGRESS, *printing.OPTIONS)
 @prints
 async def export(query: str, path: str, **options: Any) -> ExportReport:
     """Write a table, or the result of a query, to FILE (.csv, .parquet, .arrow, .jsonl; .csv.gz, .csv.zst)."""
@@ -222,7 +224,7 @@ async def export(query: str, path: str, **options: Any) -> ExportReport:
     short_help="List the loads that were committed in chunks.",
     epilog=examples("dataloader history --to postgresql://me@localhost/shop", "dataloader history --json"),
 )
-@with_options(TO, SCHEMA, *cli_output.OPTIONS)
+@with_options(TO, SCHEMA, *printing.OPTIONS)
 @prints
 async def history(engine: str | None, schema: str | None) -> Result:
     """Show the loads of the database's ledgers, the newest first."""
@@ -231,7 +233,7 @@ async def history(engine: str | None, schema: str | None) -> Result:
     frame = history_frame(loads, [*ledgers.SHOWN, "running"])
     shown = "no load was committed chunk by chunk" if frame.empty else frame.to_string(index=False)
     text = "\n".join([shown, *(f"not read: {why}; --schema reads it" for why in found.passed_over)])
-    return cli_output.Listing(text, {"loads": loads, "not_read": found.passed_over})
+    return printing.Listing(text, {"loads": loads, "not_read": found.passed_over})
 
 
 @main.command(
@@ -244,7 +246,7 @@ async def history(engine: str | None, schema: str | None) -> Result:
 @click.argument("load_id")
 @with_options(TO, SCHEMA)
 @click.option("--yes", is_flag=True, help="Read the files that the ledger names without asking.")
-@with_options(PROGRESS, *cli_output.OPTIONS)
+@with_options(PROGRESS, *printing.OPTIONS)
 @prints
 async def resume(load_id: str, engine: str | None, schema: str | None, yes: bool, progress: Any) -> Result:
     """Continue the unfinished load LOAD_ID of files, with the options that it began with."""

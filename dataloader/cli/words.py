@@ -19,7 +19,7 @@ _TEXT = r"""'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*\""""
 _CALL = r"(?:await )?\b(?:load_\w+|validate|plan_load|connect|run)\((?:[^()\n]|\([^()\n]*\))*\)"
 _GIVEN = re.compile(
     rf"(?P<call>{_CALL})|(?<!\w)(?P<text>{_TEXT})(?!\w)|(?<![\w?&;./-])(?P<name>[a-z_]+)=(?!=)"
-    rf"(?P<value>{_TEXT}|True|False|None|\{{[^}}\n]*\}}|\[[^\]\n]*\]|-?\d+(?:\.\d+)?|(?![^\s,.:;)]))"
+    rf"(?P<value>{_TEXT}|True|False|None|\{{[^}}\n]*\}}|\[[^\]\n]*\]|\(\d+, \d+\)|-?\d+(?:\.\d+)?|(?![^\s,.:;)]))"
 )
 _ALONE = re.compile(r"(?:^|(?<=error: )|(?<=another )|(?<=\(its ))(?P<name>[a-z_]+)(?= (?:must|names|requires|to|is) )")
 _RESUMED = re.compile(
@@ -86,6 +86,7 @@ def _argument(value: str) -> str:
     if given is None:
         return value.strip("[]{}")
     given = ",".join(map(str, given)) if isinstance(given, list) and ... not in given else given
+    given = "/".join(map(str, given)) if isinstance(given, tuple) else given  # a shard
     return shlex.quote(str(given)) if isinstance(given, (str, int, float)) else "..."
 
 

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import click
 
-from dataloader import cli_csv as csv_options
+from dataloader.cli import csv as csv_options
 from dataloader.options import (
     CASTS,
     COMMITS,
