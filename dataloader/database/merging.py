@@ -156,6 +156,13 @@ def _decided(asked: Asked, table: TableSchema, offered: Sequence[str], target: M
         if asked.on_conflict == "error":
             raise PlanError(f"{table.name} can return no values: {target.refused}", hint="Leave returning= out.")
         raise PlanError(f"rows cannot be merged into {table.name}: {target.refused}", hint=hint)
+    inserts, deletes = asked.action in {"load", "sync"}, asked.action in {"delete", "sync"}
+    if deletes and target.deletes_refused is not None:
+        hint = "Drop the rules, or delete the rows by SQL."
+        raise PlanError(f"rows cannot be deleted from {table.name}: {target.deletes_refused}", hint=hint)
+    if inserts and asked.on_conflict != "error" and target.inserts_refused is not None:
+        hint = "Load into the tables that have the rows, or use update_rows, which inserts none."
+        raise PlanError(f"rows cannot be merged into {table.name}: {target.inserts_refused}", hint=hint)
     returning = _returned(asked, table)
     overriding = asked.override_identity and any(column.always for column in table.columns)
     if asked.on_conflict == "error":

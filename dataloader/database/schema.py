@@ -102,12 +102,18 @@ class MergeTarget:
     refused : str or None
         Why rows cannot be merged into it.
     has_triggers : bool
-        Whether a trigger may change a row, or drop it, before it is stored.
+        Whether a trigger may change a row, or drop it, before it is stored or deleted.
+    inserts_refused : str or None
+        Why rows whose key is new cannot be told from those that are there.
+    deletes_refused : str or None
+        Why rows cannot be deleted from it.
     """
 
     keys: tuple[UniqueKey, ...] = ()
     refused: str | None = None
     has_triggers: bool = False
+    inserts_refused: str | None = None
+    deletes_refused: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,27 @@ class SyncStore(ChunkStore):
         if gone and self._plan.dry_run:
             keys = await backend.some_others(connection, merge, within, SHOWN_KEYS)
             self._staging.preview += [f"{', '.join(merge.key)} {key}: deleted" for key in keys]
-        deleted = await backend.delete_others(connection, merge, within) if gone else 0
+        deleted = await self._delete(gone) if gone else 0
         written = await self._staging.merge(connection)
+        self._check_lost(written)
         return written._replace(deleted=deleted)
+
+    def _check_lost(self, written: Written) -> None:
+        """A table without some of the source's rows is not synchronized."""
+        kept = written.unchanged + written.ignored  # of a table that has nothing but its key
+        if lost := self._staging.staged - written.stored - kept:
+            name = self._plan.table.name
+            what = f"a trigger drops or keeps {quantity(lost, 'row')} of {name}, which would differ from the source's"
+            raise PlanError(what, hint="Disable the trigger, or leave them out of the source.", committed_rows=0)
+
+    async def _delete(self, gone: int) -> int:
+        plan, backend, connection = self._plan.merge, self._backend, self._connection
+        assert plan is not None
+        assert plan.others is not None
+        deleted = await backend.delete_others(connection, plan.merge, plan.others)
+        if deleted < gone and (kept := (await backend.count_others(connection, plan.merge, plan.others))[1]):
+            name, it = self._plan.table.name, "it" if kept == 1 else "them"
+            what = f"a trigger keeps {quantity(kept, 'row')} of {name}, though the source does not have {it}"
+            hint = "Disable the trigger, or leave such rows out of what is compared (within=)."
+            raise PlanError(what, hint=hint, committed_rows=0)
+        return deleted

@@ -37,6 +37,8 @@ class StagedWriter:
     ----------
     preview : list of str
         What would change in the first rows that do.
+    staged : int
+        How many rows wait in the temporary table to be merged.
     returned : list of sequences
         For each write that succeeded the values that are wanted of its rows.
     """
@@ -46,7 +48,7 @@ class StagedWriter:
         self._merge = merge
         self._backend = backend
         self._previews = previews
-        self._staged = 0
+        self.staged = 0
         self.preview: list[str] = []
         self.returned: list[Sequence[Any]] = []
 
@@ -85,18 +87,18 @@ class StagingWriter(StagedWriter):
     async def write(self, connection: AsyncConnection, encoded: tuple[int, Any], watchdog: Watchdog) -> Written:
         rows, sent = encoded
         await self._filler.write(connection, sent, watchdog)
-        self._staged += rows
+        self.staged += rows
         return Written()
 
     async def begin(self, connection: AsyncConnection) -> None:
         """Make the temporary table."""
-        self._staged = 0
+        self.staged = 0
         await self._backend.stage(connection, self._merge)
 
     async def merge(self, connection: AsyncConnection) -> Written:
         """Merge what is staged."""
         await self._look(connection)
-        merged = await self._backend.merge(connection, self._merge, self._staged)
+        merged = await self._backend.merge(connection, self._merge, self.staged)
         await self._backend.unstage(connection)
         return written(merged, self._merge)
 

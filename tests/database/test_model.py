@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Coroutine
@@ -217,7 +215,7 @@ class Tables(RuleBasedStateMachine):
         process = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT, stderr=subprocess.DEVNULL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.communicate(told.encode(), timeout=seconds)
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()  # if it has not ended by itself
         process.wait()
         data = slowly(dicts_of(rows))
         options: Any = {"commit": "chunk", "chunk_rows": 1, "on_conflict": "update", "progress": "none"}

@@ -155,6 +155,22 @@ async def test_through_another_driver_the_same_comes_out(postgres: AsyncEngine) 
     await engine.dispose()
 
 
+async def test_a_table_of_keys_alone_is_synchronized(table: AsyncEngine) -> None:
+    await execute(table, "CREATE TABLE ids (id integer PRIMARY KEY)", "INSERT INTO ids VALUES (1), (2)")
+    report = await dl.sync_table({"id": [2, 3]}, "ids", engine=table)
+    assert (report.inserted, report.deleted) == (1, 1)
+    assert await fetch(table, "SELECT id FROM ids ORDER BY id") == [(2,), (3,)]
+
+
+async def test_rows_that_a_trigger_keeps_are_neither_deleted_nor_missing(sqlite: AsyncEngine) -> None:
+    kept = "CREATE TRIGGER g BEFORE DELETE ON t WHEN OLD.id = 2 BEGIN SELECT RAISE(IGNORE); END"
+    await execute(sqlite, TABLE, OLD, kept)
+    report = await dl.delete_rows({"id": [1, 2, 9]}, "t", engine=sqlite)
+    assert (report.deleted, report.missing, report.skipped) == (1, 1, 1)
+    with pytest.raises(dl.PlanError, match="a trigger keeps 1 row of t, though the source does not have it"):
+        await dl.sync_table({"id": [3, 4], "v": ["c", "d"]}, "t", engine=sqlite)
+
+
 async def test_a_synchronized_table_takes_the_data_s_own_numbers(postgres: AsyncEngine) -> None:
     await execute(
         postgres,

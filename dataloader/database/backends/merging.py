@@ -75,21 +75,32 @@ class Merging:
         """Merge the rows of the temporary table, of which there are so many."""
         if merge.action == "insert":
             return await self._insert_or_update(connection, merge, staged)
+        return await (self._delete if merge.action == "delete" else self._update)(connection, merge, staged)
+
+    async def _delete(self, connection: AsyncConnection, merge: Merge, staged: int) -> Merged:
         table, given, same = self._joined(merge)
         own: dict[str, Any] = {OWN_OPERATORS: merge.own_operators}
-        if merge.action == "delete":
-            sql = f"DELETE FROM {table} AS target WHERE EXISTS (SELECT 1 FROM {given} AS given WHERE {same})"
-            deleted = (await connection.exec_driver_sql(sql, execution_options=own)).rowcount
-            return Merged(deleted=deleted, missing=staged - deleted)
-        sql = (
-            f"SELECT {self.counts}(*) FROM {given} AS given WHERE EXISTS (SELECT 1 FROM {table} AS target WHERE {same})"
-        )
-        there = (await connection.exec_driver_sql(sql, execution_options=own)).scalar_one()
+        there = None
+        if merge.looks_first:  # a trigger may keep rows, which then are not missing
+            sql = f"SELECT {self.counts}(*) FROM {given} AS given "
+            sql += f"WHERE EXISTS (SELECT 1 FROM {table} AS target WHERE {same})"
+            there = (await connection.exec_driver_sql(sql, execution_options=own)).scalar_one()
+        sql = f"DELETE FROM {table} AS target WHERE EXISTS (SELECT 1 FROM {given} AS given WHERE {same})"
+        deleted = (await connection.exec_driver_sql(sql, execution_options=own)).rowcount
+        return Merged(deleted=deleted, missing=staged - (deleted if there is None else there))
+
+    async def _update(self, connection: AsyncConnection, merge: Merge, staged: int) -> Merged:
+        table, given, same = self._joined(merge)
+        own: dict[str, Any] = {OWN_OPERATORS: merge.own_operators}
+        differs = self._differs(merge, "target", "given") if merge.updated else "false"
+        sql = f"SELECT {self.counts}(*), {self.counts}(CASE WHEN {differs} THEN 1 END) FROM {given} AS given "
+        sql += f"JOIN {table} AS target ON {same}"
+        counted: Any = (await connection.exec_driver_sql(sql, execution_options=own)).one()
+        there, differing = counted
         values = ", ".join(f"{self.quote(name)}=given.{self.quote(name)}" for name in merge.updated)
-        differs = self._differs(merge, "target", "given")
         sql = f"UPDATE {table} AS target SET {values} FROM {given} AS given WHERE {same} AND {differs}"
-        updated = (await connection.exec_driver_sql(sql, execution_options=own)).rowcount if values else 0
-        return Merged(updated=updated, left=there - updated, missing=staged - there)
+        updated = (await connection.exec_driver_sql(sql, execution_options=own)).rowcount if differing else 0
+        return Merged(updated=updated, left=there - differing, missing=staged - there)
 
     async def count_others(self, connection: AsyncConnection, merge: Merge, within: str) -> tuple[int, int]:
         """How many rows of the table a condition holds for, and how many of them the temporary table does not have."""

@@ -32,19 +32,23 @@ ORDER BY i.indisprimary DESC, i.indexrelid
 """)
 FACTS = sa.text("""
 SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal
-                  AND (g.tgtype & 3) = 3 AND (g.tgtype & 20) <> 0),
+                  AND (g.tgtype & 3) = 3 AND (g.tgtype & 28) <> 0),
        EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = ANY (ARRAY['2', '3'])),
-       pg_catalog.has_database_privilege(pg_catalog.current_database(), 'TEMP')
+       pg_catalog.has_database_privilege(pg_catalog.current_database(), 'TEMP'),
+       EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4'),
+       (SELECT CAST(CAST(i.inhrelid AS pg_catalog.regclass) AS pg_catalog.text) FROM pg_catalog.pg_inherits i
+        WHERE i.inhparent = c.oid AND c.relkind = 'r' ORDER BY i.inhrelid LIMIT 1)
 FROM pg_catalog.pg_class c WHERE c.oid = CAST(CAST(:name AS pg_catalog.text) AS pg_catalog.regclass)
 """)
-"""Triggers before INSERT or UPDATE of a row, rules, and whether this role may make temporary tables."""
+"""Triggers before a row is written or deleted, rules, whether the role may stage rows, and the first heir."""
 
 Quote = Callable[[str], str]
+Facts = tuple[bool, bool, bool, bool, str | None]
 
 
-def target_of(table: TableSchema, keys: list[UniqueKey], facts: tuple[bool, bool, bool]) -> MergeTarget:
+def target_of(table: TableSchema, keys: list[UniqueKey], facts: Facts) -> MergeTarget:
     """What the catalog says of a table, in our words."""
-    has_triggers, has_rules, may_stage = facts
+    has_triggers, has_rules, may_stage, deletes_by_rule, heir = facts
     refused = None
     if table.kind not in {"table", "partitioned table"}:
         refused = f"it is a {table.kind}"
@@ -52,7 +56,9 @@ def target_of(table: TableSchema, keys: list[UniqueKey], facts: tuple[bool, bool
         refused = "it has rules for INSERT or UPDATE, with which PostgreSQL refuses ON CONFLICT"
     elif not may_stage:
         refused = "this role may not make temporary tables (GRANT TEMPORARY ON DATABASE)"
-    return MergeTarget(tuple(keys), refused, has_triggers)
+    inherited = None if heir is None else f"{heir} inherits from it, and its key does not hold for the rows of that"
+    deleting = "it has rules for DELETE, which may leave the rows" if deletes_by_rule else None
+    return MergeTarget(tuple(keys), refused, has_triggers, inherited, deleting)
 
 
 def stage_sql(merge: Merge, staging: TableName, table: str, quote: Quote) -> str:

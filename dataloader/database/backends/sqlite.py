@@ -172,7 +172,10 @@ class SQLite(Backend):
             refused = "it is a partial index" if columns[0].partial else refused
             keys.append(UniqueKey(names, columns[0].is_primary, columns[0].key, refused))
         keys.sort(key=lambda key: not key.is_primary)
-        return MergeTarget(tuple(keys), None if table.kind == "table" else f"it is a {table.kind}")
+        master = f"{self.quote(table.name.schema or SQLITE_SCHEMA)}.sqlite_master"
+        sql = f"SELECT EXISTS (SELECT 1 FROM {master} WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE)"
+        has_triggers = bool((await connection.exec_driver_sql(sql, (table.name.name,))).scalar_one())
+        return MergeTarget(tuple(keys), None if table.kind == "table" else f"it is a {table.kind}", has_triggers)
 
     async def replaceable(self, connection: AsyncConnection, table: TableSchema) -> Replaceable:
         keys = (await self.merge_target(connection, table)).keys
