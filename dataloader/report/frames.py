@@ -50,21 +50,30 @@ class Returned:
     columns: tuple[str, ...] = ()
     labels: Any = None
     _rows: list[np.ndarray] = field(default_factory=list)
-    _values: list[Sequence[Any]] = field(default_factory=list)
+    _values: list[Sequence[Sequence[Any]]] = field(default_factory=list)
+    _frame: pd.DataFrame | None = None
 
     def add(self, rows: np.ndarray, values: Sequence[Sequence[Any]]) -> None:
         """Take in the values of rows, which stand at these places of the source."""
         self._rows.append(rows)
-        self._values += values
+        self._values.append(values)
+        self._frame = None
 
     def frame(self) -> pd.DataFrame:
         """One row for each that is stored, in the order of the source, with the labels that it has there."""
+        if self._frame is None:
+            self._frame = self._made()
+        return self._frame
+
+    def _made(self) -> pd.DataFrame:
         import pandas as pd  # noqa: PLC0415 - only who asks for a frame needs pandas
 
         rows = np.concatenate([np.empty(0, np.int64), *self._rows])
         index = pd.Index(rows) if self.labels is None else pd.Index(self.labels).take(rows)
-        frame = pd.DataFrame(self._values, columns=list(self.columns), index=index)
-        return frame.iloc[np.argsort(rows, kind="stable")]
+        columns = [[row[at] for part in self._values for row in part] for at in range(len(self.columns))]
+        frame = pd.DataFrame(dict(enumerate(columns)), index=index)
+        frame.columns = pd.Index(self.columns)
+        return frame if (np.diff(rows) > 0).all() else frame.iloc[np.argsort(rows, kind="stable")]
 
 
 def history_frame(loads: Iterable[Mapping[str, object]], columns: Sequence[str]) -> pd.DataFrame:
