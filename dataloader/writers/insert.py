@@ -12,7 +12,7 @@ from sqlalchemy.ext.compiler import compiles
 
 from dataloader.conversion.text import read_number
 from dataloader.database.backends.base import driver_of, raise_as_sqlalchemys
-from dataloader.database.schema import cast_from_text, unnest
+from dataloader.database.backends.casting import cast_from_text, unnest
 from dataloader.writers.base import Written
 
 if TYPE_CHECKING:

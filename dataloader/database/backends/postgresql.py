@@ -15,6 +15,7 @@ from dataloader.database.backends import postgresql_merge as merging
 from dataloader.database.backends import postgresql_replace as replacing
 from dataloader.database.backends.base import Backend, Fingerprints, PreparedStatement
 from dataloader.database.backends.borrowing import BORROWED
+from dataloader.database.backends.casting import cast_from_text, unnest
 from dataloader.database.backends.operators import OWN_OPERATORS, pin
 from dataloader.database.schema import (
     Fingerprint,
@@ -27,9 +28,7 @@ from dataloader.database.schema import (
     TableRights,
     TableSchema,
     UniqueKey,
-    cast_from_text,
     grouped,
-    unnest,
 )
 
 if TYPE_CHECKING:
