@@ -151,18 +151,7 @@ def _others(within: str | Mapping[str, Any] | None, table: TableSchema, backend:
 
 
 def _decided(asked: Asked, table: TableSchema, offered: Sequence[str], target: MergeTarget) -> Merge:
-    if target.refused is not None:
-        hint = "Load into a table of its own, and merge it by SQL."
-        if asked.on_conflict == "error":
-            raise PlanError(f"{table.name} can return no values: {target.refused}", hint="Leave returning= out.")
-        raise PlanError(f"rows cannot be merged into {table.name}: {target.refused}", hint=hint)
-    inserts, deletes = asked.action in {"load", "sync"}, asked.action in {"delete", "sync"}
-    if deletes and target.deletes_refused is not None:
-        hint = "Drop the rules, or delete the rows by SQL."
-        raise PlanError(f"rows cannot be deleted from {table.name}: {target.deletes_refused}", hint=hint)
-    if inserts and asked.on_conflict != "error" and target.inserts_refused is not None:
-        hint = "Load into the tables that have the rows, or use update_rows, which inserts none."
-        raise PlanError(f"rows cannot be merged into {table.name}: {target.inserts_refused}", hint=hint)
+    _check_target(asked, table, target)
     returning = _returned(asked, table)
     overriding = asked.override_identity and any(column.always for column in table.columns)
     if asked.on_conflict == "error":
@@ -187,6 +176,22 @@ def _decided(asked: Asked, table: TableSchema, offered: Sequence[str], target: M
         returning=returning,
         overriding=overriding and action == "insert",
     )
+
+
+def _check_target(asked: Asked, table: TableSchema, target: MergeTarget) -> None:
+    """Refuse what would go wrong in silence, or PostgreSQL refuses in other words."""
+    if target.refused is not None:
+        hint = "Load into a table of its own, and merge it by SQL."
+        if asked.on_conflict == "error":
+            raise PlanError(f"{table.name} can return no values: {target.refused}", hint="Leave returning= out.")
+        raise PlanError(f"rows cannot be merged into {table.name}: {target.refused}", hint=hint)
+    inserts, deletes = asked.action in {"load", "sync"}, asked.action in {"delete", "sync"}
+    if deletes and target.deletes_refused is not None:
+        hint = "Drop the rules, or delete the rows by SQL."
+        raise PlanError(f"rows cannot be deleted from {table.name}: {target.deletes_refused}", hint=hint)
+    if inserts and asked.on_conflict != "error" and target.inserts_refused is not None:
+        hint = "Load into the tables that have the rows, or use update_rows, which inserts none."
+        raise PlanError(f"rows cannot be merged into {table.name}: {target.inserts_refused}", hint=hint)
 
 
 def _returned(asked: Asked, table: TableSchema) -> tuple[str, ...]:
