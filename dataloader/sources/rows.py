@@ -18,7 +18,7 @@ from dataloader.errors import PlanError, SchemaMismatch
 from dataloader.formatting import did_you_mean
 from dataloader.sources.base import CHUNK_BYTES, Rechunker, Source, check_names, check_not_exhausted
 from dataloader.sources.selection import Columns
-from dataloader.sources.tables import label
+from dataloader.sources.tables import is_query, label
 from dataloader.sync import in_thread
 
 Row = Mapping[Any, Any] | Sequence[Any]
@@ -107,6 +107,8 @@ async def open_rows(rows: object, columns: Columns | None) -> RowSource:
         raise PlanError(f"expected a stream of rows, got {type(rows).__name__}", hint=hint)
     if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, (Iterable, AsyncIterable)):
         hint = "Pass an iterable or async iterable of dicts, tuples or objects; load frames with load_dataframe."
+        if is_query(rows):
+            hint = "Run it and pass its result, or copy_table(query, table, source=engine) loads its rows."
         raise PlanError(f"expected a stream of rows, got {type(rows).__name__}", hint=hint)
     _check_result(rows)
     known = len(rows) if isinstance(rows, Sequence) else None

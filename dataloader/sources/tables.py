@@ -144,6 +144,11 @@ def _better_loader(data: object) -> str:
     return found or "Pass a DataFrame, an Arrow table, a dict of columns, or an object with __arrow_c_stream__."
 
 
+def is_query(data: object) -> bool:
+    """Whether it is a query of SQLAlchemy, which has not been run."""
+    return hasattr(data, "compile") and hasattr(data, "get_execution_options")
+
+
 def _is_old_polars(data: object) -> bool:
     return type(data).__module__.partition(".")[0] == "polars" and not hasattr(data, "__arrow_c_stream__")
 
@@ -154,8 +159,8 @@ _OTHERS: tuple[tuple[Callable[[Any], object], str], ...] = (
         "Load rows with load_rows(rows, table), and record batches with load_batches(batches, table).",
     ),
     (
-        lambda data: isinstance(data, str) and _SQL.match(data),
-        "It is SQL: run it, and load its rows with load_rows(result.mappings(), table).",
+        lambda data: (isinstance(data, str) and _SQL.match(data)) or is_query(data),
+        "It is a query: copy_table(query, table, source=engine) loads its rows, from any database.",
     ),
     (lambda data: isinstance(data, str) or hasattr(data, "__fspath__"), "Load files with load_files(paths, table)."),
     (lambda data: type(data).__name__ == "LazyFrame", "Collect it first: data.collect()."),

@@ -10,13 +10,18 @@ import sys
 import termios
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
 from dataloader.errors import PlanError
-from tests.conftest import fetch
+from dataloader.sources.csv_options import CsvOptions
+from dataloader.sources.files import open_files
+from dataloader.sources.selection import Reading
+from tests.conftest import execute, fetch
+from tests.database.test_resume import let_through, stop_at
 
 pytestmark = pytest.mark.any_version
 
@@ -94,3 +99,32 @@ def test_ctrl_c_ends_a_load_that_waits_for_its_input(tmp_path: Path) -> None:
         loading.communicate()
         os.close(reads)
         os.close(writes)
+
+
+@pytest.mark.parametrize("through", ["python", "command line"])
+async def test_a_load_with_options_for_csv_is_resumed_with_them(
+    database: AsyncEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, through: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [(number, None if number % 3 else number + 0.5, f"M\u00fcller|{number}") for number in range(100)]
+    lines = [f"{key}|{'' if value is None else str(value).replace('.', ',')}|'{name}'" for key, value, name in rows]
+    (tmp_path / "t.csv").write_text("\n".join(lines), encoding="cp1252")
+    await execute(database, "CREATE TABLE t (id BIGINT, v DOUBLE PRECISION, name VARCHAR(20))")
+    await stop_at(database, "t", "NEW.id = 55")
+    csv = {"delimiter": "|", "decimal": ",", "header": False, "encoding": "cp1252", "quote": "'"}
+    names = dict(zip(columns_of("t.csv", csv), ("id", "v", "name"), strict=True))
+    options: dict[str, Any] = {"csv": csv, "columns": names, "chunk_rows": 10, "workers": 1, "engine": database}
+    with pytest.raises(dl.WriteError) as ended:
+        await dl.load_files("t.csv", "t", commit="chunk", load_id="May", **options)
+    assert ended.value.committed_rows == 50
+    await let_through(database, "t")
+    if through == "python":
+        assert (await dl.load_files("t.csv", "t", load_id="May", resume=True, **options)).loaded == 50
+    else:
+        url = database.url.render_as_string(hide_password=False)
+        assert "50 rows" in run(tmp_path, "resume", "May", "--to", url, "--yes")
+    assert await fetch(database, "SELECT id, v, name FROM t ORDER BY id") == rows
+
+
+def columns_of(path: str, csv: dict[str, Any]) -> list[str]:
+    return list(open_files(path, Reading(csv=CsvOptions.of(csv))).schema.names)
