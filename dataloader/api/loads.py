@@ -300,12 +300,12 @@ async def load_files(paths: Paths, table: str | sa.Table, **options: Unpack[Opti
         How many connections all shards have at once; half of what the server gives the role unless passed.
     only_new : bool
         Whether files are passed over that the table's ledger knows as loaded, by path, size and digest, so that the
-        same call appends tomorrow's file. Every call reads all files for that, about 1 GB/s: a file that was changed may
-        keep its size and, where it was copied, its time. They are entered in the table
-        ``dataloader_files`` beside the target, in the transaction that brings their rows or, chunk by chunk, that
-        finishes the load. A file that has changed since is an error, unless `on_conflict` merges its rows; rows that
-        were deleted from the table do not make a file new. ``resume=False`` loads all files. `plan_load` shows how many
-        are passed over, and ``report.passed_over``.
+        same call appends tomorrow's file. Every call reads all files for that, about 1 GB/s: a file that was changed
+        may keep its size and, where it was copied, its time. They are entered in the table ``dataloader_files`` beside
+        the target, in the transaction that brings their rows or, chunk by chunk, that finishes the load. A file that
+        has changed since is an error, unless `on_conflict` merges its rows; rows that were deleted from the table do
+        not make a file new. ``resume=False`` loads all files. `plan_load` shows how many are passed over, and
+        ``report.passed_over``.
     filename : bool or str
         Whether a column, called ``filename`` or as it says, has the path of each row's file: as it is given, of a URL
         without user and query. ``columns=`` need not name it.

@@ -146,7 +146,7 @@ def _better_loader(data: object) -> str:
 
 def is_query(data: object) -> bool:
     """Whether it is a query of SQLAlchemy, which has not been run."""
-    return hasattr(data, "compile") and hasattr(data, "get_execution_options")
+    return hasattr(data, "selected_columns") and hasattr(data, "get_execution_options")
 
 
 def _is_old_polars(data: object) -> bool:

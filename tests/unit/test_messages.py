@@ -39,7 +39,6 @@ CALLS: dict[str, tuple[Callable[..., Any], Any, dict[str, Any], str]] = {
     "SQL": (dl.load_dataframe, "select * from orders", {}, r"It is a query: copy_table\(query, table, source=engine\)"),
     "a select": (dl.load_dataframe, sa.select(sa.text("1")), {}, r"It is a query: copy_table\("),
     "a select as rows": (dl.load_rows, sa.select(sa.text("1")), {}, r"Run it and pass its result, or copy_table\("),
-    "a text as rows": (dl.load_rows, sa.text("SELECT 1"), {}, r"Run it and pass its result, or copy_table\("),
     "a path": (dl.load_dataframe, "orders.csv", {}, r"load_files"),
     "a LazyFrame": (dl.load_dataframe, pl.LazyFrame({"id": [1]}), {}, r"Collect it first: data\.collect\(\)"),
     "a frame as rows": (dl.load_rows, FRAME, {}, r"stream of rows, got DataFrame\. Load it with load_dataframe"),
