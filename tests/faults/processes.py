@@ -114,13 +114,18 @@ class LoaderProcess:
 
     async def _heard(self, word: str) -> None:
         """Read what it says up to a word, or to its last one."""
-        async with asyncio.timeout(LONGEST_SECONDS):
-            while self._ending is None and (line := await self._reader.readline()):
-                message = json.loads(line)
-                if "ended" in message:
-                    self._ending = Ending(self.pid, *message["ended"])
-                if word in message:
-                    return
+        # A reset: it was killed before it had read its order.
+        with contextlib.suppress(ConnectionResetError):
+            async with asyncio.timeout(LONGEST_SECONDS):
+                await self._hear(word)
+
+    async def _hear(self, word: str) -> None:
+        while self._ending is None and (line := await self._reader.readline()):
+            message = json.loads(line)
+            if "ended" in message:
+                self._ending = Ending(self.pid, *message["ended"])
+            if word in message:
+                return
 
     async def _gone(self) -> None:
         """Its sockets close a moment before it is gone from the list of processes, or waits there to be buried."""
