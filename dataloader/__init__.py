@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         read_batches,
         read_dataframe,
         start_load,
+        start_read,
         sync_table,
         update_rows,
         validate,
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
         ValidationError,
         WriteError,
     )
-    from dataloader.jobs import LoadJob
+    from dataloader.jobs import LoadJob, ReadJob
     from dataloader.plan import LoadPlan
     from dataloader.report import Comparison, ExportReport, LoadReport, ValidationReport
     from dataloader.sources.csv_options import CsvOptions
@@ -75,6 +76,7 @@ __all__ = [
     "LoadReport",
     "PlanError",
     "ReadError",
+    "ReadJob",
     "SchemaMismatch",
     "SourceChanged",
     "UnfinishedLoad",
@@ -100,6 +102,7 @@ __all__ = [
     "read_dataframe",
     "run",
     "start_load",
+    "start_read",
     "sync_table",
     "to_row_dicts",
     "to_tuples",
@@ -122,6 +125,7 @@ _HOMES = {
         "read_batches",
         "read_dataframe",
         "start_load",
+        "start_read",
         "sync_table",
         "update_rows",
         "validate",
@@ -147,7 +151,7 @@ _HOMES = {
         "ValidationError",
         "WriteError",
     ),
-    "jobs": ("LoadJob",),
+    "jobs": ("LoadJob", "ReadJob"),
     "plan": ("LoadPlan",),
     "report": ("Comparison", "ExportReport", "LoadReport", "ValidationReport"),
     "sources.csv_options": ("CsvOptions",),

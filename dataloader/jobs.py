@@ -1,4 +1,4 @@
-"""Loads in the background: the cell returns at once; the load and its display continue."""
+"""Loads and reads in the background: the cell returns at once; the work and its display continue."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from dataloader.display.cells import current_cell
 from dataloader.display.html import ProgressSnapshot
 from dataloader.display.progress import TICK_SECONDS, choose_view
 from dataloader.display.state import State, View
-from dataloader.errors import LoadCancelled, left_by
+from dataloader.errors import DataLoaderError, LoadCancelled, ReadError, left_by
 from dataloader.report import LoadReport
 from dataloader.sync import Running, is_background
+
+T = TypeVar("T")
 
 SHOWN_SECONDS = 0.05
 """How long `start_load` waits for its source: one that takes longer to open is shown as being opened."""
@@ -92,31 +94,16 @@ class Display:
                     self._views.remove(view)
 
 
-class LoadJob:
-    """A load in the background; made by `start_load`.
+class _Job(Generic[T]):
+    """What is done in the background."""
 
-    Await it for its report. Its display keeps moving while other cells run, also those that do not await. When the
-    wait is interrupted the load continues; `cancel` ends it.
-
-    Examples
-    --------
-    >>> import dataloader as dl
-    >>> job = dl.start_load({"id": [1, 2]}, "numbers", engine="sqlite:///:memory:", progress="none")
-    >>> async def report_of(job):
-    ...     return await job
-    >>> dl.run(report_of(job)).loaded
-    2
-    >>> job.done()
-    True
-    """
-
-    def __init__(self, begin: Callable[[View], Coroutine[Any, Any, LoadReport]], asked: str, what: str) -> None:
+    def __init__(self, begin: Callable[[View], Coroutine[Any, Any, T]], asked: str, what: str) -> None:
         self._cell = current_cell()
         self._display = Display(asked, self.cancel, what)
         self._running = Running(self._shown(begin))
         self._until_shown()
 
-    async def _shown(self, begin: Callable[[View], Coroutine[Any, Any, LoadReport]]) -> LoadReport:
+    async def _shown(self, begin: Callable[[View], Coroutine[Any, Any, T]]) -> T:
         try:
             return await begin(self._display)
         except BaseException as error:
@@ -139,16 +126,8 @@ class LoadJob:
         return self._running.outcome.done()
 
     def cancel(self) -> None:
-        """Stop it within a second; awaiting it then raises `LoadCancelled`, which says what is committed."""
+        """Stop it within a second; awaiting it then raises an error that says what it has left."""
         self._running.cancel()
-
-    def pause(self) -> None:
-        """Store no further chunk until `resume` is called. One transaction stays open meanwhile, with its locks."""
-        self.progress.is_paused = True
-
-    def resume(self) -> None:
-        """Continue after `pause`."""
-        self.progress.is_paused = False
 
     @property
     def progress(self) -> State:
@@ -156,22 +135,24 @@ class LoadJob:
         return self._display.state
 
     @property
-    def report(self) -> LoadReport | None:
-        """The report, None until the load has succeeded."""
+    def _result(self) -> T | None:
         outcome = self._running.outcome
         return outcome.result() if outcome.done() and outcome.exception() is None else None
 
-    def __await__(self) -> Generator[Any, None, LoadReport]:
+    def __await__(self) -> Generator[Any, None, T]:
         return self._ended().__await__()
 
-    async def _ended(self) -> LoadReport:
+    async def _ended(self) -> T:
         while not self.done():  # noqa: ASYNC110 - in slices, or a kernel's stop button would not get through
             await asyncio.sleep(TICK_SECONDS)
         self._display.close(self.progress)  # nbclient keeps only what the current cell shows
         try:
             return self._running.outcome.result()
         except asyncio.CancelledError as error:
-            raise LoadCancelled("the load was cancelled", hint=f"{left_by(error)}.") from None
+            raise self._cancelled(error) from None
+
+    def _cancelled(self, error: asyncio.CancelledError) -> DataLoaderError:
+        raise NotImplementedError
 
     def __repr__(self) -> str:
         return str(self.progress)
@@ -183,3 +164,64 @@ class LoadJob:
         """Show the load once more, unless this is the very cell in which it began."""
         if current_cell() != self._cell:
             self._display.again(self.progress)
+
+
+class LoadJob(_Job[LoadReport]):
+    """A load in the background; made by `start_load`.
+
+    Await it for its report. Its display keeps moving while other cells run, also those that do not await. When the
+    wait is interrupted the load continues; `cancel` ends it, and awaiting it then raises `LoadCancelled`.
+
+    Examples
+    --------
+    >>> import dataloader as dl
+    >>> job = dl.start_load({"id": [1, 2]}, "numbers", engine="sqlite:///:memory:", progress="none")
+    >>> async def report_of(job):
+    ...     return await job
+    >>> dl.run(report_of(job)).loaded
+    2
+    >>> job.done()
+    True
+    """
+
+    def pause(self) -> None:
+        """Store no further chunk until `resume` is called. One transaction stays open meanwhile, with its locks."""
+        self.progress.is_paused = True
+
+    def resume(self) -> None:
+        """Continue after `pause`."""
+        self.progress.is_paused = False
+
+    @property
+    def report(self) -> LoadReport | None:
+        """The report, None until the load has succeeded."""
+        return self._result
+
+    def _cancelled(self, error: asyncio.CancelledError) -> DataLoaderError:
+        return LoadCancelled("the load was cancelled", hint=f"{left_by(error)}.")
+
+
+class ReadJob(_Job[Any]):
+    """A read in the background; made by `start_read`.
+
+    Await it for its frame. Its display keeps moving while other cells run, also those that do not await. When the
+    wait is interrupted the read continues; `cancel` ends it and the server's statement, and awaiting it then raises
+    `ReadError`.
+
+    Examples
+    --------
+    >>> import dataloader as dl
+    >>> job = dl.start_read("SELECT 1 AS n", engine="sqlite:///:memory:", progress="none")
+    >>> async def frame_of(job):
+    ...     return await job
+    >>> dl.run(frame_of(job))["n"].tolist()
+    [1]
+    """
+
+    @property
+    def frame(self) -> Any:
+        """The frame, None until the read has succeeded."""
+        return self._result
+
+    def _cancelled(self, error: asyncio.CancelledError) -> DataLoaderError:
+        return ReadError("the read was cancelled", hint="The server has ended the query; run it again.")

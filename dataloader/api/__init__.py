@@ -8,7 +8,7 @@ from dataloader.api.comparisons import compare
 from dataloader.api.copies import copy_table
 from dataloader.api.loads import load_batches, load_dataframe, load_files, load_rows, start_load
 from dataloader.api.merges import delete_rows, sync_table, update_rows
-from dataloader.api.reads import export, read_batches, read_dataframe
+from dataloader.api.reads import export, read_batches, read_dataframe, start_read
 
 __all__ = [
     "compare",
@@ -24,6 +24,7 @@ __all__ = [
     "read_batches",
     "read_dataframe",
     "start_load",
+    "start_read",
     "sync_table",
     "update_rows",
     "validate",

@@ -8,10 +8,13 @@ import os
 from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from dataloader.api.signatures import with_options
 from dataloader.database import engine as engines
 from dataloader.database.addresses import hide_url
 from dataloader.database.backends import backend_for
+from dataloader.jobs import ReadJob
 from dataloader.options import check_connection, check_progress
 from dataloader.reading import frames
 from dataloader.reading.export import FileSink, IfFileExists
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import sqlalchemy as sa
     from sqlalchemy.engine import URL
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
     from dataloader.display.state import View
     from dataloader.report import ExportReport
@@ -229,6 +232,59 @@ async def export(
     reading = await _reading(query_or_table, params, given, settles=True)
     sink = FileSink(path, format, if_exists, reading.label, reading.database)
     return await sink.run(reading)
+
+
+@with_options()
+def start_read(
+    query_or_table: str | sa.Table | sa.Select[Any],
+    params: Params | None = None,
+    *,
+    engine: AsyncEngine | str | URL | None = None,
+    as_: Frame = "pandas",
+    dtype_backend: DtypeBackend | None = None,
+    index: str | Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    max_rows: int | None = None,
+    statement_timeout: float | None = None,
+    progress: str = "auto",
+) -> ReadJob:
+    """Start a read in the background and return at once, so that other cells can run meanwhile.
+
+    Parameters
+    ----------
+    query_or_table, params, as_, dtype_backend, index, columns, max_rows, statement_timeout, progress
+        As in `read_dataframe`.
+    engine : AsyncEngine, URL or None
+        As in `start_load`.
+
+    Returns
+    -------
+    ReadJob
+        Await it for the frame, or ``cancel`` it.
+
+    Raises
+    ------
+    PlanError
+        When an argument cannot be used. What comes later is raised when the job is awaited.
+
+    Examples
+    --------
+    >>> import dataloader as dl
+    >>> job = dl.start_read("SELECT :n AS n", {"n": 7}, engine="sqlite:///:memory:", progress="none")
+    >>> async def frame_of(job):
+    ...     return await job
+    >>> dl.run(frame_of(job))["n"].tolist()
+    [7]
+    """
+    frames.check_frame(as_, dtype_backend, index)
+    check_progress(progress)
+    found = engines.parse_engine(hide_url(engine))
+    backend = backend_for(found.dialect if isinstance(found, AsyncEngine) else found.url.get_dialect()())
+    backend.limit_sql(statement_timeout)
+    _, label = statement_of(query_or_table, params, backend, columns, max_rows, timeout=statement_timeout)
+    options: dict[str, Any] = {"columns": columns, "max_rows": max_rows, "statement_timeout": statement_timeout}
+    options |= {"as_": as_, "dtype_backend": dtype_backend, "index": index, "engine": found}
+    return ReadJob(lambda view: read_dataframe(query_or_table, params, **options, progress=view), progress, label)
 
 
 class _Given(NamedTuple):

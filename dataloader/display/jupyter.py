@@ -88,6 +88,7 @@ class WidgetView:
 
     def update(self, state: State) -> None:
         if self._buttons is not None:
+            self._pause.layout.display = None if state.can_pause else "none"
             self._pause.disabled = state.phase not in {"loading", "paused"}
             self._pause.description, self._pause.icon = ("Resume", "play") if state.is_paused else ("Pause", "pause")
             self._cancel.disabled = self._cancel.disabled or state.phase == "committing"

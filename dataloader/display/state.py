@@ -89,6 +89,8 @@ class State:
         What became of the rows that it has counted, in a word.
     is_background : bool
         Whether the load is no cell's own, so that its error is shown nowhere but here.
+    can_pause : bool
+        Whether it can be paused, as a load can and a read cannot.
     """
 
     def __init__(self, label: str, total: int | None = None, position: object = "") -> None:
@@ -105,6 +107,7 @@ class State:
         self.keeps_rows = False
         self.outcome = "committed"
         self.is_background = False
+        self.can_pause = True
         self.is_in_doubt = False
         self._earlier = 0
         self._recent: collections.deque[Sample] = collections.deque([(0.0, 0)])

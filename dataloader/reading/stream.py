@@ -176,15 +176,16 @@ class Reading:
         self._sink = sink
         async with Progress(self.label, self._statement.max_rows, self._asked, self._about) as self._progress:
             state = self._progress.state
-            state.keeps_rows, state.outcome, state.total = True, "read", None
+            state.keeps_rows, state.outcome, state.total, state.can_pause = True, "read", None, False
             table = TableName(None, self.label)
             session = Session(self._engine, table, reads_only=True, borrowed=self._borrowed)
             self._progress.phase("reading")
             try:
                 await self._run(session)
                 await sink.finish(self._progress)
-            except asyncio.CancelledError:
+            except asyncio.CancelledError as error:
                 if not self._is_unwanted:
+                    error.add_note("The server has ended the query")  # which the bar says
                     raise
                 state.finish("stopped")
 
