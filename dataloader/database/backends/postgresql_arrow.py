@@ -77,7 +77,10 @@ def read_column(one: Described) -> ReadColumn:
         element = _arrow_type(one)
         element = pa.string() if element is None or one.labels else element
         return ReadColumn(
-            pa.field(one.name, pa.list_(element)), (_LISTED,), (pa.string(),), lambda parts: _lists(parts[0], element)
+            pa.field(one.name, pa.list_(element)),
+            (_LISTED.replace("<elements>", _ELEMENTS.get(one.type, _TEXTS)),),
+            (pa.string(),),
+            lambda parts: _lists(parts[0], element),
         )
     if one.labels:
         labels = pa.array(one.labels, pa.string())
@@ -117,10 +120,13 @@ _LISTED = (
     "CASE WHEN {0} IS NULL THEN NULL "
     "WHEN pg_catalog.cardinality({0}) = 0 "
     "OR pg_catalog.array_ndims({0}) = 1 AND pg_catalog.array_lower({0}, 1) = 1 "
-    "THEN CAST(pg_catalog.to_json(CAST({0} AS pg_catalog.text[])) AS pg_catalog.text) "
+    "THEN CAST(pg_catalog.to_json(<elements>) AS pg_catalog.text) "
     "ELSE 'x' || CAST({0} AS pg_catalog.text) END"
 )
 """The elements as texts in a JSON array; one that Arrow's lists cannot express begins with an x."""
+_TEXTS = "CAST({0} AS pg_catalog.text[])"
+_ELEMENTS = {"bpchar": "{0}", "money": "CAST(CAST({0} AS pg_catalog.numeric[]) AS pg_catalog.text[])"}
+"""As text they would lose their last blanks, and be written as the server's locale has it."""
 _PARTS = (
     "CAST(pg_catalog.date_part('year', {0}) * 12 + pg_catalog.date_part('month', {0}) AS pg_catalog.int4)",
     "CAST(pg_catalog.date_part('day', {0}) AS pg_catalog.int4)",
