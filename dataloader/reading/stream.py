@@ -132,7 +132,7 @@ class Reading:
         ReadError
             When the database refuses the query, a value has no place in Arrow, or somebody pressed Cancel.
         """
-        queue = _Queue()
+        queue, is_cancelled = _Queue(), False
         reading = asyncio.create_task(self._read(queue))
         reading.add_done_callback(lambda _: queue.has_more.set())
         try:
@@ -144,10 +144,11 @@ class Reading:
                     await queue.has_more.wait()
             self._end(reading)
         except asyncio.CancelledError as error:
+            is_cancelled = True
             shown_as(error, "Interrupted: the query was ended")
             raise
         finally:
-            self._is_unwanted = True
+            self._is_unwanted = not is_cancelled
             reading.cancel()
             await finish_despite_cancel(_settled(reading))
 
