@@ -174,7 +174,7 @@ def __dir__() -> list[str]:
 
 
 def load_ipython_extension(shell: object) -> None:
-    """``%load_ext dataloader`` gives the magic ``%dataload``."""
+    """``%load_ext dataloader`` gives the magics ``%dataload`` and ``%%query``."""
     from dataloader import magics  # noqa: PLC0415 - only a notebook needs it
 
     magics.register(shell)

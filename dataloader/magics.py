@@ -1,10 +1,10 @@
-"""The magic ``%dataload SOURCE... TABLE``, with the options of the command line."""
+"""The magics ``%dataload SOURCE... TABLE``, with the options of the command line, and ``%%query NAME``."""
 
 from __future__ import annotations
 
 import glob
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from dataloader.cli.options import (
     LOADING,
     PLAN,
     PROGRESS,
+    QUERYING,
     REJECTING,
     SOURCES,
     TABLE,
     TO,
     with_options,
 )
+from dataloader.database.backends.reading import replaced
 from dataloader.errors import PlanError
 from dataloader.formatting import closest
 from dataloader.plan import LoadPlan
@@ -32,6 +34,19 @@ from dataloader.sync import run
 
 NAME = "dataload"
 _USAGE = "Write: %dataload SOURCE... TABLE [options], where SOURCE is a variable or files; %dataload --help shows them."
+
+
+QUERY = "query"
+_QUERY_USAGE = "Write: %%query NAME [options], and the query below; or frame = %query SELECT ..."
+
+
+@click.command(QUERY, options_metavar="[options]")
+@with_options(click.argument("name", required=False), *QUERYING, PROGRESS)
+def _query_command(**_: Any) -> None:
+    """Read the query below into the variable NAME; without a name the frame is shown.
+
+    Where the query says :least, the variable least is meant.
+    """
 
 
 @click.command(NAME, options_metavar="[options]")
@@ -46,15 +61,19 @@ def register(shell: Any) -> None:
     def dataload(line: str, cell: str | None = None) -> LoadReport | LoadPlan | None:
         return _dataload(f"{line}\n{cell or ''}", shell.user_ns)
 
-    dataload.__doc__ = _help()
+    def query(line: str, cell: str | None = None) -> Any:
+        return _query(line, cell, shell.user_ns)
+
+    dataload.__doc__, query.__doc__ = _help(_command), _help(_query_command)
     shell.register_magic_function(dataload, "line_cell", NAME)
+    shell.register_magic_function(query, "line_cell", QUERY)
     for prefix in ("%", "%%"):
         shell.set_hook("complete_command", _completions, str_key=f"{prefix}{NAME}")
 
 
 def _dataload(text: str, variables: Mapping[str, Any]) -> LoadReport | LoadPlan | None:
     """Carry out the magic; a cell's lines are one line, in which ``#`` begins a comment."""
-    options = _parse(text)
+    options = _parse(text, _command, _USAGE)
     if options is None:
         return None
     csv_options.gather(options)
@@ -67,24 +86,56 @@ def _dataload(text: str, variables: Mapping[str, Any]) -> LoadReport | LoadPlan 
     return run(load_keeping_rejects(loader, data, table, rejects, options))
 
 
-def _parse(text: str) -> dict[str, Any] | None:
+def _query(line: str, cell: str | None, variables: MutableMapping[str, Any]) -> Any:
+    """Carry out the magic: above a query its options, or on one line the query alone."""
+    asks_for_help = line.strip() in {"-h", "--help"}
+    options = _parse(line if asks_for_help or cell is not None else "", _query_command, _QUERY_USAGE)
+    if options is None:
+        return None
+    name, text = options.pop("name"), line if cell is None else cell
+    if not text.strip():
+        raise PlanError("%query: there is no query", hint=_QUERY_USAGE)
+    if name is not None and not name.isidentifier():
+        raise PlanError(f"%query: {name!r} cannot be the name of a variable", hint=_QUERY_USAGE)
+    options["engine"] = variables.get(options["engine"], options["engine"])
+    options["progress"] = options["progress"] or "auto"
+    frame = run(api.read_dataframe(text, _named_in(text, variables), **options))
+    if name is None:
+        return frame
+    variables[name] = frame
+    return None
+
+
+def _named_in(text: str, variables: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The variables that the query names as parameters."""
+    names: list[str] = []
+    replaced(text, names.append)  # which replaces nothing
+    names = [name for name in dict.fromkeys(names) if not name.isdigit()]
+    if missing := [name for name in names if name not in variables]:
+        raise PlanError(
+            f"%query: there is no variable {missing[0]!r} for :{missing[0]}", hint="Set it before the query."
+        )
+    return {name: variables[name] for name in names} or None
+
+
+def _parse(text: str, command: click.Command, usage: str) -> dict[str, Any] | None:
     """The options by name; None when they asked for help, which is printed then."""
     try:
         words = shlex.split(text, comments=True)
     except ValueError as error:
-        raise PlanError(f"%dataload cannot be read: {str(error).lower()}", hint=_USAGE) from None
+        raise PlanError(f"%{command.name} cannot be read: {str(error).lower()}", hint=usage) from None
     if "--help" in words or "-h" in words:
-        print(_help())
+        print(_help(command))
         return None
     try:
-        return _command.make_context(f"%{NAME}", words).params
+        return command.make_context(f"%{command.name}", words).params
     except click.UsageError as error:
         what = error.format_message().rstrip(".")
-        raise PlanError(f"%dataload: {what[:1].lower()}{what[1:]}", hint=_USAGE) from None
+        raise PlanError(f"%{command.name}: {what[:1].lower()}{what[1:]}", hint=usage) from None
 
 
-def _help() -> str:
-    return _command.get_help(click.Context(_command, info_name=f"%{NAME}"))
+def _help(command: click.Command) -> str:
+    return command.get_help(click.Context(command, info_name=f"%{command.name}"))
 
 
 def _data(sources: tuple[str, ...], variables: Mapping[str, Any]) -> Any:

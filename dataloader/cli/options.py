@@ -181,10 +181,14 @@ REJECTING = (
     ),
     click.option("--max-rejects", type=click.IntRange(min=0), help="The most rows that may be rejected."),
 )
-READING = (
+_SELECTING = (
     click.option("--from", "engine", metavar="URL", help="The database; default $DATALOADER_URL, else dataloader.db."),
     click.option("--columns", metavar="COLUMNS", callback=names, help="Which columns are wanted: a,b."),
     click.option("--max-rows", type=click.IntRange(min=0), help="The most rows that are read."),
+    click.option("--statement-timeout", type=float, metavar="SECONDS", help="When PostgreSQL ends the query."),
+)
+READING = (
+    *_SELECTING,
     click.option("--format", type=click.Choice(WRITTEN), help="What the file is, where its name does not say it."),
     click.option(
         "--if-exists",
@@ -193,6 +197,19 @@ READING = (
         show_default=True,
         help="Whether a file that exists is replaced.",
     ),
+)
+QUERYING = (
+    *_SELECTING,
+    click.option(
+        "--as",
+        "as_",
+        type=click.Choice(["pandas", "polars", "arrow"]),
+        default="pandas",
+        show_default=True,
+        help="What the result becomes.",
+    ),
+    click.option("--dtype-backend", type=click.Choice(["numpy_nullable", "pyarrow"]), help="As in pandas."),
+    click.option("--index", metavar="COLUMNS", callback=names, help="The columns of the frame's index: a,b."),
 )
 SCHEMA = click.option("--schema", help="The schema whose ledger is meant, whoever it belongs to.")
 

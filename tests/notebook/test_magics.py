@@ -135,6 +135,8 @@ def test_help_shows_every_option(shell: InteractiveShell, capsys: pytest.Capture
     assert result_of(shell, "%dataload --help") is None
     shown = capsys.readouterr().out
     assert all(option in shown for option in ("%dataload", "SOURCE...", "--if-exists", "--resume", "--plan"))
+    assert result_of(shell, "%query --help") is None
+    assert {"%query", "[NAME]", "--as", "--index"} <= {*capsys.readouterr().out.split()}
 
 
 class Event:
@@ -157,3 +159,38 @@ def test_completions(shell: InteractiveShell, line: str, offered: str) -> None:
     with provisionalcompleter():
         shown = [one.text for one in shell.Completer.completions(line, len(line))]
     assert offered in shown
+
+
+def test_a_query_is_read_into_a_variable_with_the_variables_that_it_names(shell: InteractiveShell) -> None:
+    result_of(shell, "%dataload df orders")
+    shell.push({"least": 2, "who": "it's"})
+    text = "SELECT id, :who AS who, ':number' AS n\nFROM orders -- :nobody\nWHERE id >= :least ORDER BY id"
+    assert result_of(shell, f"%%query found --index id\n{text}") is None
+    found = shell.user_ns["found"]
+    assert (found.index.tolist(), found["who"].tolist(), found["n"].tolist()) == ([2, 3], ["it's"] * 2, [":number"] * 2)
+    result_of(shell, "%%query table --as arrow --columns name --max-rows 1\nSELECT * FROM orders")
+    assert shell.user_ns["table"].to_pylist() == [{"name": "a"}]
+
+
+def test_a_query_without_a_name_is_the_result_of_its_cell_or_line(shell: InteractiveShell) -> None:
+    result_of(shell, "%dataload df orders --to sqlite:///other.db")
+    shell.push({"mine": engines.open_engine(sa.make_url("sqlite+aiosqlite:///other.db"))})
+    assert result_of(shell, "%%query --from mine\nSELECT count(*) AS n FROM orders")["n"].tolist() == [3]
+    dl.run(shell.user_ns["mine"].dispose())
+    result_of(shell, "%dataload df orders")
+    assert result_of(shell, "found = %query SELECT id FROM orders WHERE id = :number - 6\nfound")["id"].tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("%%query\n ", "there is no query"),
+        ("%%query a-b\nSELECT 1", "'a-b' cannot be the name of a variable"),
+        ("%%query a --as excel\nSELECT 1", "'excel' is not one of"),
+        ("%%query a\nSELECT :nothing", "there is no variable 'nothing' for :nothing"),
+        ("%%query a\nSELECT FROM", "syntax error"),
+    ],
+)
+def test_a_wrong_query_is_a_clear_error(shell: InteractiveShell, cell: str, said: str) -> None:
+    assert said in str(error_of(shell, cell))
+    assert "a" not in shell.user_ns
