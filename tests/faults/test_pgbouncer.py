@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -241,3 +242,25 @@ async def test_an_engine_says_that_it_connects_through_a_pooler(pooled: AsyncEng
     assert repr(pooled).endswith(", through a pooler>")
     async with postgres.connect():
         assert "pooler" not in repr(postgres)
+
+
+async def test_reads_pass_a_pooler(pooled: AsyncEngine, postgres: AsyncEngine, tmp_path: Path) -> None:
+    """Its sessions go on to others, so nothing that a read sets may stay."""
+    await load(pooled)
+    query = "SELECT id FROM orders WHERE id < :limit ORDER BY id"
+    frames = [dl.read_dataframe(query, {"limit": limit}, engine=pooled) for limit in (3, 4, 5)]
+    assert [frame["id"].tolist() for frame in await asyncio.gather(*frames)] == [[0, 1, 2], [0, 1, 2, 3], [*range(5)]]
+    assert (await dl.export("orders", tmp_path / "t.parquet", engine=pooled)).rows == ROWS
+    endless = "SELECT n, repeat('x', 200) AS x FROM (SELECT generate_series(1, 100000000) AS n) AS t"
+    async for _ in dl.read_batches(endless, engine=pooled):
+        break
+    task = asyncio.create_task(dl.read_dataframe("SELECT pg_sleep(60)", engine=pooled))
+    await asyncio.sleep(0.3)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until_idle(postgres)
+    assert pooled.pool.checkedout() == 0  # type: ignore[attr-defined]
+    settings = "SELECT current_setting('transaction_read_only'), current_setting('bytea_output')"
+    assert {row for _ in range(10) for row in await fetch(pooled, settings)} == {("off", "hex")}
+    assert await fetch(pooled, "SELECT current_setting('client_connection_check_interval')") == [("0",)]
