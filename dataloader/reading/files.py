@@ -38,7 +38,8 @@ class AtomicFile:
         self._path = Path(os.path.realpath(path))  # of a link to a file that file is replaced, and not the link
         self._replaces = replaces
         prefix = f".{self._path.name[:_NAME_CHARACTERS]}."
-        _take_away(self._path.parent, prefix)
+        with contextlib.suppress(OSError):  # a folder may be written and not be listed
+            _take_away(self._path.parent, prefix)
         self._beside = self._path.with_name(f"{prefix}{secrets.token_hex(4)}.part")
         self._number = os.open(self._beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666)
         _lock(self._number)
@@ -138,6 +139,9 @@ def check_place(path: Path, *, replaces: bool) -> None:
         raise PlanError(f"there is no folder {str(path.parent)!r}", hint="Create it, or correct the path.")
     if path.is_dir():
         raise PlanError(f"{str(path)!r} is a folder", hint="Give the name of the file as well.")
+    if path.exists() and not path.is_file():
+        what = f"{str(path)!r} is no regular file, and would be replaced by one"
+        raise PlanError(what, hint="Choose the path of a file.")
     if path.exists() and not replaces:
         hint = "Pass if_exists='replace', or choose another name."
         raise PlanError(f"the file {str(path)!r} exists", hint=hint)

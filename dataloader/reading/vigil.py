@@ -82,7 +82,7 @@ class Vigil:
         engine = _apart(self._engine)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                connection = await engines.open_connection(engine)
+                connection = await engines.open_connection(engine, reads_only=True)
                 try:
                     is_working = await backend_for(engine.dialect).is_working(connection, self.session)
                 finally:

@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -126,6 +127,15 @@ async def test_no_rows_are_a_file_with_the_columns(database: AsyncEngine, folder
     assert (await dl.read_dataframe("again", engine=database, as_="arrow")).schema.names == ["i", "s"]
 
 
+async def test_a_column_of_nulls_alone_loads_again(database: AsyncEngine, folder: Path) -> None:
+    await execute(database, "CREATE TABLE t (a text)", "INSERT INTO t VALUES (NULL), (''), ('x'), (NULL)")
+    for name in ("t.csv", "t.jsonl", "t.parquet"):
+        await dl.export("t", folder / name, engine=database)
+        await dl.load_files(folder / name, name[2:], engine=database, dtype={"a": sa.Text()}, if_exists="replace")
+        found = (await dl.read_dataframe(name[2:], engine=database, as_="arrow"))["a"].to_pylist()
+        assert sorted(found, key=str) == ["", None, None, "x"], name
+
+
 async def test_csv_is_as_postgresql_writes_it(postgres: AsyncEngine, folder: Path) -> None:
     query = "SELECT 1 AS a, '' AS b, NULL AS c, 'x y' AS d, E'\"q\",\\n' AS e, 1.50 AS f"
     await dl.export(query, folder / "t.csv.gz", engine=postgres)
@@ -154,6 +164,7 @@ async def test_what_cannot_be_a_file_is_refused_before_the_query_runs(sqlite: As
         (folder / "t.csv", {"format": "xml"}, "format='xml' is unknown"),
         (folder / "t.csv", {"if_exists": "append"}, "if_exists='append' is unknown"),
         (7, {}, "must be a path, got int"),
+        ("/dev/null", {"format": "csv", "if_exists": "replace"}, "no regular file"),
     ):
         with pytest.raises(dl.PlanError, match=words):
             await dl.export("SELECT nonsense", path, engine=sqlite, **options)  # type: ignore[arg-type]
