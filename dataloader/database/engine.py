@@ -352,6 +352,7 @@ async def reach(
     if connection is None:
         return resolve(engine), None
     borrowed = await connection.connection() if isinstance(connection, AsyncSession) else connection
+    _loops.setdefault(borrowed.engine.sync_engine.pool, asyncio.get_running_loop())  # the caller may be its first user
     return borrowed.engine, borrowed
 
 

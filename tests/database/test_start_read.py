@@ -33,6 +33,15 @@ async def test_a_read_goes_on_while_the_caller_blocks_its_loop(postgres: AsyncEn
     assert "done 100% 2 of 2 rows" in repr(job)
 
 
+async def test_an_engine_that_the_caller_has_used_by_itself_reads_in_the_background_too(postgres_url: sa.URL) -> None:
+    engine = dl.connect(postgres_url)
+    async with engine.begin() as connection:
+        assert (await dl.read_dataframe("SELECT 1 AS n", connection=connection))["n"].tolist() == [1]
+    assert (await dl.start_read("SELECT 2 AS n"))["n"].tolist() == [2]
+    async with engine.connect() as connection:
+        assert (await connection.execute(sa.text("SELECT 3"))).scalar_one() == 3
+
+
 async def test_a_cancelled_job_ends_the_servers_statement(postgres: AsyncEngine, postgres_url: sa.URL) -> None:
     job = dl.start_read(ENDLESS, engine=postgres_url)
     await until(postgres, 1)
