@@ -1,4 +1,4 @@
-"""Replacing a table as a ratio: if_exists="replace" against `psql \\copy` into the same table, in one run on one machine.
+"""Replacing a table as a ratio: if_exists="replace" against `psql \\copy` into the same table, in one run.
 
     python benchmarks/replacing.py [--rows 1000000] [--rounds 5]
 

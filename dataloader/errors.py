@@ -65,6 +65,7 @@ class DataLoaderError(Exception):
 
     committed_rows: int | None
     resume_call: str | None = None
+    committed_where = "committed"
     is_in_doubt = False
     """Whether there may be more rows: a commit was under way."""
 
@@ -77,12 +78,14 @@ class DataLoaderError(Exception):
     @property
     def hint(self) -> str:
         """What is committed, and what to do about it."""
-        left = left_words(self.committed_rows, self.resume_call, in_doubt=self.is_in_doubt)
+        doubt, where = self.is_in_doubt, self.committed_where
+        left = left_words(self.committed_rows, self.resume_call, in_doubt=doubt, where=where)
         return f"{left}. {self._advice}".rstrip() if left else self._advice
 
-    def say_committed(self, rows: int, resume_call: str, *, in_doubt: bool) -> None:
-        """Take in what the whole load has committed, where the error says anything of it."""
+    def say_committed(self, rows: int, resume_call: str, *, in_doubt: bool, where: str = committed_where) -> None:
+        """Take in what the whole load has committed, and where, if the error says anything of it."""
         if self.committed_rows is not None:
+            self.committed_where = where
             self.committed_rows, self.resume_call, self.is_in_doubt = rows, resume_call, in_doubt
 
     def __str__(self) -> str:
@@ -297,13 +300,13 @@ NOTHING_WRITTEN = "Nothing was written"
 IN_DOUBT = "The commit was under way, so the rows may be there: count them before you load again."
 
 
-def left_words(rows: int | None, resume_call: str | None, *, in_doubt: bool = False) -> str:
+def left_words(rows: int | None, resume_call: str | None, *, in_doubt: bool = False, where: str = "committed") -> str:
     """What a load has left in the table, in words without a full stop; nothing where it cannot be said."""
     if rows is None:
         return ""
     if resume_call is None:
         return NOTHING_WRITTEN
-    there = f"{'at least ' if in_doubt else ''}{rows:,} row{' is' if rows == 1 else 's are'} committed"
+    there = f"{'at least ' if in_doubt else ''}{rows:,} row{' is' if rows == 1 else 's are'} {where}"
     return f"{there}; continue with {resume_call}"
 
 

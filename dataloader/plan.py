@@ -255,7 +255,7 @@ def make_plan(
     committing = _committing(options, info, table, database, replaces)
     beginning = _beginning(prepared, widening, options, backend)
     if replaces is not None:
-        beginning = _replacing(replaces, committing["commit"], table, columns, info, options, backend)
+        beginning |= _replacing(replaces, committing["commit"], table, columns, info, options, backend)
     return LoadPlan(
         **_counted(info, database),
         table=table,
@@ -287,6 +287,8 @@ def _replacing(  # noqa: PLR0917 - all that is decided by then
     backend: Backend,
 ) -> dict[str, Any]:
     """How the rows of a table that stays are replaced, and the statements with which the load begins."""
+    if replaces.way not in replacing.STAYING:
+        return {"replacement": replaces}
     chosen = replaces.named(table.name, info.name, options.load_id, by_chunk=commit == "chunk")
     statements = chosen.statements(table, [column.name for column in columns], backend)
     return {"statements": statements, "replacement": chosen}

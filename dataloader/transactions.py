@@ -130,7 +130,7 @@ def commit_obstacle(
         return whole
     is_beside = replacement is not None and replacement.way in WAYS
     if options.if_exists in {"truncate", "replace"} and options.shard is None and not is_beside:
-        why = "" if replacement is None else f" ({replacement.reason})"
+        why = "" if replacement is None or replacement.reason is None else f" ({replacement.reason})"
         return f"if_exists={options.if_exists!r} takes the old rows away in the commit that brings the new ones{why}"
     if is_beside and table.replaceable.published:
         return table.replaceable.published

@@ -89,6 +89,8 @@ def prepare(
     if found is not None and options.if_exists != "replace":
         doing = statements(None, found.name, found, options.if_exists, backend)
         there = Prepared(found, doing, definitions.differences(found, types, target.schemas, backend))
+        if options.if_exists == "truncate":
+            there = replace(there, replacement=replacing.Replacement("truncate", refilled=backend.refilled))
         return _with_added(there, *_additions(offered, found, types, backend), adds="add" in options.evolve)
     why: str | None = None
     if found is not None and found.replaceable.keeps:
@@ -106,7 +108,8 @@ def prepare(
     table = definition.schema_of(name, backend)
     lost = warnings(found, table, why, is_defined=given is not None)
     doing = statements(definition, name, found, options.if_exists, backend)
-    return Prepared(table, doing, (*lost, *definitions.several_kinds(offered, table)), definition)
+    made = None if found is None else replacing.Replacement("anew", why, refilled=backend.refilled)
+    return Prepared(table, doing, (*lost, *definitions.several_kinds(offered, table)), definition, replacement=made)
 
 
 def _additions(
@@ -126,7 +129,7 @@ def _with_added(there: Prepared, added: tuple[Column, ...], lacks: tuple[str, ..
         what = f"{name} is a {there.table.kind}, and no column can be added to it"
         raise PlanError(what, hint="Add the columns to what it stands on, and load again.")
     table = replace(there.table, columns=(*there.table.columns, *added))
-    return Prepared(table, (*lacks, *there.statements), there.warnings, adds=True)
+    return replace(there, table=table, statements=(*lacks, *there.statements), adds=True)
 
 
 _ALTERED = {"table", "partitioned table"}

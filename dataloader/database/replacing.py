@@ -31,6 +31,8 @@ SWAP_SECONDS = 0.05
 """How long the swap waits at once for the table: everybody else waits behind it."""
 WAYS = ("swap", "move")
 """Those in which rows are filled beside."""
+STAYING = (*WAYS, "refill")
+"""Those in which the table stays."""
 _TRUNCATED = "finds it empty: TRUNCATE is no part of PostgreSQL's snapshots"
 _OLDER = "a REPEATABLE READ transaction that began before, and reads the table for the first time afterwards,"
 
@@ -60,7 +62,8 @@ class Replacement:
     ----------
     way : str
         ``swap``: a table is filled beside and takes its place. ``move``: rows that are filled beside are moved into
-        it. ``refill``: it is emptied, and filled where it stands.
+        it. ``refill``: it is emptied, and filled where it stands. ``anew``: it is dropped and created. ``truncate``:
+        a refill that is asked for.
     reason : str or None
         Why it is not swapped.
     beside : TableName or None
@@ -103,6 +106,10 @@ class Replacement:
         if self.way == "swap":
             how = f"filled as {self.beside}, which takes its place, name and duties in one short transaction"
             return [("replace", how), ("readers", self._swapped)]
+        if self.way == "truncate":
+            return [("readers", self.refilled)]
+        if self.way == "anew":
+            return [("replace", f"dropped and created anew{because}"), ("readers", self.refilled)]
         if self.way == "move":
             how = f"rows are filled into {self.beside} and moved in one transaction: the table stays the same{because}"
             return [("replace", how), ("readers", self._moved)]

@@ -191,11 +191,18 @@ class Ledger:
         here = (await connection.execute(query.where(loads.target == self._target))).all()
         same = [row for row in here if row.source_digest == request.source_digest]
         for row in same:
-            if row.state == "unfinished" or request.resume is True:
+            if row.state == "unfinished" or (request.resume is True and await self._is_there(connection, request, row)):
                 return readable(row)
         here = [row for row in here if unreadable(row) is None]
         await self._settle_others(connection, request, here)
         return None
+
+    async def _is_there(self, connection: AsyncConnection, request: Request, found: Any) -> bool:
+        """Whether a finished load is still what the table has: else its rows are replaced like any others."""
+        if not request.replaces:
+            return True
+        now = await self._backend.fingerprints(self._plan.table.name, self._columns).take(connection)
+        return now is not None and Fingerprint(**json.loads(readable(found).fingerprint)).changes(now) is None
 
     async def _drop_others(self, connection: AsyncConnection) -> None:
         """Forget what other loads have left unfinished beside the table: its rows are about to be others."""
@@ -360,7 +367,7 @@ class Ledger:
     async def finish(self, connection: AsyncConnection, load: LedgerLoad) -> None:
         """Enter that the load is complete."""
         _check_owned(load, await self._finish.fetch(connection, load=load.load_id, by=str(load.owner)))
-        if self._plan.replacement is not None:
+        if self._plan.filled != self._plan.table.name:
             await self._settle_in(connection, load)
 
     async def is_finished(self, connection: AsyncConnection, load: LedgerLoad) -> bool:

@@ -154,10 +154,12 @@ class LoadExecution:
         has_written_nothing = isinstance(error, CheckpointError) and not self.chunks
         if load is None or not (rows or in_doubt) or has_written_nothing:
             return
+        target, is_beside = self.plan.table.name, self.plan.filled != self.plan.table.name
+        where = f"committed beside {target}, which keeps its old rows" if is_beside else "committed"
         if isinstance(error, DataLoaderError):
-            error.say_committed(rows, self._resume_call(load), in_doubt=in_doubt)
+            error.say_committed(rows, self._resume_call(load), in_doubt=in_doubt, where=where)
         else:
-            error.add_note(left_words(rows, self._resume_call(load), in_doubt=in_doubt))
+            error.add_note(left_words(rows, self._resume_call(load), in_doubt=in_doubt, where=where))
 
     def _resume_call(self, load: LedgerLoad) -> str:
         """The call that continues the load."""

@@ -132,7 +132,7 @@ class Ledgered:
         execution, options = self._execution, self._execution.options
         source_digest = _digest_of(first, DIGESTED_ROWS)
         call = {"loader": execution.source.loader, "paths": execution.source.paths, **options.call}
-        replaces = execution.plan.replacement is not None
+        replaces = execution.plan.filled != execution.plan.table.name
         return Request(options.load_id, options.resume, source_digest, call, options.if_exists, replaces)
 
     async def _enter(self, request: Request, owner: Owner) -> LedgerLoad:
