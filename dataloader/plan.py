@@ -289,7 +289,8 @@ def _replacing(  # noqa: PLR0917 - all that is decided by then
     """How the rows of a table that stays are replaced, and the statements with which the load begins."""
     if replaces.way not in replacing.STAYING:
         return {"replacement": replaces}
-    chosen = replaces.named(table.name, info.name, options.load_id, by_chunk=commit == "chunk")
+    load = table.replaceable.load or options.load_id or info.name
+    chosen = replaces.named(table.name, load, by_chunk=commit == "chunk")
     statements = chosen.statements(table, [column.name for column in columns], backend)
     return {"statements": statements, "replacement": chosen}
 

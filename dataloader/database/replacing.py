@@ -83,11 +83,11 @@ class Replacement:
     deletes: bool = False
     refilled: str = ""
 
-    def named(self, target: TableName, source: str, load_id: str | None, *, by_chunk: bool) -> Replacement:
+    def named(self, target: TableName, load: str, *, by_chunk: bool) -> Replacement:
         """With the name of the table beside: one that another run of the same load finds, where that can continue."""
         if self.way not in WAYS:
             return self
-        name = beside_name(target, load_id or source, self.way) if by_chunk else f"{NEW}{secrets.token_hex(8)}"
+        name = beside_name(target, load, self.way) if by_chunk else f"{NEW}{secrets.token_hex(8)}"
         beside = TableName(target.schema, name)
         return Replacement(self.way, self.reason, beside, by_chunk, self.deletes, self.refilled)
 

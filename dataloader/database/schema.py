@@ -138,6 +138,8 @@ class Replaceable:
         The columns of its primary key.
     indexes : tuple of tuple of str
         The columns of each index.
+    load : str or None
+        What the load is known by that is continued, and has left rows beside the table.
     """
 
     keeps: bool = False
@@ -148,6 +150,7 @@ class Replaceable:
     deletes: bool = False
     primary_key: tuple[str, ...] = ()
     indexes: tuple[tuple[str, ...], ...] = ()
+    load: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

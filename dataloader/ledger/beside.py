@@ -28,9 +28,13 @@ def table_beside(found: Any, target: TableName) -> TableName | None:
         name = json.loads(found.fingerprint).get("beside")
     except (ValueError, TypeError, AttributeError):
         return None
-    load = found.load_id if found.source_digest == found.load_id else found.source
-    known = {beside_name(target, load, way) for way in WAYS}
+    known = {beside_name(target, known_as(found), way) for way in WAYS}
     return TableName(target.schema, name) if found.state == "unfinished" and name in known else None
+
+
+def known_as(found: Any) -> str:
+    """What a load of a ledger's row is found by: its name, or its source where the caller gave it none."""
+    return str(found.load_id if found.source_digest == found.load_id else found.source)
 
 
 async def drop_beside(connection: AsyncConnection, found: Any, target: TableName) -> None:

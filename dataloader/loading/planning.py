@@ -11,7 +11,7 @@ from dataloader.database import engine as engines
 from dataloader.database.backends import backend_for
 from dataloader.database.session import Session
 from dataloader.ledger import entries, files, ledger, refusals, trust
-from dataloader.ledger.beside import table_beside
+from dataloader.ledger.beside import known_as, table_beside
 from dataloader.loading.widening import needed_types
 from dataloader.options import LoadOptions, Target
 from dataloader.plan import LoadPlan, make_plan
@@ -93,7 +93,7 @@ async def _decide(
         needed = entries.needed(keeps_rejects=options.on_invalid == "reject")
         refused = await trust.refusal(connection, entries.EVERY_TABLE, needed, name)
         if found is not None and refused is None:
-            options = await _continuing(connection, source, found, options)
+            options, found = await _continuing(connection, source, found, options)
             found = await _replaced(session, found) if options.if_exists == "replace" else found
             unfinished = await _unfinished(connection, found.name, options)
         if found is not None and (options.on_conflict != "error" or options.returning is not None):
@@ -125,7 +125,7 @@ async def _replaced(session: Session, found: TableSchema) -> TableSchema:
     losses = await session.backend.losses(session.connection, found.name)
     is_table = found.kind in {"table", "partitioned table"}
     known = await session.backend.replaceable(session.connection, found) if is_table else found.replaceable
-    return replace(found, losses=losses, replaceable=known)
+    return replace(found, losses=losses, replaceable=replace(known, load=found.replaceable.load))
 
 
 def _widens(options: LoadOptions) -> bool:
@@ -134,10 +134,10 @@ def _widens(options: LoadOptions) -> bool:
 
 async def _continuing(
     connection: AsyncConnection, source: Source, table: TableSchema, options: LoadOptions
-) -> LoadOptions:
+) -> tuple[LoadOptions, TableSchema]:
     """The options with which a load is resumed: what its first run did to the table, by if_exists=, is not done again.
 
-    One that fills another table beside is to take the table's place, whatever if_exists= says now.
+    One that fills another table beside is to take the table's place, whatever if_exists= says now: the table says which.
 
     Raises
     ------
@@ -146,18 +146,21 @@ async def _continuing(
     """
     is_named = options.resume and options.load_id is not None
     if (options.if_exists == "append" and not is_named) or options.resume is False:
-        return options
+        return options, table
     if backend_for(connection.dialect).ledger_obstacle:
-        return options
+        return options, table
     found = await ledger.find_load(connection, source.name, table.name, options.load_id)
     if found is None:
-        return options
+        return options, table
     if options.resume:
         known = table.replaceable
+        if table_beside(found, table.name) is not None:
+            return replace(options, if_exists="replace"), replace(
+                table, replaceable=replace(known, load=known_as(found))
+            )
         is_beside = known.keeps and not known.beside_refused and found.state == "finished"
-        if table_beside(found, table.name) is not None or (options.if_exists == "replace" and is_beside):
-            return replace(options, if_exists="replace")
-        return replace(options, if_exists="append")
+        again = options.if_exists == "replace" and is_beside
+        return replace(options, if_exists="replace" if again else "append"), table
     if options.if_exists == "fail" and (found.state == "unfinished" or options.load_id is not None):
         raise refusals.not_asked_to_resume(found, source.rows)
-    return options
+    return options, table

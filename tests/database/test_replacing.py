@@ -467,11 +467,16 @@ async def test_a_replace_that_ended_in_the_middle_is_continued(
     assert (await dl.load_batches(batches(), "t", resume=True, **options)).loaded == 10
 
 
-async def test_a_named_replace_is_continued_whatever_if_exists_says(postgres: AsyncEngine) -> None:
+@pytest.mark.parametrize("named", [{"load_id": "May"}, {}], ids=["named", "unnamed"])
+async def test_a_replace_is_continued_by_the_call_that_its_error_shows(
+    postgres: AsyncEngine, named: dict[str, Any]
+) -> None:
+    """Which is what the command line does by `resume` too: the name of the load, and nothing of if_exists."""
     await make_old(postgres)
-    options = await half_replaced(postgres, load_id="May")
+    options = await half_replaced(postgres, **named)
     del options["if_exists"]
-    report = await dl.load_batches(batches(), "t", resume=True, **options)
+    ((load_id,),) = await fetch(postgres, "SELECT load_id FROM dataloader_loads")
+    report = await dl.load_batches(batches(), "t", resume=True, **options | {"load_id": load_id})
     assert report.already_loaded >= 5
     assert await fetch(postgres, "SELECT count(*), min(id) FROM t") == [(10, 100)]
 
