@@ -137,7 +137,7 @@ async def _continuing(
 ) -> tuple[LoadOptions, TableSchema]:
     """The options with which a load is resumed: what its first run did to the table, by if_exists=, is not done again.
 
-    One that fills another table beside is to take the table's place, whatever if_exists= says now: the table says which.
+    One that fills a table beside is to take the target's place, whatever if_exists= says now; the target says which.
 
     Raises
     ------
