@@ -140,8 +140,7 @@ class _Copying:
         execution.progress.phase("loading")
         self._sending = asyncio.create_task(self._send())
         try:
-            with execution.own_name():
-                await session.run(self._receive)
+            await session.run(self._receive)
         finally:
             self._sending.cancel()
             await finish_despite_cancel(_settled(self._sending))

@@ -16,6 +16,7 @@ import xxhash
 
 from dataloader.conversion.rules import column_plan
 from dataloader.database import definitions
+from dataloader.database.backends.replacing import NEW, OLD
 from dataloader.database.schema import TableName
 from dataloader.errors import PlanError
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from dataloader.database.backends import Backend
     from dataloader.database.schema import Column, TableSchema
 
-NEW = "dataloader_new_"
-"""What the name of a table that is filled beside another one begins with."""
 SWAP_SECONDS = 0.05
 """How long the swap waits at once for the table: everybody else waits behind it."""
 WAYS = ("swap", "move")
@@ -82,6 +81,13 @@ class Replacement:
     by_chunk: bool = False
     deletes: bool = False
     refilled: str = ""
+
+    def in_own_words(self, text: str, target: TableName) -> str:
+        """A text of the database's, in which the tables beside the target have its name."""
+        names = () if self.beside is None else (self.beside.name, self.beside.name.replace(NEW, OLD))
+        for name in names:
+            text = text.replace(name, target.name)
+        return text
 
     def named(self, target: TableName, load: str, *, by_chunk: bool) -> Replacement:
         """With the name of the table beside: one that another run of the same load finds, where that can continue."""

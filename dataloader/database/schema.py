@@ -134,10 +134,8 @@ class Replaceable:
         Why rows that are filled beside cannot be committed before it.
     deletes : bool
         Whether its rows can only be deleted, for want of the right to TRUNCATE.
-    primary_key : tuple of str
-        The columns of its primary key.
-    indexes : tuple of tuple of str
-        The columns of each index.
+    primary_key, indexes : tuple
+        The columns of its primary key, and of each index.
     load : str or None
         What the load is known by that is continued, and has left rows beside the table.
     """

@@ -191,16 +191,15 @@ class Ledger:
         here = (await connection.execute(query.where(loads.target == self._target))).all()
         same = [row for row in here if row.source_digest == request.source_digest]
         for row in same:
-            if row.state == "unfinished" or (request.resume is True and await self._is_there(connection, request, row)):
+            asked = request.resume is True and (not request.replaces or await self._is_there(connection, row))
+            if row.state == "unfinished" or asked:
                 return readable(row)
         here = [row for row in here if unreadable(row) is None]
         await self._settle_others(connection, request, here)
         return None
 
-    async def _is_there(self, connection: AsyncConnection, request: Request, found: Any) -> bool:
+    async def _is_there(self, connection: AsyncConnection, found: Any) -> bool:
         """Whether a finished load is still what the table has: else its rows are replaced like any others."""
-        if not request.replaces:
-            return True
         now = await self._backend.fingerprints(self._plan.table.name, self._columns).take(connection)
         return now is not None and Fingerprint(**json.loads(readable(found).fingerprint)).changes(now) is None
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import math
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dataloader.database.backends import backend_for
@@ -169,14 +168,10 @@ class LoadExecution:
         call = f"await {self.source.loader}(..., {table!r}, load_id={load.load_id!r}, resume=True{same})"
         return f"{call}, or: python -m dataloader resume {shlex.quote(load.load_id)}" if self.source.paths else call
 
-    @contextlib.contextmanager
-    def own_name(self) -> Iterator[None]:
-        """Call the table by its own name in errors about the one that is filled beside it."""
-        try:
-            yield
-        except DataLoaderError as error:
-            error.what = error.what.replace(self.plan.filled.name, self.plan.table.name.name)
-            raise
+    def in_own_words(self, error: DataLoaderError) -> None:
+        """Call the table by its own name in an error about the one that is filled beside it."""
+        if self.plan.replacement is not None:
+            error.what = self.plan.replacement.in_own_words(error.what, self.plan.table.name)
 
     def report(self) -> LoadReport:
         """What was done."""

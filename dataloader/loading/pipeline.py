@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from dataloader.database import engine as engines
 from dataloader.database.backends import backend_for
 from dataloader.display.progress import Progress
-from dataloader.errors import LoadCancelled, ValidationError, left_by, shown_as
+from dataloader.errors import DataLoaderError, LoadCancelled, ValidationError, left_by, shown_as
 from dataloader.loading import sharding
 from dataloader.loading.chunks import (
     fill_buffer,
@@ -80,7 +80,11 @@ async def _load(
 
 
 async def _carry_out(execution: LoadExecution, store: Callable[[LoadExecution], Awaitable[None]]) -> LoadReport:
-    await store(execution)
+    try:
+        await store(execution)
+    except DataLoaderError as error:
+        execution.in_own_words(error)
+        raise
     note_rerun(execution)
     return execution.progress.succeed(execution.report)
 
@@ -111,8 +115,7 @@ async def _store(execution: LoadExecution) -> None:
                 async with contextlib.aclosing(prefetch(reading)) as chunks:
                     # No lock is held while a source gets going.
                     first = await take_first(chunks)
-                    with execution.own_name():
-                        await _target(execution, is_all, first).store(first, chunks)
+                    await _target(execution, is_all, first).store(first, chunks)
                     return
     except ValidationError as error:
         if not can_be_rolled_back:

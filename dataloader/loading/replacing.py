@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from dataloader.database import locks, replacing
-from dataloader.database.driver_errors import refusal_of, translate
-from dataloader.errors import WriteError
+from dataloader.database import catalog, locks, replacing
+from dataloader.database.driver_errors import Refusal, refusal_of, translate
+from dataloader.errors import SchemaMismatch, WriteError
 from dataloader.writers import Written
 
 if TYPE_CHECKING:
@@ -24,10 +24,13 @@ async def take_place(session: Session, execution: LoadExecution) -> None:
     assert replacement.beside is not None
     backend, connection, watchdog = session.backend, session.connection, session.watchdog
     execution.progress.phase("replacing")
-    watchdog.suspend_timeout()  # an index takes its time
     renamed: dict[str, str] = {}
     with _named(execution, renamed):
+        locking = backend.replacing_lock_sql(plan.table.name)
+        await catalog.prepare(connection, plan.table, locking, progress=watchdog.reset_timeout)
+        watchdog.suspend_timeout()  # an index takes its time
         if replacement.way == "swap":
+            await _check_alike(session, plan.table.name, replacement.beside)
             await backend.complete(connection, plan.table.name, replacement.beside, renamed)
         await _lock(session, execution)
         if replacement.way == "swap":
@@ -35,6 +38,21 @@ async def take_place(session: Session, execution: LoadExecution) -> None:
         else:
             await _move(session, execution, replacement.beside)
     watchdog.reset_timeout()
+
+
+async def _check_alike(session: Session, name: TableName, beside: TableName) -> None:
+    """Refuse to lose what has been changed of a table since the one beside it was made.
+
+    Raises
+    ------
+    SchemaMismatch
+        Naming that.
+    """
+    altered = await session.backend.altered(session.connection, name, beside)
+    if altered:
+        what = f"the table {name} was altered while its new rows were filled beside it: {'; '.join(altered)}"
+        hint = "Load again from the beginning, with resume=False where it was to be continued."
+        raise SchemaMismatch(what, hint=hint, committed_rows=0)
 
 
 async def _lock(session: Session, execution: LoadExecution) -> None:
@@ -67,10 +85,22 @@ def _named(execution: LoadExecution, renamed: dict[str, str]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if refusal_of(error) is None:
+        refusal = refusal_of(error)
+        if refusal is None:
             raise
         refused = translate(error, execution.plan.database)
+        refused.what += _shown_by(execution, refusal)
         if isinstance(refused, WriteError) and refused.constraint in renamed:
             own = renamed[refused.constraint]
             refused.what, refused.constraint = refused.what.replace(refused.constraint, own), own
         raise refused from error
+
+
+def _shown_by(execution: LoadExecution, refusal: Refusal) -> str:
+    """The call that shows the rows: a whole table is checked at once, of which no row is named."""
+    keys = (refusal.column or "").split(", ")
+    is_known = set(keys) <= {column.name for column in execution.plan.columns}
+    asked = {"unique": f"unique={keys}", "foreign_key": "foreign_keys=True"}.get(refusal.reason)
+    if asked is None or not is_known:
+        return ""
+    return f"; await validate(..., {execution.plan.table.name.spelled!r}, {asked}) shows the rows"

@@ -200,8 +200,7 @@ class Ledgered:
     async def _finish(self, load: LedgerLoad) -> None:
         async def finish(session: Session) -> None:
             async with self._transaction(session) as connection:
-                if not await self._ledger.is_finished(connection, load):  # by a try whose answer was lost
-                    await take_place(session, self._execution)
+                await take_place(session, self._execution, self._ledger)
                 await advance_sequences(connection, self._execution)
                 await self._ledger.finish(connection, load)
                 await self._finish_whole(connection)
@@ -290,9 +289,12 @@ def check_rows(execution: LoadExecution) -> None:
     raise findings.error(headline, "Correct the source.")
 
 
-async def take_place(session: Session, execution: LoadExecution) -> None:
-    """Put what was filled beside the table in the place of its rows."""
-    if execution.plan.filled != execution.plan.table.name:
+async def take_place(session: Session, execution: LoadExecution, ledger: Ledger | None = None) -> None:
+    """Put what was filled beside the table in the place of its rows, once: a try's answer may have been lost."""
+    plan, load = execution.plan, execution.ledger_load
+    if plan.filled == plan.table.name:
+        return
+    if ledger is None or load is None or not await ledger.is_finished(session.connection, load):
         await replacing.take_place(session, execution)
 
 

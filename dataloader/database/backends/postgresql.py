@@ -17,6 +17,7 @@ from dataloader.database.backends.base import Backend, Fingerprints, PreparedSta
 from dataloader.database.backends.borrowing import BORROWED
 from dataloader.database.backends.casting import cast_from_text, unnest
 from dataloader.database.backends.operators import OWN_OPERATORS, pin
+from dataloader.database.backends.replacing import NEW, OLD
 from dataloader.database.schema import (
     Fingerprint,
     ForeignKey,
@@ -266,6 +267,9 @@ class PostgreSQL(Backend):
     async def dress(self, connection: AsyncConnection, name: TableName, beside: TableName) -> None:
         await self._carry_out(connection, await self._duties(connection, replacing.DRESS, name, beside))
 
+    async def altered(self, connection: AsyncConnection, name: TableName, beside: TableName) -> list[str]:
+        return [part for (part,) in await self._duties(connection, replacing.ALTERED, name, beside)]
+
     async def complete(
         self, connection: AsyncConnection, name: TableName, beside: TableName, renamed: dict[str, str]
     ) -> None:
@@ -281,7 +285,7 @@ class PostgreSQL(Backend):
     async def swap(
         self, connection: AsyncConnection, name: TableName, beside: TableName, renamed: dict[str, str]
     ) -> None:
-        old = TableName(name.schema, beside.name.replace(replacing.NEW, replacing.OLD))
+        old = TableName(name.schema, beside.name.replace(NEW, OLD))
         duties = await self._duties(connection, replacing.DUTIES, name, beside, old=old.name)
         renaming = [
             f"ALTER TABLE {self.quote_table(before)} RENAME TO {self.quote(after.name)}"

@@ -17,8 +17,6 @@ from dataloader.database.schema import Replaceable
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-NEW, OLD = "dataloader_new_", "dataloader_old_"
-"""What the names of tables begin with that are filled beside others, and of those whose place they take."""
 REFILLED = (
     "wait from the first statement to the commit, and then see the new rows; a REPEATABLE READ transaction that began "
     "before, and reads the table for the first time afterwards, finds it empty"
@@ -170,6 +168,24 @@ UNION ALL
 SELECT {_NUMBERING} FROM {_PAIRS}
 """)
 """LIKE makes every sequence one of bigint."""
+
+ALTERED = sa.text(f"""
+WITH {_TABLES}, {_BESIDE}, parts (oid, part) AS (
+    SELECT a.attrelid, pg_catalog.concat_ws(' ', 'column', a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod),
+        CASE WHEN a.attnotnull THEN 'NOT NULL' END, CASE WHEN a.attidentity <> '' THEN 'identity' END,
+        CASE WHEN a.attgenerated <> '' THEN 'generated' END, a.attcollation, pg_catalog.pg_get_expr(d.adbin, d.adrelid))
+    FROM pg_catalog.pg_attribute a
+    LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+    WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attrelid = ANY (ARRAY(SELECT oid FROM t UNION SELECT oid FROM b))
+  UNION ALL
+    SELECT k.conrelid, pg_catalog.concat_ws(' ', k.conname, pg_catalog.pg_get_constraintdef(k.oid))
+    FROM pg_catalog.pg_constraint k
+    WHERE k.contype = 'c' AND k.conrelid = ANY (ARRAY(SELECT oid FROM t UNION SELECT oid FROM b))
+)
+SELECT p.part FROM parts p, t WHERE p.oid = t.oid EXCEPT SELECT p.part FROM parts p, b WHERE p.oid = b.oid
+UNION ALL
+(SELECT p.part FROM parts p, b WHERE p.oid = b.oid EXCEPT SELECT p.part FROM parts p, t WHERE p.oid = t.oid)
+""")
 
 _STATISTICS = """pg_catalog.pg_statistic_ext s JOIN t ON t.oid = s.stxrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace"""

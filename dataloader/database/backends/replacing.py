@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from dataloader.database.schema import TableName, TableSchema
 
+NEW, OLD = "dataloader_new_", "dataloader_old_"
+"""What the names of tables begin with that are filled beside others, and of those whose place they take."""
+
 
 class Replacing:
     """Unless a backend says otherwise, a table is dropped and created anew."""
@@ -42,6 +45,10 @@ class Replacing:
 
     async def dress(self, connection: AsyncConnection, name: TableName, beside: TableName) -> None:
         """Give an empty table what decides how its rows are stored and numbered, and no one else a right to it."""
+        raise NotImplementedError
+
+    async def altered(self, connection: AsyncConnection, name: TableName, beside: TableName) -> list[str]:
+        """In which columns, defaults and checks a table differs from the one that was made like it."""
         raise NotImplementedError
 
     async def complete(
