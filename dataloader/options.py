@@ -103,6 +103,7 @@ class Options(SyncOptions, total=False):
     key: str | Sequence[str] | None
     update_columns: Sequence[str] | None
     returning: str | Sequence[str] | None
+    verify: bool
     primary_key: str | Sequence[str] | None
     not_null: str | Sequence[str] | None
     indexes: str | Sequence[str | Sequence[str]] | None
@@ -142,6 +143,7 @@ class LoadOptions:
     order_by: str | None = None
     dry_run: bool = False
     returning: Sequence[str] | None = None
+    verify: bool = False
     override_identity: bool = False
     sync_sequence: bool = False
     primary_key: Sequence[str] | None = None
@@ -232,10 +234,7 @@ _CHOICES = {
     "casts": CASTS,
     "on_conflict": ON_CONFLICT,
     "duplicates": DUPLICATES,
-    "dry_run": (False, True),
-    "only_new": (False, True),
-    "override_identity": (False, True),
-    "sync_sequence": (False, True),
+    **dict.fromkeys(("dry_run", "verify", "only_new", "override_identity", "sync_sequence"), (False, True)),
     "format": (None, *FORMATS),
 }
 

@@ -114,6 +114,8 @@ def _as_a_whole(options: LoadOptions) -> str | None:
         return "it is part of the caller's own, inside a savepoint"
     if options.returning is not None:
         return "the values that are returned come with one commit"
+    if options.verify:
+        return "what is verified is rolled back as a whole if it differs"
     if options.dry_run:
         return "a dry run is rolled back as a whole"
     if options.action != "load":

@@ -138,6 +138,11 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
         Columns of the table whose values are asked back, such as a generated key or a default: they are in
         ``report.returned``, in the order of the data and on its index. With `on_conflict` a column ``inserted`` says
         which rows are new. The load is one transaction then, and the values are kept in memory.
+    verify : bool
+        Whether the rows are read back in the load's transaction, before it is committed: how many there are, and a
+        digest of their values, must be what was sent, else all is rolled back. PostgreSQL tells the rows of the load
+        by their transaction; SQLite lets nobody else write meanwhile. Refused where that proves nothing: with
+        `on_conflict`, `connection` or chunks, and for views.
     override_identity : bool
         Whether the data's own numbers are stored in a column ``GENERATED ALWAYS AS IDENTITY``; else they are refused.
     sync_sequence : bool

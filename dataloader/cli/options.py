@@ -162,6 +162,7 @@ CHECKPOINTS = (
     click.option("--load-id", metavar="NAME", help="The name of a load that can be resumed."),
     click.option("--shard", metavar="I/N", callback=part, help="Which part of the load this is, from 1/N to N/N."),
     click.option("--max-connections", type=click.IntRange(min=1), help="The most that all shards have at once."),
+    click.option("--verify", is_flag=True, help="Read the rows back before they are committed."),
     click.option("--dry-run", is_flag=True, help="Roll everything back, and say what would have been."),
 )
 COMMITTING = (

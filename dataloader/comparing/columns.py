@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import decimal
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from dataloader.conversion.converter import Converter
-from dataloader.conversion.rules import ColumnPlan, column_plan
 from dataloader.database.definitions import Shape, definition
-from dataloader.database.keys import BETWEEN, comparable
 from dataloader.database.schema import TableName
 from dataloader.errors import PlanError, SchemaMismatch
 from dataloader.formatting import did_you_mean
-from dataloader.rejects import Findings
 
 if TYPE_CHECKING:
     from dataloader.conversion.column_types import ColumnType
@@ -85,73 +78,6 @@ def _natural_key(original: Original) -> tuple[str, ...]:
     listed = "; ".join(", ".join(one.columns) for one in usable)
     has = f"has several unique keys: {listed}" if usable else "has no unique key"
     raise PlanError(f"rows are compared by a key, and {original.label} {has}", hint="Name its columns with key=.")
-
-
-class Texts:
-    """Makes of a side's batches what is compared.
-
-    Parameters
-    ----------
-    names : sequence of str
-        The columns, as this side calls them.
-    types : sequence of ColumnType
-        Those of the table.
-    """
-
-    def __init__(
-        self, schema: pa.Schema, names: Sequence[str], types: Sequence[ColumnType], keys: int, zone: str | None
-    ):
-        fields = [schema.field(name) for name in names]
-        self._plans = tuple(_plan(one, kind, zone) for one, kind in zip(fields, types, strict=True))
-        self._names = names
-        self._convert = Converter(self._plans)
-        self._keys = keys
-
-    def of(self, batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
-        """The texts of a batch, with the key in one and the places of the rows.
-
-        Raises
-        ------
-        ValidationError
-            When a value has no place in the table's column.
-        """
-        converted = self._convert(batch.select(self._names), first_row)
-        if converted.violations:
-            findings = Findings()
-            findings.add(converted.violations)
-            raise findings.error()
-        pairs = zip(converted.batch.columns, self._plans, strict=True)
-        texts = [_text(values, plan) for values, plan in pairs]
-        key = texts[0] if self._keys == 1 else pc.binary_join_element_wise(*texts[: self._keys], BETWEEN)
-        arrays = [key, pa.array(converted.rows), *texts]
-        return pa.RecordBatch.from_arrays(arrays, [KEY, ROW, *map(str, range(len(texts)))])
-
-
-def _plan(offered: pa.Field, target: ColumnType, zone: str | None) -> ColumnPlan:
-    return column_plan(offered, target, True, "exact", zone)
-
-
-def _text(values: pa.Array, plan: ColumnPlan) -> pa.Array:
-    texts = comparable(values, plan).cast(pa.string())
-    return _documents(texts) if plan.target.row.keeps_json else texts
-
-
-def _documents(texts: pa.Array) -> pa.Array:
-    """JSON as a database compares it: blanks and the order of keys do not count, and 1.10 is 1.1."""
-    return pa.array([None if one is None else _document(one) for one in texts.to_pylist()], pa.string())
-
-
-def _document(text: str) -> str:
-    return json.dumps(json.loads(text, parse_float=_number, parse_int=_number), sort_keys=True)
-
-
-def _number(digits: str) -> str:
-    """A number as a text that no text of a document is."""
-    number = decimal.Decimal(digits)
-    return f"\0{number.normalize(_EXACT) if number else 0}"
-
-
-_EXACT = decimal.Context(prec=decimal.MAX_PREC, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX)
 
 
 def types_there(known: Mapping[str, ColumnType], schema: pa.Schema, original: Original) -> dict[str, ColumnType]:

@@ -9,15 +9,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from dataloader.comparing.columns import KEY, ROW, Compared, Texts, compared, types_there
+from dataloader.comparing.columns import KEY, ROW, Compared, compared, types_there
 from dataloader.comparing.partitions import Differences, Partitions
 from dataloader.copying.definition import column_types
 from dataloader.copying.survey import find_original
 from dataloader.database import engine as engines
+from dataloader.database.keys import BETWEEN
+from dataloader.database.texts import TextConverter
 from dataloader.display.progress import Progress
 from dataloader.errors import LoadCancelled, shown_as
 from dataloader.reading.stream import Reading
+from dataloader.rejects import Findings
 from dataloader.report.comparisons import Comparison
 from dataloader.sync import await_and_propagate_cancel
 
@@ -97,17 +101,19 @@ class _Comparing:
             self._found = Differences(asked, self._most)
             with Partitions(_schema(asked)) as kept:
                 chosen = [types[name] for name in asked.shown]
-                theirs = Texts(first.schema, asked.shown, chosen, asked.keys, None)
-                ours = Texts(self._source.schema, [name for name, _ in asked.names], chosen, asked.keys, zone)
+                theirs = TextConverter(first.schema, asked.shown, chosen)
+                ours = TextConverter(self._source.schema, [name for name, _ in asked.names], chosen, zone)
                 await self._keep(kept, 1, theirs, _all(first, batches))
                 async with contextlib.aclosing(self._source.chunks(CHUNK_ROWS)) as chunks:
                     await self._keep(kept, 0, ours, chunks)
                 self._progress.phase("comparing")
                 await asyncio.to_thread(self._compare, kept)
 
-    async def _keep(self, kept: Partitions, side: int, texts: Texts, batches: AsyncIterator[pa.RecordBatch]) -> None:
+    async def _keep(
+        self, kept: Partitions, side: int, texts: TextConverter, batches: AsyncIterator[pa.RecordBatch]
+    ) -> None:
         def keep(batch: pa.RecordBatch, first_row: int) -> None:
-            kept.add(side, texts.of(batch, first_row))
+            kept.add(side, _keyed(texts, batch, first_row, self._found.asked.keys))
 
         async for batch in batches:
             await asyncio.to_thread(keep, batch, self._rows[side])
@@ -146,6 +152,24 @@ class _Comparing:
 def _schema(asked: Compared) -> pa.Schema:
     texts = [(str(at), pa.string()) for at in range(len(asked.names))]
     return pa.schema([(KEY, pa.string()), (ROW, pa.int64()), *texts])
+
+
+def _keyed(texts: TextConverter, batch: pa.RecordBatch, first_row: int, keys: int) -> pa.RecordBatch:
+    """The texts of a batch, with the key in one, and the places of the rows.
+
+    Raises
+    ------
+    ValidationError
+        When a value has no place in the table's column.
+    """
+    columns, converted = texts(batch, first_row)
+    if converted.violations:
+        findings = Findings()
+        findings.add(converted.violations)
+        raise findings.error()
+    key = columns[0] if keys == 1 else pc.binary_join_element_wise(*columns[:keys], BETWEEN)
+    arrays = [key, pa.array(converted.rows), *columns]
+    return pa.RecordBatch.from_arrays(arrays, [KEY, ROW, *map(str, range(len(columns)))])
 
 
 async def _all(first: pa.RecordBatch, rest: AsyncIterator[pa.RecordBatch]) -> AsyncIterator[pa.RecordBatch]:

@@ -24,6 +24,9 @@ async def copy(
     query: object, to: str | sa.Table, params: Params | None, source: object, options: LoadOptions
 ) -> LoadReport:
     """Copy a table or a query's rows; see `copy_table`."""
+    if options.shard is not None:
+        hint = "Leave shard= out: one copy reads all rows. Load parts with load_batches(read_batches(...), shard=...)."
+        raise PlanError("a copy is not divided into shards", hint=hint)
     engine, borrowed = await engines.reach(options.engine, options.connection)
     columns = None if options.columns is None else list(map(str, renaming(options.columns)))
     original = await find_original(engines.resolve(source), query, params, columns)

@@ -64,6 +64,7 @@ def _asked_for_rows(options: LoadOptions) -> str | None:
         "on_conflict=": options.on_conflict != "error",
         "returning=": options.returning is not None,
         "dry_run=": options.dry_run,
+        "verify=": options.verify,
         "connection=": options.connection is not None,
         "evolve=": bool(options.evolve),
         "dtype=": options.dtype is not None,

@@ -215,6 +215,7 @@ class LoadExecution:
             "returned_rows": self.returned,
             "passed_over": self.source.passed_over,
             "shards": None if self.options.shard is None else (*self.options.shard, self.finished_shards),
+            "verified": self.options.verify,
         }
 
 

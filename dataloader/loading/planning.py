@@ -12,6 +12,7 @@ from dataloader.database.backends import backend_for
 from dataloader.database.session import Session
 from dataloader.ledger import entries, files, ledger, refusals, trust
 from dataloader.ledger.beside import known_as, table_beside
+from dataloader.loading.verification import check_verifiable
 from dataloader.loading.widening import needed_types
 from dataloader.options import LoadOptions, Target
 from dataloader.plan import LoadPlan, make_plan
@@ -105,6 +106,8 @@ async def _decide(
     connections = engines.connections_of(engine)
     database = Database(session.backend, engines.describe_url(engine), refused, connections)
     made = make_plan(info, target, found, options, database)
+    if options.verify:
+        check_verifiable(made, session.backend, options)
     return replace(made, notes=notes, source_facts=source.facts, unfinished=unfinished)
 
 

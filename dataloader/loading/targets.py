@@ -27,12 +27,14 @@ from dataloader.loading.chunks import SharedIterator, prepend, skip_committed, t
 from dataloader.loading.reruns import look_back
 from dataloader.loading.storage import ChunkStore, refused
 from dataloader.loading.synchronizing import SyncStore
+from dataloader.loading.verification import Verification
 from dataloader.loading.workers import WorkerPool, retrying, store_chunks
 from dataloader.sync import finish_despite_cancel
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from dataloader.database.watchdog import Watchdog
     from dataloader.ledger.checkpoint import Checkpoint, LedgerLoad
     from dataloader.ledger.owners import Owner
     from dataloader.loading.chunks import Chunk
@@ -77,11 +79,16 @@ class OneTransaction:
             await claim_files(connection, execution, None)
             into = _store_of(connection, execution)
             await into.prepare()
+            verification = Verification(plan) if execution.options.verify else None
+            if verification is not None:
+                await verification.begin(session)
 
             async def store(chunk: Chunk) -> None:
                 watchdog.reset_timeout()
                 with translated(plan.database, first_row=chunk.first_row):
                     stored = await into.store(chunk, watchdog)
+                if verification is not None:
+                    await verification.add(chunk, stored)
                 execution.add(chunk, stored)
                 watchdog.suspend_timeout()  # the source's turn: it may take as long as it likes
 
@@ -90,16 +97,25 @@ class OneTransaction:
             check_rows(execution)
             watchdog.reset_timeout()
             execution.count(await into.finish())
-            await take_place(session, execution)
-            await advance_sequences(connection, execution)
-            execution.progress.phase("committing")
-            watchdog.reset_timeout()
-            if execution.borrowed is None:  # else it is for the caller to say when
-                await session.backend.check_deferred(connection)
-                await look_back(execution, connection)
-            if plan.dry_run:
-                await self._note_sequences(session)
-                raise _DryRun
+            await self._complete(session, connection, watchdog, verification)
+
+    async def _complete(
+        self, session: Session, connection: AsyncConnection, watchdog: Watchdog, verification: Verification | None
+    ) -> None:
+        """What is done when every row is written, up to the commit."""
+        execution, plan = self._execution, self._execution.plan
+        await take_place(session, execution)
+        await advance_sequences(connection, execution)
+        execution.progress.phase("committing")
+        watchdog.reset_timeout()
+        if execution.borrowed is None:  # else it is for the caller to say when
+            await session.backend.check_deferred(connection)
+            if verification is not None:  # only now, as a trigger may be deferred
+                await verification.check(session, execution.progress)
+            await look_back(execution, connection)
+        if plan.dry_run:
+            await self._note_sequences(session)
+            raise _DryRun
 
     async def _note_sequences(self, session: Session) -> None:
         plan, loaded = self._execution.plan, [column.name for column in self._execution.plan.columns]

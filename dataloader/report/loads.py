@@ -47,6 +47,8 @@ class LoadReport:
         Rows of the table that `delete_rows` or `sync_table` has deleted.
     missing : int
         Rows whose key is not in the table, where `update_rows` or `delete_rows` was to find it.
+    verified : bool
+        Whether the rows were read back, and found to be those that were sent, before they were committed.
     dry_run : bool
         Whether all of it was rolled back, so that the counts are what would have been.
     preview : tuple of str
@@ -129,6 +131,7 @@ class LoadReport:
     missing: int = 0
     action: str = "load"
     dry_run: bool = False
+    verified: bool = False
     preview: tuple[str, ...] = ()
     loaded_before: dt.datetime | None = None
     columns: tuple[tuple[str, str], ...] = ()
@@ -194,7 +197,8 @@ class LoadReport:
 
     def __str__(self) -> str:
         text = (
-            f"{self._outcome} of {self.database} in {self.seconds:.2f} s ({pace(self.rows_per_second)}, {self.method})"
+            f"{self._outcome} of {self.database} in {self.seconds:.2f} s ({pace(self.rows_per_second)}, {self.method}"
+            f"{', verified' if self.verified else ''})"
         )
         return f"{'dry run, rolled back: ' if self.dry_run else ''}{text}{self._more()}"
 
@@ -293,6 +297,7 @@ class LoadReport:
             ("database", self.database),
             ("speed", f"{pace(self.rows_per_second)}{peak}"),
             ("method", f"{self.method}{why}"),
+            *([("verified", "read back before the commit, and equal")] if self.verified else []),
             ("sent", f"{size(self.nbytes)} in {quantity(self.chunks, 'chunk')}"),
         ]
         return facts if self.load_id is None else [*facts, ("load_id", self.load_id)]

@@ -124,11 +124,12 @@ async def test_it_is_said_why_rows_cannot_be_paired(database: AsyncEngine) -> No
     assert (found.same, found.count_only_here, found.count_only_there) == (0, 1, 3)  # NULL is like no other key
 
 
-@pytest.mark.parametrize("memory", [1 << 26, 20_000])
+@pytest.mark.parametrize("memory", [1 << 26, 20_000, 150_000])
 async def test_many_rows_are_compared_in_parts_that_wait_on_disk(
     database: AsyncEngine, monkeypatch: pytest.MonkeyPatch, memory: int
 ) -> None:
     monkeypatch.setattr(partitions, "MEMORY_BYTES", memory)
+    monkeypatch.setattr("dataloader.comparing.comparison.CHUNK_ROWS", 3_000)
     numbers = np.arange(20_000)
     await load(database, pa.table({"id": numbers, "n": numbers * 3, "name": [f"n{one}" for one in numbers]}))
     frame = pd.DataFrame({"id": numbers[::-1] + 10, "n": (numbers[::-1] + 10) * 3})

@@ -137,12 +137,14 @@ async def test_from_postgresql_to_sqlite_and_back_nothing_is_lost(
     assert types["id"][1]
 
 
-async def test_within_one_sqlite_file_all_is_read_before_anything_is_written(sqlite: AsyncEngine) -> None:
-    await dl.load_dataframe({"id": range(100_000), "n": range(100_000)}, "t", engine=sqlite, primary_key="id")
-    await execute(sqlite, "PRAGMA journal_mode = DELETE")
-    report = await dl.copy_table("t", "copy", source=sqlite, engine=sqlite, commit="chunk", chunk_rows=30_000)
-    assert (report.loaded, report.chunks) == (100_000, 4)
-    assert await fetch(sqlite, "SELECT count(*), sum(n) FROM copy") == [(100_000, 4_999_950_000)]
+async def test_within_one_sqlite_file_all_is_read_before_anything_is_written(tmp_path: Path) -> None:
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'own.db'}", connect_args={"timeout": 0.5})
+    await dl.load_dataframe({"id": range(200_000), "n": range(200_000)}, "t", engine=engine, primary_key="id")
+    options: dict[str, Any] = {"commit": "chunk", "chunk_rows": 30_000}  # a reader keeps others from committing
+    report = await dl.copy_table("t", "copy", source=engine, engine=engine, **options)
+    assert (report.loaded, report.chunks) == (200_000, 7)
+    assert await fetch(engine, "SELECT count(*), sum(n) FROM copy") == [(200_000, 19_999_900_000)]
+    await engine.dispose()
 
 
 async def test_from_one_sqlite_file_to_another_and_within_one_in_memory(sqlite: AsyncEngine, tmp_path: Path) -> None:
@@ -161,7 +163,8 @@ async def test_a_table_is_not_copied_onto_itself_by_whatever_address(database: A
     await dl.load_dataframe({"id": [1]}, "t", engine=engine)
     url = engine.url
     if engine.dialect.name == "sqlite":
-        (tmp_path / "link.db").symlink_to(url.database)
+        await engine.dispose()  # or its rows would be beside the file, under its name
+        (tmp_path / "link.db").hardlink_to(url.database)
         url = url.set(database=str(tmp_path / "link.db"))
     twin = create_async_engine(url)
     with pytest.raises(dl.PlanError, match="onto itself"):
@@ -209,6 +212,11 @@ async def test_what_has_no_order_is_not_committed_by_chunks(database: AsyncEngin
     for what, why in {"t": "has no primary key", "SELECT * FROM t": "query have no order"}.items():
         with pytest.raises(dl.PlanError, match=why):
             await dl.copy_table(what, "copy", source=database, engine=database, **option)
+
+
+async def test_a_copy_has_no_shards(sqlite: AsyncEngine) -> None:
+    with pytest.raises(dl.PlanError, match="not divided into shards"):  # each would copy all rows
+        await dl.copy_table("t", "copy", source=sqlite, engine=sqlite, shard=(1, 2), load_id="a")
 
 
 async def test_an_error_on_either_side_leaves_nothing(postgres: AsyncEngine, other: AsyncEngine) -> None:

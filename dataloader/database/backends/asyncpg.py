@@ -18,7 +18,7 @@ from dataloader.database.backends import libpq
 from dataloader.database.backends.base import PreparedStatement, driver_of
 from dataloader.database.backends.borrowing import BORROWED
 from dataloader.database.backends.operators import pinned
-from dataloader.database.backends.postgresql import SPEAKING, PostgreSQL
+from dataloader.database.backends.postgresql import OWN_ROWS, SPEAKING, PostgreSQL
 from dataloader.errors import LoadError
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class Asyncpg(PostgreSQL):
 
     needs_one_loop = True
     pipes = True
+    verify_obstacle = None
+    own_rows = OWN_ROWS
     connect_arguments: ClassVar[dict[str, Any]] = {
         "timeout": CONNECT_SECONDS,
         "server_settings": {"application_name": "dataloader"},
@@ -105,6 +107,12 @@ class Asyncpg(PostgreSQL):
     async def read(self, connection: AsyncConnection, statement: Statement, receiver: Receiver) -> None:
         async with self._reading(connection, *reading.SETTINGS, *self.limit_sql(statement.timeout), *self.settings):
             await reading.read(await driver_of(connection), statement, receiver)
+
+    async def read_back(self, connection: AsyncConnection, statement: Statement, receiver: Receiver) -> None:
+        async with connection.begin_nested() as nested:
+            await (await driver_of(connection)).execute("; ".join([SPEAKING, *reading.SETTINGS, *self.settings]))
+            await reading.read(await driver_of(connection), statement, receiver)
+            await nested.rollback()  # which takes back what was set
 
     async def describe_query(self, connection: AsyncConnection, statement: Statement) -> QueryShape:
         async with self.transaction(connection, *reading.SETTINGS, *self.settings):

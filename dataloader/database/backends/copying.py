@@ -1,4 +1,4 @@
-"""The seam of copying: which columns a query has, which database it is, and rows that pass from server to server."""
+"""The seam of copying: which columns a query has, which database it is, rows from server to server or read back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from dataloader.conversion.column_types import ColumnType
-    from dataloader.database.backends.reading import Statement
+    from dataloader.database.backends.reading import Receiver, Statement
     from dataloader.database.schema import TableName
 
 Take = Callable[[bytes], Awaitable[None]]
@@ -51,6 +51,15 @@ class Copying:
 
     pipes: ClassVar[bool] = False
     """Whether a server's rows can be handed to another one as they are."""
+
+    verify_obstacle: ClassVar[str | None] = "only PostgreSQL through asyncpg, and SQLite, give back what they store"
+    """Why rows cannot be read back before they are committed, None if they can."""
+    own_rows: ClassVar[str | None] = None
+    """The condition of the rows that the open transaction has written; None where nobody else writes meanwhile."""
+
+    async def read_back(self, connection: AsyncConnection, statement: Statement, receiver: Receiver) -> None:
+        """Hand on the rows of a query, in the open transaction."""
+        raise NotImplementedError
 
     async def place(self, connection: AsyncConnection) -> str | None:
         """What only this database is called, by whatever address it is reached; None where that is unknown."""

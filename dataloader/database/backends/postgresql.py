@@ -40,6 +40,12 @@ if TYPE_CHECKING:
 SPEAKING = "SET LOCAL client_encoding = 'UTF8'"
 """COPY's bytes are UTF-8, and asyncpg's statements, whatever the session's encoding is."""
 
+OWN_ROWS = """CASE WHEN pg_catalog.age(xmin) OPERATOR(pg_catalog.<=) 0 THEN
+    pg_catalog.txid_status(pg_catalog.txid_current() OPERATOR(pg_catalog.-) pg_catalog.age(xmin))
+    OPERATOR(pg_catalog.=) 'in progress' ELSE false END"""
+"""The age is counted from the transaction's own number, below which are those that began before. Of the others, which
+savepoints have or transactions that began later, a row that is seen and not yet committed is one's own."""
+
 READING = (
     "SET LOCAL array_nulls = on",
     "SET LOCAL intervalstyle = postgres",

@@ -61,6 +61,7 @@ class SQLite(Backend):
     most_columns = 2_000  # it may have been compiled for more
     folds_case = True
     row_number = "INTEGER"
+    verify_obstacle = None
     unsigned_type = sa.BigInteger()
     exact_digits = SQLITE_EXACT_DIGITS
     untyped = frozenset({"duration", "interval"})
@@ -124,6 +125,9 @@ class SQLite(Backend):
 
     async def read(self, connection: AsyncConnection, statement: Statement, receiver: Receiver) -> None:
         self.limit_sql(statement.timeout)
+        await reading.read(await driver_of(connection), statement, receiver)
+
+    async def read_back(self, connection: AsyncConnection, statement: Statement, receiver: Receiver) -> None:
         await reading.read(await driver_of(connection), statement, receiver)
 
     async def has_ended(self, connection: AsyncConnection) -> bool:
