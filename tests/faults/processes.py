@@ -114,8 +114,7 @@ class LoaderProcess:
 
     async def _heard(self, word: str) -> None:
         """Read what it says up to a word, or to its last one."""
-        # A reset: it was killed before it had read its order.
-        with contextlib.suppress(ConnectionResetError):
+        with contextlib.suppress(ConnectionResetError):  # as above
             async with asyncio.timeout(LONGEST_SECONDS):
                 await self._hear(word)
 
@@ -163,7 +162,8 @@ class Nursery:
         finally:
             await process.kill()
             writer.close()
-            await writer.wait_closed()
+            with contextlib.suppress(ConnectionResetError):  # it was killed before it had read its order
+                await writer.wait_closed()
 
 
 @contextlib.contextmanager
