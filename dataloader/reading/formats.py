@@ -19,7 +19,7 @@ from dataloader.reading.lines import csv_header, csv_lines, json_lines
 from dataloader.reading.numbers import Digits
 from dataloader.rejects import in_parquet, parquet_type
 
-GROUP_BYTES = 1 << 24
+GROUP_BYTES = 1 << 22
 """How much of a result is a row group of Parquet."""
 FORMATS = ("csv", "parquet", "arrow", "jsonl")
 _SUFFIXES = {

@@ -119,7 +119,7 @@ async def test_a_frozen_network_ends_the_load_within_the_limit(
             loading = await frozen_load(net, workers, PLACES[place], act, nth_of(place, moments))
             seconds = await settled(loading)
         assert isinstance(loading.exception(), dl.ConnectionLost)
-        assert STALL_SECONDS - 0.2 < seconds < STALL_SECONDS + 1
+        assert STALL_SECONDS - 0.2 < seconds < STALL_SECONDS + 5  # a busy machine takes its time for the rest
         await assert_goes_on(net, workers)
 
 
