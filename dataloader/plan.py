@@ -143,9 +143,8 @@ class LoadPlan:
 
     @property
     def changes_table(self) -> bool:
-        """Whether the load makes the table, empties it, or gives it columns."""
-        adds = any(statement.startswith("ALTER TABLE") for statement in self.statements)
-        return self.creates_table or self.clears_table or adds
+        """Whether the load makes the table, empties it, or alters it."""
+        return self.creates_table or self.clears_table or self.alteration is not None
 
     @property
     def transactions(self) -> str:

@@ -28,8 +28,7 @@ from dataloader.ledger.shards import Shard, ShardedLoad
 from dataloader.loading import workers
 from dataloader.loading.execution import LoadExecution
 from dataloader.loading.planning import decide
-from dataloader.loading.targets import apply_plan
-from dataloader.sync import finish_despite_cancel
+from dataloader.loading.targets import Ledgered, apply_plan
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -49,7 +48,6 @@ except ImportError:  # Windows: there the processes of a host ask at the same ti
 ASK_SECONDS = (0.5, 2.0)
 """How long a shard waits before it asks again whether there is a connection for it."""
 DOOR_SECONDS = (0.02, 0.1)
-RELEASE_SECONDS, PATIENCE_SECONDS = 5.0, 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,8 @@ async def entered(
         try:
             yield execution
         except BaseException:
-            await _release(execution)
+            assert execution.ledger_load is not None
+            await Ledgered(execution).release(execution.ledger_load)
             raise
 
 
@@ -90,7 +89,8 @@ async def _enter(planned: Callable[[], Awaitable[LoadExecution]], owner: Owner, 
             return execution
         if entry.reason:
             execution.progress.phase(f"waiting {entry.reason}")
-            await execution.engine.dispose()  # who waits for a connection has none
+            if not execution.backend.is_in_memory(execution.engine):  # or the database would end with its connection
+                await execution.engine.dispose()  # who waits for a connection has none
             await asyncio.sleep(random.uniform(*ASK_SECONDS))
             continue
         too_late += 1
@@ -141,18 +141,6 @@ class _Entry:
 
 async def _nothing() -> None:
     """The table is as planned by now."""
-
-
-async def _release(execution: LoadExecution) -> None:
-    """Let other processes continue the shard though this one lives on; best effort, 0.4 s at most."""
-    load = execution.ledger_load
-    assert load is not None
-
-    async def release(session: Session) -> None:
-        async with session.transaction(*session.backend.opening_sql(workers.LOCK_SECONDS), is_last=False) as connection:
-            await Ledger(execution.plan, execution.backend).release(connection, load)
-
-    await finish_despite_cancel(_session(execution).run(release, limit=RELEASE_SECONDS), PATIENCE_SECONDS)
 
 
 def _session(execution: LoadExecution) -> Session:

@@ -187,7 +187,7 @@ class Ledgered:
         except BaseException as error:
             execution.say_what_is_committed(error, in_doubt=pool.in_doubt)
             if not (pool.has_lost or isinstance(error, ConnectionLost)):
-                await self._release(load)
+                await self.release(load)
             raise
         if unknown := load.rejected - execution.already_rejected:
             what = f"the ledger does not hold {quantity(unknown, 'row')} that earlier runs rejected"
@@ -236,7 +236,7 @@ class Ledgered:
             whole = ShardedLoad(execution.plan, shard, execution.options, execution.backend)
             execution.finished_shards = await whole.finish(connection)
 
-    async def _release(self, load: LedgerLoad) -> None:
+    async def release(self, load: LedgerLoad) -> None:
         """Let other processes continue the load though this one lives on; best effort, 0.4 s at most."""
 
         async def release(session: Session) -> None:

@@ -82,6 +82,15 @@ async def test_twins_of_a_shard_are_loaded_once(database: AsyncEngine) -> None:
     assert await ids(database) == list(range(2 * ROWS))
 
 
+async def test_a_twin_that_waits_leaves_a_database_in_memory_as_it_is() -> None:
+    """Its connection is the database."""
+    engine = dl.connect("sqlite:///:memory:")
+    reports = await asyncio.gather(load(engine, 1), load(engine, 1))
+    assert sorted(one.loaded for one in reports) == [0, ROWS]
+    assert await ids(engine) == part(1)["id"]
+    await engine.dispose()
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
