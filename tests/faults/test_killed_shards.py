@@ -104,7 +104,8 @@ async def test_no_more_connections_are_open_than_all_shards_may_have(nursery: Nu
     watching = open_engine(postgres.url)
 
     async def sample() -> None:
-        query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        query = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+            AND pid <> pg_backend_pid() AND backend_type = 'client backend'"""
         while True:
             sampled.append((await fetch(watching, query))[0][0])
             await asyncio.sleep(0.02)
