@@ -146,7 +146,7 @@ def beside_name(target: TableName, load: str, way: str) -> str:
 
 def empty_sql(table: TableSchema, backend: Backend, *, deletes: bool) -> str:
     """The statement that takes a table's rows away."""
-    return f"DELETE FROM {backend.quote_table(table.name)}" if deletes else backend.empty_table_sql(table)
+    return backend.delete_rows_sql(table) if deletes else backend.empty_table_sql(table)
 
 
 def replacement_of(table: TableSchema, options: Asked, backend: Backend) -> Replacement:

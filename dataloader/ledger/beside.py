@@ -12,6 +12,17 @@ from dataloader.database.backends import backend_for
 from dataloader.database.replacing import WAYS, beside_name
 from dataloader.database.schema import Fingerprint, TableName
 from dataloader.ledger.checkpoint import sealed
+from dataloader.ledger.entries import (
+    EVERY_TABLE,
+    exists,
+    forget_load,
+    is_running,
+    ledger_tables,
+    needed,
+    select_loads,
+    unreadable,
+)
+from dataloader.ledger.trust import refusal
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -42,6 +53,20 @@ async def drop_beside(connection: AsyncConnection, found: Any, target: TableName
     beside = table_beside(found, target)
     if beside is not None:
         await backend_for(connection.dialect).drop(connection, [beside])
+
+
+async def drop_left(connection: AsyncConnection, target: TableName) -> None:
+    """Forget what loads that nobody runs have left unfinished beside a table whose rows are others by now."""
+    loads, *_ = ledger_tables(target.schema)
+    if backend_for(connection.dialect).ledger_obstacle or not await exists(connection, loads):
+        return
+    if await refusal(connection, EVERY_TABLE, needed(keeps_rejects=False), target) is not None:
+        return
+    query = select_loads(loads).where(loads.c.target == target.spelled, loads.c.state == "unfinished")
+    for row in (await connection.execute(query)).all():
+        if unreadable(row) is None and table_beside(row, target) is not None and not is_running(row):
+            await drop_beside(connection, row, target)
+            await forget_load(connection, target.schema, row.load_id)
 
 
 async def settle_in(

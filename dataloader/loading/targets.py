@@ -16,6 +16,7 @@ from dataloader.database.session import Session
 from dataloader.errors import ConnectionLost, PlanError
 from dataloader.formatting import quantity
 from dataloader.ledger import owners, refusals
+from dataloader.ledger.beside import drop_left
 from dataloader.ledger.checkpoint import rows_of
 from dataloader.ledger.digest import chunk_digest
 from dataloader.ledger.entries import TABLES
@@ -308,10 +309,12 @@ def check_rows(execution: LoadExecution) -> None:
 async def take_place(session: Session, execution: LoadExecution, ledger: Ledger | None = None) -> None:
     """Put what was filled beside the table in the place of its rows, once: a try's answer may have been lost."""
     plan, load = execution.plan, execution.ledger_load
-    if plan.filled == plan.table.name:
-        return
-    if ledger is None or load is None or not await ledger.is_finished(session.connection, load):
+    if plan.filled != plan.table.name:
+        if ledger is not None and load is not None and await ledger.is_finished(session.connection, load):
+            return
         await replacing.take_place(session, execution)
+    if ledger is None and execution.options.if_exists == "replace":
+        await drop_left(session.connection, plan.table.name)
 
 
 def file_ledger(execution: LoadExecution) -> FileLedger:
@@ -339,8 +342,10 @@ async def apply_plan(session: Session, execution: LoadExecution, lock_seconds: f
         progress=session.watchdog.reset_timeout,
     )
     replacement = plan.replacement
-    if replacement is not None and replacement.beside is not None and replacement.way == "swap":
-        await session.backend.dress(session.connection, plan.table.name, replacement.beside)
+    if replacement is not None and replacement.beside is not None:
+        await session.backend.hide(session.connection, plan.table.name, replacement.beside)
+        if replacement.way == "swap":
+            await session.backend.dress(session.connection, plan.table.name, replacement.beside)
 
 
 async def advance_sequences(connection: AsyncConnection, execution: LoadExecution) -> None:

@@ -41,6 +41,9 @@ DUTIES = (
     "CREATE STATISTICS both_of (dependencies, mcv) ON id, n FROM t",
     "CREATE STATISTICS of_sum ON (id + n) FROM t",
     "ALTER TABLE t ALTER id SET STATISTICS 500, ALTER id SET (n_distinct = -0.5), ALTER code SET STORAGE EXTERNAL",
+    "ALTER INDEX t_pkey SET (fillfactor = 70)",
+    "ALTER INDEX lower_code ALTER COLUMN 1 SET STATISTICS 50",
+    "ALTER STATISTICS of_sum SET STATISTICS 77",
     "ALTER TABLE t CLUSTER ON t_pkey",
     "ALTER TABLE t REPLICA IDENTITY USING INDEX t_pkey",
     "CREATE TRIGGER \"w o\" AFTER UPDATE OF code ON t FOR EACH ROW WHEN (OLD.id > 3) EXECUTE FUNCTION nothing('x')",
@@ -153,6 +156,13 @@ MOVED = {
         "CREATE TABLE holder (id bigint DEFAULT nextval('t_n_seq'))",
     ),
 }
+
+
+async def test_a_check_that_was_not_made_valid_is_no_change_of_the_table(postgres: AsyncEngine) -> None:
+    await make_old(postgres)
+    await execute(postgres, "ALTER TABLE t ADD CONSTRAINT large CHECK (id > 10) NOT VALID")
+    assert (await replaced(postgres)).loaded == 3
+    assert await fetch(postgres, "SELECT convalidated FROM pg_constraint WHERE conname = 'large'") == [(True,)]
 
 
 @pytest.mark.parametrize("why", MOVED)
@@ -305,6 +315,19 @@ async def test_a_role_without_the_right_to_truncate_replaces_by_delete(clerk: As
         assert said in str(await dl.plan_load(NEW, "t", engine=engine, if_exists="replace", **options))
         await replaced(engine, **options)
         assert await fetch(clerk, "SELECT id, code FROM t ORDER BY id") == LOADED
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("options", [{}, {"on_invalid": "reject"}], ids=["moved", "refilled"])
+async def test_a_replace_by_delete_leaves_the_rows_of_tables_that_inherit(
+    clerk: AsyncEngine, options: dict[str, Any]
+) -> None:
+    await make_old(clerk)
+    await execute(clerk, "CREATE TABLE heir () INHERITS (t)", "INSERT INTO heir VALUES (7, 'kept')")
+    await execute(clerk, "GRANT SELECT, INSERT, DELETE ON t, heir TO clerk")
+    engine = open_engine(clerk.url.set(username="clerk"))
+    await replaced(engine, **options)
+    assert await fetch(clerk, "SELECT id, code FROM t ORDER BY id") == [(7, "kept"), *LOADED]
     await engine.dispose()
 
 
@@ -509,6 +532,18 @@ async def test_a_replace_that_ended_in_the_middle_is_continued(
     assert (await dl.load_batches(batches(), "t", resume=True, **options)).loaded == 10
 
 
+@pytest.mark.parametrize("kind", ["swap", "move"])
+async def test_nobody_else_may_read_the_rows_beside_a_table(clerk: AsyncEngine, kind: str) -> None:
+    await make_old(clerk)
+    await execute(clerk, "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC, clerk")
+    if kind == "move":
+        await execute(clerk, "CREATE VIEW v AS SELECT * FROM t")
+    await half_replaced(clerk)
+    (left,) = await beside(clerk)
+    assert await fetch(clerk, f"SELECT has_table_privilege('clerk', '{left}', 'SELECT')") == [(False,)]
+    await execute(clerk, "ALTER DEFAULT PRIVILEGES REVOKE SELECT ON TABLES FROM PUBLIC, clerk")
+
+
 @pytest.mark.parametrize("named", [{"load_id": "May"}, {}], ids=["named", "unnamed"])
 async def test_a_replace_is_continued_by_the_call_that_its_error_shows(
     postgres: AsyncEngine, named: dict[str, Any]
@@ -534,6 +569,18 @@ async def test_a_replace_that_nobody_continues_is_begun_anew_and_leaves_nothing(
     assert await fetch(postgres, "SELECT count(*) FROM t") == [(3,)]
     assert await beside(postgres) == []
     assert await fetch(postgres, "SELECT DISTINCT state FROM dataloader_loads") == [("finished",)]
+
+
+@pytest.mark.parametrize("options", [{}, {"dtype": {"code": sa.String(9)}}, {"on_invalid": "reject"}], ids=repr)
+async def test_a_replace_in_one_transaction_drops_what_another_has_left_beside_the_table(
+    postgres: AsyncEngine, options: dict[str, Any]
+) -> None:
+    await make_old(postgres)
+    await half_replaced(postgres, load_id="May")
+    await replaced(postgres, dry_run=True, **options)
+    assert len(await beside(postgres)) == 1
+    await replaced(postgres, **options)
+    assert (await beside(postgres), await fetch(postgres, "SELECT load_id FROM dataloader_loads")) == ([], [])
 
 
 @pytest.mark.parametrize("kind", ["swap", "move"])

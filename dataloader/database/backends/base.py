@@ -251,6 +251,10 @@ class Backend(Altering, Borrowing, Copying, Merging, Naming, Querying, Replacing
 
     def empty_table_sql(self, table: TableSchema) -> str:
         """The statement that takes a table's rows away."""
+        return self.delete_rows_sql(table)
+
+    def delete_rows_sql(self, table: TableSchema) -> str:
+        """The same for a role that may delete rows and not truncate the table."""
         return f"DELETE FROM {self.quote_table(table.name)}"
 
     def lock_table_sql(self, name: TableName, kind: str = "table") -> tuple[str, ...]:

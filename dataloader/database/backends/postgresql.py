@@ -176,8 +176,10 @@ class PostgreSQL(Backend):
         return True  # the fingerprint knows by itself, and the table may not be read
 
     def empty_table_sql(self, table: TableSchema) -> str:
-        only = "" if table.kind == "partitioned table" else "ONLY "  # else tables that inherit would be emptied
-        return f"TRUNCATE TABLE {only}{self.quote_table(table.name)}"
+        return f"TRUNCATE TABLE {_only(table)}{self.quote_table(table.name)}"
+
+    def delete_rows_sql(self, table: TableSchema) -> str:
+        return f"DELETE FROM {_only(table)}{self.quote_table(table.name)}"
 
     def lock_table_sql(self, name: TableName, kind: str = "table") -> tuple[str, ...]:
         if kind == "foreign table":  # of which LOCK TABLE is refused: EXPLAIN locks it as well
@@ -270,6 +272,9 @@ class PostgreSQL(Backend):
         kind = "UNLOGGED TABLE" if table.unwatched else "TABLE"  # of a table that stands alone it says only that
         return f"CREATE {kind} {new} (LIKE {name} INCLUDING ALL EXCLUDING INDEXES EXCLUDING STATISTICS)"
 
+    async def hide(self, connection: AsyncConnection, name: TableName, beside: TableName) -> None:
+        await self._carry_out(connection, await self._duties(connection, replacing.PRIVACY, name, beside))
+
     async def dress(self, connection: AsyncConnection, name: TableName, beside: TableName) -> None:
         await self._carry_out(connection, await self._duties(connection, replacing.DRESS, name, beside))
 
@@ -283,6 +288,7 @@ class PostgreSQL(Backend):
         renamed.update({given: own for _, given, own in indexes})
         for statement in [*indexes, *await self._duties(connection, replacing.STATISTICS, name, beside)]:
             await connection.exec_driver_sql(statement[0])
+        await self._carry_out(connection, await self._duties(connection, replacing.SETTINGS, name, beside))
         await connection.exec_driver_sql(f"ANALYZE {self.quote_table(beside)}")
 
     async def lock_alone(self, connection: AsyncConnection, name: TableName, seconds: float) -> None:
@@ -364,6 +370,11 @@ class PostgreSQL(Backend):
         ]
         sent = {name: [None if one is None else str(one) for one in column] for name, column in columns.items()}
         return sa.insert(table).from_select([*fixed, *columns], sa.select(*values)), fixed | sent
+
+
+def _only(table: TableSchema) -> str:
+    """The rows of tables that inherit from it are not its own."""
+    return "" if table.kind == "partitioned table" else "ONLY "
 
 
 class _Fingerprints(Fingerprints):

@@ -159,15 +159,19 @@ SELECT pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I SET (%s)', b.name, a.at
 FROM b CROSS JOIN t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
 WHERE a.attoptions IS NOT NULL
 UNION ALL
-SELECT DISTINCT pg_catalog.format('REVOKE ALL ON TABLE %s FROM %s', b.name, {_GRANTEE})
-FROM b CROSS JOIN LATERAL pg_catalog.aclexplode(b.relacl) e WHERE e.grantee <> b.relowner
-UNION ALL
 SELECT pg_catalog.format('ALTER SEQUENCE %s AS %s', m.name, pg_catalog.format_type(c.seqtypid, NULL))
 FROM {_PAIRS} WHERE m.seqtypid <> c.seqtypid
 UNION ALL
 SELECT {_NUMBERING} FROM {_PAIRS}
 """)
 """LIKE makes every sequence one of bigint."""
+
+PRIVACY = sa.text(f"""
+WITH {_TABLES}, {_BESIDE}
+SELECT DISTINCT pg_catalog.format('REVOKE ALL ON TABLE %s FROM %s', b.name, {_GRANTEE})
+FROM t CROSS JOIN b CROSS JOIN LATERAL pg_catalog.aclexplode(b.relacl) e WHERE e.grantee <> b.relowner
+""")
+"""By default others may have rights to a new table, which has not the policies of the one that it is beside."""
 
 ALTERED = sa.text(f"""
 WITH {_TABLES}, {_BESIDE}, parts (oid, part) AS (
@@ -178,7 +182,8 @@ WITH {_TABLES}, {_BESIDE}, parts (oid, part) AS (
     LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attrelid = ANY (ARRAY(SELECT oid FROM t UNION SELECT oid FROM b))
   UNION ALL
-    SELECT k.conrelid, pg_catalog.concat_ws(' ', k.conname, pg_catalog.pg_get_constraintdef(k.oid))
+    SELECT k.conrelid, pg_catalog.concat_ws(' ', k.conname,
+        pg_catalog.regexp_replace(pg_catalog.pg_get_constraintdef(k.oid), ' NOT VALID$', ''))
     FROM pg_catalog.pg_constraint k
     WHERE k.contype = 'c' AND k.conrelid = ANY (ARRAY(SELECT oid FROM t UNION SELECT oid FROM b))
 )
@@ -186,13 +191,13 @@ SELECT p.part FROM parts p, t WHERE p.oid = t.oid EXCEPT SELECT p.part FROM part
 UNION ALL
 (SELECT p.part FROM parts p, b WHERE p.oid = b.oid EXCEPT SELECT p.part FROM parts p, t WHERE p.oid = t.oid)
 """)
+"""A check that was not made valid for the old rows is one for the new ones: LIKE makes it so."""
 
 _STATISTICS = """pg_catalog.pg_statistic_ext s JOIN t ON t.oid = s.stxrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace"""
 
-INDEXES = sa.text(f"""
-WITH {_TABLES}, {_BESIDE}, numbered AS (
-    SELECT x.*, i.relname, b.name, k.oid AS constraint_id,
+_NUMBERED = """numbered AS (
+    SELECT x.*, i.relname, i.reloptions, b.name, b.relnamespace, k.oid AS constraint_id,
            pg_catalog.format('%s_%s', b.relname, pg_catalog.row_number() OVER (
                ORDER BY x.indisprimary DESC, x.indexrelid)) AS given,
            pg_catalog.pg_get_indexdef(x.indexrelid) AS definition,
@@ -202,7 +207,9 @@ WITH {_TABLES}, {_BESIDE}, numbered AS (
     JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
     LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = x.indexrelid AND k.conrelid = t.oid
         AND k.contype IN ('p', 'u', 'x')
-)
+)"""
+INDEXES = sa.text(f"""
+WITH {_TABLES}, {_BESIDE}, {_NUMBERED}
 SELECT CASE WHEN constraint_id IS NULL
        THEN pg_catalog.format('CREATE %sINDEX %I ON %s%s', CASE WHEN indisunique THEN 'UNIQUE ' ELSE '' END, given,
             name, pg_catalog.substr(definition, (pg_catalog.length(head) + 1)))
@@ -224,6 +231,27 @@ SELECT pg_catalog.format('CREATE STATISTICS %I.%I%s%s', nspname, given, pg_catal
        (pg_catalog.length(head) + 1), (pg_catalog.length(definition) - pg_catalog.length(head) - tail)), name)
 FROM numbered ORDER BY given
 """)
+
+SETTINGS = sa.text(f"""
+WITH {_TABLES}, {_BESIDE}, {_NUMBERED}
+SELECT pg_catalog.format('ALTER INDEX %I.%I SET (%s)', n.nspname, x.given, pg_catalog.string_agg(
+    pg_catalog.format('%s=%L', o.option_name, o.option_value), ', '))
+FROM numbered x JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
+CROSS JOIN LATERAL pg_catalog.pg_options_to_table(x.reloptions) o
+WHERE x.constraint_id IS NOT NULL GROUP BY n.nspname, x.given
+UNION ALL
+SELECT pg_catalog.format('ALTER INDEX %I.%I ALTER COLUMN %s SET STATISTICS %s', n.nspname, x.given, a.attnum,
+    a.attstattarget)
+FROM numbered x JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
+JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indexrelid AND a.attstattarget >= 0
+UNION ALL
+SELECT pg_catalog.format('ALTER STATISTICS %I.%I SET STATISTICS %s', s.nspname, s.given, s.target)
+FROM (SELECT n.nspname, CAST(pg_catalog.json_extract_path_text(pg_catalog.to_json(s), 'stxstattarget')
+          AS pg_catalog.int4) AS target,
+          pg_catalog.format('%s_s%s', b.relname, pg_catalog.row_number() OVER (ORDER BY s.oid)) AS given
+      FROM b CROSS JOIN {_STATISTICS}) s WHERE s.target >= 0
+""")
+"""What those statements do not say: the storage parameters of a constraint, and the targets of statistics."""
 
 DUTIES = sa.text(f"""
 WITH {_TABLES}, {_BESIDE}, {_IDENTITY}, holders (what, name, relacl, relowner) AS (

@@ -43,8 +43,12 @@ class Replacing:
         """
         raise NotImplementedError
 
+    async def hide(self, connection: AsyncConnection, name: TableName, beside: TableName) -> None:
+        """Leave nobody else a right to a new table."""
+        raise NotImplementedError
+
     async def dress(self, connection: AsyncConnection, name: TableName, beside: TableName) -> None:
-        """Give an empty table what decides how its rows are stored and numbered, and no one else a right to it."""
+        """Give an empty table what decides how its rows are stored and numbered."""
         raise NotImplementedError
 
     async def altered(self, connection: AsyncConnection, name: TableName, beside: TableName) -> list[str]:
