@@ -33,11 +33,12 @@ async def copy(
     destination = await find_destination(engine, to, borrowed)
     _check_not_itself(original, destination)
     original, options = _committed(original, options)
-    is_piped = pipe.obstacle(original, destination, to, options) is None
+    spools = _spools(original, destination, options)
+    is_piped = not spools and pipe.obstacle(original, destination, to, options) is None
     options = with_definition(options, original, destination)
     if is_piped:
         return await pipe.copy(original, to, options)
-    return await rows.copy(original, to, options, spools=_spools(original, destination))
+    return await rows.copy(original, to, options, spools=spools)
 
 
 def _check_not_itself(original: Original, destination: Destination) -> None:
@@ -55,9 +56,18 @@ def _committed(original: Original, options: LoadOptions) -> tuple[Original, Load
     return original, replace(options, commit="load")
 
 
-def _spools(original: Original, destination: Destination) -> bool:
+def _spools(original: Original, destination: Destination, options: LoadOptions) -> bool:
     """Whether all is read before anything is written, as one would wait for the other."""
     if original.engine is destination.engine and engines.connections_of(original.engine) < 2:
         return True
-    is_same = original.place is not None and original.place == destination.place
-    return is_same and destination.backend.one_writer is not None
+    if original.place is None or original.place != destination.place:
+        return False
+    return destination.backend.one_writer is not None or _locks_what_is_read(original, destination, options)
+
+
+def _locks_what_is_read(original: Original, destination: Destination, options: LoadOptions) -> bool:
+    """Whether the table is locked against everybody, and the query, as far as is known, reads it as well."""
+    locks = options.if_exists in {"truncate", "replace"} or bool(options.evolve)
+    if destination.found is None or not locks:
+        return False
+    return original.reads is None or destination.found.name in original.reads

@@ -152,7 +152,8 @@ class _Copying:
         async def send(session: Session) -> int:
             pipe.sender = session.watchdog
             session.watchdog.suspend_timeout()  # a query may take as long as it likes to its first row
-            return await session.backend.send_rows(session.connection, original.statement, self._asked, pipe.put)
+            send_rows, limit = session.backend.send_rows, locks.LIMIT_SECONDS
+            return await send_rows(session.connection, original.statement, self._asked, pipe.put, lock_seconds=limit)
 
         try:
             with as_read_errors():

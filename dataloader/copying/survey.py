@@ -51,6 +51,8 @@ class Original:
         The columns of the query, where they are known before it is carried out.
     place : str or None
         What only its database is called.
+    reads : frozenset of TableName or None
+        The tables that are read, where they are known before the query is carried out.
     """
 
     engine: AsyncEngine
@@ -61,6 +63,7 @@ class Original:
     columns: tuple[ResultColumn, ...] | None = None
     about: About = About(None)
     place: str | None = None
+    reads: frozenset[TableName] | None = None
 
     @property
     def backend(self) -> Backend:
@@ -136,7 +139,9 @@ async def find_original(engine: AsyncEngine, query: object, params: Params | Non
             place = await session.backend.place(connection)
         shape = await session.backend.describe_query(session.connection, asked.statement)
         asked = replace(asked, place=place)
-        return asked if shape is None else replace(asked, columns=shape.columns, about=About(shape.about_rows))
+        if shape is None:
+            return asked
+        return replace(asked, columns=shape.columns, about=About(shape.about_rows), reads=shape.reads)
 
     with as_read_errors():
         return await Session(engine, TableName(None, label), reads_only=True).run(find)

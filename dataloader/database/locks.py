@@ -12,7 +12,7 @@ import tenacity
 
 from dataloader.database.driver_errors import shown_text, sqlstate_of, translate
 from dataloader.database.engine import describe_url
-from dataloader.errors import WriteError
+from dataloader.errors import ReadError, WriteError
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -124,7 +124,8 @@ async def naming_holders(
     try:
         yield
     except Exception as error:
-        if sqlstate_of(error) != _LOCKED or connection is None:
+        is_of_another = isinstance(error, ReadError)  # what is copied has waited, on a connection of its own
+        if sqlstate_of(error) != _LOCKED or connection is None or is_of_another:
             raise
         refused = error if isinstance(error, WriteError) else translate(error, describe_url(connection.engine))
         refused.what += f": {await _holders(connection, table, beside, exclusive)}"

@@ -31,6 +31,7 @@ _HINTS = {
     "42703": "Check the names of the columns.",
     "42501": "Ask for the privilege SELECT on it.",
     "25006": "A read changes nothing: carry out what writes by engine.begin().",
+    "55P03": "What the query reads was locked for too long: read again when that has ended.",
     "57014": "A time limit of the server ended it: raise statement_timeout, or ask for less.",
     "40001": "The server needed the rows' old versions for something else: read again.",
 }

@@ -18,7 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 import dataloader as dl
 from dataloader.copying import pipe
 from dataloader.copying.pipe import REASON
-from dataloader.database import embedded
+from dataloader.database import embedded, locks
+from dataloader.database.backends import cursor_reading
 from dataloader.database.engine import open_engine
 from tests.conftest import execute, fetch, new_database
 
@@ -137,7 +138,10 @@ async def test_from_postgresql_to_sqlite_and_back_nothing_is_lost(
     assert types["id"][1]
 
 
-async def test_within_one_sqlite_file_all_is_read_before_anything_is_written(tmp_path: Path) -> None:
+async def test_within_one_sqlite_file_all_is_read_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cursor_reading, "BATCH_ROWS", 4_096)  # else the last one is read before a chunk is full
     engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'own.db'}", connect_args={"timeout": 0.5})
     await dl.load_dataframe({"id": range(200_000), "n": range(200_000)}, "t", engine=engine, primary_key="id")
     options: dict[str, Any] = {"commit": "chunk", "chunk_rows": 30_000}  # a reader keeps others from committing
@@ -145,6 +149,62 @@ async def test_within_one_sqlite_file_all_is_read_before_anything_is_written(tmp
     assert (report.loaded, report.chunks) == (200_000, 7)
     assert await fetch(engine, "SELECT count(*), sum(n) FROM copy") == [(200_000, 19_999_900_000)]
     await engine.dispose()
+
+
+SAME = {
+    "query": ("SELECT * FROM t WHERE id > 1", "t"),
+    "view": ("v", "t"),
+    "partitioned": ("parted", "part"),
+    "partition": ("part", "parted"),
+}
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("if_exists", ["truncate", "replace"])
+@pytest.mark.parametrize("what", SAME)
+async def test_what_reads_the_table_that_is_emptied_is_read_before_and_waits_for_nobody(
+    postgres: AsyncEngine, what: str, if_exists: Any
+) -> None:
+    await execute(
+        postgres,
+        "CREATE TABLE t (id bigint PRIMARY KEY, filler text)",
+        "CREATE RULE nothing AS ON UPDATE TO t DO ALSO NOTHING",  # so that it is emptied where it stands
+        "CREATE VIEW v AS SELECT * FROM t WHERE id > 1",
+        "CREATE TABLE parted (id bigint, filler text) PARTITION BY RANGE (id)",
+        "CREATE TABLE part PARTITION OF parted FOR VALUES FROM (2) TO (1000000)",
+        "INSERT INTO t SELECT g, repeat('x', 200) FROM generate_series(1, 50000) g",
+        "INSERT INTO parted SELECT * FROM t WHERE id > 1",
+    )
+    query, table = SAME[what]
+    async with asyncio.timeout(20):
+        report = await dl.copy_table(query, table, source=postgres, engine=postgres, if_exists=if_exists)
+    assert report.loaded == 49_999
+    assert await fetch(postgres, f"SELECT count(*), min(id) FROM {table}") == [(49_999, 2)]
+
+
+async def test_a_query_of_other_tables_is_piped_into_one_that_is_emptied(postgres: AsyncEngine) -> None:
+    await execute(postgres, "CREATE TABLE t (born date)", "INSERT INTO t VALUES ('infinity')")
+    await execute(postgres, "CREATE TABLE copy (born date)", "INSERT INTO copy VALUES ('2024-05-17')")
+    query = "SELECT born FROM t"
+    report = await dl.copy_table(query, "copy", source=postgres, engine=postgres, if_exists="truncate")
+    assert (report.reason, await fetch(postgres, "SELECT CAST(born AS text) FROM copy")) == (REASON, [("infinity",)])
+
+
+async def test_a_function_that_reads_the_emptied_table_is_an_error_and_no_endless_wait(
+    postgres: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "LIMIT_SECONDS", 1.0)
+    await execute(
+        postgres,
+        "CREATE TABLE t (n bigint)",
+        "INSERT INTO t VALUES (1)",
+        "CREATE FUNCTION of_t() RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT max(n) FROM t); END'",
+    )
+    query = "SELECT of_t() AS n FROM (SELECT pg_sleep(0.5) OFFSET 0) AS later"
+    copying = dl.copy_table(query, "t", source=postgres, engine=postgres, if_exists="truncate")
+    with pytest.raises(dl.ReadError, match="lock timeout"):
+        await asyncio.wait_for(copying, 20)
+    assert await fetch(postgres, "SELECT n FROM t") == [(1,)]
 
 
 async def test_from_one_sqlite_file_to_another_and_within_one_in_memory(sqlite: AsyncEngine, tmp_path: Path) -> None:

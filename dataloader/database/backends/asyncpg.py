@@ -119,9 +119,16 @@ class Asyncpg(PostgreSQL):
             return await copying.describe(await driver_of(connection), statement)
 
     async def send_rows(
-        self, connection: AsyncConnection, statement: Statement, columns: Sequence[str], take: Take
+        self,
+        connection: AsyncConnection,
+        statement: Statement,
+        columns: Sequence[str],
+        take: Take,
+        *,
+        lock_seconds: float,
     ) -> int:
-        async with self.transaction(connection, *reading.SETTINGS, *self.settings):
+        opening = (*reading.SETTINGS, *self.settings, *self.lock_timeout_sql(lock_seconds))
+        async with self.transaction(connection, *opening):
             return await copying.send(await driver_of(connection), statement, columns, take)
 
     async def receive_rows(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dataloader.conversion.column_types import parse_type
 from dataloader.database.backends.asyncpg_reading import about_rows_of, inlined, modifiers_of
 from dataloader.database.backends.copying import QueryShape, ResultColumn, Take
 from dataloader.database.backends.reading import Statement, positions
-
-if TYPE_CHECKING:
-    from dataloader.database.schema import TableName
+from dataloader.database.schema import TableName
 
 _COLUMNS = """
 SELECT pg_catalog.format_type(t.oid, asked.modifier) AS sql, t.typtype = 'e' AS is_enum,
@@ -32,6 +30,20 @@ ORDER BY asked.number
 """Money means what the server's locale says; an oid, and what stands for one, is another server's something else. An
 array of an enum has the number of its type in its bytes."""
 
+_READS = """
+WITH RECURSIVE locked (oid) AS (
+    SELECT l.relation FROM pg_catalog.pg_locks l
+    WHERE l.locktype OPERATOR(pg_catalog.=) 'relation' AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()
+  UNION
+    SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN locked k ON k.oid OPERATOR(pg_catalog.=) i.inhrelid
+)
+SELECT CAST(n.nspname AS pg_catalog.text), CAST(c.relname AS pg_catalog.text)
+FROM locked k JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) k.oid
+JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'v', 'm', 'f'])
+"""
+"""What the transaction has locked to plan the query; who empties a partitioned table wants its parts."""
+
 
 async def describe(driver: Any, statement: Statement) -> QueryShape:
     """The columns of a query's result: of a domain the type that is stored."""
@@ -48,7 +60,9 @@ async def describe(driver: Any, statement: Statement) -> QueryShape:
         )
         for one, row in zip(attributes, rows, strict=True)
     )
-    return QueryShape(columns, await about_rows_of(driver, text))
+    about_rows = await about_rows_of(driver, text)
+    reads = frozenset(TableName(*row) for row in await driver.fetch(_READS))
+    return QueryShape(columns, about_rows, reads)
 
 
 async def send(driver: Any, statement: Statement, columns: Sequence[str], take: Take) -> int:

@@ -40,10 +40,13 @@ class QueryShape:
     ----------
     about_rows : int or None
         How many rows the planner expects.
+    reads : frozenset of TableName
+        The tables and views that are read, and those of which one is a part.
     """
 
     columns: tuple[ResultColumn, ...]
     about_rows: int | None
+    reads: frozenset[TableName]
 
 
 class Copying:
@@ -70,9 +73,21 @@ class Copying:
         return None
 
     async def send_rows(
-        self, connection: AsyncConnection, statement: Statement, columns: Sequence[str], take: Take
+        self,
+        connection: AsyncConnection,
+        statement: Statement,
+        columns: Sequence[str],
+        take: Take,
+        *,
+        lock_seconds: float,
     ) -> int:
-        """Hand on the columns of a query as bytes, in a transaction that can only read, and return how many rows."""
+        """Hand on the columns of a query as bytes, in a transaction that can only read, and return how many rows.
+
+        Parameters
+        ----------
+        lock_seconds : float
+            How long it waits for a lock: a function in it may read the very table that the other side has emptied.
+        """
         raise NotImplementedError
 
     async def receive_rows(
