@@ -554,6 +554,48 @@ async def test_a_value_of_another_type_in_a_sqlite_column_is_refused_by_name(sql
     assert (await dl.read_dataframe("SELECT CAST(b AS TEXT) AS b FROM t", engine=sqlite))["b"].tolist() == ["1", "y"]
 
 
+@pytest.mark.parametrize("text", ["1_000", "١٢", "1 2", "x", "--1", "."])
+@pytest.mark.parametrize("kind", ["NUMERIC", "NUMERIC(10, 2)"])
+async def test_a_text_that_is_no_number_to_sqlite_is_none_when_it_is_read(
+    sqlite: AsyncEngine, kind: str, text: str
+) -> None:
+    await execute(sqlite, f"CREATE TABLE t (a {kind})", f"INSERT INTO t VALUES ('{text}')")
+    with pytest.raises(dl.ReadError, match=re.escape(f"column 'a': {text!r} has no place")):
+        await dl.read_dataframe("t", engine=sqlite)
+    assert (await dl.read_dataframe("SELECT CAST(a AS TEXT) AS a FROM t", engine=sqlite))["a"].tolist() == [text]
+
+
+async def test_numbers_as_parameters_of_sqlite_stay_what_they_are(sqlite: AsyncEngine) -> None:
+    digits = "12345678901234567890.123"
+    await execute(sqlite, "CREATE TABLE t (a TEXT)", f"INSERT INTO t VALUES ('{digits}')")
+    query = "SELECT count(*) AS n FROM t WHERE a = :a"
+    for value, count in ((Decimal(digits), 1), (Decimal("12345678901234567000"), 0)):
+        assert (await dl.read_dataframe(query, {"a": value}, engine=sqlite))["n"].tolist() == [count]
+    row = await dl.read_dataframe("SELECT :a AS a, :b AS b", {"a": Decimal("0.1"), "b": Decimal("1e3")}, engine=sqlite)
+    assert row.values.tolist() == [[0.1, 1000.0]]
+    with pytest.raises(dl.ReadError, match="64 bits"):
+        await dl.read_dataframe(query, {"a": 2**63}, engine=sqlite)
+
+
+async def test_sqlite_reads_any_statement_with_max_rows_and_keeps_its_names(sqlite: AsyncEngine) -> None:
+    assert (await arrow(sqlite, "SELECT 1 AS a, 2 AS a UNION SELECT 3, 4", max_rows=1)).schema.names == ["a", "a"]
+    assert (await arrow(sqlite, "EXPLAIN SELECT 1", max_rows=2)).num_rows == 2
+    await execute(sqlite, "CREATE TABLE t (a integer, b text)")
+    assert (await arrow(sqlite, "PRAGMA table_info(t)", max_rows=1))["name"].to_pylist() == ["a"]
+    assert (await arrow(sqlite, "SELECT 1 AS a", max_rows=0)).num_rows == 0
+
+
+async def test_long_rows_of_sqlite_come_in_batches_of_some_megabytes(sqlite: AsyncEngine) -> None:
+    rows = "WITH RECURSIVE s (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < 3000) SELECT i, {} AS t FROM s"
+    long = rows.format("hex(zeroblob(10000))")
+    sizes = [batch.nbytes async for batch in dl.read_batches(long, engine=sqlite, progress="none")]
+    assert (sum(sizes) > 60_000_000, max(sizes) < 16 << 20) == (True, True)
+    later = rows.format("CASE WHEN i > 2000 THEN hex(zeroblob(10000)) END")
+    batches = [batch async for batch in dl.read_batches(later, engine=sqlite, progress="none")]
+    assert max(batch.nbytes for batch in batches) < 24 << 20
+    assert [i for batch in batches for i in batch["i"].to_pylist()] == [*range(1, 3001)]
+
+
 async def test_many_blocks_are_read_whole_and_in_order(postgres: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asyncpg_reading, "FIRST_BYTES", 100)
     monkeypatch.setattr(asyncpg_reading, "BLOCK_BYTES", 10_000)

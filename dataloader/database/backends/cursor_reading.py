@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import decimal
+import math
 import re
+import sys
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
@@ -18,9 +21,16 @@ from dataloader.database.backends.reading import BATCH_ROWS, JSON, UNSETTLED, Re
 from dataloader.errors import ReadError
 
 FIRST_ROWS = 4_096
+FIRST_STEP_ROWS, STEP_ROWS = 64, 1_024
+"""So many rows are fetched at most before it is looked at how long they are."""
+BATCH_BYTES = 4 << 20
+"""A batch is full once its texts and bytes are so long, as read from PostgreSQL."""
 _SHOWN = 40
 _ZONED = re.compile(r"(?:Z|[+-]\d\d(?::?\d\d)?)$")
 _TIME = re.compile(r"\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?")
+_NUMBER = re.compile(
+    r"[+-]?(?:\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?|nan|inf(?:inity)?)", re.ASCII | re.IGNORECASE
+)
 _MOST_DIGITS = 38
 Rows = Sequence[Sequence[Any]]
 
@@ -48,6 +58,11 @@ class Kind:
     prepare: Callable[[Any], Any] | None = None
     read: bool = False
     settles: bool = False
+
+    @property
+    def is_short(self) -> bool:
+        """Whether no value is long."""
+        return not (pa.types.is_string(self.arrow) or pa.types.is_binary(self.arrow))
 
     def array(self, values: Sequence[Any]) -> pa.Array:
         """The values as an array.
@@ -80,10 +95,9 @@ def _time(text: str) -> dt.time:
 
 def _exact(value: float | str) -> decimal.Decimal:
     """A float by its shortest spelling, as loads store it."""
-    try:
-        return decimal.Decimal(repr(value) if isinstance(value, float) else value)
-    except decimal.InvalidOperation as error:
-        raise ValueError("no number") from error
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):  # Python would take blanks, 1_000 and other digits
+        raise ValueError("no number")
+    return decimal.Decimal(repr(value) if isinstance(value, float) else value)
 
 
 def _digits(value: float | str) -> str:
@@ -164,23 +178,44 @@ class CursorReading:
         self._names = [names[at] for at in self._positions]
         self._declared = [declared[at] for at in self._positions]
         self._kinds: list[Kind] | None = None
+        self._step = FIRST_STEP_ROWS
         self._schema: pa.Schema | None = None
 
     async def hand_on(self, fetch: Callable[[int], Any], receiver: Receiver) -> None:
         """Hand on all rows; `fetch` gives the next ones."""
-        size = FIRST_ROWS
-        while True:
-            rows = await fetch(size)
-            receiver.answered()
+        most, is_over = FIRST_ROWS, False
+        while not is_over:
+            rows, is_over = await self._next(fetch, most, receiver)
             if rows or self._schema is None:
                 batch, is_first = await asyncio.to_thread(self._batch, rows), self._schema is None
                 if is_first:
                     self._schema = batch.schema
                     receiver.describe(batch.schema, None)
                 await receiver.put(batch, batch.nbytes)
-            if len(rows) < size:
-                return
-            size = BATCH_ROWS
+            most = BATCH_ROWS
+
+    async def _next(self, fetch: Callable[[int], Any], most: int, receiver: Receiver) -> tuple[list[Any], bool]:
+        """The rows of the next batch, and whether there are no more: as many as are asked for, or fewer long ones."""
+        rows: list[Any] = []
+        nbytes, size = 0, min(self._step, most)
+        while True:
+            found = await fetch(size)
+            receiver.answered()
+            rows += found
+            if len(found) < size:
+                return rows, True
+            nbytes += sum(sum(map(sys.getsizeof, map(itemgetter(at), found))) for at in self._long(len(found[0])))
+            self._step = max(1, min(STEP_ROWS, 4 * size, BATCH_BYTES * len(rows) // (nbytes + 1)))
+            size = min(self._step, most - len(rows))
+            if not size or nbytes >= BATCH_BYTES:
+                return rows, False
+
+    def _long(self, columns: int) -> list[int]:
+        """The columns whose values may be long: all that are not known to be short."""
+        if self._kinds is None:
+            return [*range(columns)]
+        short = {at for at, kind in zip(self._positions, self._kinds, strict=True) if kind.is_short}
+        return [at for at in range(columns) if at not in short]
 
     def _batch(self, rows: Rows) -> pa.RecordBatch:
         columns = list(zip(*rows, strict=True)) or [()] * (max(self._positions, default=-1) + 1)
@@ -196,6 +231,19 @@ class CursorReading:
             for name, kind, declared in zip(self._names, self._kinds, self._declared, strict=True)
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def limited(fetch: Callable[[int], Awaitable[Any]], most: int | None) -> Callable[[int], Awaitable[Any]]:
+    """A `fetch` that gives no more than so many rows in all."""
+    left = math.inf if most is None else most
+
+    async def next_rows(size: int) -> Any:
+        nonlocal left
+        rows = await fetch(int(min(size, left))) if left else []
+        left -= len(rows)
+        return rows
+
+    return next_rows
 
 
 def _metadata(kind: Kind, declared: ColumnType | None) -> dict[bytes, bytes] | None:

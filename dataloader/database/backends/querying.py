@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
 
-from dataloader.database.backends.cursor_reading import CursorReading
+from dataloader.database.backends.cursor_reading import CursorReading, limited
 from dataloader.database.backends.reading import replaced
 from dataloader.errors import PlanError
 
@@ -38,7 +36,7 @@ class Querying:
             async with connection.stream(sa.text(text), values) as result:
                 names = list(result.keys())
                 reading = CursorReading(names, [None] * len(names), statement.columns)
-                await reading.hand_on(_limited(result.fetchmany, statement.max_rows), receiver)
+                await reading.hand_on(limited(result.fetchmany, statement.max_rows), receiver)
             await begun.rollback()
 
     def limit_sql(self, seconds: float | None) -> tuple[str, ...]:
@@ -58,15 +56,3 @@ class Querying:
         """Whether a session works on something; where that cannot be found out, whether the database answers."""
         await connection.execute(sa.select(1))
         return True
-
-
-def _limited(fetch: Callable[[int], Awaitable[Any]], most: int | None) -> Callable[[int], Awaitable[Any]]:
-    left = math.inf if most is None else most
-
-    async def next_rows(size: int) -> Any:
-        nonlocal left
-        rows = await fetch(int(min(size, left))) if left else []
-        left -= len(rows)
-        return rows
-
-    return next_rows

@@ -11,13 +11,15 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from dataloader.conversion.column_types import parse_type
-from dataloader.database.backends.cursor_reading import CursorReading
+from dataloader.database.backends.cursor_reading import CursorReading, limited
 from dataloader.database.backends.reading import Statement, replaced
+from dataloader.errors import ReadError
 
 if TYPE_CHECKING:
     from dataloader.conversion.column_types import ColumnType
     from dataloader.database.backends.reading import Receiver
 
+_INTEGERS = 1 << 63
 _numbers = itertools.count()
 _OF_EXPRESSIONS = {"NUM", "BLOB", ""}
 """What SQLite says of an expression's column, which may hold anything."""
@@ -34,12 +36,12 @@ async def read(driver: Any, statement: Statement, receiver: Receiver) -> None:
     text = statement.text.rstrip().rstrip(";")
     declared = await _declared(driver, text)
     async with _reading_only(driver):
-        limited = text if statement.max_rows is None else f"SELECT * FROM (\n{text}\n) LIMIT {statement.max_rows:d}"
-        cursor = await driver.execute(replaced(limited, _numbered), [_plain(value) for value in statement.values])
+        cursor = await driver.execute(replaced(text, _numbered), [_plain(value) for value in statement.values])
         try:
             names = [column[0] for column in cursor.description or ()]
             types = declared or [None] * len(names)
-            await CursorReading(names, types, statement.columns).hand_on(cursor.fetchmany, receiver)
+            fetch = limited(cursor.fetchmany, statement.max_rows)  # LIMIT would give columns of one name other names
+            await CursorReading(names, types, statement.columns).hand_on(fetch, receiver)
         except BaseException:
             await driver.interrupt()  # the driver's thread would go on with the statement
             raise
@@ -57,8 +59,19 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (dt.date, uuid.UUID)):
         return str(value)
     if isinstance(value, decimal.Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
+        return _number(value)
+    if isinstance(value, int) and not -_INTEGERS <= value < _INTEGERS:
+        what = f"the parameter {value} does not fit an integer of SQLite, which has 64 bits"
+        raise ReadError(what, hint="Pass it as text, and compare it with a column of texts.")
     return value
+
+
+def _number(value: decimal.Decimal) -> int | float | str:
+    """As SQLite holds it: what neither an integer nor a float says exactly is a text."""
+    if value.is_finite() and value == value.to_integral_value() and -_INTEGERS <= value < _INTEGERS:
+        return int(value)
+    nearest = float(value)
+    return nearest if not value.is_finite() or decimal.Decimal(repr(nearest)) == value else str(value)
 
 
 def _numbered(key: str) -> str | None:
