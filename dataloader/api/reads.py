@@ -17,6 +17,7 @@ from dataloader.database.backends import backend_for
 from dataloader.jobs import ReadJob
 from dataloader.options import check_connection, check_progress
 from dataloader.reading import frames
+from dataloader.reading.batches import Batches
 from dataloader.reading.export import FileSink, IfFileExists
 from dataloader.reading.query import Params, statement_of
 from dataloader.reading.stream import Reading
@@ -122,7 +123,7 @@ async def read_dataframe(
     return await asyncio.to_thread(frames.frame_of, found, as_, dtype_backend, index)
 
 
-async def read_batches(
+def read_batches(
     query_or_table: str | sa.Table | sa.Select[Any],
     params: Params | None = None,
     *,
@@ -165,10 +166,7 @@ async def read_batches(
     3
     """
     given = _Given(engine, connection, columns, max_rows, statement_timeout, progress)
-    reading = await _reading(query_or_table, params, given, settles=False)
-    async with contextlib.aclosing(reading.batches()) as batches:
-        async for batch in batches:
-            yield batch
+    return Batches(lambda: _reading(query_or_table, params, given, settles=False))
 
 
 @with_options()

@@ -160,6 +160,13 @@ class Progress:
     def phase(self, name: str) -> None:
         self.state.phase = name
 
+    def stop(self) -> None:
+        """Show at once that it was stopped."""
+        self.state.finish("stopped")
+        with self._safely():
+            self._view.close(self.state)
+        self._view = NoView()
+
     def succeed(self, make: Callable[[], R], phase: str = "done") -> R:
         """Stop the clock, and have the report that is made then take the bar's place."""
         self.state.finish(phase)

@@ -114,6 +114,7 @@ class Reading:
         self._schema: pa.Schema | None = None
         self._about = _About()
         self._has_put = self._is_unwanted = False
+        self._progress: Progress | None = None
 
     @property
     def database(self) -> str:
@@ -153,6 +154,18 @@ class Reading:
             reading.cancel()
             await finish_despite_cancel(_settled(reading))
 
+    def show_stopped(self) -> None:
+        """Have the display say that nobody wants more, if it shows the query as running; the query ends soon."""
+        if self._progress is not None and not self._progress.state.has_ended and self._is_own_loop():
+            self._progress.stop()
+
+    def _is_own_loop(self) -> bool:
+        """Whether this is where the query runs: the garbage collector works in any thread."""
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
     async def into(self, sink: Sink) -> None:
         """Have a sink take all batches, at least one.
 
@@ -175,16 +188,16 @@ class Reading:
         reading.result()
 
     async def _read(self, sink: Sink) -> None:
-        self._sink = sink
-        async with Progress(self.label, self._statement.max_rows, self._asked, self._about) as self._progress:
-            state = self._progress.state
+        self._sink, self._loop = sink, asyncio.get_running_loop()
+        async with Progress(self.label, self._statement.max_rows, self._asked, self._about) as progress:
+            self._progress, state = progress, progress.state
             state.keeps_rows, state.outcome, state.total, state.can_pause = True, "read", None, False
             table = TableName(None, self.label)
             session = Session(self._engine, table, reads_only=True, borrowed=self._borrowed)
-            self._progress.phase("reading")
+            progress.phase("reading")
             try:
                 await self._run(session)
-                await sink.finish(self._progress)
+                await sink.finish(progress)
             except asyncio.CancelledError as error:
                 if not self._is_unwanted:
                     error.add_note("The server has ended the query")  # which the bar says
@@ -225,9 +238,10 @@ class Reading:
 
     async def put(self, batch: pa.RecordBatch, nbytes: int) -> None:
         assert self._schema is not None
+        assert self._progress is not None
+        assert self._vigil is not None
         self._has_put = True
         self._progress.state.advance(batch.num_rows, nbytes)
-        assert self._vigil is not None
         self._vigil.suspend()
         await self._sink.take(
             batch if self._settles else pa.RecordBatch.from_arrays(batch.columns, schema=self._schema)

@@ -474,6 +474,49 @@ async def test_however_a_loop_over_batches_ends_the_servers_statement_has_ended(
     await none_runs(postgres)
 
 
+class Shown:
+    """A view that notes what it shows."""
+
+    interval = 0.0
+
+    def __init__(self) -> None:
+        self.phases: list[str] = []
+
+    def open(self, state: Any, cancel: Any) -> None: ...
+
+    def update(self, state: Any) -> None: ...
+
+    def close(self, state: Any) -> None:
+        self.phases.append(state.phase)
+
+
+async def test_the_display_ends_with_the_loop_and_not_when_the_cell_has_ended(database: AsyncEngine) -> None:
+    query = "WITH RECURSIVE s (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < 9000000) SELECT i FROM s"
+    shown, held, whole = Shown(), Shown(), Shown()
+    async for _ in dl.read_batches(query, engine=database, progress=shown):
+        break
+    assert shown.phases == ["stopped"]
+    batches = dl.read_batches(query, engine=database, progress=held)
+    async for _ in batches:
+        break
+    assert held.phases == []  # there may be another loop over them
+    assert (await anext(batches)).num_rows
+    await batches.aclose()
+    assert held.phases == ["stopped"]
+    with pytest.raises(StopAsyncIteration):
+        await anext(batches)
+    assert [b.num_rows async for b in dl.read_batches("SELECT 1", engine=database, progress=whole)] == [1]
+    await asyncio.sleep(0.3)
+    assert (shown.phases, held.phases, whole.phases) == (["stopped"], ["stopped"], ["done"])
+
+
+async def test_batches_that_were_read_are_not_loaded_as_none(database: AsyncEngine) -> None:
+    batches = dl.read_batches("SELECT 1 AS a", engine=database)
+    assert (await dl.load_batches(batches, "t", engine=database)).loaded == 1
+    with pytest.raises(dl.PlanError, match="been read already"):
+        await dl.load_batches(batches, "t", engine=database)
+
+
 @pytest.mark.parametrize("query", [ENDLESS, "SELECT pg_sleep(60)", f"SELECT max(n) FROM ({ENDLESS}) AS t"])
 async def test_a_cancelled_read_has_ended_the_servers_statement_within_a_second(
     postgres: AsyncEngine, query: str
