@@ -78,6 +78,7 @@ class Session:
         self._borrowed = borrowed
         self._is_kept = is_kept
         self._connection: AsyncConnection | None = None
+        self._end_turn: Callable[[], None] | None = None
         self._watchdog: Watchdog | None = None
         self.in_doubt = False
         self.has_lost = False
@@ -127,6 +128,7 @@ class Session:
                 self._connection = self._borrowed
                 self.backend.borrow(self._borrowed)
             elif self._connection is None:
+                self._end_turn = await self.backend.take_turn(self._engine)
                 self._connection = await engines.open_connection(self._engine, reads_only=self._reads_only)
                 if self._is_dry:
                     await self._connection.execution_options(**{DRY_RUN: True})
@@ -164,8 +166,13 @@ class Session:
             self.backend.give_back(self._borrowed)
             return
         connection, self._connection = self._connection, None
-        if connection is not None:
-            self.has_lost = await engines.close(connection)
+        end_turn, self._end_turn = self._end_turn, None
+        try:
+            if connection is not None:
+                self.has_lost = await engines.close(connection)
+        finally:
+            if end_turn is not None:
+                end_turn()
 
     @contextlib.asynccontextmanager
     async def transaction(self, *opening: str, is_last: bool = True) -> AsyncIterator[AsyncConnection]:

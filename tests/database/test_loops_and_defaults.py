@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
+from dataloader.database.backends import sqlite as sqlite_backend
 from dataloader.database.engine import dispose_all, resolve
 from tests.conftest import execute, fetch
 
@@ -162,4 +163,35 @@ async def test_a_database_in_memory_is_the_same_in_two_loops_that_run(given: str
     await loading(which)
     await asyncio.to_thread(dl.run, loading(which))
     assert await fetch(engine, "SELECT count(*) FROM t") == [(2,)]
+    await engine.dispose()
+
+
+async def test_loads_and_reads_of_a_database_in_memory_take_turns() -> None:
+    """They share its connection: one's transaction was the other's, and its rollback took rows that were reported."""
+    engine = dl.connect("sqlite:///:memory:")
+    counts = [30_000, 500, 70_000, 10, 20_000]
+
+    async def load(number: int) -> int:
+        await asyncio.sleep(number * 0.02)
+        data = {"id": list(range(counts[number]))}
+        await dl.load_dataframe(data, f"t{number}", commit="chunk" if number % 2 else "auto", progress="none")
+        return len(await dl.read_dataframe(f"t{number}", progress="none"))
+
+    assert await asyncio.gather(*map(load, range(len(counts)))) == counts
+    assert [len(await dl.read_dataframe(f"t{number}", progress="none")) for number in range(len(counts))] == counts
+    await engine.dispose()
+
+
+async def test_a_load_while_a_database_in_memory_is_read_says_that_it_has_one_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sqlite_backend, "TURN_SECONDS", 0.2)
+    engine = dl.connect("sqlite:///:memory:")
+    await dl.load_dataframe({"id": list(range(400_000))}, "t", progress="none")
+    with pytest.raises(
+        dl.LoadError, match="the only connection of SQLite :memory: for 0.2 s. Wait for it, or use a file"
+    ):
+        async for batch in dl.read_batches("t", progress="none"):
+            await dl.load_dataframe(batch, "u", progress="none")
+    assert (await dl.load_dataframe({"id": [1]}, "u", progress="none")).loaded == 1
     await engine.dispose()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
@@ -139,6 +139,16 @@ class Backend(Altering, Borrowing, Copying, Merging, Naming, Querying, Replacing
     def is_in_memory(self, engine: AsyncEngine) -> bool:
         """Whether the database ends with the engine's connection, which then works in any loop."""
         return False
+
+    async def take_turn(self, engine: AsyncEngine) -> Callable[[], None] | None:
+        """Wait until nobody else uses the connection that all users of an engine share; returns what ends the turn.
+
+        Raises
+        ------
+        LoadError
+            When it does not come.
+        """
+        return None
 
     def driver_arguments(self, url: URL, secrets: dict[str, Any]) -> tuple[URL, dict[str, Any]]:
         """What a database's URL says to the driver: a URL as its dialect reads it, and arguments beside that.

@@ -8,7 +8,9 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Sequence
+import threading
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -37,6 +39,7 @@ from dataloader.database.schema import (
     UniqueKey,
     grouped,
 )
+from dataloader.errors import LoadError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -47,10 +50,14 @@ if TYPE_CHECKING:
 BUSY_SECONDS = 30
 """How long another program's transaction is waited for."""
 WAL_TRIES, WAL_SECONDS = 20, 0.01
+TURN_SECONDS = 30.0
+"""How long another load into a database in memory is waited for, or a read of it: it has but one connection."""
+LOOK_SECONDS = 0.005
 _OURS = "dataloader"
 """The mark of a connection that has our settings, until the first transaction that writes."""
 
 
+_turns: weakref.WeakKeyDictionary[sa.Pool, threading.Lock] = weakref.WeakKeyDictionary()
 _KEPT_KEYS = TableName("temp", "dataloader_kept")
 
 
@@ -90,6 +97,19 @@ class SQLite(Backend):
 
     def is_in_memory(self, engine: AsyncEngine) -> bool:
         return isinstance(engine.sync_engine.pool, sa.StaticPool)
+
+    async def take_turn(self, engine: AsyncEngine) -> Callable[[], None] | None:
+        """In memory, where one load's transaction would be the other's too."""
+        if not self.is_in_memory(engine):
+            return None
+        lock = _turns.setdefault(engine.sync_engine.pool, threading.Lock())  # loops in other threads share it
+        for _ in range(int(TURN_SECONDS / LOOK_SECONDS)):
+            if lock.acquire(blocking=False):
+                return lock.release
+            await asyncio.sleep(LOOK_SECONDS)
+        what = f"another load or read has used the only connection of {self.describe_url(engine.url)}"
+        hint = "Wait for it, or use a file, which can be read and written at once: sqlite:///file.db."
+        raise LoadError(f"{what} for {TURN_SECONDS:g} s", hint=hint, committed_rows=0)
 
     def configure_engine(self, engine: AsyncEngine, arguments: dict[str, Any], url: URL) -> None:
         sa.event.listen(engine.sync_engine, "connect", _set_up)
