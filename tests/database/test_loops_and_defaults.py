@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import re
 import threading
 import warnings
 from collections.abc import Callable, Coroutine
@@ -188,10 +190,11 @@ async def test_a_load_while_a_database_in_memory_is_read_says_that_it_has_one_co
     monkeypatch.setattr(sqlite_backend, "TURN_SECONDS", 0.2)
     engine = dl.connect("sqlite:///:memory:")
     await dl.load_dataframe({"id": list(range(400_000))}, "t", progress="none")
-    with pytest.raises(
-        dl.LoadError, match="the only connection of SQLite :memory: for 0.2 s. Wait for it, or use a file"
-    ):
-        async for batch in dl.read_batches("t", progress="none"):
-            await dl.load_dataframe(batch, "u", progress="none")
+    said = "the only connection of SQLite :memory: for 0.2 s. Nothing was written. Wait for it"
+    async with contextlib.aclosing(dl.read_batches("t", progress="none")) as batches:
+        async for batch in batches:
+            with pytest.raises(dl.LoadError, match=re.escape(said)):
+                await dl.load_dataframe(batch, "u", progress="none")
+            break
     assert (await dl.load_dataframe({"id": [1]}, "u", progress="none")).loaded == 1
     await engine.dispose()
