@@ -51,6 +51,8 @@ class LoadPlan:
         ``copy`` or ``insert``, and why.
     chunk_rows : int
         Rows per chunk.
+    chunk_seconds : float or None
+        How long a row of a stream waits for its chunk to become full; None: until it is.
     creates_table : bool
         Whether the load makes the table.
     keeps_rejects : bool
@@ -104,6 +106,7 @@ class LoadPlan:
     commit: str = "load"
     commit_reason: str = "it is small"
     workers: int = 1
+    chunk_seconds: float | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     exists: bool = False
@@ -178,6 +181,11 @@ class LoadPlan:
         return quantity(self.rows, "row")
 
     @property
+    def _chunks(self) -> str:
+        rows = f"up to {quantity(self.chunk_rows, 'row')} each"
+        return rows if self.chunk_seconds is None else f"{rows}, or what has come in {self.chunk_seconds:g} s"
+
+    @property
     def _waiting(self) -> list[str]:
         """Who has to wait: a table that is altered is locked until the transaction of that is committed."""
         until = "the load" if self.commit == "load" else "that"
@@ -189,7 +197,7 @@ class LoadPlan:
         return [
             *self.source_facts,
             ("method", f"{self.method}, because {self.reason}"),
-            ("chunks", f"up to {quantity(self.chunk_rows, 'row')} each, in {self.transactions}"),
+            ("chunks", f"{self._chunks}, in {self.transactions}"),
             ("rows that do not fit", self.on_invalid),
             *(self.merge.facts if self.merge is not None else []),
             *(self.replacement.facts if self.replacement is not None else []),

@@ -270,6 +270,16 @@ def start_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     return task
 
 
+async def end_task(task: asyncio.Future[Any]) -> None:
+    """Cancel a task that is not done, and wait for its end; nobody need look at what it raises."""
+    task.cancel()
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):  # one more; the first one is on its way
+            await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()  # looked at, or asyncio complains that nobody did
+
+
 async def await_and_propagate_cancel(task: asyncio.Task[Any]) -> int:
     """Wait for a task, cancelling it whenever the caller is cancelled, and return how often that was.
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 ONE_TRANSACTION_ROWS = 500_000
 """Up to here a load is all or nothing unless something else is requested: it is cheap to begin again."""
+CHUNK_SECONDS = 5.0
+"""How long a row of a slow stream waits for its chunk to become full."""
 BUFFER_BYTES, BUFFER_SECONDS = 1 << 25, 10.0
 """So much of a source whose row count is unknown is read, for so long, to know whether it has more rows than that."""
 
@@ -35,6 +37,8 @@ class SourceInfo:
         How many rows there are, to judge by the size of files, where they are not counted.
     needs : mapping of str to ColumnType
         The types that columns of the table need for it, by name, where that was asked.
+    is_live : bool
+        Whether it is a stream, whose rows may come slowly.
     """
 
     name: str
@@ -43,6 +47,7 @@ class SourceInfo:
     in_memory: bool = False
     about: int | None = None
     needs: Mapping[str, ColumnType] = field(default_factory=dict)
+    is_live: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,8 @@ def choose_commit(options: LoadOptions, info: SourceInfo, obstacle: str | None) 
         commit, reason = "chunk", "a load that can be resumed was requested"
     else:
         commit, reason, buffers = _commit_by_size(info)
-    return {"commit": commit, "commit_reason": reason, "buffers": buffers}
+    seconds = _chunk_seconds(options) if commit == "chunk" and info.is_live else None
+    return {"commit": commit, "commit_reason": reason, "buffers": buffers, "chunk_seconds": seconds}
 
 
 def _asked(options: LoadOptions) -> str:
@@ -106,6 +112,17 @@ def _commit_by_size(info: SourceInfo) -> tuple[Commit, str, bool]:
     if rows > ONE_TRANSACTION_ROWS:
         return "chunk", f"{there_are} more than {ONE_TRANSACTION_ROWS:,} rows", False
     return "load", f"{there_are} no more than {ONE_TRANSACTION_ROWS:,} rows", False
+
+
+def _chunk_seconds(options: LoadOptions) -> float | None:
+    """How long rows of a stream wait for their chunk to become full; None: until it is.
+
+    Where the outcome depends on which rows share a chunk, time has no say in it: of two rows with one key, those of one
+    chunk are refused, and those of two are taken one after the other.
+    """
+    merges = options.on_conflict != "error"
+    is_free = not merges or (options.on_conflict, options.duplicates) in {("update", "last"), ("ignore", "first")}
+    return CHUNK_SECONDS if is_free else None
 
 
 def _as_a_whole(options: LoadOptions) -> str | None:

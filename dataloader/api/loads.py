@@ -15,6 +15,7 @@ from dataloader.options import LoadOptions, Options
 from dataloader.report import LoadReport
 from dataloader.sources import files, tables
 from dataloader.sources.base import reading_once
+from dataloader.sources.batches import open_async_batches
 from dataloader.sources.paths import Paths, are_paths
 from dataloader.sources.rows import Row, open_rows
 from dataloader.sources.selection import select
@@ -72,7 +73,9 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
         ``load`` is one transaction. ``chunk`` is one for each chunk, with a checkpoint in the tables
         ``dataloader_loads`` and ``dataloader_chunks`` beside the target. ``auto`` takes ``load`` up to
         500,000 rows and where there can be no checkpoints, and says why: text files are judged by their size, and
-        a stream is read until it has more, or 33 MB, or for 10 seconds.
+        a stream is read until it has more, or 33 MB, or for 10 seconds. By chunks, a slow stream is committed every
+        5 seconds, though its chunks are not full; not if `on_conflict` and `duplicates` have it matter which rows
+        share a chunk: of two rows with one key, ``update`` takes the ``last`` and ``ignore`` the ``first`` anyway.
     chunk_rows : int or None
         Rows that are converted and sent at once; never more than `workers` + 1 chunks are in memory.
     workers : int or None
@@ -219,7 +222,7 @@ async def load_batches(
 
     def opening(_chosen: LoadOptions) -> Awaitable[Source]:
         if isinstance(batches, AsyncIterable):
-            return tables.open_async_batches(batches)
+            return open_async_batches(batches)
         return asyncio.to_thread(tables.open_batches, batches)
 
     return await _load(batches, opening, table, options)
@@ -236,8 +239,9 @@ async def load_rows(
     Objects with fields are namedtuples, dataclasses, attrs, msgspec and pydantic objects (with their extra and computed
     fields), ORM objects, and the rows of SQLAlchemy, asyncpg and sqlite3. Objects inside of them become JSON.
 
-    The first 10,000 rows decide the columns and, for a table that is created, their types. A key
-    that a dict lacks is NULL; a key that appears only later is an error.
+    The first 10,000 rows, or those of the first 5 seconds, decide the columns and, for a table that is created, their
+    types. A key that a dict lacks is NULL; a key that appears only later is an error: name all in `columns` if the rows
+    come slowly and differ.
 
     Parameters
     ----------

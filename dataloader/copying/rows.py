@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from dataloader.loading import pipeline
 from dataloader.reading.stream import Reading
+from dataloader.sources.batches import AsyncBatchSource, open_async_batches
 from dataloader.sources.selection import select
-from dataloader.sources.tables import AsyncBatchSource, open_async_batches, open_reader
+from dataloader.sources.tables import open_reader
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -57,7 +58,7 @@ async def _streamed(original: Original, reading: Reading) -> AsyncIterator[Sourc
     async with contextlib.aclosing(reading.batches()) as batches:
         opened = await open_async_batches(batches)
         told: dict[str, Any] = {"loader": LOADER, "position": reading.about, "reading": batches}
-        yield _ReadSource(original.name, opened.schema, None, opened.first, opened.rest, **told)
+        yield _ReadSource(original.name, opened.schema, None, opened.stream, **told)
 
 
 @contextlib.asynccontextmanager

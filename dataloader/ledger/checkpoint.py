@@ -52,7 +52,7 @@ class LedgerLoad:
     """A load that this process owns: its name, the table as it was, and what earlier runs have committed."""
 
     load_id: str
-    owner: Owner
+    owner: Owner | None
     fingerprint: Fingerprint
     finished: bool = False
     committed: dict[int, Checkpoint] = field(default_factory=dict)

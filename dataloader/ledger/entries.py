@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -23,6 +24,9 @@ FILES = "dataloader_files"
 """The files that are loaded, where it is asked which ones are new."""
 EVERY_TABLE = (*TABLES, FILES)
 """What must be trusted as far as it is there: a load that is forgotten is taken out of all of them."""
+DIGESTED_ROWS = 1_000
+"""A load that is not named is recognized by so many of its first rows."""
+_OF_A_STREAM = re.compile(r"([0-9a-f]{32}) (\d+)")
 TOTALS = ("chunks", "rows", "loaded", "rejected")
 
 
@@ -128,6 +132,27 @@ def unreadable(found: Any) -> str | None:
 def is_shard(row: Any) -> bool:
     """Whether a row of the ledger is that of a shard: its digest is then the name of the whole load."""
     return str(row.load_id).startswith(f"{row.source_digest} [")
+
+
+def digest_of_stream(digest: str, rows: int) -> str:
+    """What a stream is recognized by: the digest of its first chunk, and the rows of that, which time may have cut."""
+    return f"{digest} {rows}"
+
+
+def beginning(found: Any) -> tuple[str, int] | None:
+    """The digest by which an unnamed load is recognized, and how many rows its first chunk had; None of others."""
+    if found.source_digest == found.load_id or is_shard(found):
+        return None
+    of_a_stream = _OF_A_STREAM.fullmatch(found.source_digest)
+    if of_a_stream is None:
+        return found.source_digest, min(DIGESTED_ROWS, found.chunk_rows)
+    return of_a_stream[1], int(of_a_stream[2])
+
+
+def is_same_beginning(one: str, other: str) -> bool:
+    """Whether two loads that are not named begin with the same rows, as far as their digests tell."""
+    first, second = (_OF_A_STREAM.fullmatch(digest) for digest in (one, other))
+    return (first[1] if first else one) == (second[1] if second else other)
 
 
 async def forget_load(connection: AsyncConnection, schema: str | None, load_id: str) -> None:

@@ -23,7 +23,7 @@ from dataloader.database import locks
 from dataloader.database.schema import Fingerprint
 from dataloader.errors import CheckpointError, PlanError
 from dataloader.ledger.beside import drop_beside, settle_in, table_beside
-from dataloader.ledger.checkpoint import Checkpoint, LedgerLoad, edited, sealed, source_changed, unsealed
+from dataloader.ledger.checkpoint import Checkpoint, LedgerLoad, sealed, source_changed, unsealed
 from dataloader.ledger.entries import (
     EVERY_TABLE,
     TOTALS,
@@ -31,12 +31,14 @@ from dataloader.ledger.entries import (
     exists,
     forget_load,
     is_running,
+    is_same_beginning,
     is_shard,
     ledger_tables,
     needed,
     select_loads,
     unreadable,
 )
+from dataloader.ledger.lookup import committed_chunks, locked_load
 from dataloader.ledger.owners import Owner
 from dataloader.ledger.refusals import (
     not_asked_to_resume,
@@ -54,7 +56,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from dataloader.database.backends import Backend
-    from dataloader.database.schema import TableName
     from dataloader.database.watchdog import Watchdog
     from dataloader.plan import LoadPlan
 
@@ -189,7 +190,8 @@ class Ledger:
             found = (await connection.execute(query.where(loads.load_id == request.load_id))).one_or_none()
             return found if found is None or request.resume is False else readable(found)
         here = (await connection.execute(query.where(loads.target == self._target))).all()
-        same = [row for row in here if row.source_digest == request.source_digest]
+        mine = request.source_digest
+        same = [row for row in here if row.source_digest == mine or is_same_beginning(row.source_digest, mine)]
         for row in same:
             asked = request.resume is True and (not request.replaces or await self._is_there(connection, row))
             if row.state == "unfinished" or asked:
@@ -253,20 +255,9 @@ class Ledger:
         """The load as it is once nobody can commit a chunk of it any more: all count in the row that is locked here."""
         query = sa.select(self._loads).where(self._loads.c.load_id == load_id).with_for_update()
         found = (await connection.execute(query)).one()
-        fingerprint = Fingerprint(**json.loads(found.fingerprint))
-        load = LedgerLoad(load_id, owner, fingerprint, found.state == "finished")
-        load.committed = await self._committed(connection, found, load)
+        load = locked_load(found, owner)
+        load.committed = await committed_chunks(connection, self._loads.schema, found, load)
         return load
-
-    async def _committed(self, connection: AsyncConnection, found: Any, load: LedgerLoad) -> dict[int, Checkpoint]:
-        """The committed chunks, if they add up to what the load's row says."""
-        columns = [self._chunks.c[name] for name in Checkpoint.__slots__]
-        query = sa.select(*columns).where(self._chunks.c.load_id == load.load_id)
-        chunks = {row.chunk: unsealed(load, row) for row in await connection.execute(query)}
-        sums = [sum(getattr(one, name) for one in chunks.values()) for name in ("rows", "loaded", "rejected")]
-        if [len(chunks), *sums] != [found.chunks, found.rows, found.loaded, found.rejected]:
-            raise edited(load, "its chunks do not add up to its totals")
-        return chunks
 
     def _entry(self, load: LedgerLoad, request: Request) -> dict[str, Any]:
         return {
@@ -376,7 +367,7 @@ class Ledger:
 
     async def _settle_in(self, connection: AsyncConnection, load: LedgerLoad) -> None:
         found = (await connection.execute(sa.select(self._loads).where(self._loads.c.load_id == load.load_id))).one()
-        committed = await self._committed(connection, found, load)
+        committed = await committed_chunks(connection, self._loads.schema, found, load)
         now = await self._backend.fingerprints(self._plan.table.name, self._columns).take(connection)
         assert now is not None
         await settle_in(connection, (self._loads, self._chunks), load, [*committed.values()], now)
@@ -423,25 +414,6 @@ _KEPT = (*REJECT_COLUMNS, "reject_values")
 def _storable(value: Any) -> Any:
     """PostgreSQL's text has no NUL."""
     return value.replace("\0", "\\0") if isinstance(value, str) else value
-
-
-async def find_load(connection: AsyncConnection, source: str, target: TableName, load_id: str | None) -> Any:
-    """The newest load of that name, or else of that source, into a table that exists; None if none is known."""
-    loads, *_ = ledger_tables(target.schema)
-    if not await exists(connection, loads):
-        return None
-    mine = loads.c.source == source if load_id is None else loads.c.load_id == load_id
-    query = select_loads(loads).where(loads.c.target == target.spelled, mine)
-    return next((row for row in await connection.execute(query) if unreadable(row) is None), None)
-
-
-async def unfinished_loads(connection: AsyncConnection, target: TableName) -> tuple[Any, ...]:
-    """The loads into a table that exists which have committed some rows and not all."""
-    loads, *_ = ledger_tables(target.schema)
-    if not await exists(connection, loads):
-        return ()
-    mine = sa.and_(loads.c.target == target.spelled, loads.c.state == "unfinished", loads.c.chunks > 0)
-    return tuple(row for row in await connection.execute(select_loads(loads).where(mine)) if unreadable(row) is None)
 
 
 def _check_owned(load: LedgerLoad, updated: Sequence[Any]) -> None:

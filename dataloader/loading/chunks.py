@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -17,7 +17,8 @@ from dataloader.errors import SourceFailed
 from dataloader.ledger.checkpoint import Checkpoint, LedgerLoad, rows_of, source_changed
 from dataloader.ledger.digest import chunk_digest
 from dataloader.rejects import Findings
-from dataloader.sync import in_thread
+from dataloader.sources.cuts import UNCUT, Cuts
+from dataloader.sync import end_task, in_thread
 from dataloader.transactions import BUFFER_BYTES, BUFFER_SECONDS, ONE_TRANSACTION_ROWS
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ async def read_chunks(
     writer: Writer,
     *,
     committed: Container[int] = (),
+    numbered: Mapping[int, int] | None = None,
     distinct: Callable[[Converted], Converted] | None = None,
 ) -> AsyncGenerator[Chunk]:
     """Convert, digest and encode each batch of the source in a thread.
@@ -79,6 +81,8 @@ async def read_chunks(
         Gives the label of the row at a position.
     committed : container of int
         The chunks that are not encoded, because they are only compared; it may grow meanwhile.
+    numbered : mapping of int to int
+        The numbers of the chunks that begin at these positions, as earlier runs have numbered them.
     distinct : callable or None
         Takes out of a chunk the rows that give way to another one with their key.
 
@@ -87,10 +91,10 @@ async def read_chunks(
     SourceFailed
         Carrying the source's own error, or a ValidationError where the plan keeps no rejects.
     """
-    convert, numbers = Converter(plan.columns, label), itertools.count()
+    convert, number_of = Converter(plan.columns, label), _numbering(numbered or {})
 
     def make(batch: pa.RecordBatch, first_row: int) -> Chunk:
-        converted, number = convert(batch, first_row), next(numbers)
+        converted, number = convert(batch, first_row), number_of(first_row)
         fitting = converted.batch.num_rows
         converted = converted if distinct is None else distinct(converted)
         digest = chunk_digest(converted.batch, converted.violations)
@@ -108,7 +112,22 @@ async def read_chunks(
             del chunk
 
 
-async def read_batches(source: Source, chunk_rows: int) -> AsyncGenerator[tuple[pa.RecordBatch, int]]:
+def _numbering(known: Mapping[int, int]) -> Callable[[int], int]:
+    """Gives the number of each chunk in turn; between those that are known there may be fewer than before."""
+    numbers = itertools.count()
+
+    def number_of(first_row: int) -> int:
+        nonlocal numbers
+        if first_row in known:
+            numbers = itertools.count(known[first_row])
+        return next(numbers)
+
+    return number_of
+
+
+async def read_batches(
+    source: Source, chunk_rows: int, cuts: Cuts = UNCUT
+) -> AsyncGenerator[tuple[pa.RecordBatch, int]]:
     """Read the source: each batch with the position of its first row.
 
     Raises
@@ -118,7 +137,7 @@ async def read_batches(source: Source, chunk_rows: int) -> AsyncGenerator[tuple[
     """
     first_row = 0
     try:
-        async with contextlib.aclosing(source.chunks(chunk_rows)) as batches:
+        async with contextlib.aclosing(source.chunks(chunk_rows, cuts)) as batches:
             async for batch in batches:
                 rows = batch.num_rows
                 yield batch, first_row
@@ -157,11 +176,9 @@ async def prefetch(items: AsyncGenerator[T]) -> AsyncGenerator[T]:
             yield item
             del item
     finally:
-        making.cancel()
-        while not making.done():
-            with contextlib.suppress(asyncio.CancelledError):  # one more; the first one is on its way
-                await asyncio.wait({making})
-        if not making.cancelled():
+        if not making.done():
+            await end_task(making)
+        elif not making.cancelled():
             making.exception()  # looked at, or asyncio complains that nobody did
         await items.aclose()
 
@@ -189,7 +206,7 @@ async def fill_buffer(batches: AsyncGenerator[tuple[pa.RecordBatch, int]]) -> tu
     async for batch, first_row in batches:
         buffered.append((batch, first_row))
         rows, size = rows + batch.num_rows, size + batch.nbytes
-        if rows > ONE_TRANSACTION_ROWS or size > BUFFER_BYTES or time.monotonic() - began > BUFFER_SECONDS:
+        if rows > ONE_TRANSACTION_ROWS or size > BUFFER_BYTES or time.monotonic() - began >= BUFFER_SECONDS:
             return buffered, False
     return buffered, True
 

@@ -14,6 +14,7 @@ from dataloader.formatting import quantity
 from dataloader.loading.reruns import ContentDigest
 from dataloader.rejects import Rejects, first_rows
 from dataloader.report import LoadReport, Returned
+from dataloader.sources.cuts import UNCUT
 from dataloader.writers import writer_for
 
 if TYPE_CHECKING:
@@ -64,9 +65,15 @@ class LoadExecution:
         When the same rows were loaded into the same table before, where that is known.
     finished_shards : int
         How many shards of the load are finished with this one.
+    cuts : Cuts
+        Where a stream is cut into chunks.
+    recognized : object or None
+        The ledger's row of a load that is not named and begins with the rows of this stream.
     """
 
     finished_shards = 0
+    cuts = UNCUT
+    recognized: Any = None
 
     def __init__(
         self,

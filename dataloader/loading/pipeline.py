@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from dataloader.database import engine as engines
@@ -24,6 +24,7 @@ from dataloader.loading.chunks import (
     source_errors,
     take_first,
 )
+from dataloader.loading.cutting import find_cuts
 from dataloader.loading.duplicates import key_filter
 from dataloader.loading.execution import LoadExecution
 from dataloader.loading.planning import decide
@@ -34,8 +35,10 @@ from dataloader.options import Target
 from dataloader.sync import await_and_propagate_cancel
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import sqlalchemy as sa
 
+    from dataloader.conversion.converter import Converted
     from dataloader.loading.chunks import Chunk
     from dataloader.options import LoadOptions
     from dataloader.report import LoadReport
@@ -103,15 +106,17 @@ async def _store(execution: LoadExecution) -> None:
         await check_in_memory(source, plan)
     execution.progress.phase("loading")
     distinct = None if plan.merge is None or not plan.merge.merge.key else await key_filter(source, plan)
-    batches = read_batches(source, plan.chunk_rows)
+    if source.is_live:
+        await find_cuts(execution, distinct)
+    batches = read_batches(source, plan.chunk_rows, execution.cuts)
     try:
         with source_errors():
             async with contextlib.aclosing(batches):
                 buffered, is_all = await fill_buffer(batches) if plan.buffers else ([], False)
+                if plan.chunk_seconds is not None:
+                    execution.cuts.seconds = plan.chunk_seconds
                 rows = prepend(buffered, batches)
-                reading = read_chunks(
-                    rows, source.label, plan, execution.writer, committed=execution.committed, distinct=distinct
-                )
+                reading = _reading(execution, rows, distinct)
                 async with contextlib.aclosing(prefetch(reading)) as chunks:
                     # No lock is held while a source gets going.
                     first = await take_first(chunks)
@@ -124,6 +129,22 @@ async def _store(execution: LoadExecution) -> None:
     execution.progress.phase("checking")
     await check_in_memory(source, plan)
     raise refused
+
+
+def _reading(
+    execution: LoadExecution,
+    rows: AsyncGenerator[tuple[pa.RecordBatch, int]],
+    distinct: Callable[[Converted], Converted] | None,
+) -> AsyncGenerator[Chunk]:
+    return read_chunks(
+        rows,
+        execution.source.label,
+        execution.plan,
+        execution.writer,
+        committed=execution.committed,
+        numbered=execution.cuts.numbers,
+        distinct=distinct,
+    )
 
 
 def _target(execution: LoadExecution, is_all: bool, first: list[Chunk]) -> OneTransaction | Ledgered:

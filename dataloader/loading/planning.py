@@ -10,7 +10,7 @@ import tenacity
 from dataloader.database import engine as engines
 from dataloader.database.backends import backend_for
 from dataloader.database.session import Session
-from dataloader.ledger import entries, files, ledger, refusals, trust
+from dataloader.ledger import entries, files, lookup, refusals, trust
 from dataloader.ledger.beside import known_as, table_beside
 from dataloader.loading.verification import check_verifiable
 from dataloader.loading.widening import needed_types
@@ -102,10 +102,10 @@ async def _decide(
         if found is not None and "widen" in options.evolve:
             found = replace(found, fixed=await session.backend.fixed_columns(connection, found.name))
     needs = await needed_types(source, found, options) if found is not None and _widens(options) else {}
-    info = SourceInfo(source.name, source.schema, source.rows, source.in_memory, source.about, needs)
-    connections = engines.connections_of(engine)
-    database = Database(session.backend, engines.describe_url(engine), refused, connections)
-    made = make_plan(info, target, found, options, database)
+    counted = (source.rows, source.in_memory, source.about)
+    info = SourceInfo(source.name, source.schema, *counted, needs, source.is_live)
+    reached = (engines.describe_url(engine), refused, engines.connections_of(engine))
+    made = make_plan(info, target, found, options, Database(session.backend, *reached))
     if options.verify:
         check_verifiable(made, session.backend, options)
     return replace(made, notes=notes, source_facts=source.facts, unfinished=unfinished)
@@ -118,7 +118,7 @@ async def _unfinished(connection: AsyncConnection, name: TableName, options: Loa
         return ()
     if backend_for(connection.dialect).ledger_obstacle:
         return ()
-    return await ledger.unfinished_loads(connection, name)
+    return await lookup.loads_into(connection, name)
 
 
 async def _replaced(session: Session, found: TableSchema) -> TableSchema:
@@ -152,7 +152,7 @@ async def _continuing(
         return options, table
     if backend_for(connection.dialect).ledger_obstacle:
         return options, table
-    found = await ledger.find_load(connection, source.name, table.name, options.load_id)
+    found = await lookup.find_load(connection, source.name, table.name, options.load_id)
     if found is None:
         return options, table
     if options.resume:

@@ -19,12 +19,13 @@ from dataloader.ledger import owners, refusals
 from dataloader.ledger.beside import drop_left
 from dataloader.ledger.checkpoint import rows_of
 from dataloader.ledger.digest import chunk_digest
-from dataloader.ledger.entries import TABLES
+from dataloader.ledger.entries import DIGESTED_ROWS, TABLES, beginning, digest_of_stream
 from dataloader.ledger.files import FileLedger
 from dataloader.ledger.ledger import Ledger, Request
 from dataloader.ledger.shards import Shard, ShardedLoad
 from dataloader.loading import replacing, workers
 from dataloader.loading.chunks import SharedIterator, prepend, skip_committed, take_first
+from dataloader.loading.cutting import check_cuts
 from dataloader.loading.reruns import look_back
 from dataloader.loading.storage import ChunkStore, refused
 from dataloader.loading.synchronizing import SyncStore
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DIGESTED_ROWS = 1_000
-"""A load that is not named is recognised by so many of its first rows."""
 RELEASE_SECONDS = 5.0
 PATIENCE_SECONDS = 0.4
 """How long a load that has failed or was cancelled tries to tell the ledger so, and is waited for meanwhile."""
@@ -148,6 +147,10 @@ class Ledgered:
     def _request(self, first: list[Chunk]) -> Request:
         execution, options = self._execution, self._execution.options
         source_digest = _digest_of(first, DIGESTED_ROWS)
+        if execution.recognized is not None:
+            source_digest = execution.recognized.source_digest
+        elif execution.source.is_live and first:
+            source_digest = digest_of_stream(source_digest, first[0].rows)
         call = {"loader": execution.source.loader, "paths": execution.source.paths, **options.call}
         replaces = execution.plan.filled != execution.plan.table.name
         return Request(options.load_id, options.resume, source_digest, call, options.if_exists, replaces)
@@ -170,6 +173,8 @@ class Ledgered:
             return load
 
         load = await self._retried(enter)
+        if execution.source.is_live:
+            check_cuts(execution, load)
         execution.take_up(load)
         return load
 
@@ -272,8 +277,10 @@ def refuse_unfinished(execution: LoadExecution, first: list[Chunk]) -> None:
         Offering both ways on.
     """
     for found in execution.plan.unfinished:
-        rows = min(DIGESTED_ROWS, found.chunk_rows)  # its first chunk, of which the digest is, may have been shorter
-        if found.source_digest == _digest_of(first, rows):
+        known = beginning(found)
+        is_known = known is not None and known[0] == _digest_of(first, min(DIGESTED_ROWS, known[1]))
+        is_recognized = execution.recognized is not None and execution.recognized.load_id == found.load_id
+        if is_known or is_recognized:
             refusals.refuse_running(found)
             raise refusals.not_asked_to_resume(found, execution.plan.rows)
 

@@ -18,16 +18,20 @@ from collections.abc import (
     Sized,
 )
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from dataloader.errors import PlanError
 from dataloader.sources import sizes
+from dataloader.sources.cuts import UNCUT, Cuts
 from dataloader.sources.known import FileContent
 from dataloader.sources.streams import is_open_file
 from dataloader.sync import finish_despite_cancel, in_thread
+
+if TYPE_CHECKING:
+    from dataloader.sources.batches import BatchStream
 
 CLOSE_SECONDS = 0.5
 """How long a step of a stream that is under way is waited for; it is closed when that step ends."""
@@ -71,6 +75,8 @@ class Source:
         How many files the ledger knew.
     labels : sequence or None
         The labels of all rows, None where they have none.
+    is_live : bool
+        Whether it is a stream, whose rows may come slowly.
     """
 
     name: str
@@ -86,13 +92,24 @@ class Source:
     contents: tuple[FileContent, ...] = ()
     passed_over: int = 0
     labels: Sequence[object] | None = None
+    is_live: bool = False
 
     def label(self, row: int) -> object:
         """The label of the row at a position, None where rows have none."""
         return None if self.labels is None else self.labels[row]
 
-    def chunks(self, chunk_rows: int) -> AsyncGenerator[pa.RecordBatch]:
-        """Yield batches of `chunk_rows` rows; those with many bytes, before a change of types and the last of fewer."""
+    def chunks(self, chunk_rows: int, cuts: Cuts = UNCUT) -> AsyncGenerator[pa.RecordBatch]:
+        """Yield batches of `chunk_rows` rows; those with many bytes, before a change of types and the last of fewer.
+
+        Parameters
+        ----------
+        cuts : Cuts
+            Where a stream is cut as well.
+        """
+        raise NotImplementedError
+
+    async def head(self, rows: int) -> pa.RecordBatch | None:
+        """The first rows of a stream, which is to be read yet; None if it has fewer, or of more than one type."""
         raise NotImplementedError
 
     async def aclose(self) -> None:
@@ -106,8 +123,19 @@ class ArrowSource(Source):
     batches: Callable[[int], Iterator[pa.RecordBatch]]
     _: KW_ONLY
     opened: tuple[Any, ...] = ()
+    stream: BatchStream | None = None
 
-    async def chunks(self, chunk_rows: int) -> AsyncGenerator[pa.RecordBatch]:
+    async def head(self, rows: int) -> pa.RecordBatch | None:
+        assert self.stream is not None
+        return await self.stream.head(rows)
+
+    async def chunks(self, chunk_rows: int, cuts: Cuts = UNCUT) -> AsyncGenerator[pa.RecordBatch]:
+        if self.stream is not None and cuts is not UNCUT:
+            async with contextlib.aclosing(self.stream.chunks(chunk_rows, cuts)) as chunks:
+                async for batch in chunks:
+                    yield batch
+                    del batch
+            return
         reading = self.batches(chunk_rows)
         try:
             while (batch := await in_thread(next, reading, None)) is not None:
@@ -142,19 +170,31 @@ def most_bytes(batch: pa.RecordBatch) -> int:
     return int(batch.nbytes)
 
 
+def fitting_rows(batch: pa.RecordBatch, most: int = CHUNK_BYTES) -> int:
+    """How many of its first rows have no more bytes."""
+    return int(np.searchsorted(np.cumsum(sizes.row_bytes(batch)), most, side="right"))
+
+
 class Rechunker:
     """Makes batches of any size into chunks of so many rows or bytes, without copying what already fits.
 
     Where they are cut depends on the rows and not on the batches that they come in: a load that is resumed compares
     its chunks with those that are committed. A row with more than the bytes is a chunk of its own. Where the types
-    change from batch to batch, and at the end, a chunk is shorter.
+    change from batch to batch, and at the end, a chunk is shorter. A stream may be cut elsewhere as well: see `Cuts`.
     """
 
-    def __init__(self, chunk_rows: int, chunk_bytes: int = CHUNK_BYTES) -> None:
+    def __init__(self, chunk_rows: int, chunk_bytes: int = CHUNK_BYTES, cuts: Cuts = UNCUT) -> None:
         self._chunk_rows = chunk_rows
         self._chunk_bytes = chunk_bytes
+        self._cuts = cuts
         self._waiting: list[pa.RecordBatch] = []
-        self._rows = self._most = 0
+        self._rows = self._most = self._first_row = 0
+        self._since = time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the rows of the chunk have waited for long enough."""
+        return self._rows > 0 and self._cuts.is_due(self._first_row, self._since)
 
     def add(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         if self._waiting and not self._waiting[0].schema.equals(batch.schema):
@@ -163,6 +203,7 @@ class Rechunker:
             yield from self._flush(batch.slice(0, missing))
             batch = batch.slice(missing)
         if batch.num_rows:
+            self._since = self._since if self._rows else time.monotonic()
             self._waiting.append(batch)
             self._rows += batch.num_rows
             self._most += most_bytes(batch)
@@ -173,21 +214,20 @@ class Rechunker:
 
     def _missing(self, batch: pa.RecordBatch) -> int | None:
         """How many of its first rows make the chunk full, None if all are too few."""
-        missing = min(self._chunk_rows - self._rows, batch.num_rows)
-        if self._most + most_bytes(batch.slice(0, missing)) > self._chunk_bytes:
-            missing = self._fitting(batch.slice(0, missing))
-        is_full = missing < batch.num_rows or self._rows + missing == self._chunk_rows
+        most, is_committed = self._chunk_rows, False
+        if self._cuts is not UNCUT:
+            most, is_committed = self._cuts.most(self._first_row, most), self._cuts.is_committed(self._first_row)
+        missing = min(most - self._rows, batch.num_rows)
+        if not is_committed and self._most + most_bytes(batch.slice(0, missing)) > self._chunk_bytes:
+            taken = sum(int(sizes.row_bytes(one).sum()) for one in self._waiting)
+            missing = fitting_rows(batch.slice(0, missing), self._chunk_bytes - taken)
+            missing = missing or (0 if self._waiting else 1)
+        is_full = missing < batch.num_rows or self._rows + missing == most
         return missing if batch.num_rows and is_full else None
-
-    def _fitting(self, batch: pa.RecordBatch) -> int:
-        """How many of its first rows the chunk has bytes left for."""
-        taken = sum(int(sizes.row_bytes(one).sum()) for one in self._waiting)
-        ends = np.cumsum(sizes.row_bytes(batch)) + taken
-        fitting = int(np.searchsorted(ends, self._chunk_bytes, side="right"))
-        return fitting or (0 if self._waiting else 1)
 
     def _flush(self, *last: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         parts = [one for one in (*self._waiting, *last) if one.num_rows]
+        self._first_row += sum(one.num_rows for one in parts)
         self._waiting, self._rows, self._most = [], 0, 0
         yield from concatenated(parts)
 

@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, KeysView, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,15 +17,23 @@ import pyarrow as pa
 from dataloader.conversion.inference import inferred, varying
 from dataloader.errors import PlanError, SchemaMismatch
 from dataloader.formatting import did_you_mean
-from dataloader.sources.base import CHUNK_BYTES, Rechunker, Source, check_names, check_not_exhausted
+from dataloader.sources.base import (
+    CHUNK_BYTES,
+    Source,
+    check_names,
+    check_not_exhausted,
+    fitting_rows,
+    most_bytes,
+)
+from dataloader.sources.cuts import UNCUT, Cuts, arriving
 from dataloader.sources.selection import Columns
 from dataloader.sources.tables import is_query, label
 from dataloader.sync import in_thread
 
 Row = Mapping[Any, Any] | Sequence[Any]
 
-PEEKED_ROWS = 10_000
-"""How many rows are read to learn the columns of a stream of rows."""
+PEEKED_ROWS, PEEKED_SECONDS = 10_000, 5.0
+"""How many rows are read to learn the columns of a stream of rows, and for how long, if there is one by then."""
 STEP_ROWS = 20
 """How many more are read after a load has ended: a generator cannot be closed while it makes a row."""
 
@@ -47,29 +56,38 @@ class RowSource(Source):
     async def aclose(self) -> None:
         await self.rest.aclose()
 
-    async def chunks(self, chunk_rows: int) -> AsyncGenerator[pa.RecordBatch]:
-        rechunker = Rechunker(chunk_rows)
-        async with contextlib.aclosing(self._batches(chunk_rows)) as batches:
-            async for batch in batches:
-                for chunk in rechunker.add(batch):
-                    yield chunk
-        for chunk in rechunker.rest():
-            yield chunk
+    async def head(self, rows: int) -> pa.RecordBatch | None:
+        while len(self.first) < rows:
+            if (more := await anext(self.rest, None)) is None:
+                return None
+            self.first.extend(more)
+        return await in_thread(self._batch, self.first[:rows], 0)
 
-    async def _batches(self, chunk_rows: int) -> AsyncGenerator[pa.RecordBatch]:
-        """Batches of as many rows as a chunk has, or of as many bytes: the types of a batch are those of its values."""
-        waiting, first_row = self.first, 0
-        async for block in self.rest:
-            waiting += block
-            whole = len(waiting) // chunk_rows * chunk_rows or (len(waiting) if _is_large(waiting) else 0)
-            for start in range(0, whole, chunk_rows):
-                rows = waiting[start : min(start + chunk_rows, whole)]
-                yield await in_thread(self._batch, rows, first_row + start)
-            del waiting[:whole]  # the first rows too: a stream is read once
-            first_row += whole
-        for start in range(0, len(waiting), chunk_rows):
-            rows = waiting[start : start + chunk_rows]
-            yield await in_thread(self._batch, rows, first_row + start)
+    async def chunks(self, chunk_rows: int, cuts: Cuts = UNCUT) -> AsyncGenerator[pa.RecordBatch]:
+        waiting, row, since = self.first, 0, time.monotonic()
+        has_more = True
+        while waiting or has_more:
+            most, is_committed = cuts.most(row, chunk_rows), cuts.is_committed(row)
+            is_full = len(waiting) >= most or not has_more or (not is_committed and _is_large(waiting))
+            if is_full or (waiting and cuts.is_due(row, since)):
+                batch = await in_thread(self._chunk, waiting[:most], row, is_committed)
+                del waiting[: batch.num_rows]  # the first rows too: a stream is read once
+                row, since = row + batch.num_rows, time.monotonic()
+                yield batch
+                del batch
+            elif (block := await anext(self.rest, None)) is None:
+                has_more = False
+            else:
+                since = since if waiting else time.monotonic()
+                waiting += block
+
+    def _chunk(self, rows: list[Row], first_row: int, is_committed: bool) -> pa.RecordBatch:
+        """A chunk of them, or of as many as its bytes allow: its types are those of its own values."""
+        batch = self._batch(rows, first_row)
+        if is_committed or most_bytes(batch) <= CHUNK_BYTES:
+            return batch
+        fitting = max(fitting_rows(batch), 1)
+        return batch if fitting == len(rows) else self._batch(rows[:fitting], first_row)
 
     def _batch(self, rows: list[Row], first_row: int) -> pa.RecordBatch:
         return batch_of_rows(rows, self.keys, first_row, is_whole=self.is_whole)
@@ -113,7 +131,7 @@ async def open_rows(rows: object, columns: Columns | None) -> RowSource:
     _check_result(rows)
     known = len(rows) if isinstance(rows, Sequence) else None
     blocks = _async_blocks(rows) if isinstance(rows, AsyncIterable) else _blocks(rows)
-    first: list[Row] = await anext(blocks, [])
+    first = await _peeked(blocks)
     check_not_exhausted(rows, has_rows=bool(first))
     columns = _columns_of_result(rows) if columns is None and not first else columns
     keys = _keys(first) if columns is None else _given_keys(first, columns)
@@ -123,7 +141,8 @@ async def open_rows(rows: object, columns: Columns | None) -> RowSource:
     kinds = [inferred(name, one).type for name, one in zip(names, values, strict=True)]
     fields = [pa.field(name, kind) for name, kind in zip(names, kinds, strict=True)]
     schema = pa.schema(map(varying, fields) if first else fields)
-    return RowSource("stream of rows", schema, known, first, blocks, keys, columns is None, loader="load_rows")
+    told: dict[str, Any] = {"loader": "load_rows", "is_live": known is None}
+    return RowSource("stream of rows", schema, known, first, blocks, keys, columns is None, **told)
 
 
 def _check_result(rows: object) -> None:
@@ -144,49 +163,73 @@ def _columns_of_result(rows: object) -> Columns | None:
 
 
 async def _blocks(rows: Iterable[Row]) -> AsyncGenerator[list[Row]]:
+    """The rows as they come, with a block for every so many, or for so many bytes."""
     reading, has_ended = iter(rows), threading.Event()
 
-    def read() -> list[Row]:
-        block: list[Row] = []
-        size = 0
-        while len(block) < PEEKED_ROWS and not has_ended.is_set():
-            step = _taken(reading, min(STEP_ROWS, PEEKED_ROWS - len(block)))
-            if not step:
-                break
-            block += step
-            size += len(step) * _weight(step[0])
-            if size > CHUNK_BYTES:
-                break
-        return by_name(block)
+    def read(got: list[Row]) -> bool:
+        count = size = 0
+        while count < PEEKED_ROWS and size <= CHUNK_BYTES and not has_ended.is_set():
+            taken, weight = _take(reading, min(STEP_ROWS, PEEKED_ROWS - count), got)
+            if not taken:
+                return False
+            count, size = count + taken, size + taken * weight
+        return True
 
+    blocks: AsyncGenerator[list[Row]] = arriving(lambda got: in_thread(read, got))
     try:
-        while block := await in_thread(read):
-            yield block
+        async with contextlib.aclosing(blocks):
+            async for block in blocks:
+                yield await _named_rows(block)
     finally:
         has_ended.set()
 
 
-def _taken(rows: Iterator[Row], count: int) -> list[Row]:
+def _take(rows: Iterator[Row], count: int, got: list[Row]) -> tuple[int, int]:
+    """Append some rows, each when it comes; how many there were, and the weight of one."""
+    taken, row = 0, ()  # type: tuple[int, Row]
     try:
-        return list(itertools.islice(rows, count))
+        for taken, row in enumerate(itertools.islice(rows, count), 1):  # noqa: B007 - the last ones count
+            got.append(row)
     except Exception as error:  # sqlite3's own, or SQLAlchemy's around it
         if not isinstance(getattr(error, "orig", error), sqlite3.ProgrammingError) or "thread" not in str(error):
             raise
         hint = "Open its connection with check_same_thread=False, or pass cursor.fetchall() or result.all()."
         raise PlanError("the cursor can be read in the thread of its connection only", hint=hint) from error
+    return taken, _weight(row)
 
 
 async def _async_blocks(rows: AsyncIterable[Row]) -> AsyncGenerator[list[Row]]:
-    block: list[Row] = []
-    size = 0
-    async for row in rows:
-        size += 0 if len(block) % STEP_ROWS else STEP_ROWS * _weight(row)
-        block.append(row)
-        if len(block) == PEEKED_ROWS or size > CHUNK_BYTES:
-            yield by_name(block)
-            block, size = [], 0
-    if block:
-        yield by_name(block)
+    reading = aiter(rows)
+
+    async def read(got: list[Row]) -> bool:
+        count = size = 0
+        async for row in reading:
+            size += 0 if count % STEP_ROWS else STEP_ROWS * _weight(row)
+            got.append(row)
+            count += 1
+            if count == PEEKED_ROWS or size > CHUNK_BYTES:
+                return True
+        return False
+
+    async with contextlib.aclosing(arriving(read)) as blocks:
+        async for block in blocks:
+            yield await _named_rows(block)
+
+
+async def _named_rows(block: list[Row]) -> list[Row]:
+    return block if set(map(type, block)) <= _PLAIN else await in_thread(by_name, block)
+
+
+async def _peeked(blocks: AsyncGenerator[list[Row]]) -> list[Row]:
+    """The first rows, by which the columns are known: so many, or those that come in time."""
+    first: list[Row] = []
+    began = time.monotonic()
+    async for block in blocks:
+        first += block
+        is_late = time.monotonic() - began >= PEEKED_SECONDS
+        if len(first) >= PEEKED_ROWS or (first and is_late) or _is_large(first):
+            break
+    return first
 
 
 def _is_large(rows: list[Row]) -> bool:
@@ -203,10 +246,13 @@ def _weight(row: Any) -> int:
 def by_name(rows: list[Any]) -> list[Row]:
     """Rows that name their fields become dicts: namedtuples, drivers' rows, dataclasses, attrs, pydantic, ORM."""
     kinds = set(map(type, rows))
-    if kinds <= {dict, tuple, list}:
+    if kinds <= _PLAIN:
         return rows
     reading = {kind: _reading(kind) for kind in kinds}
     return [reading[type(row)](row) for row in rows]
+
+
+_PLAIN = frozenset((dict, tuple, list))
 
 
 def _reading(kind: type) -> Callable[[Any], Row]:

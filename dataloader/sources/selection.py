@@ -12,6 +12,7 @@ from dataloader.errors import PlanError
 from dataloader.formatting import did_you_mean
 from dataloader.sources.base import Source
 from dataloader.sources.csv_options import CsvOptions
+from dataloader.sources.cuts import UNCUT, Cuts
 
 Columns = Sequence[Any] | Mapping[Any, str]
 """Names, or the new name of each."""
@@ -72,14 +73,21 @@ class SelectedSource(Source):
     async def aclose(self) -> None:
         await self.whole.aclose()
 
-    async def chunks(self, chunk_rows: int) -> AsyncGenerator[pa.RecordBatch]:
-        reading = self.whole.chunks(chunk_rows)
+    async def chunks(self, chunk_rows: int, cuts: Cuts = UNCUT) -> AsyncGenerator[pa.RecordBatch]:
+        reading = self.whole.chunks(chunk_rows, cuts)
         try:
             async for batch in reading:
-                yield pa.RecordBatch.from_arrays([batch.column(name) for name in self.names], names=self.schema.names)
+                yield self._selected(batch)
                 del batch
         finally:
             await reading.aclose()
+
+    async def head(self, rows: int) -> pa.RecordBatch | None:
+        batch = await self.whole.head(rows)
+        return None if batch is None else self._selected(batch)
+
+    def _selected(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        return pa.RecordBatch.from_arrays([batch.column(name) for name in self.names], names=self.schema.names)
 
 
 def select(source: Source, columns: Columns) -> Source:
@@ -92,7 +100,18 @@ def select(source: Source, columns: Columns) -> Source:
     """
     selected(source.schema.names, columns, source.name)
     chosen = {str(name): target for name, target in renaming(columns).items()}
-    fields = [source.schema.field(name).with_name(target) for name, target in chosen.items()]
-    same = ("in_memory", "loader", "paths", "position", "about", "facts", "contents", "passed_over", "labels")
+    kinds = [source.schema.field(name).with_name(target) for name, target in chosen.items()]
+    same = (
+        "in_memory",
+        "loader",
+        "paths",
+        "position",
+        "about",
+        "facts",
+        "contents",
+        "passed_over",
+        "labels",
+        "is_live",
+    )
     told = {name: getattr(source, name) for name in same}
-    return SelectedSource(source.name, pa.schema(fields), source.rows, source, tuple(chosen), **told)
+    return SelectedSource(source.name, pa.schema(kinds), source.rows, source, tuple(chosen), **told)

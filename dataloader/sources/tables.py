@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import re
 import sys
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,10 @@ import pyarrow as pa
 
 from dataloader.conversion.inference import IN_PANDAS, check_class, inferred
 from dataloader.conversion.mixed import mixed_objects
-from dataloader.errors import PlanError, SchemaMismatch, UnsupportedType
+from dataloader.errors import PlanError, UnsupportedType
 from dataloader.sources.base import (
     CHUNK_BYTES,
     ArrowSource,
-    Rechunker,
-    Source,
     check_names,
     check_not_exhausted,
     claim_stream,
@@ -29,6 +27,7 @@ from dataloader.sources.base import (
     concatenated,
     rechunk,
 )
+from dataloader.sources.batches import BatchStream, first_batch, fitting
 from dataloader.sources.selection import Columns, selected
 
 if TYPE_CHECKING:
@@ -202,7 +201,14 @@ def open_reader(
 ) -> ArrowSource:
     """Open a stream of batches; `given` is what the caller has passed, of which the reader was made."""
     reading = _checked(reader, given)  # closed before the reader, which must not be closed while it is read
-    return ArrowSource(name, reader.schema, rows, lambda size: rechunk(reading, size), opened=(reading, reader))
+    told: dict[str, Any] = {"opened": (reading, reader)} | ({"is_live": True} if rows is None else {})
+    return _stream(name, reader.schema, rows, reading, **told)
+
+
+def _stream(
+    name: str, schema: pa.Schema, rows: int | None, batches: Iterator[pa.RecordBatch], **told: Any
+) -> ArrowSource:
+    return ArrowSource(name, schema, rows, lambda size: rechunk(batches, size), stream=BatchStream(batches), **told)
 
 
 def _checked(reader: pa.RecordBatchReader, given: object) -> Iterator[pa.RecordBatch]:
@@ -320,24 +326,6 @@ def _pandas_values(name: str, series: pd.Series[Any]) -> _PandasValues | _ArrowV
     return _ArrowValues(array) if is_whole else _PandasValues(series, array.type)
 
 
-@dataclass(frozen=True, slots=True)
-class AsyncBatchSource(Source):
-    """An asynchronous stream of batches, the caller's own; `first` is the one that was read for its schema."""
-
-    first: pa.RecordBatch
-    rest: AsyncIterator[pa.RecordBatch]
-
-    async def chunks(self, chunk_rows: int) -> AsyncGenerator[pa.RecordBatch]:
-        rechunker = Rechunker(chunk_rows)
-        for chunk in rechunker.add(self.first):
-            yield chunk
-        async for batch in self.rest:
-            for chunk in rechunker.add(_fitting(batch, self.schema)):
-                yield chunk
-        for chunk in rechunker.rest():
-            yield chunk
-
-
 def open_batches(batches: object) -> ArrowSource:
     """Open record batches that come from a blocking iterable or reader."""
     if isinstance(batches, pa.RecordBatchReader) or hasattr(batches, "__arrow_c_stream__"):
@@ -346,49 +334,18 @@ def open_batches(batches: object) -> ArrowSource:
         hint = "Pass a RecordBatchReader, or an iterable or async iterable of RecordBatch."
         raise PlanError(f"expected a stream of record batches, got {type(batches).__name__}", hint=hint)
     reading = iter(batches)
-    first = _first_batch(next(reading, None))
+    first = first_batch(next(reading, None))
     schema = first.schema
     check_names(schema.names)
     stream = _all_fitting([first], reading, schema)
-    return ArrowSource("stream of batches", schema, None, lambda size: rechunk(stream, size), loader="load_batches")
+    return _stream("stream of batches", schema, None, stream, loader="load_batches", is_live=True)
 
 
 def _all_fitting(first: list[pa.RecordBatch], rest: Iterator[object], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """The batches of a stream; `first` is let go of like the others."""
     yield first.pop()
     for batch in rest:
-        yield _fitting(batch, schema)
-
-
-async def open_async_batches(batches: AsyncIterable[pa.RecordBatch]) -> AsyncBatchSource:
-    """Open record batches that come from an async iterable; its first batch is read for the schema."""
-    reading = aiter(batches)
-    first = _first_batch(await anext(reading, None))
-    check_names(first.schema.names)
-    return AsyncBatchSource("stream of batches", first.schema, None, first, reading, loader="load_batches")
-
-
-def _first_batch(batch: object | None) -> pa.RecordBatch:
-    if batch is None:
-        hint = "Pass at least one batch, which may have no rows, or a RecordBatchReader, which has a schema."
-        raise PlanError("the stream has no batch, so its columns are unknown", hint=hint)
-    return _as_batch(batch)
-
-
-def _fitting(batch: object, schema: pa.Schema) -> pa.RecordBatch:
-    """A later batch, its columns in the order of the first one's."""
-    checked = _as_batch(batch)
-    if sorted(checked.schema.names) != sorted(schema.names):
-        facts = f"{', '.join(checked.schema.names)} after {', '.join(schema.names)}"
-        raise SchemaMismatch(f"a batch has other columns than the first: {facts}", hint="Load them separately.")
-    return checked.select(schema.names)
-
-
-def _as_batch(batch: object) -> pa.RecordBatch:
-    if not isinstance(batch, pa.RecordBatch):
-        hint = "Yield pyarrow.RecordBatch objects: table.to_batches() gives them."
-        raise PlanError(f"the stream must yield record batches, got {type(batch).__name__}", hint=hint)
-    return batch
+        yield fitting(batch, schema)
 
 
 def to_row_dicts(data: object, *, chunk_rows: int = 2_000) -> Iterator[list[dict[str, Any]]]:

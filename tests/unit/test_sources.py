@@ -31,9 +31,9 @@ from dataloader.conversion.rules import ColumnPlan
 from dataloader.errors import DataLoaderError, PlanError, SchemaMismatch, UnsupportedType
 from dataloader.sources import rows as row_streams
 from dataloader.sources.base import Source, rechunk
+from dataloader.sources.batches import open_async_batches
 from dataloader.sources.rows import RowSource, open_rows
 from dataloader.sources.tables import (
-    open_async_batches,
     open_batches,
     open_dataframe,
     open_reader,
