@@ -120,7 +120,7 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
         only is taken for it, with a warning.
     csv : CsvOptions, dict or None
         How CSV files are written, where it is not to be found out: ``{"delimiter": ";", "decimal": ","}``. Also
-        ``encoding``, ``quote``, ``header`` and ``skip``; see `CsvOptions`.
+        ``encoding``, ``quote``, ``header``, ``skip`` and ``null_values``, the texts that are NULL; see `CsvOptions`.
     on_conflict : {'error', 'ignore', 'update'}
         What to do with a row whose key is in the table. ``error``: the database refuses it. ``ignore``: the table's
         row stays. ``update``: it takes over the data's values; where nothing differs, to the last digit, it is not
@@ -269,7 +269,8 @@ async def load_files(paths: Paths, table: str | sa.Table, **options: Unpack[Opti
     """Load files, streamed: one larger than memory loads too.
 
     CSV fields are text until they meet their column, so ``0.10`` keeps its digits in a numeric
-    column; an empty field without quotes is NULL, as in PostgreSQL's COPY, and no other word is.
+    column; an empty field without quotes is NULL, as in PostgreSQL's COPY, and no other word is:
+    ``csv={"null_values": ["NA", ""]}`` says which are.
     A created column is numeric only if a number gives back every field: ``007``, ``+5``, ``1E5``
     and ``nan`` make it text, and the plan says why. How the file is written (delimiter, encoding,
     decimal comma, header, lines before it, compression) is found out and shown in the plan; what

@@ -54,6 +54,11 @@ def delimiter(_context: click.Context, _option: click.Parameter, given: str | No
     return "\t" if given in {"tab", "\\t"} else given
 
 
+def texts(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Several texts, None where there are none."""
+    return given or None
+
+
 OPTIONS = (
     click.option("--csv-delimiter", metavar="CHARACTER", callback=delimiter, help="Between fields: ';', tab, ..."),
     click.option("--csv-encoding", metavar="NAME", help="Like cp1252 or utf-16."),
@@ -61,6 +66,14 @@ OPTIONS = (
     click.option("--csv-decimal", type=click.Choice([".", ","]), help="The decimal separator of numbers."),
     click.option("--csv-header/--csv-no-header", default=None, help="Whether the first line names the columns."),
     click.option("--csv-skip", type=click.IntRange(min=0), help="Lines before the header."),
+    click.option(
+        "--csv-null",
+        "csv_null_values",
+        multiple=True,
+        metavar="TEXT",
+        callback=texts,
+        help="What is NULL without quotes, in place of the empty field: NA, '', ...",
+    ),
     click.option(
         "--dtype",
         multiple=True,

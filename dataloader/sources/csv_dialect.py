@@ -39,6 +39,8 @@ class Dialect:
 
     Attributes
     ----------
+    nulls : tuple of str
+        The fields without quotes that are NULL.
     evidence : tuple of str
         What each finding rests on.
     """
@@ -49,6 +51,7 @@ class Dialect:
     decimal: str = "."
     header: bool = True
     skip: int = 0
+    nulls: tuple[str, ...] = ("",)
     evidence: tuple[str, ...] = ()
 
     def found(self, evidence: str, **findings: object) -> Dialect:
@@ -84,6 +87,8 @@ def find_dialect(head: bytes, name: str, given: CsvOptions) -> Dialect:
     dialect = _delimiter(text, name, dialect, given)
     rows = read_rows(text, dialect)
     dialect, rows = _skipped(rows, dialect, given)
+    dialect = _nulls(dialect, given)
+    rows = [*rows[:1], *(Row(_without_nulls(row.fields, dialect), row.lines) for row in rows[1:])]
     dialect = _header(rows, name, dialect, given)
     return _decimal([row.fields for row in rows[dialect.header :]], dialect, given)
 
@@ -202,6 +207,19 @@ def _skipped(rows: list[Row], dialect: Dialect, given: CsvOptions) -> tuple[Dial
     elif before > dialect.skip:
         dialect = dialect.found(f"{quantity(before, 'line')} skipped (before the header)", skip=before)
     return dialect, after
+
+
+def _nulls(dialect: Dialect, given: CsvOptions) -> Dialect:
+    if given.null_values is None:
+        return dialect
+    nulls = tuple(given.null_values)
+    shown = ", ".join(map(repr, nulls)) or "no field"
+    return dialect.found(f"NULL is {shown} (requested)", nulls=nulls)
+
+
+def _without_nulls(fields: list[str], dialect: Dialect) -> list[str]:
+    """The fields of a row, those empty that are NULL: they say nothing of the others of their column."""
+    return ["" if field in dialect.nulls else field for field in fields]
 
 
 def _header(rows: list[Row], name: str, dialect: Dialect, given: CsvOptions) -> Dialect:

@@ -120,11 +120,11 @@ def _stream(file: File, compression: str | None, dialect: Dialect) -> Iterator[A
         yield stream if is_utf8 else pa.transcoding_input_stream(stream, dialect.encoding, "utf-8")
 
 
-def _csv_options(types: dict[str, pa.DataType] | None = None) -> pa.csv.ConvertOptions:
-    """PostgreSQL's rule for CSV: an empty field without quotes is NULL, and nothing else is."""
+def _csv_options(dialect: Dialect, types: dict[str, pa.DataType] | None = None) -> pa.csv.ConvertOptions:
+    """PostgreSQL's rule for CSV: a field without quotes that says NULL, as an empty one does, is NULL."""
     return pa.csv.ConvertOptions(
         column_types=types,
-        null_values=[""],
+        null_values=list(dialect.nulls),
         strings_can_be_null=True,
         quoted_strings_can_be_null=False,
     )
@@ -161,7 +161,7 @@ def _names(file: File, compression: str | None, dialect: Dialect) -> list[str]:
         parsing = _parsing(dialect, 2, _skip)
         with _stream(file, compression, dialect) as stream, _naming(block):
             reading = _reading(dialect, block)
-            names = list(pa.csv.open_csv(stream, reading, parsing, _csv_options()).schema.names)
+            names = list(pa.csv.open_csv(stream, reading, parsing, _csv_options(dialect)).schema.names)
             return [name if name and dialect.header else f"column_{at}" for at, name in enumerate(names, start=1)]
     raise AssertionError
 
@@ -192,13 +192,13 @@ def _read(
     opened: Callable[[], Any], names: list[str], dialect: Dialect, ragged: RaggedRows
 ) -> Iterator[pa.RecordBatch]:
     """Every row; where one is ragged or too long for a block, those before are read again."""
-    types, given = _as_read(names, dialect), 0
+    wanted, given = _csv_options(dialect, _as_read(names, dialect)), 0
     for block, ahead in ((ROW_BYTES[0], True), *((block, False) for block in ROW_BYTES)):
         ragged.begin(given)
         passed = given
         with opened() as stream, _naming(block, ahead):
             parsing = _parsing(dialect, len(names), None if ahead else ragged.add)
-            with pa.csv.open_csv(stream, _reading(dialect, block, ahead), parsing, _csv_options(types)) as reader:
+            with pa.csv.open_csv(stream, _reading(dialect, block, ahead), parsing, wanted) as reader:
                 for batch in reader:
                     rows = ragged.put_into(batch.rename_columns(names))
                     kept = rows.slice(min(passed, rows.num_rows))
@@ -225,7 +225,7 @@ def _samples(
     file: File, compression: str | None, dialect: Dialect, names: list[str], head: bytes
 ) -> Iterator[pa.Table]:
     """The beginning or, where parts can be had, pieces up to the end; lines that were cut are left out."""
-    types = _as_read(names, dialect) | dict.fromkeys(names, pa.string())
+    wanted = _csv_options(dialect, _as_read(names, dialect) | dict.fromkeys(names, pa.string()))
     for number, piece in enumerate(_pieces(file, compression, dialect, head)):
         reading = _reading(dialect, max(len(piece), 1) + 1)
         if number:
@@ -233,7 +233,7 @@ def _samples(
             reading.column_names = names
         with contextlib.suppress(pa.ArrowInvalid):
             parsing = _parsing(dialect, len(names), _skip)
-            yield pa.csv.read_csv(io.BytesIO(piece), reading, parsing, _csv_options(types)).rename_columns(names)
+            yield pa.csv.read_csv(io.BytesIO(piece), reading, parsing, wanted).rename_columns(names)
 
 
 def _pieces(file: File, compression: str | None, dialect: Dialect, head: bytes) -> Iterable[bytes]:

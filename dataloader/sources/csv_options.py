@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -29,6 +29,9 @@ class CsvOptions:
         Whether the first line names the columns; else they are ``column_1``, ``column_2``, ...
     skip : int or None
         How many lines come before the header.
+    null_values : str, sequence of str or None
+        The fields that are NULL where they stand without quotes, to the letter; None: the empty one only. Others are
+        not added to it: ``["NA", ""]`` has both, and of ``"NA"`` alone an empty field is an empty text.
 
     Examples
     --------
@@ -43,8 +46,12 @@ class CsvOptions:
     decimal: str | None = None
     header: bool | None = None
     skip: int | None = None
+    null_values: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.null_values, (str, list)):
+            given = (self.null_values,) if isinstance(self.null_values, str) else tuple(self.null_values)
+            object.__setattr__(self, "null_values", given)
         for name, is_right, wanted in self._rules():
             value = getattr(self, name)
             if value is not None and not is_right:
@@ -60,6 +67,7 @@ class CsvOptions:
             ("decimal", self.decimal in {".", ","}, "'.' or ','"),
             ("header", isinstance(self.header, bool), "True or False"),
             ("skip", type(self.skip) is int and self.skip >= 0, "a count of lines"),
+            ("null_values", _are_texts(self.null_values), "a text, or a list of them"),
         ]
 
     @property
@@ -90,6 +98,10 @@ class CsvOptions:
 
 def _is_character(given: object) -> bool:
     return isinstance(given, str) and len(given) == 1 and given.isascii() and given not in "\r\n"
+
+
+def _are_texts(given: object) -> bool:
+    return isinstance(given, tuple) and all(isinstance(one, str) for one in given)
 
 
 def _is_encoding(given: object) -> bool:

@@ -275,11 +275,12 @@ def test_ctrl_c_exits_with_130_and_nothing_is_written(folder: Path) -> None:
 
 
 def test_how_a_csv_is_written_and_the_types_of_its_columns_can_be_said(folder: Path) -> None:
-    (folder / "places.csv").write_bytes("1;Málaga;01,50\n".encode("cp1250"))
+    (folder / "places.csv").write_bytes("1;Málaga;01,50\n2;-;NA\n".encode("cp1250"))
     said = ("--csv-delimiter", ";", "--csv-encoding", "cp1250", "--csv-decimal", ",", "--csv-no-header")
+    said += ("--csv-null", "NA", "--csv-null", "-")
     done = run(folder, "load", "places.csv", "places", *TO, *said, "--dtype", "column_3=numeric(6,2)")
     assert done.returncode == 0, done.stderr
     with contextlib.closing(sqlite3.connect(folder / "shop.db")) as connection:
-        assert connection.execute("SELECT * FROM places").fetchall() == [(1, "Málaga", 1.5)]
+        assert connection.execute("SELECT * FROM places").fetchall() == [(1, "Málaga", 1.5), (2, None, None)]
     refused = run(folder, "load", "places.csv", "places", *TO, "--dtype", "column_3=numbers")
     assert (refused.returncode, "'numbers' is not a type" in refused.stderr) == (2, True)

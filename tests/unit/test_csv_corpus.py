@@ -286,3 +286,34 @@ def test_ragged_rows_stand_where_they_stood_whatever_block_they_are_in(tmp_path:
 def test_an_option_that_is_not_understood_is_refused_by_name(given: object, says: str) -> None:
     with pytest.raises(PlanError, match=says):
         CsvOptions.of(given)
+
+
+NULLS = 'a,b,note\n1,"NA",NA\nNA,,na\n-3,2.5,\n'
+
+
+@pytest.mark.parametrize(
+    ("given", "rows"),
+    [
+        (None, [("1", "NA", "NA"), ("NA", None, "na"), ("-3", "2.5", None)]),
+        ("NA", [("1", "NA", None), (None, "", "na"), ("-3", "2.5", "")]),
+        (["NA", "", "na"], [("1", "NA", None), (None, None, None), ("-3", "2.5", None)]),
+        ([], [("1", "NA", "NA"), ("NA", "", "na"), ("-3", "2.5", "")]),
+    ],
+    ids=str,
+)
+def test_the_fields_that_are_null_are_those_that_were_named(tmp_path: Path, given: Any, rows: list[Any]) -> None:
+    (tmp_path / "x.csv").write_text(NULLS)
+    options = None if given is None else CsvOptions.of({"null_values": given})
+    source = open_files(tmp_path / "x.csv", Reading(csv=options))
+    assert [tuple(row.values()) for batch in source.batches(10) for row in batch.to_pylist()] == rows
+    assert ("NULL is" in str(source.facts)) == (given is not None)
+
+
+def test_what_is_null_hides_neither_a_decimal_comma_nor_a_missing_header(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("5;1,5\n6;NA\nNA;2,25\n")
+    source = open_files(tmp_path / "x.csv", Reading(csv=CsvOptions(null_values=["NA", ""])))
+    assert "header none" in str(source.facts)
+    assert "decimal ','" in str(source.facts)
+    read = [batch.to_pydict() for batch in source.batches(10)]
+    assert read == [{"column_1": ["5", "6", None], "column_2": ["1,5", None, "2,25"]}]
+    assert source.schema.types == [pa.int64(), pa.decimal128(15, 2)]
