@@ -237,6 +237,8 @@ class ReadError(DataLoaderError):
         The column of the result that it is about.
     value : str or None
         The value as the database wrote it, cut at 40 characters.
+    row : int or None
+        Its row of the result, from 0 on.
     sqlstate : str or None
         PostgreSQL's five-letter code.
     """
@@ -248,11 +250,13 @@ class ReadError(DataLoaderError):
         hint: str,
         column: str | None = None,
         value: str | None = None,
+        row: int | None = None,
         sqlstate: str | None = None,
     ) -> None:
         super().__init__(what, hint=hint)
         self.column = column
         self.value = value
+        self.row = row
         self.sqlstate = sqlstate
 
 

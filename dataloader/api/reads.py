@@ -98,7 +98,7 @@ async def read_dataframe(
     ------
     ReadError
         When the database refuses the query, or a value has no place in its type: an infinite or BC date, NaN in a
-        limited numeric. It names the column and the value.
+        limited numeric. It names the row, the column and the value.
     PlanError
         When an argument cannot be used.
     ConnectionFailed

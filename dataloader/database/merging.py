@@ -141,7 +141,8 @@ def _others(within: str | Mapping[str, Any] | None, table: TableSchema, backend:
     if within is None:
         return EVERY_ROW
     if isinstance(within, str):
-        return f"({backend.escaped(within)})"
+        backend.check_text(within, "within=", hint="Write it without.")
+        return f"({backend.escaped(within)}\n)"  # which may end in a comment
     known = {table.key(column.name) for column in table.columns}
     if unknown := [name for name in within if table.key(name) not in known]:
         hint = did_you_mean(unknown[0], [column.name for column in table.columns])

@@ -40,6 +40,7 @@ def statement_of(
     _check(columns, max_rows, timeout)
     query = getattr(query, "__table__", query)
     if isinstance(query, str) and is_query(query):
+        backend.check_text(query, "the query", hint="Pass such a value as a parameter, if its column takes it.")
         text, values = _with_values(query, params)
         label = " ".join(query.split())
         label = label if len(label) <= _LABEL_CHARACTERS else f"{label[: _LABEL_CHARACTERS - 1]}…"

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
-from dataloader.database.backends import asyncpg_reading
+from dataloader.database.backends import asyncpg_reading, postgresql_arrow
 from dataloader.display.state import State
 from tests.conftest import execute, fetch
 from tests.values import BAD_VALUES, OBJECTS
@@ -152,18 +152,40 @@ REFUSED = {
     "matrix": ("ARRAY[[1,2],[3,4]]", "{{1,2},{3,4}}"),
     "array that begins at 0": ("CAST('[0:1]={1,2}' AS int[])", "[0:1]={1,2}"),
     "infinite date in an array": ("ARRAY[CAST('infinity' AS date)]", "infinity"),
+    "end of a day in an array": ("ARRAY[CAST('24:00' AS time)]", "24:00:00"),
+    "long interval": ("CAST('2562048 hours' AS interval)", "an interval"),
+    "longest interval": ("CAST('-2562047788:00:54.775807' AS interval)", "an interval"),
 }
 
 
 @pytest.mark.parametrize(("sql", "shown"), REFUSED.values(), ids=REFUSED)
-async def test_a_value_that_has_no_place_in_arrow_is_refused_by_column_and_value(
+async def test_a_value_that_has_no_place_in_arrow_is_refused_by_row_column_and_value(
     postgres: AsyncEngine, sql: str, shown: str
 ) -> None:
-    with pytest.raises(dl.ReadError, match=r"CAST\(v AS text\)") as caught:
-        await arrow(postgres, f"SELECT 1 AS n, {sql} AS v")
-    assert caught.value.column == "v"
+    one = f"(SELECT 70000 AS at, {sql} AS v) AS one"
+    rows = f"SELECT n, v FROM generate_series(0, 70100) AS n LEFT JOIN {one} ON n = at ORDER BY n"
+    with pytest.raises(dl.ReadError, match=r"row 70,000, column 'v': .*CAST\(v AS text\)") as caught:
+        await arrow(postgres, rows)
+    assert (caught.value.column, caught.value.row) == ("v", 70_000)
     assert shown in str(caught.value.value)
     assert await first(postgres, f"SELECT CAST(v AS text) FROM (SELECT {sql} AS v) AS t") is not None
+
+
+async def test_an_infinite_interval_is_refused_and_a_missing_one_is_not(postgres: AsyncEngine) -> None:
+    if await fetch(postgres, "SELECT current_setting('server_version_num')::int < 170000") == [(True,)]:
+        pytest.skip("PostgreSQL 17 has the first infinite intervals")
+    for sign in ("", "-"):
+        with pytest.raises(dl.ReadError, match=r"row 1, column 'column1': 'an interval' .* it is infinite"):
+            await arrow(postgres, f"VALUES (NULL), (interval '{sign}infinity')")
+    assert await first(postgres, "SELECT CAST(NULL AS interval)") is None
+
+
+async def test_a_label_that_comes_while_a_query_is_carried_out_is_refused_and_not_null() -> None:
+    column = postgresql_arrow.read_column(postgresql_arrow.Described("mood", "mood", labels=("well", "ill")))
+    decoder = postgresql_arrow.Decoder([column])
+    assert decoder.decode(b"ill\n\nwell\n").column(0).to_pylist() == ["ill", None, "well"]
+    with pytest.raises(dl.ReadError, match="row 4, column 'mood': 'new' has no place"):
+        decoder.decode(b"\nnew\n")
 
 
 HOSTILE = [
@@ -391,6 +413,25 @@ async def test_columns_of_one_name_and_a_choice_of_columns_and_rows(database: As
         await arrow(database, "SELECT 1 AS a", columns=["c"])
 
 
+@pytest.mark.parametrize("end", [";", " ; -- it's all", ";\n/* the ; end */ ;", "-- ; x", "/*;*/", ";;"])
+async def test_a_semicolon_and_comments_may_end_a_query(database: AsyncEngine, end: str) -> None:
+    for query in ("SELECT '; --' AS a", "SELECT CAST($1 AS text) AS a"):
+        values = ["; --"] if "$1" in query else []
+        assert (await arrow(database, f"{query}{end}", *values))["a"].to_pylist() == ["; --"]
+
+
+@pytest.mark.parametrize(("text", "what"), [("a\0b", "a NUL"), ("\ud800", "half of a")])
+async def test_a_query_that_no_driver_can_send_is_refused_in_words(database: AsyncEngine, text: str, what: str) -> None:
+    with pytest.raises(dl.PlanError, match=f"the query contains {what}"):
+        await arrow(database, f"SELECT '{text}' AS a")
+
+
+async def test_a_second_statement_is_refused(database: AsyncEngine) -> None:
+    for query in ("SELECT 1 AS a; SELECT 2 AS a", "SELECT 1 AS a; x"):
+        with pytest.raises(dl.ReadError):
+            await arrow(database, query)
+
+
 async def test_a_table_name_is_quoted_as_everywhere(database: AsyncEngine) -> None:
     name = '"odd "" name; DROP TABLE x"'
     await dl.load_dataframe({"a": [1]}, name, engine=database)
@@ -590,8 +631,11 @@ async def test_a_sqlite_query_that_thinks_is_interrupted(sqlite: AsyncEngine) ->
 
 async def test_a_value_of_another_type_in_a_sqlite_column_is_refused_by_name(sqlite: AsyncEngine) -> None:
     await execute(sqlite, "CREATE TABLE t (a integer, b)", "INSERT INTO t VALUES ('x', 1), (2, 'y')")
-    with pytest.raises(dl.ReadError, match="column 'a': 'x' has no place"):
-        await dl.read_dataframe("SELECT a FROM t", engine=sqlite)
+    for rows, row in (("t", 0), ("(SELECT 7 AS a FROM rows UNION ALL SELECT a FROM t)", 70_000)):
+        count = "WITH RECURSIVE rows (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM rows WHERE i < 70000)"
+        with pytest.raises(dl.ReadError, match=f"row {row:,}, column 'a': 'x' has no place") as caught:
+            await dl.read_dataframe(f"{count} SELECT a FROM {rows}", engine=sqlite)
+        assert caught.value.row == row
     with pytest.raises(dl.ReadError, match="column 'b' has values of several types: int, str"):
         await dl.read_dataframe("SELECT b FROM t", engine=sqlite)
     assert (await dl.read_dataframe("SELECT CAST(b AS TEXT) AS b FROM t", engine=sqlite))["b"].tolist() == ["1", "y"]

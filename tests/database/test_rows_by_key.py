@@ -6,6 +6,7 @@ import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -65,10 +66,15 @@ async def test_a_synchronized_table_has_the_rows_of_the_data(table: AsyncEngine)
     assert str(report).startswith("2 rows loaded and 2 rows deleted from dict of columns into ")
 
 
-WITHIN: list[Any] = [{"day": DAY}, "day = '2024-05-17'"]
+WITHIN: list[Any] = [
+    {"day": DAY},
+    {"day": np.datetime64("2024-05-17")},
+    "day = '2024-05-17'",
+    "day = '2024-05-17' -- of May",
+]
 
 
-@pytest.mark.parametrize("within", WITHIN, ids=["dict", "SQL"])
+@pytest.mark.parametrize("within", WITHIN, ids=["dict", "value of NumPy", "SQL", "SQL with a comment"])
 async def test_rows_outside_of_the_part_stay(table: AsyncEngine, within: Any) -> None:
     data = {"id": [3, 5], "day": [DAY, DAY], "v": ["c", "new"]}
     report = await dl.sync_table(data, "t", engine=table, within=within)
@@ -76,9 +82,20 @@ async def test_rows_outside_of_the_part_stay(table: AsyncEngine, within: Any) ->
     assert await fetch(table, ALL) == [(1, "a"), (3, "c"), (4, "d"), (5, "new")]
 
 
-async def test_a_part_may_be_that_of_null(table: AsyncEngine) -> None:
+@pytest.mark.parametrize(
+    "value", [np.int64(7), np.float64(7), pd.Series([7])[0], np.bool_(True), pd.Timestamp(2024, 5, 17)]
+)
+async def test_a_part_may_be_that_of_a_value_of_a_frame(database: AsyncEngine, value: Any) -> None:
+    frame = pd.DataFrame({"id": [1, 2], "part": [value, value]})
+    await dl.load_dataframe(frame, "t", engine=database, primary_key="id")
+    report = await dl.sync_table(frame[:1], "t", engine=database, within={"part": frame["part"][0]})
+    assert (report.unchanged, report.deleted) == (1, 1)
+
+
+@pytest.mark.parametrize("missing", [None, pd.NA, pd.NaT, float("nan")], ids=repr)
+async def test_a_part_may_be_that_of_null(table: AsyncEngine, missing: Any) -> None:
     data = {"id": [5], "day": pa.array([None], pa.date32()), "v": ["new"]}
-    report = await dl.sync_table(data, "t", engine=table, within={"day": None}, max_deletes=1)
+    report = await dl.sync_table(data, "t", engine=table, within={"day": missing}, max_deletes=1)
     assert report.deleted == 1
     assert await fetch(table, ALL) == [(1, "a"), (2, "b"), (3, "c"), (5, "new")]
 
@@ -130,6 +147,8 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "rejects": (dl.sync_table, {"on_invalid": "reject"}, "would delete the rows that are rejected"),
     "a share above one": (dl.sync_table, {"max_deletes": 2}, "max_deletes must be a share"),
     "an unknown part": (dl.sync_table, {"within": {"dya": DAY}}, "within names 'dya'.*Did you mean 'day'"),
+    "a part that no row has": (dl.sync_table, {"within": {"v": "a\0"}}, "of within= contains a NUL character"),
+    "a part without end": (dl.sync_table, {"within": {"id": float("inf")}}, "the float inf cannot be written as SQL"),
     "another option": (dl.update_rows, {"if_exists": "replace"}, "update_rows has no option if_exists="),
     "an inner option": (dl.load_dataframe, {"action": "delete"}, "there is no option 'action'"),
 }

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dataloader.database.backends.cursor_reading import CursorReading
 from dataloader.database.backends.postgresql_arrow import Decoder, Described, read_column
-from dataloader.database.backends.reading import Statement, positions, replaced
+from dataloader.database.backends.reading import Statement, positions, replaced, without_end
 from dataloader.errors import ReadError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ async def read(driver: Any, statement: Statement, receiver: Receiver) -> None:
 
 async def inlined(driver: Any, statement: Statement) -> str:
     """The query with its parameters as literals, as the server itself writes and quotes them."""
-    text = statement.text.rstrip().rstrip(";")
+    text = without_end(statement.text)
     if not statement.values:
         return text
     prepared = await driver.prepare(text, name="")

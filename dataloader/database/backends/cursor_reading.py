@@ -179,6 +179,7 @@ class CursorReading:
         self._declared = [declared[at] for at in self._positions]
         self._kinds: list[Kind] | None = None
         self._step = FIRST_STEP_ROWS
+        self._rows = 0
         self._schema: pa.Schema | None = None
 
     async def hand_on(self, fetch: Callable[[int], Any], receiver: Receiver) -> None:
@@ -224,8 +225,10 @@ class CursorReading:
             known = zip(self._declared, chosen, self._names, strict=True)
             self._kinds = [kind_of(declared, values, name) for declared, values, name in known]
         arrays = [
-            _array(kind, values, name) for kind, values, name in zip(self._kinds, chosen, self._names, strict=True)
+            _array(kind, values, name, self._rows)
+            for kind, values, name in zip(self._kinds, chosen, self._names, strict=True)
         ]
+        self._rows += len(rows)
         fields = [
             pa.field(name, kind.arrow, metadata=_metadata(kind, declared))
             for name, kind, declared in zip(self._names, self._kinds, self._declared, strict=True)
@@ -252,15 +255,16 @@ def _metadata(kind: Kind, declared: ColumnType | None) -> dict[bytes, bytes] | N
     return {JSON: b""} if declared is not None and declared.row.keeps_json else None
 
 
-def _array(kind: Kind, values: Sequence[Any], name: str) -> pa.Array:
+def _array(kind: Kind, values: Sequence[Any], name: str, first_row: int) -> pa.Array:
     try:
         return kind.array(values)
     except (ValueError, TypeError, OverflowError) as error:
-        value = next((one for one in values if not _fits(kind, one)), None)
-        shown = repr(value)
+        at = next((at for at, one in enumerate(values) if not _fits(kind, one)), 0)
+        shown = repr(values[at])
         shown = shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 1]}…"
-        what = f"column {name!r}: {shown} has no place in Arrow's {kind.arrow}"
-        raise ReadError(what, hint=_as_one_type(name), column=name, value=shown) from error
+        row = first_row + at
+        what = f"row {row:,}, column {name!r}: {shown} has no place in Arrow's {kind.arrow}"
+        raise ReadError(what, hint=_as_one_type(name), column=name, value=shown, row=row) from error
 
 
 def _fits(kind: Kind, value: Any) -> bool:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import decimal
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+import pyarrow as pa
 import sqlalchemy as sa
 
 from dataloader.conversion.violations import cut
@@ -28,6 +32,7 @@ class Merging:
     if TYPE_CHECKING:
         dialect: Dialect
 
+        def check_text(self, text: str, what: str, *, hint: str) -> None: ...
         def quote(self, name: str) -> str: ...
         def quote_table(self, name: TableName) -> str: ...
 
@@ -46,13 +51,18 @@ class Merging:
 
     def literal(self, value: object) -> str:
         """What makes a condition of a column's name: that it has the value."""
-        if value is None:
-            return "IS NULL"
         try:
-            spelled = sa.literal(value).compile(dialect=self.dialect, compile_kwargs={"literal_binds": True})
-        except (sa.exc.CompileError, NotImplementedError, AttributeError) as error:
-            hint = "Write the condition as SQL: within=\"day = '2024-05-17'\"."
-            raise PlanError(f"{type(value).__name__} cannot be written as SQL", hint=hint) from error
+            plain = _plain(value)
+            if plain is None:
+                return "IS NULL"
+            if isinstance(plain, str):
+                self.check_text(plain, f"the value {cut_repr(plain)} of within=", hint="No row can have it.")
+            if isinstance(plain, (float, decimal.Decimal)) and not math.isfinite(plain):
+                raise NotImplementedError
+            spelled = sa.literal(plain).compile(dialect=self.dialect, compile_kwargs={"literal_binds": True})
+        except (sa.exc.CompileError, pa.ArrowException, NotImplementedError, AttributeError) as error:
+            what = f"the {type(value).__name__} {cut_repr(value)} cannot be written as SQL"
+            raise PlanError(what, hint="Write the condition as SQL: within=\"day = '2024-05-17'\".") from error
         return f"= {spelled}"
 
     async def merge_target(self, connection: AsyncConnection, table: TableSchema) -> MergeTarget:
@@ -203,6 +213,15 @@ class Merging:
     def _differs(self, merge: Merge, ours: str, theirs: str) -> str:
         """The condition that something differs in what is updated, to the last digit."""
         raise NotImplementedError
+
+
+def _plain(value: Any) -> object:
+    """A value of NumPy or pandas as Python's, and None for one that is missing, as loads take it."""
+    if type(value).__module__.partition(".")[0] in {"numpy", "pandas"}:
+        value = pa.array(np.asarray([value]), from_pandas=True)[0].as_py()
+    if hasattr(value, "to_pydatetime") and not value.nanosecond:
+        value = value.to_pydatetime()
+    return None if isinstance(value, (float, decimal.Decimal)) and math.isnan(value) else value
 
 
 def overriding(merge: Merge) -> str:

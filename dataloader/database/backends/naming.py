@@ -33,12 +33,27 @@ class Naming:
         """
         if not name:
             raise PlanError(f"the {what} is empty", hint="Give it a name.")
-        if "\0" in name:
-            raise PlanError(f"the {what} {name!r} contains a NUL character", hint="Remove it from the name.")
-        size = len(name.encode(errors="surrogatepass"))
+        self.check_text(name, f"the {what} {name!r}", hint="Remove it from the name.")
+        size = len(name.encode())
         if self.name_bytes is not None and size > self.name_bytes:
             hint = f"{self.title} would cut it silently: shorten it to {self.name_bytes} bytes."
             raise PlanError(f"the {what} {name!r} has {size} bytes", hint=hint)
+
+    def check_text(self, text: str, what: str, *, hint: str) -> None:
+        """Refuse a part of a statement that no driver can send: asyncpg loses its connection by a NUL.
+
+        Raises
+        ------
+        PlanError
+            When it contains NUL, or half of a character.
+        """
+        if "\0" in text:
+            raise PlanError(f"{what} contains a NUL character", hint=hint)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            found = f"half of a character, {text[error.start]!r}"
+            raise PlanError(f"{what} contains {found}", hint=hint) from error
 
     def check_width(self, source: str, columns: int, found: TableSchema | None) -> None:
         """Refuse more columns than a table can have.

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,7 @@ MOST_DIGITS, MOST_LONG_DIGITS = 38, 76
 _SHOWN = 40
 _BOM = b"\xef\xbb\xbf"
 _REFUSED = re.compile(
-    r"In CSV column #(\d+).*?(?:invalid value|The string) '(.*)'(?: is not a valid \w+ number)?$", re.DOTALL
+    r"In CSV column #(\d+): Row #(\d+).*?(?:invalid value|The string) '(.*)'(?: is not a valid \w+ number)?$", re.DOTALL
 )
 _INTERVAL = np.dtype([("months", "<i4"), ("days", "<i4"), ("nanoseconds", "<i8")])
 
@@ -128,13 +128,15 @@ _TEXTS = "CAST({0} AS pg_catalog.text[])"
 _ELEMENTS = {"bpchar": "{0}", "money": "CAST(CAST({0} AS pg_catalog.numeric[]) AS pg_catalog.text[])"}
 """As text they would lose their last blanks, and be written as the server's locale has it."""
 _PARTS = (
-    "CAST(pg_catalog.date_part('year', {0}) * 12 + pg_catalog.date_part('month', {0}) AS pg_catalog.int4)",
-    "CAST(pg_catalog.date_part('day', {0}) AS pg_catalog.int4)",
-    "CAST(pg_catalog.date_part('hour', {0}) AS pg_catalog.int8) * 3600000000"
+    "CASE WHEN pg_catalog.isfinite({0}) THEN "
+    "CAST(pg_catalog.date_part('year', {0}) * 12 + pg_catalog.date_part('month', {0}) AS pg_catalog.int4) END",
+    "CASE WHEN pg_catalog.isfinite({0}) THEN CAST(pg_catalog.date_part('day', {0}) AS pg_catalog.int4) END",
+    "CASE WHEN pg_catalog.isfinite({0}) THEN CAST(pg_catalog.date_part('hour', {0}) AS pg_catalog.int8) * 3600000000"
     " + CAST(pg_catalog.date_part('minute', {0}) AS pg_catalog.int8) * 60000000"
-    " + CAST(pg_catalog.date_part('microseconds', {0}) AS pg_catalog.int8)",
+    " + CAST(pg_catalog.date_part('microseconds', {0}) AS pg_catalog.int8)"
+    " WHEN NOT pg_catalog.isfinite({0}) THEN 9223372036854775807 END",
 )
-"""Each of them is small enough for the double that date_part gives."""
+"""Each of them is small enough for the double that date_part gives. Since PostgreSQL 17 an interval may be infinite."""
 
 _UNLIMITED = {"numeric": "{}", "money": "CAST({} AS pg_catalog.numeric)"}
 """Money is written as the server's locale has it."""
@@ -177,8 +179,9 @@ def _bytes(parts: Sequence[pa.Array]) -> pa.Array:
 
 def _intervals(parts: Sequence[pa.Array]) -> pa.Array:
     months, days, microseconds = (part.fill_null(0).to_numpy(zero_copy_only=False) for part in parts)
-    if len(microseconds) and int(np.abs(microseconds).max()) > np.iinfo(np.int64).max // 1000:
-        raise ReadError("an interval has more than 292 years of hours", hint="Read it as text: CAST(... AS text).")
+    most = np.iinfo(np.int64).max // 1000
+    if len(microseconds) and not -most <= microseconds.min() <= microseconds.max() <= most:
+        raise _NoPlace("an interval", "it is infinite, or has more than 292 years of hours")
     packed = np.zeros(len(months), _INTERVAL)
     packed["months"], packed["days"], packed["nanoseconds"] = months, days, microseconds * 1000
     validity = None if not parts[0].null_count else pc.is_valid(parts[0]).buffers()[1]
@@ -187,6 +190,9 @@ def _intervals(parts: Sequence[pa.Array]) -> pa.Array:
 
 def _labels(values: pa.Array, labels: pa.Array) -> pa.Array:
     found = pc.index_in(values, labels)
+    if found.null_count > values.null_count:
+        new = values.filter(pc.and_(pc.is_null(found), pc.is_valid(values)))[0].as_py()
+        raise _NoPlace(new, "the label came while the query was carried out")
     return pa.DictionaryArray.from_arrays(found, labels, ordered=True)
 
 
@@ -198,14 +204,14 @@ def _lists(values: pa.Array, element: pa.DataType) -> pa.Array:
         if value is None:
             continue
         if value.startswith("x"):
-            raise _Unlisted(value[1:])
+            raise _NoPlace(value[1:], "it has several dimensions, or does not begin at 1")
         elements += json.loads(value)
     texts = pa.array(elements, pa.string())
     return pa.ListArray.from_arrays(pa.array([*offsets, len(elements)], pa.int32()), _cast(texts, element))
 
 
-class _Unlisted(ValueError):
-    """An array of several dimensions, or one that does not begin at 1."""
+class _NoPlace(ValueError):
+    """A value that Arrow cannot express, and why."""
 
 
 def _cast(texts: pa.Array, element: pa.DataType) -> pa.Array:
@@ -242,6 +248,7 @@ class Decoder:
     def __init__(self, columns: Sequence[ReadColumn]) -> None:
         self.schema = pa.schema([column.field for column in columns])
         self._columns = columns
+        self._rows = 0
         self._sent = [(number, part) for number, column in enumerate(columns) for part in column.sent]
         names = [str(at) for at in range(len(self._sent))]
         self._names = names
@@ -275,34 +282,51 @@ class Decoder:
         for column in self._columns:
             arrays.append(self._finished(column, parts[at : at + len(column.sent)]))
             at += len(column.sent)
+        self._rows += table.num_rows
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
     def _finished(self, column: ReadColumn, parts: Sequence[pa.Array]) -> pa.Array:
         try:
             return column.finish(parts)
-        except _Unlisted as error:
-            raise _no_place(column.field, str(error), "it has several dimensions, or does not begin at 1") from error
         except ValueError as error:
-            value = re.search(r"'(.*)'", str(error), re.DOTALL)
-            raise _no_place(column.field, value[1] if value else "an element", "it is out of range") from error
+            row = _first_refused(column, parts)
+            shown = re.search(r"'(.*)'", str(error), re.DOTALL)
+            value, why = shown[1] if shown else str(parts[0][row].as_py()), "it is out of range"
+            if isinstance(error, _NoPlace):
+                value, why = error.args
+            raise _no_place(column.field, self._rows + row, value, why) from error
 
     def _refused(self, error: pa.ArrowInvalid) -> ReadError:
         found = _REFUSED.search(str(error))
         if found is None:
             return ReadError(f"what the server sent cannot be read: {error}", hint="Report it, with the query.")
         column = self._columns[self._sent[int(found[1])][0]]
-        return _no_place(column.field, found[2], "it is out of range")
+        return _no_place(column.field, self._rows + int(found[2]) - 1, found[3], "it is out of range")
+
+
+def _first_refused(column: ReadColumn, parts: Sequence[pa.Array]) -> int:
+    """The first row that cannot be made what the column is, in parts of which one cannot."""
+    known, bad = 0, len(parts[0])
+    while bad - known > 1:
+        middle = (known + bad) // 2
+        try:
+            column.finish([part.slice(known, middle - known) for part in parts])
+            known = middle
+        except ValueError:
+            bad = middle
+    return known
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.array([], column.type)])
 
 
-def _no_place(field: pa.Field, value: Any, why: str) -> ReadError:
+def _no_place(field: pa.Field, row: int, value: str, why: str) -> ReadError:
     shown = value if len(value) <= _SHOWN else f"{value[: _SHOWN - 1]}…"
     return ReadError(
-        f"column {field.name!r}: {shown!r} has no place in Arrow's {field.type}: {why}",
+        f"row {row:,}, column {field.name!r}: {shown!r} has no place in Arrow's {field.type}: {why}",
         hint=f"Read the column as text, CAST({field.name} AS text), or leave such rows out.",
         column=field.name,
         value=shown,
+        row=row,
     )

@@ -123,6 +123,30 @@ def replaced(text: str, replace: Callable[[str], str | None]) -> str:
     return "".join([*parts, text[at:]])
 
 
+def without_end(text: str) -> str:
+    """The text without a semicolon at its end, and without the comments behind that: it becomes a part of another.
+
+    Examples
+    --------
+    >>> without_end("SELECT ';' ; -- all\\n"), without_end("SELECT 1; SELECT 2")
+    ("SELECT ';' ", 'SELECT 1; SELECT 2')
+    """
+    at, end = 0, None
+    while at < len(text):
+        found = _TOKEN.search(text, at)
+        between = text[at : len(text) if found is None else found.start()]
+        if end is None and ";" in between:
+            end = at + between.index(";")
+            between = between.partition(";")[2]
+        is_comment = found is None or bool(found["comment"]) or found[0].startswith("--")
+        if end is not None and (between.strip("; \t\r\n\f") or not is_comment):
+            return text
+        at = len(text) if found is None else found.end()
+        if found is not None and found["comment"]:
+            at = _comment_end(text, at)
+    return text if end is None else text[:end]
+
+
 def _comment_end(text: str, at: int) -> int:
     """Where a comment ends, which may have others within."""
     depth = 1
