@@ -204,6 +204,8 @@ class Refusal:
         The database's own words.
     at : int or None
         The row's position in what was sent, where the database said it.
+    key : str or None
+        The values of a key's columns, where the database said them.
     """
 
     reason: str
@@ -211,6 +213,7 @@ class Refusal:
     constraint: str
     problem: str
     at: int | None
+    key: str | None = None
 
 
 _NOT_ABOUT_A_ROW = (
@@ -235,10 +238,11 @@ def refusal_of(error: Exception) -> Refusal | None:
         return None
     at, column = _position(error, 0)
     detail = shown_text(_first(error, "detail") or "")
-    key = re.match(r"Key \(([^)]*)\)=", detail)
+    key = re.match(r"Key \(([^)]*)\)=\((.*)\)", detail)
     problem = f"{text} ({detail.rstrip('.')})" if detail else text
     constraint = _first(error, "constraint_name") or "the table"
-    return Refusal(_REASONS.get(sqlstate, "refused"), column or (key and key[1]) or None, constraint, problem, at)
+    columns, values = (column, None) if key is None else (column or key[1], key[2])
+    return Refusal(_REASONS.get(sqlstate, "refused"), columns or None, constraint, problem, at, values)
 
 
 def _is_about_a_row(sqlstate: str, text: str) -> bool:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from dataloader.conversion.violations import Violation
     from dataloader.database.backends import Backend
+    from dataloader.database.driver_errors import Refusal
     from dataloader.database.schema import Fingerprint
     from dataloader.display.progress import Progress
     from dataloader.ledger.checkpoint import Checkpoint, LedgerLoad
@@ -69,11 +70,14 @@ class LoadExecution:
         Where a stream is cut into chunks.
     recognized : object or None
         The ledger's row of a load that is not named and begins with the rows of this stream.
+    refused_late : Refusal or None
+        Why rows were refused when all of them were written.
     """
 
     finished_shards = 0
     cuts = UNCUT
     recognized: Any = None
+    refused_late: Refusal | None = None
 
     def __init__(
         self,

@@ -28,6 +28,7 @@ from dataloader.loading.cutting import find_cuts
 from dataloader.loading.duplicates import key_filter
 from dataloader.loading.execution import LoadExecution
 from dataloader.loading.planning import decide
+from dataloader.loading.replacing import name_rows
 from dataloader.loading.reruns import note_rerun
 from dataloader.loading.targets import Ledgered, OneTransaction, refuse_unfinished
 from dataloader.loading.validation import check_in_memory
@@ -87,6 +88,8 @@ async def _carry_out(execution: LoadExecution, store: Callable[[LoadExecution], 
         await store(execution)
     except DataLoaderError as error:
         execution.in_own_words(error)
+        if execution.refused_late is not None:
+            await name_rows(execution, error)
         raise
     note_rerun(execution)
     return execution.progress.succeed(execution.report)

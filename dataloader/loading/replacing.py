@@ -6,15 +6,26 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dataloader.conversion.converter import Converter
 from dataloader.database import catalog, locks, replacing
 from dataloader.database.driver_errors import Refusal, refusal_of, translate
-from dataloader.errors import SchemaMismatch, WriteError
+from dataloader.database.keys import BETWEEN, Keys
+from dataloader.errors import DataLoaderError, SchemaMismatch, WriteError
+from dataloader.loading.chunks import read_batches, source_errors
+from dataloader.sync import in_thread
 from dataloader.writers import Written
 
 if TYPE_CHECKING:
     from dataloader.database.schema import TableName
     from dataloader.database.session import Session
     from dataloader.loading.execution import LoadExecution
+
+
+NAMED_ROWS = 10
+"""So many rows with one key are named."""
 
 
 async def take_place(session: Session, execution: LoadExecution) -> None:
@@ -89,11 +100,57 @@ def _named(execution: LoadExecution, renamed: dict[str, str]) -> Iterator[None]:
         if refusal is None:
             raise
         refused = translate(error, execution.plan.database)
-        refused.what += _shown_by(execution, refusal)
+        execution.refused_late = refusal
         if isinstance(refused, WriteError) and refused.constraint in renamed:
             own = renamed[refused.constraint]
             refused.what, refused.constraint = refused.what.replace(refused.constraint, own), own
         raise refused from error
+
+
+async def name_rows(execution: LoadExecution, error: DataLoaderError) -> None:
+    """Name the rows that the whole table's check refused, of which the database knows the key only.
+
+    The source is read again for that, if it can be, once the transaction has ended.
+    """
+    refusal = execution.refused_late
+    if refusal is None or not isinstance(error, WriteError):
+        return
+    rows: list[int] = []
+    with contextlib.suppress(Exception):  # of a file that is gone meanwhile: what the database said stays true
+        rows = await _rows_with(execution, refusal)
+    if not rows:
+        error.what += _shown_by(execution, refusal)
+        return
+    error.row = rows[-1]
+    error.what = f"row {error.row}: {error.what}"
+    if refusal.reason == "unique":
+        others = ", ".join(map(str, rows[:-1]))
+        error.what += f"; row {others} has the same key" if len(rows) == 2 else f"; rows {others} have the same key"
+
+
+async def _rows_with(execution: LoadExecution, refusal: Refusal) -> list[int]:
+    """The first rows with the key that was refused: of one that is there twice, two at least."""
+    source, plan = execution.source, execution.plan
+    known = {column.name: column for column in plan.columns}
+    names = (refusal.column or "").split(", ")
+    least = 2 if refusal.reason == "unique" else 1
+    if refusal.key is None or not set(names) <= set(known) or not (source.in_memory or source.loader == "load_files"):
+        return []
+    convert, columns, found = Converter(plan.columns, source.label), [known[name] for name in names], list[int]()
+
+    def rows_of(batch: pa.RecordBatch, first_row: int) -> list[int]:
+        converted = convert(batch, first_row)
+        keys = pc.replace_substring(Keys(converted.batch, columns).joined, BETWEEN, ", ")
+        has_key = pc.fill_null(pc.equal(keys, refusal.key), False).to_numpy(zero_copy_only=False)
+        return [int(row) for row in converted.rows[has_key]]
+
+    with source_errors():
+        async with contextlib.aclosing(read_batches(source, plan.chunk_rows)) as batches:
+            async for batch, first_row in batches:
+                found += await in_thread(rows_of, batch, first_row)
+                if len(found) >= least:
+                    break
+    return found[:NAMED_ROWS] if len(found) >= least else []
 
 
 def _shown_by(execution: LoadExecution, refusal: Refusal) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -269,10 +270,10 @@ async def test_a_table_that_has_the_shape_that_is_asked_for_stays(database: Asyn
     assert plan.replacement.way != "anew"
 
 
-REFUSED: dict[str, tuple[str, Callable[[str], str], dict[str, Any], str]] = {
-    "a key twice": ("PRIMARY KEY", str, {"id": [5, 6, 5], "code": ["a", "b", "c"]}, "t_pkey"),
-    "a missing parent": ("REFERENCES codes", str, {"id": [5], "code": ["z"]}, "t_code_fkey"),
-    "a check": ("CHECK (id < 100)", str, {"id": [5, 500], "code": ["a", "a"]}, "t_id_check"),
+REFUSED: dict[str, tuple[str, int, dict[str, Any], str]] = {
+    "a key twice": ("PRIMARY KEY", 2, {"id": [5, 6, 5], "code": ["a", "b", "c"]}, "t_pkey"),
+    "a missing parent": ("REFERENCES codes", 0, {"id": [5], "code": ["z"]}, "t_code_fkey"),
+    "a check": ("CHECK (id < 100)", 1, {"id": [5, 500], "code": ["a", "a"]}, "t_id_check"),
 }
 
 
@@ -281,20 +282,41 @@ REFUSED: dict[str, tuple[str, Callable[[str], str], dict[str, Any], str]] = {
 async def test_what_an_index_or_a_key_refuses_leaves_the_old_rows(
     postgres: AsyncEngine, kind: str, by: dict[str, Any]
 ) -> None:
-    duty, _, data, constraint = REFUSED[kind]
+    duty, row, data, constraint = REFUSED[kind]
     column = "id bigint {}, code text" if "codes" not in duty else "id bigint, code text {}"
     await execute(postgres, "CREATE TABLE codes (code text PRIMARY KEY)", "INSERT INTO codes VALUES ('a'), ('b')")
     await make_old(postgres, column.format(duty))
     with pytest.raises(dl.WriteError) as raised:
         await replaced(postgres, data, **by)
-    assert raised.value.constraint == constraint
+    assert (raised.value.constraint, raised.value.row) == (constraint, row)
     assert constraint in str(raised.value)
+    assert f"row {row}: " in str(raised.value)
+    assert ("; row 0 has the same key" in str(raised.value)) == (kind == "a key twice")
     assert "dataloader_new" not in str(raised.value)
     assert await fetch(postgres, "SELECT id, code FROM t ORDER BY id") == OLD
     assert (await beside(postgres) == []) is (by["commit"] == "load")
     assert (await replaced(postgres, {"id": [7], "code": ["a"]}, **by)).loaded == 1
     assert await fetch(postgres, "SELECT id, code FROM t") == [(7, "a")]
     assert await beside(postgres) == []
+
+
+@pytest.mark.parametrize("loader", ["files", "rows"])
+async def test_the_rows_of_a_key_that_is_there_twice_are_named_where_they_can_be_read_again(
+    postgres: AsyncEngine, tmp_path: Path, loader: str
+) -> None:
+    await make_old(postgres, "id bigint, code text, UNIQUE (code, id)")
+    rows = [{"id": number % 30, "code": f"c, {number // 60}"} for number in range(120)]
+    (tmp_path / "x.csv").write_text("id,code\n" + "".join(f'{one["id"]},"{one["code"]}"\n' for one in rows))
+    source: Any = tmp_path / "x.csv" if loader == "files" else iter(rows)
+    load: Any = dl.load_files if loader == "files" else dl.load_rows
+    with pytest.raises(dl.WriteError) as raised:
+        await load(source, "t", engine=postgres, if_exists="replace", chunk_rows=20)
+    if loader == "rows":
+        assert "unique=['code', 'id']) shows the rows" in str(raised.value)
+        return
+    first, second = re.findall(r"\brow (\d+)", str(raised.value))
+    assert int(first) - int(second) == 30
+    assert rows[int(first)] == rows[int(second)]
 
 
 async def test_rows_that_only_an_index_refuses_are_rejected_one_by_one(database: AsyncEngine) -> None:
