@@ -42,6 +42,7 @@ Rows = dict[int, tuple[int | None, str | None]]
 
 keys = st.integers(0, 14)
 values = st.tuples(st.none() | st.integers(-3, 3), st.none() | st.sampled_from(["", "a", "ä'\"\\", "1.0"]))
+wide_values = st.sampled_from([(40_000, "a"), (1 << 40, None), (None, "more than 4"), (-70_000, "more than 4")])
 rows_of_keys = st.dictionaries(keys, values, min_size=1, max_size=8)
 commits: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     [{}, {"commit": "chunk", "chunk_rows": 2}, {"commit": "chunk", "chunk_rows": 3, "workers": 2}]
@@ -185,6 +186,55 @@ class Tables(RuleBasedStateMachine):
             )
             self.has_more = True
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the table takes any of the wide values."""
+
+        async def kinds() -> list[str]:
+            async with self.engine.connect() as connection:
+                columns = await connection.run_sync(lambda sync: sa.inspect(sync).get_columns("t"))
+                return [str(one["type"]) for one in columns if one["name"] in TYPES]
+
+        return self.run(kinds()) == ["BIGINT", "TEXT"]
+
+    @precondition(lambda self: self.url.get_backend_name() == "postgresql")
+    @rule(rows=rows_of_keys, key=keys, wide=wide_values, commit=commits)
+    def widen(self, rows: Rows, key: int, wide: tuple[Any, Any], commit: dict[str, Any]) -> None:
+        rows |= {key: wide}
+        if not (self.has_room or commit):
+            self.refuse_or_take(rows)
+        self.run_load(rows=rows, on_conflict="update", evolve="widen", resume=False, **commit)
+        self.model |= rows
+
+    def refuse_or_take(self, rows: Rows) -> None:
+        """Without being asked, a load widens nothing."""
+        refused = ""
+        try:
+            self.run_load(rows=rows, on_conflict="update")
+        except dl.DataLoaderError as error:
+            refused = str(error)
+        assert not refused or "ALTER TABLE" in refused, refused
+        self.model |= {} if refused else rows
+
+    @precondition(lambda self: self.url.get_backend_name() == "postgresql")
+    @rule(rows=rows_of_keys, key=keys, wide=wide_values, seconds=st.floats(0, 0.1))
+    def widen_and_resume(self, rows: Rows, key: int, wide: tuple[Any, Any], seconds: float) -> None:
+        self.loads += 1
+        rows |= {key: wide}
+        name = f"{self.number} {self.loads}"
+        options: Any = {"load_id": name, "commit": "chunk", "chunk_rows": 1, "on_conflict": "update"}
+
+        async def interrupted() -> None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await dl.load_dataframe(
+                        columns_of(rows), "t", engine=self.engine, evolve="widen", progress="none", **options
+                    )
+
+        self.run(interrupted())
+        self.run_load(rows=rows, evolve="widen", resume=True, **options)
+        self.model |= rows
+
     @rule(rows=rows_of_keys, seconds=st.floats(0, 0.08))
     def cancel_and_resume(self, rows: Rows, seconds: float) -> None:
         self.loads += 1
@@ -240,7 +290,7 @@ class Tables(RuleBasedStateMachine):
             self.runner.close()
 
 
-TYPES = {"number": sa.BigInteger(), "note": sa.Text()}
+TYPES = {"number": sa.SmallInteger(), "note": sa.String(4)}
 
 
 def check(url: sa.URL) -> None:
