@@ -38,6 +38,14 @@ def errors_in(content: bytes, sheet: str) -> Errors:
     return found
 
 
+def tells_errors(content: bytes) -> bool:
+    """Whether errors can be found in it: not in an .xls and an .xlsb, whose cells are binary."""
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        return False
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return "xl/workbook.bin" not in archive.namelist()
+
+
 def _has(archive: zipfile.ZipFile, part: str, mark: bytes) -> bool:
     with archive.open(part) as opened:
         end = b""

@@ -19,10 +19,11 @@ from dataloader.formatting import did_you_mean
 from dataloader.sources.formats import Format
 from dataloader.sources.paths import File
 from dataloader.sources.selection import Reading
-from dataloader.sources.sheet_errors import Errors, errors_in
+from dataloader.sources.sheet_errors import Errors, errors_in, tells_errors
 
 SHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 _CELLS = re.compile(r"\$?([A-Za-z]{1,3})\$?(\d+)(?::\$?([A-Za-z]{1,3})\$?(\d+)?)?")
+_UNTOLD = "a cell with an error, like #N/A, is NULL: in .xls and .xlsb it cannot be told from an empty one"
 BLOCK_ROWS = 1_000
 _EXACT = 2**53
 """Excel keeps numbers as floats: up to here each integer is one of them."""
@@ -37,6 +38,7 @@ class Sheet:
         self._reading = reading
         self._table: pa.Table | None = None
         self._errors: dict[str, dict[int, str]] = {}
+        self.tells_errors = True
 
     @property
     def table(self) -> pa.Table:
@@ -128,6 +130,7 @@ class Sheet:
         if self._reading.sheet is None:
             self._choose_single(book)
         names, asked = book.sheet_names, self._reading.sheet
+        self.tells_errors = tells_errors(content)
         name = names[asked] if _is_position(asked, names) else asked
         if name not in names:
             raise PlanError(f"{self._name} has no sheet {asked!r}", hint=did_you_mean(asked, names))
@@ -156,6 +159,7 @@ def sheet_format(file: File, reading: Reading) -> Format:
         lambda _file: sheet.table.schema,
         lambda _file: len(sheet.table),
         lambda _file, chunk_rows, _names: sheet.batches(chunk_rows),
+        lambda _file: "" if sheet.tells_errors else _UNTOLD,
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -198,3 +200,29 @@ def test_an_error_of_libreoffice_is_no_empty_cell(tmp_path: Path) -> None:
         {"id": None, "v": "#DIV/0!", "w": "#DIV/0!"},
         {"id": "x", "v": 4, "w": 5},
     ]
+
+
+XLS = zlib.decompress(
+    base64.b85decode(
+        "c-rk)O=uHA6#iy6|F-F-riE50p<vb6i+J(Ut_s?drRqTuK~s}MX`4u>2R&%D<|qiB6fcEdyi~nZMFqWi5Gr~Q1R>F5PlAGnH"
+        "tTyYvzVqmG*FAme9L_E_RV`UlbJU!yZdf2QJ#I=T|ol|VWa9r5vtQEDpCK&0kwM`i+&xU;u-u?h(>55LqR-meH-RI<o&L|!l"
+        "S@zV&Dsvv$%-iLOz$;LL8PkWE9U~fLP%^Y2xUTS+xsa5Z*5QP%K{v9~8|k;Q_KOt20=1htmgi6rZ+wr7aHb_lfv?63sqz;0;"
+        "IdwcDy@8^odFSZ3nyZ0HHJU=FlzL%Dpen3*UeNgFtaA6^Rh?w{0GDWl(7y#ncfuGWXw(ciHGz%;z`65u6Dt_yZ;gHJA_QzBB"
+        "Au`C_T%w*wGek#UUSWd08>eRMMG`A3E(I#?2ydBER%MZT2KQ=nzo)gWqWa?Tz-^o*ehwJP?&T(l82(xWkc(3pc>2-(5-NH$V"
+        "M5_BnI<#<fMr>|MYaflXU+}@*RVVKzxwLfrX;0~^yNBfYp~{uy{6}{dy|e^b^5<&?{i<KxyUTdy`nA$$|Fdw{nmiD(96fhW|"
+        "7o>h1u+p5!nHeI9i{D6gZ)byLy3Jzc*$mawzL{7uUawDC8W=w718USR%~sr)2}Voap7%Y?sw2?#{zdkdFwY~FfcGMFfcGMFf"
+        "iDBDE*vo>!<#pewzsE?>Z|~s^&Ave~S|+&^1Lbrbm#cx`@k7#ZM=K%I`~U(8vE?$T&r#7cq`ena6n3@k?)ms{Z$E*wNX%Bh>"
+        "8p)n?}ThsXZ~`yauO"
+    )
+)
+"""The columns id and amount: 1, 2.5; 2, #N/A; 3, 4.5."""
+
+
+async def test_the_plan_says_that_errors_of_an_xls_are_null(sqlite: AsyncEngine, tmp_path: Path) -> None:
+    (tmp_path / "x.xls").write_bytes(XLS)
+    plan = await dl.plan_load(str(tmp_path / "x.xls"), "t", engine=sqlite)
+    assert "a cell with an error, like #N/A, is NULL" in str(plan)
+    await dl.load_files(tmp_path / "x.xls", "t", engine=sqlite)
+    assert await fetch(sqlite, "SELECT id, amount FROM t ORDER BY id") == [(1, 2.5), (2, None), (3, 4.5)]
+    plan = await dl.plan_load(str(book(tmp_path / "x.xlsx", one=ROWS)), "u", engine=sqlite)
+    assert "a cell with an error" not in str(plan)
