@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,10 +18,12 @@ from dataloader.copying.definition import column_types
 from dataloader.copying.survey import find_original
 from dataloader.database import engine as engines
 from dataloader.database.keys import BETWEEN
-from dataloader.database.texts import TextConverter
+from dataloader.database.schema import TableName
+from dataloader.database.session import Session
+from dataloader.database.texts import TextConverter, read_by_server
 from dataloader.display.progress import Progress
 from dataloader.errors import LoadCancelled, shown_as
-from dataloader.reading.stream import Reading
+from dataloader.reading.stream import Reading, as_read_errors
 from dataloader.rejects import Findings
 from dataloader.report.comparisons import Comparison
 from dataloader.sync import await_and_propagate_cancel
@@ -28,6 +31,7 @@ from dataloader.sync import await_and_propagate_cancel
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from dataloader.conversion.column_types import ColumnType
     from dataloader.copying.survey import Original
     from dataloader.display.state import View
     from dataloader.reading.query import Params
@@ -112,14 +116,28 @@ class _Comparing:
     async def _keep(
         self, kept: Partitions, side: int, texts: TextConverter, batches: AsyncIterator[pa.RecordBatch]
     ) -> None:
-        def keep(batch: pa.RecordBatch, first_row: int) -> None:
-            kept.add(side, _keyed(texts, batch, first_row, self._found.asked.keys))
-
+        read = {} if side else read_by_server(texts.plans)
         async for batch in batches:
-            await asyncio.to_thread(keep, batch, self._rows[side])
+            columns, rows = await asyncio.to_thread(_texts, texts, batch, self._rows[side])
+            if read:
+                columns = await self._as_written(columns, read)
+            await asyncio.to_thread(self._add, kept, side, columns, rows)
             self._rows[side] += batch.num_rows
             if side:
                 self._progress.state.advance(batch.num_rows, batch.nbytes)
+
+    def _add(self, kept: Partitions, side: int, columns: list[pa.Array], rows: np.ndarray) -> None:
+        kept.add(side, _keyed(columns, rows, self._found.asked.keys))
+
+    async def _as_written(self, columns: list[pa.Array], read: Mapping[int, ColumnType]) -> list[pa.Array]:
+        """Those of the data as the server would write them: the table's are read by then, and their connection free."""
+
+        async def ask(session: Session) -> list[pa.Array]:
+            return await session.backend.as_written(session.connection, columns, read, inside=False)
+
+        name = TableName(None, self._original.label)
+        with as_read_errors():
+            return await Session(self._original.engine, name, reads_only=True).run(ask)
 
     def _compare(self, kept: Partitions) -> None:
         for ours, theirs in kept.parts():
@@ -154,8 +172,8 @@ def _schema(asked: Compared) -> pa.Schema:
     return pa.schema([(KEY, pa.string()), (ROW, pa.int64()), *texts])
 
 
-def _keyed(texts: TextConverter, batch: pa.RecordBatch, first_row: int, keys: int) -> pa.RecordBatch:
-    """The texts of a batch, with the key in one, and the places of the rows.
+def _texts(texts: TextConverter, batch: pa.RecordBatch, first_row: int) -> tuple[list[pa.Array], np.ndarray]:
+    """The texts of a batch, and the places of the rows.
 
     Raises
     ------
@@ -167,9 +185,13 @@ def _keyed(texts: TextConverter, batch: pa.RecordBatch, first_row: int, keys: in
         findings = Findings()
         findings.add(converted.violations)
         raise findings.error()
+    return columns, converted.rows
+
+
+def _keyed(columns: list[pa.Array], rows: np.ndarray, keys: int) -> pa.RecordBatch:
+    """The texts with the key in one, and the places of the rows."""
     key = columns[0] if keys == 1 else pc.binary_join_element_wise(*columns[:keys], BETWEEN)
-    arrays = [key, pa.array(converted.rows), *columns]
-    return pa.RecordBatch.from_arrays(arrays, [KEY, ROW, *map(str, range(len(columns)))])
+    return pa.RecordBatch.from_arrays([key, pa.array(rows), *columns], [KEY, ROW, *map(str, range(len(columns)))])
 
 
 async def _all(first: pa.RecordBatch, rest: AsyncIterator[pa.RecordBatch]) -> AsyncIterator[pa.RecordBatch]:

@@ -80,6 +80,8 @@ class TypeRow:
         Whether PostgreSQL stores a text as it is.
     has_own_operators : bool
         Whether the type may be an extension's, with operators in a schema of its own.
+    rewritten : str
+        How the server's own text of a value is asked for that it reads in several forms: ``whole`` or ``in parts``.
     equal_text : (str, str) or None
         A regular expression and its replacement: they make one text of values that the database finds equal.
     bind : sqlalchemy.types.TypeEngine or None
@@ -115,6 +117,7 @@ class TypeRow:
     is_named: bool = False
     is_text: bool = False
     has_own_operators: bool = False
+    rewritten: str = ""
     equal_text: tuple[str, str] | None = None
     bind: TypeEngine[Any] | None = None
     elsewhere: TypeEngine[Any] | None = None
@@ -279,6 +282,7 @@ TYPES: dict[str, TypeRow] = {
         parameters="seconds",
         read_checks=(temporal.check_microseconds,),
         rounds_text=True,
+        rewritten="in parts",
     ),
     "uuid": _row(
         pa.binary(16),
@@ -321,6 +325,7 @@ TYPES: dict[str, TypeRow] = {
         always_checked=True,
         read_checks=(numeric.check_float_digits,),
         is_named=True,
+        rewritten="whole",
     ),
     "moments": _row(
         None,
@@ -332,6 +337,7 @@ TYPES: dict[str, TypeRow] = {
         read_checks=(temporal.check_microseconds,),
         rounds_text=True,
         is_named=True,
+        rewritten="whole",
     ),
     "number": _row(
         _affinity_type,
@@ -359,6 +365,7 @@ TYPES: dict[str, TypeRow] = {
         always_checked=True,
         is_named=True,
         has_own_operators=True,
+        rewritten="whole",
     ),
 }
 """The type table. `number` and `real` are SQLite's affinities NUMERIC and REAL; `loose` is NUMERIC under a name that

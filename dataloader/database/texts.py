@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from dataloader.conversion.column_types import family
 from dataloader.conversion.converter import Converted, Converter
 from dataloader.conversion.rules import ColumnPlan, column_plan
 from dataloader.database.keys import comparable
@@ -47,8 +49,35 @@ def texts_of(converted: pa.RecordBatch, plans: Sequence[ColumnPlan]) -> list[pa.
     return [_text(values, plan) for values, plan in zip(converted.columns, plans, strict=True)]
 
 
+def read_by_server(plans: Sequence[ColumnPlan]) -> dict[int, ColumnType]:
+    """The columns of texts that the server reads, and writes in a way of its own: 10.0.0.1/32 is 10.0.0.1 to it.
+
+    See `Backend.as_written`.
+    """
+    columns = ((at, one.target, family(one.source) == "string") for at, one in enumerate(plans))
+    return {at: kind for at, kind, is_text in columns if kind.element is None and _is_read(kind, is_text=is_text)}
+
+
+def unsettled_array(plans: Sequence[ColumnPlan]) -> str | None:
+    """A column of arrays whose elements the server may write in another way than they are sent."""
+    arrays = ((one, one.target.element) for one in plans)
+    read = (one for one, kind in arrays if kind is not None and (family(one.source) == "string" or _is_odd(kind)))
+    return next((one.name for one in read), None)
+
+
+def _is_odd(element: ColumnType) -> bool:
+    is_of_extension = element.row.has_own_operators  # or an enum
+    return not is_of_extension and _is_read(element, is_text=True)
+
+
+def _is_read(kind: ColumnType, *, is_text: bool) -> bool:
+    return bool(kind.row.rewritten) and (is_text or kind.row.arrow is None)
+
+
 def _text(values: pa.Array, plan: ColumnPlan) -> pa.Array:
     texts = comparable(values, plan).cast(pa.string())
+    if pa.types.is_duration(values.type):  # as an interval of months, days and the rest
+        texts = pc.binary_join_element_wise("0 mons 0 days ", texts, "")
     return _documents(texts) if plan.target.row.keeps_json else texts
 
 

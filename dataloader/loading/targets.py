@@ -88,7 +88,7 @@ class OneTransaction:
                 with translated(plan.database, first_row=chunk.first_row):
                     stored = await into.store(chunk, watchdog)
                 if verification is not None:
-                    await verification.add(chunk, stored)
+                    await verification.add(session, chunk, stored)
                 execution.add(chunk, stored)
                 watchdog.suspend_timeout()  # the source's turn: it may take as long as it likes
 

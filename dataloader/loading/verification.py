@@ -12,7 +12,7 @@ import numpy as np
 
 from dataloader.conversion.hashing import row_hashes
 from dataloader.database.backends.reading import Statement
-from dataloader.database.texts import TextConverter, texts_of
+from dataloader.database.texts import TextConverter, read_by_server, texts_of, unsettled_array
 from dataloader.errors import PlanError, WriteError
 from dataloader.formatting import quantity
 
@@ -43,6 +43,8 @@ def check_verifiable(plan: LoadPlan, backend: Backend, options: LoadOptions) -> 
         obstacle = "in the caller's own transaction its rows are not told from those that it has written before"
     elif plan.table.kind not in {"table", "partitioned table"}:
         obstacle = f"{plan.table.name} is a {plan.table.kind}, whose rows do not say who wrote them"
+    elif (name := unsettled_array(plan.columns)) is not None:
+        obstacle = f"the server may write the elements of column {name!r} in another way than they are sent"
     if obstacle is not None:
         hint = "Leave verify= out, and compare afterwards: await compare(data, table)."
         raise PlanError(f"the load cannot be verified: {obstacle}", hint=hint)
@@ -53,6 +55,7 @@ class Verification:
 
     def __init__(self, plan: LoadPlan) -> None:
         self._plan = plan
+        self._read_by_server = read_by_server(plan.columns)
         self._sent = self._before = (0, 0)
 
     async def begin(self, session: Session) -> None:
@@ -60,15 +63,15 @@ class Verification:
         if session.backend.own_rows is None and not (self._plan.creates_table or self._plan.clears_table):
             self._before = await self._read(session)
 
-    async def add(self, chunk: Chunk, stored: StoreResult) -> None:
+    async def add(self, session: Session, chunk: Chunk, stored: StoreResult) -> None:
         """Take in the rows of a chunk that the database has taken."""
         refused = [one.row for one in stored.violations]
-        self._sent = _plus(self._sent, await asyncio.to_thread(self._summed, chunk, refused))
+        texts = await asyncio.to_thread(texts_of, chunk.converted.batch, self._plan.columns)
+        texts = await session.backend.as_written(session.connection, texts, self._read_by_server, inside=True)
+        self._sent = _plus(self._sent, await asyncio.to_thread(self._summed, texts, chunk.converted.rows, refused))
 
-    def _summed(self, chunk: Chunk, refused: list[int]) -> tuple[int, int]:
-        converted = chunk.converted
-        hashes = row_hashes(texts_of(converted.batch, self._plan.columns))
-        return _sum(hashes[~np.isin(converted.rows, refused)])
+    def _summed(self, texts: list[pa.Array], rows: np.ndarray, refused: list[int]) -> tuple[int, int]:
+        return _sum(row_hashes(texts)[~np.isin(rows, refused)])
 
     async def check(self, session: Session, progress: Progress) -> None:
         """Read the rows back.

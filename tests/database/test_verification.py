@@ -9,7 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dataloader as dl
 from dataloader.conversion.hashing import row_hashes, text_hashes
@@ -45,6 +46,39 @@ async def test_rows_are_read_back_whatever_was_there(database: AsyncEngine, opti
     assert "read back" in first._repr_html_()
     again = await dl.load_dataframe(DATA, "t", engine=database, verify=True, **options)
     assert (again.verified, again.loaded) == (True, 4)
+
+
+OTHERWISE: dict[str, list[Any]] = {
+    "interval": [dt.timedelta(hours=25), dt.timedelta(days=-1, microseconds=1), None],
+    "interval day to second": ["1 day 2 hours", "-00:00:01.5", None],
+    "inet": ["10.0.0.1/32", "10.0.0.1", "::0001"],
+    "macaddr": ["08-00-2B-01-02-03", None, "08:00:2b:01:02:04"],
+    "int4range": ["[1,4]", "empty", "(,)"],
+    "time with time zone": ["12:00:00+02:00", "12:00+05:30", None],
+    "tsvector": ["fat cat", "'cat' 'fat'", ""],
+    "point": ["(1,2)", "1.0 , 2", None],
+}
+"""Texts that the server writes in another way than it reads them."""
+
+
+@pytest.mark.parametrize("kind", OTHERWISE)
+async def test_what_the_server_writes_otherwise_is_what_was_sent(postgres_url: sa.URL, kind: str) -> None:
+    engine = create_async_engine(postgres_url, pool_size=1, max_overflow=0, pool_timeout=5)
+    await execute(engine, f"CREATE TABLE t (id bigint PRIMARY KEY, v {kind})")
+    await execute(engine, f"ALTER DATABASE {postgres_url.database} SET intervalstyle = sql_standard")
+    await engine.dispose()  # whose session has the style of before
+    data = {"id": [1, 2, 3], "v": OTHERWISE[kind]}
+    assert (await dl.load_dataframe(data, "t", engine=engine, verify=True)).verified
+    assert (await dl.compare(data, "t", engine=engine)).equal
+    changed = {**data, "v": OTHERWISE[kind][::-1]}
+    assert (await dl.compare(changed, "t", engine=engine)).different == 2
+    await engine.dispose()
+
+
+async def test_arrays_that_the_server_may_write_otherwise_are_refused(postgres: AsyncEngine) -> None:
+    await execute(postgres, "CREATE TABLE t (spans interval[])")
+    with pytest.raises(dl.PlanError, match="may write the elements of column 'spans' in another way"):
+        await dl.load_dataframe({"spans": [[dt.timedelta(1)]]}, "t", engine=postgres, verify=True)
 
 
 async def test_rows_that_a_trigger_changes_are_not_committed(database: AsyncEngine) -> None:

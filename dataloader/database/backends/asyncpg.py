@@ -7,7 +7,7 @@ import getpass
 import itertools
 import socket
 import weakref
-from collections.abc import AsyncIterator, Callable, Container, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
@@ -22,9 +22,11 @@ from dataloader.database.backends.postgresql import OWN_ROWS, SPEAKING, PostgreS
 from dataloader.errors import LoadError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from sqlalchemy.engine import URL, Dialect
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+    from dataloader.conversion.column_types import ColumnType
     from dataloader.database.backends.copying import QueryShape, Take
     from dataloader.database.backends.reading import Receiver, Statement
     from dataloader.database.schema import TableName
@@ -113,6 +115,24 @@ class Asyncpg(PostgreSQL):
             await (await driver_of(connection)).execute("; ".join([SPEAKING, *reading.SETTINGS, *self.settings]))
             await reading.read(await driver_of(connection), statement, receiver)
             await nested.rollback()  # which takes back what was set
+
+    async def as_written(
+        self, connection: AsyncConnection, texts: list[pa.Array], types: Mapping[int, ColumnType], *, inside: bool
+    ) -> list[pa.Array]:
+        if not types:
+            return texts
+        opening = (*reading.SETTINGS, *self.settings)
+        async with contextlib.AsyncExitStack() as stack:
+            if inside:
+                nested = await stack.enter_async_context(connection.begin_nested())
+                await (await driver_of(connection)).execute("; ".join(opening))
+            else:
+                await stack.enter_async_context(self.transaction(connection, *opening))
+            driver = await driver_of(connection)
+            written = {at: await copying.as_written(driver, texts[at], kind) for at, kind in types.items()}
+            if inside:
+                await nested.rollback()
+        return [written.get(at, column) for at, column in enumerate(texts)]
 
     async def describe_query(self, connection: AsyncConnection, statement: Statement) -> QueryShape:
         async with self.transaction(connection, *reading.SETTINGS, *self.settings):

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from dataloader.conversion.column_types import parse_type
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dataloader.conversion.column_types import ColumnType, parse_type
 from dataloader.database.backends.asyncpg_reading import about_rows_of, inlined, modifiers_of
+from dataloader.database.backends.casting import unlimited
 from dataloader.database.backends.copying import QueryShape, ResultColumn, Take
+from dataloader.database.backends.postgresql_arrow import INTERVAL_PARTS
 from dataloader.database.backends.reading import Statement, positions
 from dataloader.database.schema import TableName
 
@@ -43,6 +48,27 @@ JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
 WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'v', 'm', 'f'])
 """
 """What the transaction has locked to plan the query; who empties a partitioned table wants its parts."""
+
+
+ASKED_TEXTS = 10_000
+"""So many are asked for at once."""
+_INTERVAL = "pg_catalog.format('%s mons %s days %s microseconds', {})"
+
+
+async def as_written(driver: Any, texts: pa.Array, kind: ColumnType) -> pa.Array:
+    """Texts as the server writes what it reads in them; an interval in its three parts, as it is read."""
+    distinct = texts.unique().drop_null()
+    value = f"CAST(asked.v AS {unlimited(kind)})"
+    shown = f"pg_catalog.format('%s', {value})"  # as COPY writes it: a cast to text may say more
+    if kind.row.rewritten == "in parts":
+        shown = _INTERVAL.format(", ".join(part.format(value) for part in INTERVAL_PARTS))
+    arrays = "pg_catalog.unnest(CAST($1 AS pg_catalog.text[])) WITH ORDINALITY AS asked (v, n)"
+    sql = f"SELECT {shown} FROM {arrays} ORDER BY asked.n"
+    written: list[str | None] = []
+    for start in range(0, len(distinct), ASKED_TEXTS):
+        rows = await driver.fetch(sql, distinct.slice(start, ASKED_TEXTS).to_pylist())
+        written += [row[0] for row in rows]
+    return pa.array(written, pa.string()).take(pc.index_in(texts, distinct))
 
 
 async def describe(driver: Any, statement: Statement) -> QueryShape:

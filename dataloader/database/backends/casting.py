@@ -35,13 +35,13 @@ def cast_from_text(text: sa.ColumnElement[Any], target: ColumnType) -> sa.Column
     """Have the server read a text as a type."""
     if target.row.read_by_locale:  # by way of numeric, or the server's locale would read it
         text = sa.cast(text, sa.Numeric())
-    return sa.cast(text, _Spelled(_unlimited(target)))
+    return sa.cast(text, _Spelled(unlimited(target)))
 
 
 _UNLIMITED = {"character varying": "varchar", "character": "bpchar", "bit varying": "varbit", "bit": '"bit"'}
 
 
-def _unlimited(target: ColumnType) -> str:
+def unlimited(target: ColumnType) -> str:
     """The type without its length: a cast cuts what is too long in silence, storing it in the column does not."""
     if target.labels:
         return target.sql

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from dataloader.conversion.column_types import ColumnType
@@ -63,6 +64,20 @@ class Copying:
     async def read_back(self, connection: AsyncConnection, statement: Statement, receiver: Receiver) -> None:
         """Hand on the rows of a query, in the open transaction."""
         raise NotImplementedError
+
+    async def as_written(
+        self, connection: AsyncConnection, texts: list[pa.Array], types: Mapping[int, ColumnType], *, inside: bool
+    ) -> list[pa.Array]:
+        """Columns of texts, some of them as the database writes what it reads in them.
+
+        Parameters
+        ----------
+        types : dict of int to ColumnType
+            Which columns, and as what they are read.
+        inside : bool
+            Whether that is done in the open transaction, and not in one of its own.
+        """
+        return texts
 
     async def place(self, connection: AsyncConnection) -> str | None:
         """What only this database is called, by whatever address it is reached; None where that is unknown."""

@@ -127,7 +127,7 @@ _LISTED = (
 _TEXTS = "CAST({0} AS pg_catalog.text[])"
 _ELEMENTS = {"bpchar": "{0}", "money": "CAST(CAST({0} AS pg_catalog.numeric[]) AS pg_catalog.text[])"}
 """As text they would lose their last blanks, and be written as the server's locale has it."""
-_PARTS = (
+INTERVAL_PARTS = (
     "CASE WHEN pg_catalog.isfinite({0}) THEN "
     "CAST(pg_catalog.date_part('year', {0}) * 12 + pg_catalog.date_part('month', {0}) AS pg_catalog.int4) END",
     "CASE WHEN pg_catalog.isfinite({0}) THEN CAST(pg_catalog.date_part('day', {0}) AS pg_catalog.int4) END",
@@ -231,7 +231,7 @@ _SPECIAL: dict[str, _Special] = {
         _zoned,
     ),
     "bytea": (pa.binary(), ("pg_catalog.encode({0}, 'hex')",), (pa.string(),), _bytes),
-    "interval": (pa.month_day_nano_interval(), _PARTS, (pa.int32(), pa.int32(), pa.int64()), _intervals),
+    "interval": (pa.month_day_nano_interval(), INTERVAL_PARTS, (pa.int32(), pa.int32(), pa.int64()), _intervals),
 }
 """Types that travel as something else."""
 
