@@ -285,7 +285,7 @@ async def load_files(paths: Paths, table: str | sa.Table, **options: Unpack[Opti
         whatever its name says.
         ``.xlsx``, ``.xlsm``, ``.xlsb``, ``.xls`` and ``.ods`` with the extra ``excel``: a sheet is read as a whole. A
         cell with an error is its text (``#N/A``), which only a column of text takes: elsewhere its row is refused, or
-        rejected (of .xls and .xlsb it is NULL, as are formulas that were never calculated).
+        rejected. It is NULL in an .xls older than Excel 97, as are formulas that were never calculated.
         URLs: ``https://`` with the extra ``remote``, ``s3://`` and ``gs://``, and what fsspec knows, also with a glob.
         A folder stands for all files below it, which must be of one kind; names that begin with a dot or an underscore
         are left out. ``~`` is the home folder. In the paths of a folder or a glob, folders like ``year=2024`` are

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dataloader.conversion.converter import Converted, Converter
 from dataloader.database.session import Session
-from dataloader.errors import CheckpointError
+from dataloader.errors import CheckpointError, ValidationError
 from dataloader.ledger.digest import chunk_digest
 from dataloader.ledger.entries import DIGESTED_ROWS, TABLES, beginning
 from dataloader.ledger.lookup import committed_rows, loads_into
@@ -75,7 +76,8 @@ async def _recognize(execution: LoadExecution, distinct: Callable[[Converted], C
         if head is None:
             continue
         converted = await in_thread(convert, head, 0)
-        converted = converted if distinct is None else distinct(converted)
+        with contextlib.suppress(ValidationError):  # two of them have one key: no chunk began like that
+            converted = converted if distinct is None else distinct(converted)
         found = known[count].get(chunk_digest(converted.batch.slice(0, DIGESTED_ROWS)))
         if found is not None:
             execution.recognized = found

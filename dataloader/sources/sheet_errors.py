@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import posixpath
+import struct
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import IO
 from xml.etree import ElementTree
+
+from dataloader.sources.binary_errors import xls_errors, xlsb_errors
 
 Errors = dict[int, dict[int, str]]
 """The texts of cells with errors, by row and column."""
@@ -17,33 +20,35 @@ _CELL, _TABLE = b't="e"', b'value-type="error"'
 UNNAMED = "#ERROR!"
 
 
-def errors_in(content: bytes, sheet: str) -> Errors:
-    """Find the cells of one sheet of an .xlsx or .ods with an error; in other files they look like empty ones.
+def errors_in(content: bytes, sheet: str) -> Errors | None:
+    """Find the cells of one sheet with an error; None where they cannot be told from empty ones.
 
-    Parsing costs more than to read the sheet: it is done only where the bytes say that there is an error.
+    To read them costs more than to read the sheet: it is done only where the bytes say that there may be one.
     """
-    found: Errors = defaultdict(dict)
-    if not zipfile.is_zipfile(io.BytesIO(content)):
-        return found
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        parts = set(archive.namelist())
-        if "xl/workbook.xml" in parts:
-            part, mark, cells = _part_of(archive, sheet), _CELL, _xlsx_errors
-        else:
-            part, mark, cells = "content.xml", _TABLE, _ods_errors
-        if part in parts and _has(archive, part, mark):
-            with archive.open(part) as opened:
-                for row, column, text in cells(opened, sheet):
-                    found[row][column] = text or UNNAMED
+    try:
+        cells = _cells(content, sheet)
+        if cells is None:
+            return None
+        found: Errors = defaultdict(dict)
+        for row, column, text in cells:
+            found[row][column] = text or UNNAMED
+    except (struct.error, IndexError, KeyError, UnicodeError):  # a binary file that is not as it should be
+        return None
     return found
 
 
-def tells_errors(content: bytes) -> bool:
-    """Whether errors can be found in it: not in an .xls and an .xlsb, whose cells are binary."""
+def _cells(content: bytes, sheet: str) -> Iterator[tuple[int, int, str]] | None:
     if not zipfile.is_zipfile(io.BytesIO(content)):
-        return False
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return "xl/workbook.bin" not in archive.namelist()
+        return xls_errors(content, sheet)
+    archive = zipfile.ZipFile(io.BytesIO(content))
+    parts = set(archive.namelist())
+    if "xl/workbook.bin" in parts:
+        return xlsb_errors(archive, sheet)
+    is_xlsx = "xl/workbook.xml" in parts
+    part, mark = (_part_of(archive, sheet), _CELL) if is_xlsx else ("content.xml", _TABLE)
+    if part not in parts or not _has(archive, part, mark):
+        return iter(())
+    return (_xlsx_errors if is_xlsx else _ods_errors)(archive.open(part), sheet)
 
 
 def _has(archive: zipfile.ZipFile, part: str, mark: bytes) -> bool:

@@ -19,11 +19,11 @@ from dataloader.formatting import did_you_mean
 from dataloader.sources.formats import Format
 from dataloader.sources.paths import File
 from dataloader.sources.selection import Reading
-from dataloader.sources.sheet_errors import Errors, errors_in, tells_errors
+from dataloader.sources.sheet_errors import Errors, errors_in
 
 SHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 _CELLS = re.compile(r"\$?([A-Za-z]{1,3})\$?(\d+)(?::\$?([A-Za-z]{1,3})\$?(\d+)?)?")
-_UNTOLD = "a cell with an error, like #N/A, is NULL: in .xls and .xlsb it cannot be told from an empty one"
+_UNTOLD = "a cell with an error, like #N/A, is NULL: in this file it cannot be told from an empty one"
 BLOCK_ROWS = 1_000
 _EXACT = 2**53
 """Excel keeps numbers as floats: up to here each integer is one of them."""
@@ -130,11 +130,12 @@ class Sheet:
         if self._reading.sheet is None:
             self._choose_single(book)
         names, asked = book.sheet_names, self._reading.sheet
-        self.tells_errors = tells_errors(content)
         name = names[asked] if _is_position(asked, names) else asked
         if name not in names:
             raise PlanError(f"{self._name} has no sheet {asked!r}", hint=did_you_mean(asked, names))
-        return book.get_sheet_by_name(name), errors_in(content, str(name))
+        errors = errors_in(content, str(name))
+        self.tells_errors = errors is not None
+        return book.get_sheet_by_name(name), errors or {}
 
     def _choose_single(self, book: Any) -> None:
         """Which of several sheets is meant is not guessed; empty and hidden ones do not count."""

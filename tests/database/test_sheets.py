@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import struct
+import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -17,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import dataloader as dl
 from dataloader.sources.files import open_files
 from dataloader.sources.selection import Reading
+from dataloader.sources.sheet_errors import errors_in
 from tests.conftest import execute, fetch
 
 pytestmark = pytest.mark.any_version
@@ -218,11 +221,76 @@ XLS = zlib.decompress(
 """The columns id and amount: 1, 2.5; 2, #N/A; 3, 4.5."""
 
 
-async def test_the_plan_says_that_errors_of_an_xls_are_null(sqlite: AsyncEngine, tmp_path: Path) -> None:
+def record(kind: int, *parts: bytes) -> bytes:
+    """A record of an .xlsb."""
+    body = b"".join(parts)
+    head = [kind] if kind < 128 else [kind & 127 | 128, kind >> 7]
+    return bytes([*head, len(body)]) + body
+
+
+def wide(text: str) -> bytes:
+    return struct.pack("<I", len(text)) + text.encode("utf-16-le")
+
+
+def at(column: int) -> bytes:
+    return struct.pack("<II", column, 0)
+
+
+def number(column: int, value: float) -> bytes:
+    return record(5, at(column), struct.pack("<d", value))
+
+
+def write_xlsb(path: Path, *rows: bytes) -> None:
+    """A sheet with the columns id and amount, and these rows."""
+    names = record(6, at(0), wide("id")) + record(6, at(1), wide("amount"))
+    cells = (record(0, struct.pack("<IIH", place, 0, 300), bytes(15)) + row for place, row in enumerate([names, *rows]))
+    listed = record(156, struct.pack("<II", 0, 1), wide("rId1"), wide("S"))
+    size = record(148, struct.pack("<IIII", 0, len(rows), 0, 1))
+    parts = {
+        "xl/workbook.bin": record(131) + record(143) + listed + record(144) + record(132),
+        "xl/worksheets/sheet1.bin": record(129) + size + record(145) + b"".join(cells) + record(146) + record(130),
+        "xl/_rels/workbook.bin.rels": '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
+        '<Relationship Id="rId1" Target="worksheets/sheet1.bin" Type="http://schemas.openxmlformats.org/officeDocument/'
+        '2006/relationships/worksheet"/></Relationships>',
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+
+
+@pytest.mark.parametrize("name", ["x.xls", "x.xlsb"])
+async def test_an_error_in_a_binary_file_is_refused_where_its_column_is_no_text(
+    sqlite: AsyncEngine, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    if name == "x.xls":
+        path.write_bytes(XLS)
+    else:
+        broken = record(3, at(1), b"\x2a")
+        write_xlsb(path, number(0, 1) + number(1, 2.5), number(0, 2) + broken, number(0, 3) + number(1, 4.5))
+    await execute(sqlite, "CREATE TABLE t (id INTEGER, amount DOUBLE)", "CREATE TABLE u (id INTEGER, amount TEXT)")
+    with pytest.raises(dl.ValidationError, match=r"row 1, column 'amount'.*#N/A"):
+        await dl.load_files(path, "t", engine=sqlite)
+    assert (await dl.load_files(path, "t", engine=sqlite, on_invalid="reject")).rejected == 1
+    assert await fetch(sqlite, "SELECT id, amount FROM t") == [(1, 2.5), (3, 4.5)]
+    await dl.load_files(path, "u", engine=sqlite)
+    assert await fetch(sqlite, "SELECT amount FROM u WHERE id = 2") == [("#N/A",)]
+
+
+def test_the_result_of_a_formula_may_be_an_error_and_a_number_may_look_like_one(tmp_path: Path) -> None:
+    result = record(11, at(1), b"\x07", bytes(6))
+    lure = struct.unpack("<d", b"\x03\x09\x00\x00\x00\x00\x00\x00")[0]  # with the next record, an error
+    write_xlsb(tmp_path / "x.xlsb", number(0, lure) + number(1, 2), number(0, 2) + result)
+    assert errors_in((tmp_path / "x.xlsb").read_bytes(), "S") == {2: {1: "#DIV/0!"}}
+    write_xlsb(tmp_path / "y.xlsb", number(0, lure) + number(1, 2))
+    assert errors_in((tmp_path / "y.xlsb").read_bytes(), "S") == {}
+
+
+async def test_the_plan_says_where_errors_cannot_be_told(
+    sqlite: AsyncEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "x.xls").write_bytes(XLS)
+    assert "cannot be told" not in str(await dl.plan_load(str(tmp_path / "x.xls"), "t", engine=sqlite))
+    monkeypatch.setitem(sys.modules, "olefile", None)
     plan = await dl.plan_load(str(tmp_path / "x.xls"), "t", engine=sqlite)
-    assert "a cell with an error, like #N/A, is NULL" in str(plan)
-    await dl.load_files(tmp_path / "x.xls", "t", engine=sqlite)
-    assert await fetch(sqlite, "SELECT id, amount FROM t ORDER BY id") == [(1, 2.5), (2, None), (3, 4.5)]
-    plan = await dl.plan_load(str(book(tmp_path / "x.xlsx", one=ROWS)), "u", engine=sqlite)
-    assert "a cell with an error" not in str(plan)
+    assert "a cell with an error, like #N/A, is NULL: in this file it cannot be told from an empty one" in str(plan)
