@@ -93,17 +93,15 @@ def prepare(
             there = replace(there, replacement=replacing.Replacement("truncate", refilled=backend.refilled))
         return _with_added(there, *_additions(offered, found, types, backend), adds="add" in options.evolve)
     why: str | None = None
+    given = None if target.definition is None else Definition(target.definition, target.schemas)
     if found is not None and found.replaceable.keeps:
-        why = "the Table that is passed says what it is"
-        if target.definition is None:
-            why = replacing.changes(offered, found, types, options, backend)
+        why = replacing.changes(offered, found, types, options, backend, given)
         if why is None:
             how = replacing.replacement_of(found, options, backend)
             return Prepared(found, (), found.warnings, replacement=how)
     if found is not None:
         check_anew(found)
     name = target.name if found is None else found.name
-    given = None if target.definition is None else Definition(target.definition, target.schemas)
     definition = definitions.definition(offered, given, name, types, backend, shape=Shape.of(options))
     table = definition.schema_of(name, backend)
     lost = warnings(found, table, why, is_defined=given is not None)

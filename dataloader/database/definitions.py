@@ -62,10 +62,11 @@ class Definition:
                 yield UniqueKey(tuple(one.columns.keys()), primary, str(one.name or "a constraint"), refused)
 
     def _column(self, column: sa.Column[Any], backend: Backend) -> Column:
-        counted = column is column.table.autoincrement_column and _sequence(column, backend) is None
+        counts = column is column.table.autoincrement_column and _sequence(column, backend) is None
         domains = [one for one in _named(column.type, backend) if _is_domain(one)]
         kind = _column_type(column.name, column.type, self.schemas, backend)
         is_number = column.primary_key and len(column.table.primary_key) == 1 and kind.sql.upper() == backend.row_number
+        counted = counts and (is_number or backend.row_number is None)  # SQLite numbers nothing else
         return Column(
             column.name,
             kind,

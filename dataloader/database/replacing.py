@@ -6,12 +6,14 @@ that were filled beside are *moved* into it, or it is emptied and *refilled*. El
 
 from __future__ import annotations
 
+import collections
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
+import sqlalchemy as sa
 import xxhash
 
 from dataloader.conversion.rules import column_plan
@@ -164,22 +166,101 @@ def replacement_of(table: TableSchema, options: Asked, backend: Backend) -> Repl
     return Replacement(way, known.stays, deletes=known.deletes)
 
 
-def changes(
-    offered: pa.Schema, found: TableSchema, types: Mapping[str, TypeEngine[Any]], options: Asked, backend: Backend
+def changes(  # noqa: PLR0917 - all that says what the table is to be
+    offered: pa.Schema,
+    found: TableSchema,
+    types: Mapping[str, TypeEngine[Any]],
+    options: Asked,
+    backend: Backend,
+    given: definitions.Definition | None,
 ) -> str | None:
-    """Why the table does not stay as it is, None if it does."""
+    """Why the table does not stay as it is, None if it does.
+
+    Parameters
+    ----------
+    given : Definition or None
+        What the Table says that the caller passes.
+    """
     columns = {found.key(one.name): one for one in found.columns}
     brought = {found.key(one.name) for one in offered}
+    if given is not None and (why := _other_definition(given, found, backend)) is not None:
+        return f"the Table that is passed says so: {why}"
     new = [one.name for one in offered if found.key(one.name) not in columns]
-    gone = [
-        one.name for one in found.columns if not (found.key(one.name) in brought or one.has_default or one.generated)
-    ]
+    filled = (key for key, one in columns.items() if one.has_default or one.generated or (given and one.nullable))
+    gone = sorted(columns[key].name for key in columns.keys() - brought - set(filled))
     generated = [one.name for key, one in columns.items() if one.generated and key in brought]
     for names, what in ((new, "the table has no"), (gone, "the data has no"), (generated, "the database computes")):
         if names:
             return f"{what} {', '.join(map(repr, names))}"
     wanted = (_other_type(one, found, types, options, backend) for one in offered)
     return next((why for why in wanted if why), None) or _other_shape(found, columns, options)
+
+
+def _other_definition(given: definitions.Definition, found: TableSchema, backend: Backend) -> str | None:
+    """What a Table says of which the table that is there has something else, or nothing; it may have more."""
+    made, table = given.schema_of(found.name, backend), given.table
+    ours, theirs = ({found.key(one.name): one for one in one.columns} for one in (made, found))
+    if other := sorted(ours.keys() ^ theirs.keys()):
+        return f"only one of them has {', '.join(map(repr, other))}"
+    for key, one in ours.items():
+        if (why := _other_column(one, theirs[key])) is not None:
+            return f"{one.name!r} {why}"
+    if table.dialect_kwargs or bool(made.unwatched) is not bool(found.unwatched):
+        return "it is of a special kind"
+    return _other_keys(made, found) or _other_indexes(table, found) or _other_constraints(table, found)
+
+
+def _other_column(ours: Column, theirs: Column) -> str | None:
+    if ours.type.identity != theirs.type.identity:
+        return f"is {theirs.type}, not {ours.type}"
+    if ours.nullable is not theirs.nullable:
+        return "takes NULL" if theirs.nullable else "takes no NULL"
+    if (ours.generated, ours.always) != (theirs.generated, theirs.always):
+        return "is computed or numbered in another way"
+    return "has no default" if ours.has_default and not (theirs.has_default or theirs.generated) else None
+
+
+def _other_keys(made: TableSchema, found: TableSchema) -> str | None:
+    known = found.replaceable
+    have = [sorted(map(found.key, one)) for one in known.uniques]
+    for one in made.merge_target.keys:
+        columns = [*map(found.key, one.columns)]
+        if one.is_primary and columns != [*map(found.key, known.primary_key)]:
+            return "its primary key is another one"
+        if sorted(columns) not in have:
+            return f"it has no unique key of {', '.join(one.columns)}"
+    return None
+
+
+def _other_indexes(table: sa.Table, found: TableSchema) -> str | None:
+    """An index of expressions, or of some rows, is known by its name."""
+    known = found.replaceable
+    have, unique = ([tuple(map(found.key, one)) for one in some] for some in (known.indexes, known.uniques))
+    for index in table.indexes:
+        names = tuple(found.key(one.name) for one in index.expressions if isinstance(one, sa.Column))
+        is_plain = len(names) == len(index.expressions) and not index.dialect_kwargs
+        if is_plain:
+            is_there = names in (unique if index.unique else have)
+        else:
+            is_there = index.name in found.losses.get("index", ())
+        if not is_there:
+            return f"it has no index {str(index.name)!r}"
+    return None
+
+
+def _other_constraints(table: sa.Table, found: TableSchema) -> str | None:
+    """Foreign keys, checks and the like are counted: a database spells them in its own way."""
+    kinds = {
+        "foreign_key_constraint": "foreign key",
+        "exclude_constraint": "exclusion",
+        "table_or_column_check_constraint": "check",
+    }
+    asked_for = collections.Counter(kinds.get(one.__visit_name__) for one in table.constraints)
+    for what in kinds.values():
+        asked, have = asked_for[what], len(found.losses.get(what, ()))
+        if asked > have:
+            return f"it has {have or 'no'} {what}{'s' if asked > 1 else ''}, not {asked}"
+    return None
 
 
 def _other_type(

@@ -134,8 +134,8 @@ class Replaceable:
         Why rows that are filled beside cannot be committed before it.
     deletes : bool
         Whether its rows can only be deleted, for want of the right to TRUNCATE.
-    primary_key, indexes : tuple
-        The columns of its primary key, and of each index.
+    primary_key, indexes, uniques : tuple
+        The columns of its primary key, and of each index, and of each one that is unique.
     load : str or None
         What the load is known by that is continued, and has left rows beside the table.
     """
@@ -148,6 +148,7 @@ class Replaceable:
     deletes: bool = False
     primary_key: tuple[str, ...] = ()
     indexes: tuple[tuple[str, ...], ...] = ()
+    uniques: tuple[tuple[str, ...], ...] = ()
     load: str | None = None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +268,77 @@ async def test_a_table_that_has_the_shape_that_is_asked_for_stays(database: Asyn
     plan = await dl.plan_load(NEW, "t", engine=database, if_exists="replace", **options)
     assert plan.replacement is not None
     assert plan.replacement.way != "anew"
+
+
+def defined(*more: Any, **columns: Any) -> sa.Table:
+    """The table as its owner's program defines it."""
+    known = {
+        "id": sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
+        "code": sa.Column("code", sa.Text, nullable=False),
+        "note": sa.Column("note", sa.String(9)),
+    }
+    codes = sa.MetaData()
+    sa.Table("codes", codes, sa.Column("code", sa.Text, primary_key=True))
+    return sa.Table("t", codes, *(known | columns).values(), *more)
+
+
+def defined_with_keys() -> sa.Table:
+    return defined(sa.UniqueConstraint("code"), sa.Index("t_note", "note"))
+
+
+async def make_defined(engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        await connection.run_sync(defined_with_keys().metadata.create_all)
+        await connection.exec_driver_sql("INSERT INTO t (id, code) VALUES (1, 'a'), (2, 'b')")
+
+
+@pytest.mark.parametrize("make", [defined, defined_with_keys])
+async def test_a_table_that_is_as_the_table_that_is_passed_says_stays_with_all_that_it_has_beside(
+    database: AsyncEngine, make: Callable[[], sa.Table]
+) -> None:
+    await make_defined(database)
+    await execute(database, "CREATE VIEW v AS SELECT id, code FROM t")
+    report = await dl.load_dataframe(NEW, make(), engine=database, if_exists="replace")
+    assert (report.loaded, report.warnings) == (3, ())
+    assert await fetch(database, "SELECT id, code FROM v ORDER BY id") == LOADED
+    with pytest.raises(dl.WriteError):
+        await dl.load_rows([{"id": 1, "code": "k"}], "t", engine=database)
+
+
+async def test_a_table_with_a_big_number_as_its_key_is_made_on_sqlite_and_stays(sqlite: AsyncEngine) -> None:
+    columns = sa.Column("id", sa.BigInteger, primary_key=True), sa.Column("code", sa.Text)
+    table = sa.Table("t", sa.MetaData(), *columns)
+    for _ in range(2):
+        assert (await dl.load_dataframe(NEW, table, engine=sqlite, if_exists="replace")).warnings == ()
+    plan = await dl.plan_load(NEW, table, engine=sqlite, if_exists="replace")
+    assert plan.replacement is not None
+    assert plan.replacement.way == "refill"
+
+
+OTHER_TABLES: dict[str, Callable[[], sa.Table]] = {
+    "only one of them has 'new'": lambda: defined(sa.Column("new", sa.Integer)),
+    "'note' is VARCHAR(9), not INTEGER": lambda: defined(note=sa.Column("note", sa.Integer)),
+    "'note' takes NULL": lambda: defined(note=sa.Column("note", sa.String(9), nullable=False, server_default="")),
+    "'code' takes no NULL": lambda: defined(code=sa.Column("code", sa.Text)),
+    "'note' has no default": lambda: defined(note=sa.Column("note", sa.String(9), server_default="x")),
+    "its primary key is another one": lambda: defined(
+        id=sa.Column("id", sa.BigInteger, nullable=False), code=sa.Column("code", sa.Text, primary_key=True)
+    ),
+    "it has no unique key of note": lambda: defined(sa.UniqueConstraint("note")),
+    "it has no index 'both'": lambda: defined(sa.Index("both", "code", "note")),
+    "it has no index 'once'": lambda: defined(sa.Index("once", "note", unique=True)),
+    "it has no check, not 1": lambda: defined(sa.CheckConstraint("id > 0")),
+    "it has no foreign key, not 1": lambda: defined(sa.ForeignKeyConstraint(["code"], ["codes.code"])),
+}
+
+
+@pytest.mark.parametrize("why", OTHER_TABLES)
+async def test_a_table_that_is_passed_and_says_something_else_is_made_anew(database: AsyncEngine, why: str) -> None:
+    await make_defined(database)
+    plan = await dl.plan_load(NEW, OTHER_TABLES[why](), engine=database, if_exists="replace")
+    assert plan.replacement is not None
+    found = str(plan).replace("character varying", "VARCHAR")
+    assert (plan.replacement.way, f"the Table that is passed says so: {why}" in found) == ("anew", True), found
 
 
 REFUSED: dict[str, tuple[str, int, dict[str, Any], str]] = {

@@ -65,6 +65,11 @@ _IDENTITY = f"""counters AS (
 _PUBLISHED = """SELECT p.pubname FROM pg_catalog.pg_publication_tables p, t
     WHERE p.schemaname = t.nspname AND p.tablename = t.relname"""
 
+_COLUMNS_OF = """(SELECT CAST(pg_catalog.json_agg(ARRAY(
+        SELECT CAST(a.attname AS pg_catalog.text) FROM pg_catalog.unnest(x.indkey) WITH ORDINALITY k (number, n)
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.number
+        WHERE k.n <= x.indnkeyatts ORDER BY k.n) ORDER BY x.indisprimary DESC, x.indexrelid) AS pg_catalog.text)
+    FROM pg_catalog.pg_index x WHERE x.indrelid = t.oid AND x.indpred IS NULL AND x.indexprs IS NULL AND {})"""
 FACTS = sa.text(f"""
 WITH {_TABLES}, {_IDENTITY}, dependents AS (
     SELECT DISTINCT CASE WHEN r.oid IS NULL THEN pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)
@@ -119,11 +124,7 @@ SELECT ARRAY(SELECT CAST(reason AS pg_catalog.text) FROM stays ORDER BY rank, re
             SELECT FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication q ON q.oid = r.prpubid
             WHERE r.prrelid = t.oid AND q.pubname = p.pubname) LIMIT 1) AS published,
        pg_catalog.has_table_privilege(t.oid, 'TRUNCATE') AS may_truncate,
-       (SELECT CAST(pg_catalog.json_agg(ARRAY(
-            SELECT CAST(a.attname AS pg_catalog.text) FROM pg_catalog.unnest(x.indkey) WITH ORDINALITY k (number, n)
-            JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.number
-            WHERE k.n <= x.indnkeyatts ORDER BY k.n) ORDER BY x.indisprimary DESC, x.indexrelid) AS pg_catalog.text)
-        FROM pg_catalog.pg_index x WHERE x.indrelid = t.oid AND x.indpred IS NULL AND x.indexprs IS NULL) AS indexes,
+       {_COLUMNS_OF.format("true")} AS indexes, {_COLUMNS_OF.format("x.indisunique")} AS uniques,
        EXISTS (SELECT FROM pg_catalog.pg_index x WHERE x.indrelid = t.oid AND x.indisprimary) AS has_primary
 FROM t
 """)
@@ -364,7 +365,7 @@ async def replaceable(connection: AsyncConnection, name: str) -> Replaceable:
     """What the catalog says of a table, in our words."""
     row = (await connection.execute(FACTS, {"name": name})).one()
     more = f" and {len(row.stays) - _SHOWN} more" if len(row.stays) > _SHOWN else ""
-    indexes = tuple(tuple(one) for one in json.loads(row.indexes or "[]"))
+    indexes, uniques = (tuple(map(tuple, json.loads(one or "[]"))) for one in (row.indexes, row.uniques))
     return Replaceable(
         keeps=True,
         stays=f"{', '.join(row.stays[:_SHOWN])}{more}" if row.stays else None,
@@ -374,6 +375,7 @@ async def replaceable(connection: AsyncConnection, name: str) -> Replaceable:
         deletes=not row.may_truncate,
         primary_key=indexes[0] if row.has_primary else (),
         indexes=indexes,
+        uniques=uniques,
     )
 
 

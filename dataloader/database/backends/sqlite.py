@@ -206,7 +206,10 @@ class SQLite(Backend):
         primary = next((key.columns for key in keys if key.is_primary), ())
         named = (await connection.execute(_INDEXES, {"name": table.name.name, "schema": table.name.schema})).all()
         indexes = [tuple(json.loads(columns)) for (columns,) in named]
-        return Replaceable(True, beside_refused=self.one_writer, primary_key=primary, indexes=(primary, *indexes))
+        uniques = tuple(key.columns for key in keys if key.refused is None)
+        return Replaceable(
+            True, beside_refused=self.one_writer, primary_key=primary, indexes=(primary, *indexes), uniques=uniques
+        )
 
     async def stage(self, connection: AsyncConnection, merge: Merge) -> None:
         """The columns take the affinity of the table's, and so the values the form in which the table holds them."""
