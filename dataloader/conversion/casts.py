@@ -6,7 +6,7 @@ A cast that fails says which values it refuses, by `InvalidValues`, or leaves th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ from dataloader.conversion.violations import InvalidValues
 Check = Callable[[pa.Array], pa.Array]
 """Gives back the values, or raises `InvalidValues`."""
 Cast = Callable[[pa.Array, pa.DataType], pa.Array]
+_SLICE_ROWS = 1_024
 
 
 def refuse(reason: str, bad: pa.Array, problem: str = "") -> None:
@@ -25,14 +26,20 @@ def refuse(reason: str, bad: pa.Array, problem: str = "") -> None:
         raise InvalidValues(reason, bad, problem)
 
 
+def objects(values: pa.Array) -> Iterator[Any]:
+    """Python's objects, some of them at a time: while Arrow makes them no other thread runs, nor the event loop."""
+    for start in range(0, len(values), _SLICE_ROWS):
+        yield from values.slice(start, _SLICE_ROWS).to_pylist()
+
+
 def mask(values: pa.Array, is_bad: Callable[[Any], bool]) -> pa.Array:
     """Where a value is bad, for what Arrow cannot test."""
-    return pa.array([one is not None and is_bad(one) for one in values.to_pylist()], pa.bool_())
+    return pa.array([one is not None and is_bad(one) for one in objects(values)], pa.bool_())
 
 
 def mapped(values: pa.Array, function: Callable[[Any], str]) -> pa.Array:
     """The text that `function` makes of each value."""
-    return pa.array([None if one is None else function(one) for one in values.to_pylist()], pa.string())
+    return pa.array([None if one is None else function(one) for one in objects(values)], pa.string())
 
 
 def arrow_cast(values: pa.Array, wanted: pa.DataType) -> pa.Array:

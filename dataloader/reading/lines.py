@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,6 +17,7 @@ _TO_QUOTE = r'[,"\r\n]|^$|^\\\.$'
 """What a field of CSV has quotes for, as PostgreSQL writes it; an empty one without them is NULL."""
 _TO_ESCAPE = r'["\\\x00-\x1f]'
 _ESCAPES = (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t"))
+_SLICE_ROWS = 1_024
 _RARE = r"[\x00-\x08\x0b\x0c\x0e-\x1f]"
 
 
@@ -68,12 +69,18 @@ def _plain(values: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(kind):
         values = values.dictionary_decode()
     if pa.types.is_nested(kind):
-        return pa.array([None if one == "null" else one for one in json_values(values)], pa.string())
+        return pa.array([None if one == "null" else one for one in _spelled(values)], pa.string())
     if pa.types.is_floating(kind):
         return pc.if_else(pc.is_finite(values), values.cast(pa.string()), _not_finite(values))
     if pa.types.is_decimal(kind):
         return _digits(values)
     return values if pa.types.is_string(values.type) else to_text(values)
+
+
+def _spelled(values: pa.Array) -> Iterator[str]:
+    """Lists and the like in JSON, some rows at a time: while Arrow makes objects of them no other thread runs."""
+    for start in range(0, len(values), _SLICE_ROWS):
+        yield from json_values(values.slice(start, _SLICE_ROWS))
 
 
 def _digits(values: pa.Array) -> pa.Array:
@@ -104,7 +111,7 @@ def _json(values: pa.Array) -> pa.Array:
     """Each value in JSON."""
     kind = values.type
     if pa.types.is_nested(kind):
-        return pa.array(json_values(values), pa.string())
+        return pa.array([*_spelled(values)], pa.string())
     texts = _plain(values)
     if pa.types.is_floating(kind):
         texts = pc.if_else(pc.is_finite(values), texts, _quoted(texts))

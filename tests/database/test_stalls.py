@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
+from dataloader.reading.lines import csv_lines, json_lines
 from tests.conftest import fetch
 
 pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.any_version]
@@ -127,6 +128,29 @@ async def test_a_stream_of_dicts_never_blocks_the_loop(postgres: AsyncEngine, wa
     options: Any = {"engine": postgres, "if_exists": "replace", "commit": "load"}
     await assert_never_stalls(watch, lambda: dl.load_rows(dicts(), "t", **options))
     assert await fetch(postgres, "SELECT count(*) FROM t") == [(ROWS // 4,)]
+
+
+async def longest_wait(work: Callable[[], object]) -> float:
+    """How long the loop waits at most for its turn while a thread works."""
+    longest, last = 0.0, time.perf_counter()
+    working = asyncio.create_task(asyncio.to_thread(work))
+    while not working.done():
+        await asyncio.sleep(0.001)
+        now = time.perf_counter()
+        longest, last = max(longest, now - last), now
+    return longest
+
+
+@pytest.mark.parametrize("spell", [csv_lines, json_lines])
+async def test_lists_are_spelled_in_steps_between_which_the_loop_has_its_turn(
+    spell: Callable[[pa.RecordBatch], bytes], a_heap_of_its_own: None
+) -> None:
+    batch = pa.record_batch({"a": [[number, number + 1, None] for number in range(200_000)]})
+    for _ in range(TRIES):
+        wait = await longest_wait(lambda: spell(batch))
+        if wait < 2 * LONGEST_SECONDS:  # as one list of objects 0.4 s and more
+            return
+    pytest.fail(f"the loop waited for {wait:.3f} s")
 
 
 def sleeps() -> None:
