@@ -49,22 +49,25 @@ def wait(rng: random.Random) -> float:
 class Endless:
     """Some rows that come slowly, at random; then nothing, as of a queue that somebody may fill yet."""
 
-    def __init__(self, rows: int = ROWS, seed: int | None = None) -> None:
-        self._rows, self._random = rows, random.Random(seed)
+    def __init__(self, rows: int = ROWS, seed: int | None = None, bad: frozenset[int] = frozenset()) -> None:
+        self._rows, self._random, self._bad = rows, random.Random(seed), bad
         self.is_over = threading.Event()
 
     def dicts(self) -> Iterator[dict[str, Any]]:
         for number in range(self._rows):
             time.sleep(wait(self._random))
-            yield {"id": number, "note": note(number)}
+            yield self._row(number)
         self.is_over.wait()
 
     async def async_dicts(self) -> AsyncIterator[dict[str, Any]]:
         for number in range(self._rows):
             await asyncio.sleep(wait(self._random))
-            yield {"id": number, "note": note(number)}
+            yield self._row(number)
         while not self.is_over.is_set():  # noqa: ASYNC110 - other kinds wait in a thread
             await asyncio.sleep(0.01)
+
+    def _row(self, number: int) -> dict[str, Any]:
+        return {"id": "x" if number in self._bad else number, "note": note(number)}
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         for row in self.dicts():
@@ -116,20 +119,20 @@ async def test_what_has_come_of_a_stream_is_committed_though_nothing_comes_any_m
     assert (await loading).loaded == 9
 
 
-def expected() -> list[tuple[int, Any]]:
-    return [(number, None if note(number) is None else str(note(number))) for number in range(ROWS)]
+def expected(bad: frozenset[int]) -> list[tuple[int, Any]]:
+    numbers = [number for number in range(ROWS) if number not in bad]
+    return [(number, None if note(number) is None else str(note(number))) for number in numbers]
 
 
-async def stopped(loading: asyncio.Task[Any], seconds: float) -> bool:
-    """Cancel a load after a while; whether it had ended by itself."""
+async def stopped(loading: asyncio.Task[dl.LoadReport], seconds: float) -> dl.LoadReport | None:
+    """Cancel a load after a while; its report if it had ended by itself."""
     await asyncio.wait({loading}, timeout=seconds)
     if loading.done():
-        loading.result()
-        return True
+        return loading.result()
     loading.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await loading
-    return False
+    return None
 
 
 NAMED = [*itertools.product(KINDS, ["slow", None])] if FULL else [("rows", "slow"), ("batches", None)]
@@ -142,6 +145,7 @@ async def test_a_slow_stream_that_is_cancelled_anywhere_is_stored_once(
 ) -> None:
     rng = random.Random(f"{SEED} {kind} {name}")
     loader, make = KINDS[kind]
+    bad = frozenset(range(5, ROWS, 11)) if loader is dl.load_rows else frozenset[int]()
     borders = set()
     for round_ in range(ROUNDS):
         await execute(database, "DROP TABLE IF EXISTS t", MADE)
@@ -151,17 +155,19 @@ async def test_a_slow_stream_that_is_cancelled_anywhere_is_stored_once(
             "chunk_rows": rng.choice([5, 1_000]),
             "workers": rng.choice([1, 2, 3]),
             "commit": "chunk",
+            "on_invalid": "reject",
         }
-        runs, has_ended = 0, False
-        while not has_ended:
+        runs, report = 0, None
+        while report is None:
             runs += 1
-            stream = Endless(seed=rng.randrange(1_000))
+            stream = Endless(seed=rng.randrange(1_000), bad=bad)
             if runs > 2:
                 stream.is_over.set()
             loading = asyncio.create_task(loader(make(stream), "t", resume=True, **options))
-            has_ended = await stopped(loading, rng.uniform(0.1, 1.2) if runs < 3 else 60)
+            report = await stopped(loading, rng.uniform(0.1, 1.2) if runs < 3 else 60)
             stream.is_over.set()
-        assert await fetch(database, "SELECT id, note FROM t ORDER BY id") == expected(), (SEED, round_)
+        assert await fetch(database, "SELECT id, note FROM t ORDER BY id") == expected(bad), (SEED, round_)
+        assert (report.read + report.already_loaded, len(report.rejects)) == (ROWS, len(bad))
         borders.add(tuple(await fetch(database, CHUNKS)))
         await execute(database, "DELETE FROM dataloader_loads", "DELETE FROM dataloader_chunks")
     assert len(borders) > 1 or not FULL  # it was time that has cut them
