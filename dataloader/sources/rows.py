@@ -72,9 +72,10 @@ class RowSource(Source):
             if is_full or (waiting and cuts.is_due(row, since)):
                 batch = await in_thread(self._chunk, waiting[:most], row, is_committed)
                 del waiting[: batch.num_rows]  # the first rows too: a stream is read once
-                row, since = row + batch.num_rows, time.monotonic()
+                row += batch.num_rows
                 yield batch
                 del batch
+                since = time.monotonic()  # a slow database makes no slow stream
             elif (block := await anext(self.rest, None)) is None:
                 has_more = False
             else:
