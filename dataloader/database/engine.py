@@ -139,9 +139,14 @@ def connect(
     return engine
 
 
-def open_engine(url: URL) -> AsyncEngine:
+def open_engine(url: URL | Address, options: dict[str, Any] | None = None) -> AsyncEngine:
     """An engine with the settings of `connect` that does not become the default."""
-    return _open(Address.of(url), {})
+    return _open(url if isinstance(url, Address) else Address.of(url), options or {})
+
+
+def made_of(engine: AsyncEngine) -> tuple[Address, dict[str, Any]] | None:
+    """Of what another process can make an engine like this one; None if it was not made here."""
+    return _ours.get(engine.sync_engine)
 
 
 def parse_engine(engine: object) -> AsyncEngine | Address:
@@ -198,8 +203,8 @@ def _in_this_loop(engine: AsyncEngine) -> AsyncEngine:
     return engine
 
 
-_ours: weakref.WeakSet[sa.Engine] = weakref.WeakSet()
-"""The engines that were made here: it is known how they connect."""
+_ours: weakref.WeakKeyDictionary[sa.Engine, tuple[Address, dict[str, Any]]] = weakref.WeakKeyDictionary()
+"""The engines that were made here, and of what: it is known how they connect."""
 
 
 _loops: weakref.WeakKeyDictionary[sa.Pool, asyncio.AbstractEventLoop] = weakref.WeakKeyDictionary()
@@ -319,7 +324,7 @@ def _open(address: Address, options: dict[str, Any]) -> AsyncEngine:
         raise PlanError(f"could not create the engine: {one_line(error)}", hint=hint) from error
     engine.__class__ = _Connected  # another object beside it would take its place in SQLAlchemy's registry of proxies
     engine.sync_engine.url = address.url  # with what the driver takes as arguments: another engine can be made of it
-    _ours.add(engine.sync_engine)
+    _ours[engine.sync_engine] = address, options
     sa.event.listen(engine.sync_engine, "do_connect", connect_in_secret)
     backend.configure_engine(engine, settings["connect_args"], address.url)
     return engine

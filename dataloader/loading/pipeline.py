@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 from dataloader.database import engine as engines
 from dataloader.database.backends import backend_for
@@ -52,14 +52,19 @@ async def load(
     options: LoadOptions,
     store: Callable[[LoadExecution], Awaitable[None]] | None = None,
 ) -> LoadReport:
-    """Plan a load and carry it out, in a task of its own: its Cancel button stops the load and not the caller.
+    """Plan a load and carry it out.
 
     Parameters
     ----------
     store : callable or None
         What stores the rows, where they are not the chunks of `source`.
     """
-    loading = asyncio.create_task(_load(source, table, options, store or _store))
+    return await in_a_task(_load(source, table, options, store or _store))
+
+
+async def in_a_task(load: Coroutine[Any, Any, LoadReport]) -> LoadReport:
+    """Carry out a load in a task of its own: its Cancel button stops the load and not the caller."""
+    loading = asyncio.create_task(load)
     cancels = await await_and_propagate_cancel(loading)
     try:
         return loading.result()

@@ -32,7 +32,7 @@ from dataloader.loading.targets import Ledgered, apply_plan
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from dataloader.display.progress import Progress
     from dataloader.ledger.owners import Owner
@@ -77,6 +77,28 @@ async def entered(
             raise
 
 
+async def enter_whole(
+    engine: AsyncEngine, source: Source, table: str | sa.Table, options: LoadOptions, progress: Progress
+) -> LoadExecution:
+    """Enter the load that shards are to carry out, before any of them: the table is made by the columns of `source`."""
+    plan = await decide(engine, source, table, options)
+    execution = LoadExecution(engine, source, plan, options, progress)
+    with owners.claim_ownership() as owner:
+        await _Entry(execution, owner).enter_whole()
+    return execution
+
+
+async def committed_rows(execution: LoadExecution) -> int:
+    """How many rows the shards of a load have stored by now."""
+    whole = ShardedLoad(execution.plan, Shard.of(execution.options), execution.options, execution.backend)
+
+    async def count(session: Session) -> int:
+        async with session.reading() as connection:
+            return await whole.committed(connection)
+
+    return await Session(execution.engine, execution.plan.table.name, reads_only=True).run(count)
+
+
 async def _enter(planned: Callable[[], Awaitable[LoadExecution]], owner: Owner, door: str) -> LoadExecution:
     """Plan and enter until it is the shard's turn."""
     too_late = 0
@@ -109,28 +131,45 @@ class _Entry:
         self._owner = owner
         self._ledger = Ledger(execution.plan, execution.backend)
         self._shard = Shard.of(execution.options)
+        self._whole = ShardedLoad(execution.plan, self._shard, execution.options, execution.backend)
 
     async def attempt(self) -> LedgerLoad | _Waiting:
         session = _session(self._execution)
         return await workers.retrying()(session.run, self._attempt)
 
+    async def enter_whole(self) -> None:
+        """Enter the load without beginning a shard, unless it is there already."""
+        await workers.retrying()(_session(self._execution).run, self._attempt_whole)
+
+    async def _attempt_whole(self, session: Session) -> None:
+        async with self._transaction(session) as connection:
+            await self._ledger.owned(connection, self._owner)  # which makes the ledger's tables
+            if await self._whole.find(connection) is None:
+                await self._make(session, connection, is_known=False)
+
     async def _attempt(self, session: Session) -> LedgerLoad | _Waiting:
-        execution, plan, options = self._execution, self._execution.plan, self._execution.options
-        whole = ShardedLoad(plan, self._shard, options, execution.backend)
-        async with session.transaction(*session.backend.opening_sql(workers.LOCK_SECONDS), is_last=False) as connection:
+        execution, whole = self._execution, self._whole
+        async with self._transaction(session) as connection:
             load = await self._ledger.owned(connection, self._owner)  # by a try whose answer was lost
             if load is not None:
                 return load
             is_known = await whole.find(connection) is not None
-            if is_known and plan.changes_table:
+            if is_known and execution.plan.changes_table:
                 return _Waiting()  # somebody was first: the plan was made for a table that was not yet as it is
-            await apply_plan(session, execution, workers.LOCK_SECONDS)
-            if not is_known:
-                await whole.enter(connection, await self._ledger.fingerprint(connection))
+            await self._make(session, connection, is_known=is_known)
             waits = await whole.obstacle(connection, self._owner, execution.source.paths)
             if waits is not None:
                 return _Waiting(waits)
             return await self._ledger.begin(connection, self._request, self._owner, _nothing)
+
+    async def _make(self, session: Session, connection: AsyncConnection, *, is_known: bool) -> None:
+        """Make the table as planned, or make sure that it is; and enter the load that nobody has entered."""
+        await apply_plan(session, self._execution, workers.LOCK_SECONDS)
+        if not is_known:
+            await self._whole.enter(connection, await self._ledger.fingerprint(connection))
+
+    def _transaction(self, session: Session) -> contextlib.AbstractAsyncContextManager[AsyncConnection]:
+        return session.transaction(*session.backend.opening_sql(workers.LOCK_SECONDS), is_last=False)
 
     @property
     def _request(self) -> Request:
