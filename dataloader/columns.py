@@ -139,7 +139,7 @@ def column_plans(
     _check_columns(schema.names, prepared, inserts=merge is None or merge.merge.action == "insert")
     by_name = {table.key(column.name): column for column in table.columns}
     pairs = [(field, by_name[table.key(field.name)]) for field in schema]
-    made = set(schema.names) - set(options.dtype or ()) if is_made else set()
+    made = set(schema.names) - set(options.dtype or ()) if is_made else table.made
     shared = (options.casts, options.assume_timezone)
     plans = (
         column_plan(field, column.type, column.nullable, *shared, is_created=field.name in made)

@@ -181,6 +181,8 @@ class TableSchema:
         What is to be known of it before rows are merged into it, where that was asked.
     replaceable : Replaceable
         What is to be known of it before its rows are replaced, where that was asked.
+    made : frozenset of str
+        The columns that the load which is continued has made, by the types of what it read first.
     fixed : mapping of str to str
         The columns whose types cannot be changed, and why, where that was asked.
     """
@@ -199,6 +201,7 @@ class TableSchema:
     merge_target: MergeTarget = field(default=MergeTarget(), compare=False)
     replaceable: Replaceable = field(default=Replaceable(), compare=False)
     fixed: Mapping[str, str] = field(default_factory=dict, compare=False)
+    made: frozenset[str] = field(default=frozenset(), compare=False)
 
     def column(self, name: str) -> Column:
         return next(column for column in self.columns if self.key(column.name) == self.key(name))

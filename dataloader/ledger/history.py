@@ -21,6 +21,7 @@ from dataloader.ledger.beside import drop_beside
 from dataloader.ledger.entries import (
     EVERY_TABLE,
     LOADS,
+    MADE,
     TABLES,
     aware,
     files_table,
@@ -106,7 +107,7 @@ class LoadRecord:
             raise CheckpointError(what, hint=hint)
         try:
             call = json.loads(self.options)
-            loader, paths = call.pop("loader"), call.pop("paths")
+            loader, paths, _ = call.pop("loader"), call.pop("paths"), call.pop(MADE, ())
         except (ValueError, TypeError, AttributeError, KeyError):
             call, loader, paths = None, None, None
         listed = isinstance(paths, list) and all(isinstance(path, str) for path in paths)

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from dataloader.errors import CheckpointError
 from dataloader.formatting import quantity
-from dataloader.ledger.entries import TOTALS, is_running, ledger_tables, select_loads
+from dataloader.ledger.entries import MADE, TOTALS, is_running, ledger_tables, made_columns, select_loads
 from dataloader.ledger.owners import Owner, shown_owner
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Shard:
         return f"shard {self.number} of {self.count} of {self.whole!r}"
 
 
-_OF_ONE = {"shard", "max_connections", "workers", "options"}
+_OF_ONE = {"shard", "max_connections", "workers", "options", MADE}
 """What may differ from shard to shard; of connections, the first shard says how many there are for all."""
 
 
@@ -147,7 +147,7 @@ class ShardedLoad:
             "source_digest": self._shard.whole,
             "chunk_rows": self._plan.chunk_rows,
             "fingerprint": json.dumps(asdict(fingerprint)),
-            "options": json.dumps({**self._common, "max_connections": most}),
+            "options": json.dumps({**self._common, **made_columns(self._plan), "max_connections": most}),
             "owner": None,
             "state": "unfinished",
             **dict.fromkeys(TOTALS, 0),
@@ -179,6 +179,11 @@ class ShardedLoad:
         if isinstance(most, int) and len(running) >= max(1, (most - 1) // self._plan.workers):  # one is for who asks
             return f"for one of {quantity(most, 'connection')}: {quantity(len(running), 'shard')} are being loaded"
         return None
+
+    async def committed(self, connection: AsyncConnection) -> int:
+        """How many rows its shards have stored by now."""
+        sums = sa.select(sa.func.coalesce(sa.func.sum(self._loads.c.loaded), 0)).where(self._parts)
+        return int((await connection.execute(sums)).scalar_one())
 
     @property
     def _is_whole(self) -> sa.ColumnElement[bool]:

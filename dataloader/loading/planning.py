@@ -147,15 +147,16 @@ async def _continuing(
     CheckpointError
         When the table is there because an unfinished load made it, and nobody asks to continue that.
     """
-    is_named = options.resume and options.load_id is not None
-    if (options.if_exists == "append" and not is_named) or options.resume is False:
-        return options, table
-    if backend_for(connection.dialect).ledger_obstacle:
+    is_new = options.resume is False or (options.if_exists == "append" and not options.resume)
+    if is_new or backend_for(connection.dialect).ledger_obstacle:
         return options, table
     found = await lookup.find_load(connection, source.name, table.name, options.load_id)
     if found is None:
         return options, table
     if options.resume:
+        table = replace(table, made=entries.made_by(found))
+        if options.if_exists == "append" and options.load_id is None:
+            return options, table
         known = table.replaceable
         if table_beside(found, table.name) is not None:
             return replace(options, if_exists="replace"), replace(

@@ -544,6 +544,23 @@ async def test_a_load_goes_on_whatever_is_to_be_done_with_a_table_that_exists(
         assert await stored(database) == expected()
 
 
+@pytest.mark.parametrize("named", [{"load_id": "May"}, {}], ids=["named", "unnamed"])
+async def test_a_load_that_made_its_table_checks_the_rest_as_it_began(
+    database: AsyncEngine, named: Any, tmp_path: Path
+) -> None:
+    """A number would not give back '007': a table of somebody else's takes it as 7, and this one refuses it."""
+    first, second = tmp_path / "a.csv", tmp_path / "b.csv"
+    first.write_text("".join(["code\n", *(f"{number}\n" for number in range(ROWS))]))
+    options: Any = {"engine": database, "commit": "chunk", "chunk_rows": CHUNK_ROWS, "workers": 1} | named
+    for wrong in ("x", "007"):
+        second.write_text(f"code\n1\n{wrong}\n")
+        with pytest.raises(dl.ValidationError, match=f"'{wrong}' does not fit (BIGINT|bigint).*made for numbers"):
+            await dl.load_files([first, second], "orders", resume=True, **options)
+    second.write_text("code\n1\n7\n")
+    await dl.load_files([first, second], "orders", resume=True, **options)
+    assert await fetch(database, "SELECT count(*), sum(code) FROM orders") == [(ROWS + 2, sum(range(ROWS)) + 8)]
+
+
 @pytest.mark.parametrize("if_exists", ["fail", "truncate"])
 async def test_other_data_is_no_reason_to_add_to_a_table_that_exists(database: AsyncEngine, if_exists: Any) -> None:
     options: Any = {"engine": database, "chunk_rows": CHUNK_ROWS}

@@ -56,6 +56,17 @@ async def test_shards_in_any_order_are_one_load_that_is_finished_with_the_last(d
     assert await ids(database) == list(range(COUNT * ROWS))
 
 
+async def test_a_shard_checks_what_it_brings_as_the_one_that_made_the_table(
+    database: AsyncEngine, tmp_path: Path
+) -> None:
+    for name, code in {"a": "7", "b": "007"}.items():
+        (tmp_path / f"{name}.csv").write_text(f"code\n{code}\n")
+    options: Any = {"engine": database, "load_id": "june", "progress": "none"}
+    await dl.load_files(tmp_path / "a.csv", "orders", shard=(1, 2), **options)
+    with pytest.raises(dl.ValidationError, match=r"'007' does not fit .* made for numbers"):
+        await dl.load_files(tmp_path / "b.csv", "orders", shard=(2, 2), **options)
+
+
 async def test_a_shard_that_is_run_again_adds_nothing(database: AsyncEngine) -> None:
     await load(database, 1)
     again = await load(database, 1)
