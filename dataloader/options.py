@@ -98,6 +98,7 @@ class Options(SyncOptions, total=False):
     only_new: bool
     shard: tuple[int, int] | None
     max_connections: int | None
+    client: object
     dtype: Mapping[str, sa.types.TypeEngine[Any] | type[sa.types.TypeEngine[Any]]] | None
     on_conflict: OnConflict
     key: str | Sequence[str] | None
@@ -136,6 +137,7 @@ class LoadOptions:
     only_new: bool = False
     shard: tuple[int, int] | None = None
     max_connections: int | None = None
+    client: object = None
     on_conflict: OnConflict = "error"
     key: Sequence[str] | None = None
     update_columns: Sequence[str] | None = None
@@ -166,16 +168,13 @@ class LoadOptions:
         return Reading(**{one.name: getattr(self, one.name) for one in fields(Reading)})
 
     def check_loader(self, loader: str) -> None:
-        """Refuse options of files for what is none.
-
-        Raises
-        ------
-        PlanError
-            Naming the option.
-        """
+        """Refuse options of files, and of clusters, for what is none: a PlanError names the option."""
         for name in ("format", "sheet", "cells", "filename", "only_new"):
             if loader != "load_files" and getattr(self, name) not in {None, False}:
                 raise PlanError(f"{name}= is for files, which load_files loads", hint=f"Leave {name}= out.")
+        if self.client is not None:
+            hint = "Leave client= out."
+            raise PlanError("client= is for Dask DataFrames, and for files that load_files loads", hint=hint)
 
     @property
     def call(self) -> dict[str, Any]:

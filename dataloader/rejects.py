@@ -130,6 +130,19 @@ class Rejects:
         self._count += rows.num_rows
         return int(rows.num_rows)
 
+    def join(self, later: Rejects, first_row: int) -> None:
+        """Take in those of a part of the source, which begins at a row of the whole."""
+        first = [one._replace(row=one.row + first_row) for one in later.findings.first]
+        self.findings.join(Findings(first, {**later.findings.counts}))
+        for name, kinds in later.kinds.items():
+            self.kinds.setdefault(name, {}).update(kinds)
+        name = REJECT_COLUMNS[0]
+        for part in later.parts():
+            rows = _with(part.rows, name, pc.add(part.rows.column(name), first_row))
+            moved = Part(part.first_row + first_row, rows, part.labels)
+            bisect.insort(self._order, (moved.first_row, self._parts.add(moved)))
+        self._count += len(later)
+
     def check(self, read: int | None = None, more: Sequence[Violation] = ()) -> None:
         """Refuse to continue with more rejects than allowed.
 

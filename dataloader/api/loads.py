@@ -16,6 +16,7 @@ from dataloader.report import LoadReport
 from dataloader.sources import files, tables
 from dataloader.sources.base import reading_once
 from dataloader.sources.batches import open_async_batches
+from dataloader.sources.others import CLUSTERS
 from dataloader.sources.paths import Paths, are_paths
 from dataloader.sources.rows import Row, open_rows
 from dataloader.sources.selection import select
@@ -42,7 +43,9 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     ----------
     data : DataFrame, Arrow table or dict of columns
         pandas, polars, pyarrow Table / RecordBatch / RecordBatchReader, a dict of equally long
-        columns, or any object with ``__arrow_c_stream__`` or ``__arrow_c_array__`` (DuckDB, ibis, ...).
+        columns, or any object with ``__arrow_c_stream__`` or ``__arrow_c_array__`` (DuckDB, ibis, ...). A Dask
+        DataFrame, with the extra ``dask``: its partitions are loaded by the workers of its cluster, see
+        `docs/scaling.md`; ``client=`` says which, where there are several.
         An unnamed pandas index is not written; a named one is, as columns. A reader is read once, and
         closed; a second load of it is an error. Later changes in place do not reach the load: a dict's columns
         are copied first, a frame shares its values (values assigned in place reach it before pandas 3, and so
@@ -192,6 +195,10 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     >>> report.loaded
     2
     """
+    if type(data).__module__.startswith(CLUSTERS):
+        from dataloader.distributed import clusters  # noqa: PLC0415 - few have one
+
+        return await clusters.load(data, table, cast(dict[str, Any], options))
     return await _load(
         data, lambda chosen: asyncio.to_thread(tables.open_dataframe, data, chosen.columns), table, options
     )
@@ -308,6 +315,9 @@ async def load_files(paths: Paths, table: str | sa.Table, **options: Unpack[Opti
         the table; other options than its are refused. The load is finished when all parts are. See `docs/scaling.md`.
     max_connections : int, optional
         How many connections all shards have at once; half of what the server gives the role unless passed.
+    client : distributed.Client, optional
+        The Dask cluster whose workers load the files: each is a shard, and those of Parquet several of about 128 MB.
+        The workers must find them under the same paths.
     only_new : bool
         Whether files are passed over that the table's ledger knows as loaded, by path, size and digest, so that the
         same call appends tomorrow's file. Every call reads all files for that, about 1 GB/s: a file that was changed
@@ -331,6 +341,11 @@ async def load_files(paths: Paths, table: str | sa.Table, **options: Unpack[Opti
     >>> report.loaded
     1000
     """
+
+    if options.get("client") is not None:
+        from dataloader.distributed import clusters  # noqa: PLC0415 - few have one
+
+        return await clusters.load_paths(paths, table, cast(dict[str, Any], options))
 
     async def opening(chosen: LoadOptions) -> Source:
         known = await planning.known_files(table, chosen)

@@ -18,8 +18,6 @@ from dataloader.ledger.owners import read_owner
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from dataloader.plan import LoadPlan
-
 LOADS, CHUNKS, REJECTS = TABLES = ("dataloader_loads", "dataloader_chunks", "dataloader_rejects")
 """The last one is there for loads that keep rejects."""
 FILES = "dataloader_files"
@@ -188,12 +186,6 @@ def aware(moment: dt.datetime) -> dt.datetime:
 
 MADE = "made"
 """By this name a load's options say which columns it has made: who continues it has to check its values alike."""
-
-
-def made_columns(plan: LoadPlan) -> dict[str, list[str]]:
-    """The columns that a load makes by the types of what it reads first, as its options say it."""
-    names = [one.name for one in plan.columns if one.is_created]
-    return {MADE: names} if names else {}
 
 
 def made_by(found: Any) -> frozenset[str]:

@@ -26,6 +26,7 @@ from dataloader.ledger.beside import drop_beside, settle_in, table_beside
 from dataloader.ledger.checkpoint import Checkpoint, LedgerLoad, sealed, source_changed, unsealed
 from dataloader.ledger.entries import (
     EVERY_TABLE,
+    MADE,
     TOTALS,
     aware,
     exists,
@@ -34,7 +35,6 @@ from dataloader.ledger.entries import (
     is_same_beginning,
     is_shard,
     ledger_tables,
-    made_columns,
     needed,
     select_loads,
     unreadable,
@@ -99,10 +99,8 @@ class Ledger:
 
     def __init__(self, plan: LoadPlan, backend: Backend) -> None:
         self._plan = plan
-        self._source = plan.source
         self._target = plan.table.name.spelled
         self._backend = backend
-        self._now = backend.now
         self._loads, self._chunks, self._rejects = loads, chunks, _ = ledger_tables(plan.table.name.schema)
         self._columns = [column.name for column in plan.columns]
         self._fingerprints = backend.fingerprints(plan.filled, self._columns)
@@ -112,7 +110,7 @@ class Ledger:
             name: loads.c[name] + sa.bindparam(f"more_{name}") for name in ("chunks", "rows", "loaded", "rejected")
         }
         mine = sa.update(loads).where(loads.c.load_id == sa.bindparam("load"), loads.c.owner == sa.bindparam("by"))
-        self._count = backend.prepare(mine.values(**added, last_commit_at=self._now).returning(loads.c.load_id))
+        self._count = backend.prepare(mine.values(**added, last_commit_at=self._backend.now).returning(loads.c.load_id))
         self._finish = backend.prepare(mine.values(state="finished").returning(loads.c.load_id))
 
     async def owned(self, connection: AsyncConnection, owner: Owner) -> LedgerLoad | None:
@@ -220,7 +218,7 @@ class Ledger:
         if request.replaces:
             return
         for row in here:
-            other = row.source == self._source and row.state == "unfinished" and row.chunks > 0
+            other = row.source == self._plan.source and row.state == "unfinished" and row.chunks > 0
             if not other or row.source_digest == row.load_id or is_shard(row) or is_running(row):
                 continue
             if request.resume is not False:
@@ -249,7 +247,7 @@ class Ledger:
             raise table_changed(self._target, "has fewer rows than were committed", load.load_id)
         if not load.finished:
             taken = sa.update(self._loads).where(self._loads.c.load_id == load.load_id)
-            await connection.execute(taken.values(owner=str(owner), last_commit_at=self._now))
+            await connection.execute(taken.values(owner=str(owner), last_commit_at=self._backend.now))
         return load
 
     async def _locked(self, connection: AsyncConnection, load_id: str, owner: Owner) -> LedgerLoad:
@@ -264,16 +262,18 @@ class Ledger:
         return {
             "load_id": load.load_id,
             "target": self._target,
-            "source": self._source,
+            "source": self._plan.source,
             "source_digest": request.whole or request.load_id or request.source_digest,
             "chunk_rows": self._plan.chunk_rows,
             "fingerprint": json.dumps(asdict(load.fingerprint)),
-            "options": json.dumps({**request.options, **made_columns(self._plan)}),
+            "options": json.dumps(
+                {**request.options, MADE: [one.name for one in self._plan.columns if one.is_created]}
+            ),
             "owner": str(load.owner),
             "state": "unfinished",
             **dict.fromkeys(TOTALS, 0),
-            "started_at": self._now,
-            "last_commit_at": self._now,
+            "started_at": self._backend.now,
+            "last_commit_at": self._backend.now,
         }
 
     async def claim(self, connection: AsyncConnection, load: LedgerLoad, chunk: Checkpoint) -> Checkpoint | None:

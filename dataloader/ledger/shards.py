@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from dataloader.errors import CheckpointError
 from dataloader.formatting import quantity
-from dataloader.ledger.entries import MADE, TOTALS, is_running, ledger_tables, made_columns, select_loads
+from dataloader.ledger.entries import MADE, TOTALS, is_running, ledger_tables, select_loads
 from dataloader.ledger.owners import Owner, shown_owner
 
 if TYPE_CHECKING:
@@ -76,6 +76,14 @@ def refuse_whole(found: Any) -> None:
     if said is not None:
         what = f"the load {found.load_id!r} into {found.target} is loaded in {quantity(said['shards'], 'shard')}"
         raise CheckpointError(what, hint=f"Pass shard=(1, {said['shards']}), or another load_id.", committed_rows=0)
+
+
+@dataclass(frozen=True, slots=True)
+class WholeState:
+    """How many rows the shards of a load have stored, and whether all of them are finished."""
+
+    rows: int
+    is_finished: bool
 
 
 class ShardedLoad:
@@ -140,6 +148,7 @@ class ShardedLoad:
     async def enter(self, connection: AsyncConnection, fingerprint: Fingerprint) -> None:
         """Enter the load, which this shard is the first of, after the plan's DDL."""
         most = self._options.max_connections or await self._backend.half_of_connections(connection)
+        made = [one.name for one in self._plan.columns if one.is_created]
         entry = {
             "load_id": self._shard.whole,
             "target": self._plan.table.name.spelled,
@@ -147,7 +156,7 @@ class ShardedLoad:
             "source_digest": self._shard.whole,
             "chunk_rows": self._plan.chunk_rows,
             "fingerprint": json.dumps(asdict(fingerprint)),
-            "options": json.dumps({**self._common, **made_columns(self._plan), "max_connections": most}),
+            "options": json.dumps({**self._common, MADE: made, "max_connections": most}),
             "owner": None,
             "state": "unfinished",
             **dict.fromkeys(TOTALS, 0),
@@ -180,10 +189,12 @@ class ShardedLoad:
             return f"for one of {quantity(most, 'connection')}: {quantity(len(running), 'shard')} are being loaded"
         return None
 
-    async def committed(self, connection: AsyncConnection) -> int:
-        """How many rows its shards have stored by now."""
+    async def state(self, connection: AsyncConnection) -> WholeState:
+        """How far its shards are by now."""
         sums = sa.select(sa.func.coalesce(sa.func.sum(self._loads.c.loaded), 0)).where(self._parts)
-        return int((await connection.execute(sums)).scalar_one())
+        rows = (await connection.execute(sums)).scalar_one()
+        found = (await connection.execute(sa.select(self._loads.c.state).where(self._is_whole))).scalar_one_or_none()
+        return WholeState(int(rows), found == "finished")
 
     @property
     def _is_whole(self) -> sa.ColumnElement[bool]:

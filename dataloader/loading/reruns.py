@@ -67,7 +67,7 @@ def note_rerun(execution: LoadExecution) -> None:
     """Remember a finished load; if the same rows were loaded into its table before, say so wherever it is shown."""
     if not execution.plan.dry_run and execution.borrowed is None:  # which may be rolled back
         _remember(execution)
-    if execution.loaded_before is not None:
+    if execution.loaded_before is not None and execution.options.shard is None:  # which may be like another one
         _tell(execution, execution.loaded_before)
 
 

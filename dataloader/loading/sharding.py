@@ -24,7 +24,7 @@ from dataloader.ledger import owners
 from dataloader.ledger.checkpoint import LedgerLoad
 from dataloader.ledger.entries import TABLES
 from dataloader.ledger.ledger import Ledger, Request
-from dataloader.ledger.shards import Shard, ShardedLoad
+from dataloader.ledger.shards import Shard, ShardedLoad, WholeState
 from dataloader.loading import workers
 from dataloader.loading.execution import LoadExecution
 from dataloader.loading.planning import decide
@@ -88,15 +88,15 @@ async def enter_whole(
     return execution
 
 
-async def committed_rows(execution: LoadExecution) -> int:
-    """How many rows the shards of a load have stored by now."""
+async def state_of(execution: LoadExecution) -> WholeState:
+    """How far the shards of a load are by now."""
     whole = ShardedLoad(execution.plan, Shard.of(execution.options), execution.options, execution.backend)
 
-    async def count(session: Session) -> int:
+    async def look(session: Session) -> WholeState:
         async with session.reading() as connection:
-            return await whole.committed(connection)
+            return await whole.state(connection)
 
-    return await Session(execution.engine, execution.plan.table.name, reads_only=True).run(count)
+    return await Session(execution.engine, execution.plan.table.name, reads_only=True).run(look)
 
 
 async def _enter(planned: Callable[[], Awaitable[LoadExecution]], owner: Owner, door: str) -> LoadExecution:

@@ -91,6 +91,8 @@ class LoadReport:
         With ``only_new=True``: how many files were not read, because the table's ledger knows them as loaded.
     shards : tuple of (int, int, int) or None
         Which shard it was, of how many, and how many of them were finished with it.
+    parts : tuple of LoadReport
+        Of a load by the workers of a cluster: the report of each partition, in their order.
 
     Raises
     ------
@@ -139,6 +141,7 @@ class LoadReport:
     first_rows: tuple[tuple[str, ...], ...] = field(default=(), repr=False, compare=False)
     passed_over: int = 0
     shards: tuple[int, int, int] | None = None
+    parts: tuple[LoadReport, ...] = field(default=(), repr=False, compare=False)
     returned_rows: Returned = field(default_factory=Returned, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -300,6 +303,10 @@ class LoadReport:
             *([("verified", "read back before the commit, and equal")] if self.verified else []),
             ("sent", f"{size(self.nbytes)} in {quantity(self.chunks, 'chunk')}"),
         ]
+        if self.parts:
+            seconds = [one.seconds for one in self.parts]
+            each = f"{duration(min(seconds))} to {duration(max(seconds))} each"
+            facts.append(("partitions", f"{len(self.parts):,}, {each}"))
         return facts if self.load_id is None else [*facts, ("load_id", self.load_id)]
 
     def _sparkline(self) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +14,8 @@ from dataloader.sources.base import CHUNK_BYTES
 from dataloader.sources.formats import READ_BYTES, Format, no_rows
 from dataloader.sources.paths import File
 
+PART_BYTES = 128 << 20
+"""How much a part of a Parquet file has, before compression."""
 SAMPLED_ROWS = 100
 """So many rows of an ORC file tell how many are read at once."""
 
@@ -23,7 +27,25 @@ def _parquet_schema(file: File) -> pa.Schema:
 
 def _parquet_rows(file: File) -> int:
     with file.random_access() as opened:
-        return int(pa.parquet.ParquetFile(opened).metadata.num_rows)
+        metadata = pa.parquet.ParquetFile(opened).metadata
+        if file.groups is None:
+            return int(metadata.num_rows)
+        return sum(metadata.row_group(number).num_rows for number in file.groups)
+
+
+def in_parts(file: File) -> list[File]:
+    """A Parquet file as its row groups, of which those that are small stay together."""
+    with file.random_access() as opened:
+        metadata = pa.parquet.ParquetFile(opened).metadata
+        sizes = [metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)]
+    starts, room = [0], PART_BYTES
+    for number, size in enumerate(sizes):
+        if room < size and number > starts[-1]:
+            starts.append(number)
+            room = PART_BYTES
+        room -= size
+    ranges = itertools.pairwise([*starts, len(sizes)])
+    return [replace(file, groups=range(*one)) for one in ranges] if len(starts) > 1 else [file]
 
 
 def _parquet_batches(file: File, chunk_rows: int, names: list[str]) -> Iterator[pa.RecordBatch]:
@@ -33,7 +55,10 @@ def _parquet_batches(file: File, chunk_rows: int, names: list[str]) -> Iterator[
         columns = None if set(reader.schema_arrow.names) <= set(names) else names
         # Every thread that decodes keeps a heap of its own, and mimalloc gives back nothing by itself: 40 MB together.
         for batch in reader.iter_batches(
-            batch_size=_parquet_rows_at_once(reader, chunk_rows), columns=columns, use_threads=False
+            batch_size=_parquet_rows_at_once(reader, chunk_rows),
+            row_groups=file.groups,
+            columns=columns,
+            use_threads=False,
         ):
             yield batch
             pa.default_memory_pool().release_unused()

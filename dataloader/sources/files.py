@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -14,11 +14,12 @@ from dataloader.conversion.inference import varying
 from dataloader.errors import LoadError, PlanError, SchemaMismatch
 from dataloader.formatting import quantity
 from dataloader.sources.base import ArrowSource, check_names, rechunk
+from dataloader.sources.columnar_files import in_parts
 from dataloader.sources.folders import partition_fields, with_partitions
 from dataloader.sources.formats import Format
 from dataloader.sources.kinds import Kind, kind_name, kind_of
 from dataloader.sources.known import FileContent, KnownFiles, contents_of
-from dataloader.sources.paths import File, Listing, Paths, listed
+from dataloader.sources.paths import File, Listing, OpenFile, Paths, listed
 from dataloader.sources.selection import WHOLE, Reading, selected
 from dataloader.sources.sizing import about_rows
 from dataloader.sources.urls import cause, hidden
@@ -105,7 +106,16 @@ def open_files(paths: Paths, reading: Reading = WHOLE, known: KnownFiles | None 
     SchemaMismatch
         When a file does not have the columns of the first one.
     """
-    listing = listed(paths, functools.partial(kind_name, given=reading.format))
+    return open_listing(listing_of(paths, reading), reading, known)
+
+
+def listing_of(paths: Paths, reading: Reading) -> Listing:
+    """The files that the paths stand for."""
+    return listed(paths, functools.partial(kind_name, given=reading.format))
+
+
+def open_listing(listing: Listing, reading: Reading = WHOLE, known: KnownFiles | None = None) -> ArrowSource:
+    """Open files that were found, as `open_files` does."""
     found, contents = (listing, ()) if known is None else _new_ones(listing, known)
     opened = [_opened(file, reading) for file in found.files or listing.files[:1]]
     files = opened if found.files else []
@@ -127,6 +137,25 @@ def open_files(paths: Paths, reading: Reading = WHOLE, known: KnownFiles | None 
     schema = pa.schema([offered.field(one) for one in names])
     reads = functools.partial(_chunks, files, contents, names, position)
     return ArrowSource(name, schema, rows, reads, loader="load_files", **told)
+
+
+def listings_of_parts(listing: Listing, reading: Reading) -> list[Listing]:
+    """Files as parts that can be read apart from each other, in their order: each file, or its row groups.
+
+    Raises
+    ------
+    PlanError
+        When one can be read once, and here.
+    """
+    if any(isinstance(file, OpenFile) for file in listing.files):
+        hint = "Pass its path, or load it without client=."
+        raise PlanError("the workers cannot read what is open in this process", hint=hint)
+    parts = []
+    for file in listing.files:
+        is_parquet = kind_of(file, reading.format)[0].name == "parquet"
+        parts += in_parts(file) if is_parquet else [file]
+    single = [replace(one, _opened=[]) for one in parts]  # an open stream cannot be sent
+    return [Listing((one,), (one.path,), (one.given,)) for one in single]
 
 
 def _chunks(
@@ -161,7 +190,7 @@ def _new_ones(found: Listing, known: KnownFiles) -> tuple[Listing, tuple[FileCon
 
 def _paths_again(found: Listing, reading: Reading) -> tuple[str, ...]:
     """The paths for who continues the load in another process; none for URLs, which may hold a secret."""
-    if not all(file.is_local for file in found.files):
+    if not all(file.is_local and file.groups is None for file in found.files):
         return ()
     return found.again if reading.filename is None else found.as_given  # under other paths it would have other values
 

@@ -42,12 +42,15 @@ class File:
         The path as the caller spelled it, without secrets.
     partitions : tuple of (str, str or None)
         The columns that its folders are.
+    groups : range or None
+        Of a Parquet file the row groups that are read; None for all.
     """
 
     filesystem: pa.fs.FileSystem
     path: str
     given: str = ""
     partitions: Partitions = ()
+    groups: range | None = None
     _opened: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     @property

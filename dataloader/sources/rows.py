@@ -26,8 +26,9 @@ from dataloader.sources.base import (
     most_bytes,
 )
 from dataloader.sources.cuts import UNCUT, Cuts, arriving
+from dataloader.sources.others import is_query
 from dataloader.sources.selection import Columns
-from dataloader.sources.tables import is_query, label
+from dataloader.sources.tables import label
 from dataloader.sync import in_thread
 
 Row = Mapping[Any, Any] | Sequence[Any]

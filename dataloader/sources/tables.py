@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from dataloader.sources.base import (
     rechunk,
 )
 from dataloader.sources.batches import BatchStream, first_batch, fitting
+from dataloader.sources.others import better_loader
 from dataloader.sources.selection import Columns, selected
 
 if TYPE_CHECKING:
@@ -102,8 +103,8 @@ def _open(data: object, columns: Columns | None) -> ArrowSource:
             return _open_table(pa.Table.from_batches([pa.record_batch(data)]), type(data).__name__)
     except pa.ArrowInvalid as error:  # the capsule holds one column, not a table, or was read
         check_not_exhausted(data, has_rows=False)
-        raise PlanError(f"expected a table, got {type(data).__name__}", hint=_better_loader(data)) from error
-    raise PlanError(f"expected a table, got {type(data).__name__}", hint=_better_loader(data))
+        raise PlanError(f"expected a table, got {type(data).__name__}", hint=better_loader(data)) from error
+    raise PlanError(f"expected a table, got {type(data).__name__}", hint=better_loader(data))
 
 
 def _wanted(data: Mapping[Any, Any], columns: Columns | None) -> Any:
@@ -135,38 +136,6 @@ def _checked_polars(data: Any, columns: Columns | None) -> Any:
 _NOT_IN_ARROW, _QUOTED = re.compile(r"\b(Object|U?Int128)\b"), re.compile(r"'[^']*'")
 
 
-_SQL = re.compile(r"\s*(select|with|table|values|insert|update|delete|copy)\s", re.IGNORECASE)
-
-
-def _better_loader(data: object) -> str:
-    found = next((hint for is_it, hint in _OTHERS if is_it(data)), None)
-    return found or "Pass a DataFrame, an Arrow table, a dict of columns, or an object with __arrow_c_stream__."
-
-
-def is_query(data: object) -> bool:
-    """Whether it is a query of SQLAlchemy, which has not been run."""
-    return hasattr(data, "selected_columns") and hasattr(data, "get_execution_options")
-
-
-def _is_old_polars(data: object) -> bool:
-    return type(data).__module__.partition(".")[0] == "polars" and not hasattr(data, "__arrow_c_stream__")
-
-
-_OTHERS: tuple[tuple[Callable[[Any], object], str], ...] = (
-    (
-        lambda data: isinstance(data, (list, tuple)) or hasattr(data, "__next__") or hasattr(data, "__anext__"),
-        "Load rows with load_rows(rows, table), and record batches with load_batches(batches, table).",
-    ),
-    (
-        lambda data: (isinstance(data, str) and _SQL.match(data)) or is_query(data),
-        "It is a query: copy_table(query, table, source=engine) loads its rows, from any database.",
-    ),
-    (lambda data: isinstance(data, str) or hasattr(data, "__fspath__"), "Load files with load_files(paths, table)."),
-    (lambda data: type(data).__name__ == "LazyFrame", "Collect it first: data.collect()."),
-    (_is_old_polars, "Update polars: its frames can be read since 1.3. Or load data.to_arrow()."),
-    (lambda data: type(data).__name__ == "Series", "Make it a frame first: data.to_frame()."),
-    (lambda data: isinstance(data, (pa.Array, pa.ChunkedArray)), "Give it a name: {'name': data}."),
-)
 """What is no table, and what to do with it."""
 
 

@@ -1,0 +1,33 @@
+"""The adapter of the cluster that holds what was given."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, cast
+
+from dataloader.errors import PlanError
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from dataloader.report import LoadReport
+    from dataloader.sources.paths import Paths
+
+
+async def load(data: object, table: str | sa.Table, options: dict[str, Any]) -> LoadReport:
+    """Load what a cluster holds, by its workers; the adapter has the name of the package that the data is of."""
+    package = type(data).__module__.partition(".")[0]
+    return cast("LoadReport", await _adapter(package).load(data, table, options))
+
+
+async def load_paths(paths: Paths, table: str | sa.Table, options: dict[str, Any]) -> LoadReport:
+    """Load files by the workers of a cluster, which a client of Dask's leads to."""
+    return cast("LoadReport", await _adapter("dask").load_paths(paths, table, options))
+
+
+def _adapter(package: str) -> Any:
+    try:
+        return importlib.import_module(f"dataloader.distributed.{package}")
+    except ModuleNotFoundError as error:
+        hint = f'Install it: pip install "notebook-dataloader[{package}]".'
+        raise PlanError(f"loading by a cluster needs {error.name}, which is not installed", hint=hint) from error
