@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ class LoadPlan:
     chunk_rows : int
         Rows per chunk.
     chunk_seconds : float or None
-        How long a row of a stream waits for its chunk to become full; None: until it is.
+        How long a row of a stream waits for its chunk to become full; None: it is no stream.
     creates_table : bool
         Whether the load makes the table.
     keeps_rejects : bool
@@ -183,7 +184,12 @@ class LoadPlan:
     @property
     def _chunks(self) -> str:
         rows = f"up to {quantity(self.chunk_rows, 'row')} each"
-        return rows if self.chunk_seconds is None else f"{rows}, or what has come in {self.chunk_seconds:g} s"
+        if self.chunk_seconds is None:
+            return rows
+        if math.isinf(self.chunk_seconds):
+            counts = "last" if self.merge is not None and self.merge.merge.updated else "first"
+            return f"{rows}, however slowly they come (duplicates={counts!r} has them committed every few seconds)"
+        return f"{rows}, or what has come in {self.chunk_seconds:g} s"
 
     @property
     def _waiting(self) -> list[str]:

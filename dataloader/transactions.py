@@ -114,15 +114,15 @@ def _commit_by_size(info: SourceInfo) -> tuple[Commit, str, bool]:
     return "load", f"{there_are} no more than {ONE_TRANSACTION_ROWS:,} rows", False
 
 
-def _chunk_seconds(options: LoadOptions) -> float | None:
-    """How long rows of a stream wait for their chunk to become full; None: until it is.
+def _chunk_seconds(options: LoadOptions) -> float:
+    """How long rows of a stream wait for their chunk to become full.
 
     Where the outcome depends on which rows share a chunk, time has no say in it: of two rows with one key, those of one
     chunk are refused, and those of two are taken one after the other.
     """
     merges = options.on_conflict != "error"
     is_free = not merges or (options.on_conflict, options.duplicates) in {("update", "last"), ("ignore", "first")}
-    return CHUNK_SECONDS if is_free else None
+    return CHUNK_SECONDS if is_free else math.inf
 
 
 def _as_a_whole(options: LoadOptions) -> str | None:
