@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dataloader.comparing.columns import KEY, ROW, Compared, compared, types_there
 from dataloader.comparing.partitions import Differences, Partitions
 from dataloader.copying.definition import column_types
 from dataloader.copying.survey import find_original
 from dataloader.database import engine as engines
-from dataloader.database.keys import BETWEEN
+from dataloader.database.keys import joined
 from dataloader.database.schema import TableName
 from dataloader.database.session import Session
 from dataloader.database.texts import TextConverter, read_by_server
@@ -190,8 +189,9 @@ def _texts(texts: TextConverter, batch: pa.RecordBatch, first_row: int) -> tuple
 
 def _keyed(columns: list[pa.Array], rows: np.ndarray, keys: int) -> pa.RecordBatch:
     """The texts with the key in one, and the places of the rows."""
-    key = columns[0] if keys == 1 else pc.binary_join_element_wise(*columns[:keys], BETWEEN)
-    return pa.RecordBatch.from_arrays([key, pa.array(rows), *columns], [KEY, ROW, *map(str, range(len(columns)))])
+    return pa.RecordBatch.from_arrays(
+        [joined(columns[:keys]), pa.array(rows), *columns], [KEY, ROW, *map(str, range(len(columns)))]
+    )
 
 
 async def _all(first: pa.RecordBatch, rest: AsyncIterator[pa.RecordBatch]) -> AsyncIterator[pa.RecordBatch]:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from dataloader.database.schema import TableName
 
 BETWEEN = "\x1f"
-"""Joins the parts of a key; a control character that keys do not contain."""
+"""Joins the parts of a key."""
+_ESCAPES = (("\x1e", "\x1e0"), (BETWEEN, "\x1e1"))
+"""What stands in a part for what would join it."""
 
 
 class Keys:
@@ -48,11 +50,25 @@ class Keys:
     def __init__(self, batch: pa.RecordBatch, columns: Sequence[ColumnPlan]) -> None:
         self.columns = columns
         parts = [comparable(batch.column(column.name), column) for column in columns]
-        self.joined: pa.Array = parts[0] if len(columns) == 1 else pc.binary_join_element_wise(*parts, BETWEEN)
+        self.joined: pa.Array = joined(parts)
         self.which = pc.fill_null(self.joined.dictionary_encode().indices, -1).to_numpy()
         used = np.flatnonzero(self.which >= 0)
         _, first = np.unique(self.which[used], return_index=True)
         self.distinct = [part.take(pa.array(used[first])).to_pylist() for part in parts]
+
+
+def joined(parts: Sequence[pa.Array]) -> pa.Array:
+    """The parts of each key as one text, the same for no other key; null where a part is NULL."""
+    return parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*map(_escaped, parts), BETWEEN)
+
+
+def _escaped(texts: pa.Array) -> pa.Array:
+    found = texts.buffers()[2]
+    characters = np.frombuffer(b"" if found is None else found, np.uint8)
+    for plain, escaped in _ESCAPES:
+        if (characters == ord(plain)).any():
+            texts = pc.replace_substring(texts, plain, escaped)
+    return texts
 
 
 def comparable(values: pa.Array, column: ColumnPlan) -> pa.Array:

@@ -104,6 +104,16 @@ async def test_a_query_is_compared_by_a_key_that_is_named_and_other_columns_are_
     assert "not compared: price" in str(found)
 
 
+async def test_the_parts_of_a_key_are_told_apart_whatever_is_in_them(database: AsyncEngine) -> None:
+    parts = [("x\x1fy", "z"), ("x", "y\x1fz"), ("x\x1e1y", "z"), ("x\x1e", "\x1fz"), ("x\x1e\x1f", "z"), ("x", "y")]
+    data = {"a": [a for a, _ in parts], "b": [b for _, b in parts], "n": [*range(len(parts))]}
+    await dl.load_dataframe(data, "t", engine=database, primary_key=["a", "b"])
+    assert (await dl.compare(data, "t", engine=database)).equal
+    data["n"] = data["n"][::-1]
+    assert (await dl.load_dataframe(data, "t", engine=database, on_conflict="update")).updated == 6
+    assert (await dl.compare(data, "t", engine=database)).equal
+
+
 async def test_it_is_said_why_rows_cannot_be_paired(database: AsyncEngine) -> None:
     await execute(database, "CREATE TABLE t (id int, n int)", "INSERT INTO t VALUES (1, 1), (1, 2), (2, NULL)")
     with pytest.raises(dl.PlanError, match="has no unique key"):

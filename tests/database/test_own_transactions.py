@@ -128,6 +128,20 @@ async def test_tables_are_replaced_and_emptied_inside_of_it(table: AsyncEngine) 
     assert await fetch(table, "SELECT v FROM t") == [("old",)]
 
 
+@pytest.mark.parametrize("how", ["ignore", "update"])
+async def test_no_temporary_table_is_left_in_it(database: AsyncEngine, how: Any) -> None:
+    await dl.load_dataframe({"id": [1], "v": ["a"]}, "t", engine=database, primary_key="id")
+    names = "SELECT name FROM sqlite_temp_master WHERE type = 'table'"
+    if database.dialect.name == "postgresql":
+        names = "SELECT relname FROM pg_class WHERE relnamespace = pg_my_temp_schema() AND relkind = 'r'"
+    async with database.connect() as connection:
+        for options in ({"returning": ["id"]}, {}):
+            data = {"id": [1, 2], "v": ["b", "c"]}
+            await dl.load_dataframe(data, "t", connection=connection, on_conflict=how, **options)  # type: ignore[arg-type]
+        await dl.sync_table({"id": [1], "v": ["b"]}, "t", connection=connection)
+        assert (await connection.exec_driver_sql(names)).all() == []
+
+
 async def test_an_orm_session_has_a_connection(table: AsyncEngine) -> None:
     async with AsyncSession(table) as session:
         await session.execute(sa.text("INSERT INTO t VALUES (9, 'z')"))

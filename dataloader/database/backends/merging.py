@@ -168,6 +168,7 @@ class Merging:
         wanted = ", ".join(f"target.{self.quote(name)}" for name in merge.returning)
         sql = f"SELECT {wanted} FROM {kept} AS given JOIN {table} AS target ON {same} ORDER BY given.{self.order}"
         found = _fetched(await connection.exec_driver_sql(sql, execution_options=own))
+        await self._drop_kept(connection)
         _check_found(len(found), staged, "have NULL in their key, or another one since a trigger has changed them")
         return merged, [(*row, is_new) for row, is_new in zip(found, new, strict=True)]
 
@@ -184,6 +185,9 @@ class Merging:
     async def _keep_staged(self, connection: AsyncConnection, merge: Merge) -> str:
         """The name of a table that has the staged keys in their order, after the merge as well."""
         return self.quote_table(self.staging)
+
+    async def _drop_kept(self, connection: AsyncConnection) -> None:
+        """Drop that, where it is a table of its own."""
 
     async def changed_cells(self, connection: AsyncConnection, merge: Merge, most: int) -> list[str]:
         """What would change in some of the rows that are there: the key, and each value before and after."""

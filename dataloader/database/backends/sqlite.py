@@ -224,10 +224,12 @@ class SQLite(Backend):
     async def _keep_staged(self, connection: AsyncConnection, merge: Merge) -> str:
         """A copy of the keys: what changes nothing is taken out of the temporary table."""
         kept, key = self.quote_table(_KEPT_KEYS), ", ".join(map(self.quote, merge.key))
-        await connection.exec_driver_sql(f"DROP TABLE IF EXISTS {kept}")
         given = f"SELECT {key} FROM {self.quote_table(self.staging)} ORDER BY {self.order}"
         await connection.exec_driver_sql(f"CREATE TABLE {kept} AS {given}")
         return kept
+
+    async def _drop_kept(self, connection: AsyncConnection) -> None:
+        await connection.exec_driver_sql(f"DROP TABLE {self.quote_table(_KEPT_KEYS)}")
 
     async def _insert_or_update(self, connection: AsyncConnection, merge: Merge, staged: int) -> Merged:
         """What changes nothing is taken out first: a trigger before INSERT would fire for it, and SQLite not tell."""
