@@ -43,6 +43,7 @@ class SyncStore(ChunkStore):
         assert plan.others is not None
         merge, within = plan.merge, plan.others
         name = self._plan.table.name
+        await backend.know_staged(connection, merge)
         if repeated := await backend.repeated_key(connection, merge):
             what = f"several rows of the source have the key {repeated} ({', '.join(merge.key)})"
             raise PlanError(what, hint="Drop the rows that do not count.", committed_rows=0)

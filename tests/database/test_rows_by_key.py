@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,16 @@ async def test_more_deletes_than_allowed_are_refused_with_what_would_have_gone(
         await dl.sync_table(data, "t", engine=table)
     assert await fetch(table, ALL) == BEFORE
     assert (await dl.sync_table(data, "t", engine=table, max_deletes=1)).deleted == 4 - len(rows)
+
+
+async def test_many_rows_are_found_by_their_key_and_not_one_by_one(database: AsyncEngine) -> None:
+    many = pa.table({"id": range(50_000), "v": ["x"] * 50_000})
+    await dl.load_dataframe(many, "t", engine=database, primary_key="id")
+    async with asyncio.timeout(15):  # a second; when each row was looked for among all, 40
+        report = await dl.sync_table(many.slice(10_000), "t", engine=database)
+        assert (report.unchanged, report.deleted) == (40_000, 10_000)
+        assert (await dl.delete_rows(many.slice(5_000), "t", engine=database)).missing == 5_000
+    assert await fetch(database, "SELECT count(*) FROM t") == [(0,)]
 
 
 async def test_a_file_is_synchronized_as_a_whole(table: AsyncEngine, tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ class Merging:
     async def _delete(self, connection: AsyncConnection, merge: Merge, staged: int) -> Merged:
         table, given, same = self._joined(merge)
         own: dict[str, Any] = {OWN_OPERATORS: merge.own_operators}
+        await self.know_staged(connection, merge)
         there = None
         if merge.looks_first:  # a trigger may keep rows, which then are not missing
             sql = f"SELECT {self.counts}(*) FROM {given} AS given "
@@ -108,12 +109,15 @@ class Merging:
         updated = (await connection.exec_driver_sql(sql, execution_options=own)).rowcount if differing else 0
         return Merged(updated=updated, left=there - differing, missing=staged - there)
 
+    async def know_staged(self, connection: AsyncConnection, merge: Merge) -> None:
+        """Let the database find the rows of the temporary table by their key, now that they are all there."""
+
     async def count_others(self, connection: AsyncConnection, merge: Merge, within: str) -> tuple[int, int]:
         """How many rows of the table a condition holds for, and how many of them the temporary table does not have."""
         table, given, same = self._joined(merge)
+        those = f"SELECT {self.counts}(*) FROM {table} AS target WHERE {within}"
         there = f"EXISTS (SELECT 1 FROM {given} AS given WHERE {same})"
-        missing = f"{self.counts}(CASE WHEN {there} THEN NULL ELSE 1 END)"
-        sql = f"SELECT {self.counts}(*), {missing} FROM {table} AS target WHERE {within}"
+        sql = f"SELECT ({those}), ({those} AND NOT {there})"  # as a condition it is a join, as a value a loop
         found: Any = (await connection.exec_driver_sql(sql, execution_options={OWN_OPERATORS: True})).one()
         return int(found[0]), int(found[1])
 

@@ -245,6 +245,9 @@ class PostgreSQL(Backend):
             numbered = f"ADD COLUMN {self.order} bigint GENERATED ALWAYS AS IDENTITY"
             await connection.exec_driver_sql(f"ALTER TABLE {self.quote_table(self.staging)} {numbered}")
 
+    async def know_staged(self, connection: AsyncConnection, merge: Merge) -> None:
+        await connection.exec_driver_sql(f"ANALYZE {self.quote_table(self.staging)}")
+
     def _differs(self, merge: Merge, ours: str, theirs: str) -> str:
         return merging.differs(merge, ours, theirs, self.quote)
 

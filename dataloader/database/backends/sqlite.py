@@ -58,6 +58,7 @@ _OURS = "dataloader"
 
 
 _turns: weakref.WeakKeyDictionary[sa.Pool, threading.Lock] = weakref.WeakKeyDictionary()
+_STAGED_KEY = "dataloader_staged_key"
 _KEPT_KEYS = TableName("temp", "dataloader_kept")
 
 
@@ -216,6 +217,11 @@ class SQLite(Backend):
         columns = ", ".join(map(self.quote, merge.columns))
         made = f"CREATE TABLE {self.quote_table(self.staging)} AS SELECT {columns}"
         await connection.exec_driver_sql(f"{made} FROM {self.quote_table(merge.table)} WHERE false")
+
+    async def know_staged(self, connection: AsyncConnection, merge: Merge) -> None:
+        """SQLite makes no index by itself for what is asked of each row."""
+        name, key = self.quote(self.staging.name), ", ".join(map(self.quote, merge.key))
+        await connection.exec_driver_sql(f"CREATE INDEX temp.{_STAGED_KEY} ON {name} ({key})")
 
     def _differs(self, merge: Merge, ours: str, theirs: str) -> str:
         names = map(self.quote, merge.updated)
