@@ -44,8 +44,8 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     data : DataFrame, Arrow table or dict of columns
         pandas, polars, pyarrow Table / RecordBatch / RecordBatchReader, a dict of equally long
         columns, or any object with ``__arrow_c_stream__`` or ``__arrow_c_array__`` (DuckDB, ibis, ...). A Dask
-        DataFrame, with the extra ``dask``: its partitions are loaded by the workers of its cluster, see
-        `docs/scaling.md`; ``client=`` says which, where there are several.
+        DataFrame (extra ``dask``) or a Dataset of Ray (extra ``ray``): its partitions are loaded by the workers of its
+        cluster, see `docs/scaling.md`; ``client=`` says which of Dask's.
         An unnamed pandas index is not written; a named one is, as columns. A reader is read once, and
         closed; a second load of it is an error. Later changes in place do not reach the load: a dict's columns
         are copied first, a frame shares its values (values assigned in place reach it before pandas 3, and so

@@ -77,7 +77,7 @@ async def _load(
         try:
             await store(together)
         except BaseException as error:
-            await finish_despite_cancel(_say_what_is_committed(error, entered, order), SAY_SECONDS)
+            await finish_despite_cancel(_say_what_is_committed(error, entered, order, progress.state), SAY_SECONDS)
             raise
         if not (await sharding.state_of(entered)).is_finished:  # in our database: theirs may be other ones
             what = f"not every worker has written into {entered.plan.database}"
@@ -190,9 +190,9 @@ def not_loaded(number: int, order: Order, error: Exception) -> LoadError:
     return LoadError(what, hint=hint, committed_rows=0)
 
 
-async def _say_what_is_committed(error: BaseException, entered: LoadExecution, order: Order) -> None:
+async def _say_what_is_committed(error: BaseException, entered: LoadExecution, order: Order, state: State) -> None:
     """Put into words what an interrupted load has left, and how to go on with it; best effort."""
-    rows = (await sharding.state_of(entered)).rows
+    state.rows = rows = (await sharding.state_of(entered)).rows  # some may have been committed after the last word
     call = f"await load_dataframe(..., {entered.plan.table.name.spelled!r}, load_id={order.load_id!r})"
     if isinstance(error, DataLoaderError):
         error.committed_rows = 0
