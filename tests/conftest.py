@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy as sa
+import tenacity
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dataloader.database import embedded
@@ -184,8 +185,14 @@ async def fetch(engine: AsyncEngine, sql: str, **parameters: Any) -> list[tuple[
         return [tuple(row) for row in await connection.execute(sa.text(sql), parameters)]
 
 
+def _is_deadlock(error: BaseException) -> bool:
+    """With autovacuum, that is: what DROP OWNED changes in pg_class, an analysis of the table changes too."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) == "40P01"
+
+
+@tenacity.retry(retry=tenacity.retry_if_exception(_is_deadlock), stop=tenacity.stop_after_attempt(5), reraise=True)
 async def execute(engine: AsyncEngine, *statements: str) -> None:
-    """Carry out statements in one transaction."""
+    """Carry out statements in one transaction, again if it was the victim of a deadlock."""
     async with engine.begin() as connection:
         for statement in statements:
             await connection.execute(sa.text(statement))

@@ -69,9 +69,9 @@ MUTANTS = {
         f"{REFUSED}::test_a_source_that_changed_where_it_is_committed_is_refused_by_its_chunk",
     ),
     "no count of what is committed": Mutant(
-        "ledger/ledger.py",
-        "        if [len(chunks), *sums] != [found.chunks, found.rows, found.loaded, found.rejected]:\n",
-        "        if False:\n",
+        "ledger/lookup.py",
+        "    if [len(committed), *sums] != [found.chunks, found.rows, found.loaded, found.rejected]:\n",
+        "    if False:\n",
         f"{REFUSED}::test_an_edited_ledger_is_refused",
     ),
 }
