@@ -29,8 +29,8 @@ ROWS = 1_000_000 if FULL else 40_000
 KILLS = 25 if FULL else 2
 """For each way."""
 OLD = 1_000
-LONGEST_WAIT = 0.1 if FULL else 0.5
-"""In CI other tests use the machine too."""
+LONGEST_WAIT = 0.1 if FULL else 5.0
+"""In CI other tests use the machine too, and a load of its few rows takes no longer than a wait that they cause."""
 DUTIES = (
     "CREATE TABLE orders (id bigint PRIMARY KEY, note text, amount double precision)",
     "CREATE INDEX by_note ON orders (note)",
