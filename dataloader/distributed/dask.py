@@ -77,7 +77,13 @@ async def _called(client: Any, method: Callable[..., Any], *arguments: Any, **op
     if client.asynchronous:
         found = method(*arguments, **options)
         return await found if inspect.isawaitable(found) else found
-    return await asyncio.to_thread(method, *arguments, **options)
+    try:
+        return await asyncio.to_thread(method, *arguments, **options)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ConnectionError("the client has given the call up") from None  # its own CancelledError, made asyncio's
 
 
 class _Load:
