@@ -103,9 +103,10 @@ class _Load:
         def tell(event: tuple[Any, tuple[int, int, int]]) -> None:
             loop.call_soon_threadsafe(together.tell, *event[1])
 
+        futures: dict[Any, int] = {}  # as long as they are not known, the workers refuse what was sent
         await self._called(self._client.subscribe_topic, self._topic, tell)
-        futures = await self._submitted()
         try:
+            futures = await self._submitted()
             for future in futures:
                 future.add_done_callback(lambda done: loop.call_soon_threadsafe(ended.put_nowait, done))
             for _ in futures:
