@@ -371,7 +371,7 @@ def _with_shard(options: LoadOptions) -> LoadOptions:
     }
     for given, is_given in refused.items():
         if is_given:
-            what = f"shard= and {given} exclude each other: a shard is committed by chunk, and resumed when it is run"
+            what = f"shard= and {given} exclude each other: shards, as a cluster's partitions, are resumed"
             raise PlanError(what, hint="Leave one of them out.")
     return replace(options, shard=(number, count), resume=True)
 

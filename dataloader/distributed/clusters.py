@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, cast
 
+from dataloader.database.addresses import hide_url
 from dataloader.errors import PlanError
 
 if TYPE_CHECKING:
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
 
 async def load(data: object, table: str | sa.Table, options: dict[str, Any]) -> LoadReport:
     """Load what a cluster holds, by its workers; the adapter has the name of the package that the data is of."""
+    options["engine"] = hide_url(options.get("engine"))
     package = type(data).__module__.partition(".")[0]
     return cast("LoadReport", await _adapter(package).load(data, table, options))
 
 
 async def load_paths(paths: Paths, table: str | sa.Table, options: dict[str, Any]) -> LoadReport:
     """Load files by the workers of a cluster, which a client of Dask's leads to."""
+    options["engine"] = hide_url(options.get("engine"))
     return cast("LoadReport", await _adapter("dask").load_paths(paths, table, options))
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, cast
 import dask
 import distributed
 
-from dataloader.database.addresses import hide_url
 from dataloader.distributed.shards import Order, load_shard, order_of_files, stop
 from dataloader.distributed.together import Together, load_together, not_loaded
 from dataloader.errors import DataLoaderError, PlanError
@@ -61,7 +60,6 @@ async def load_paths(paths: Paths, table: str | sa.Table, options: dict[str, Any
 def _client(options: dict[str, Any]) -> Any:
     """The client that is asked for, or the one that there is."""
     given = options.pop("client", None)
-    options["engine"] = hide_url(options.get("engine"))
     if given is not None and not isinstance(given, distributed.Client):
         raise PlanError(f"client= must be a distributed.Client, got {type(given).__name__}", hint="Pass Client(...).")
     with contextlib.suppress(ValueError):
@@ -83,7 +81,9 @@ async def _called(client: Any, method: Callable[..., Any], *arguments: Any, **op
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        raise ConnectionError("the client has given the call up") from None  # its own CancelledError, made asyncio's
+        raise ConnectionError(
+            "Dask's client has cancelled the call"
+        ) from None  # its own CancelledError, made asyncio's
 
 
 class _Load:

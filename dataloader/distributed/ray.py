@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, cast
 import ray
 from ray.exceptions import RayTaskError
 
-from dataloader.database.addresses import hide_url
 from dataloader.distributed.shards import Order, load_shard
 from dataloader.distributed.together import Together, load_together, not_loaded
 from dataloader.errors import DataLoaderError, PlanError
@@ -33,7 +32,6 @@ SAMPLED_ROWS = 10_000
 
 async def load(dataset: Any, table: str | sa.Table, options: dict[str, Any]) -> LoadReport:
     """Load a Dataset of Ray: as many shards as it has blocks."""
-    options["engine"] = hide_url(options.get("engine"))
     if options.pop("client", None) is not None:
         raise PlanError("client= is for Dask", hint="Leave it out: a Dataset is loaded by the cluster that it is in.")
     opening = functools.partial(open_dataframe, columns=options.get("columns"))
@@ -41,10 +39,7 @@ async def load(dataset: Any, table: str | sa.Table, options: dict[str, Any]) -> 
 
     async def sample() -> Source:
         """Rows that tell the types of the columns."""
-        first = (
-            await ray.remote(_first_rows).remote(blocks[0]) if blocks else dataset.schema().base_schema.empty_table()
-        )
-        return opening(first)
+        return opening(await ray.remote(_first_rows).remote(blocks[0]))
 
     order = Order(table, options, len(blocks), opening)
     return await load_together(order, options, "Ray Dataset", sample, _Load(order, blocks).store)

@@ -56,6 +56,8 @@ class Order:
     def __init__(
         self, table: str | sa.Table, options: dict[str, Any], count: int, opening: Callable[[Any], Source]
     ) -> None:
+        if not count:
+            raise PlanError("there are no partitions to be loaded", hint="Load data that has one at least.")
         checked = LoadOptions.of({**options})
         self.token = uuid.uuid4().hex
         self.load_id = str(options.get("load_id") or f"{getattr(table, 'name', table)}-{self.token[:8]}")
@@ -137,22 +139,25 @@ def load_shard(order: Order, number: int, data: Any, tell: Tell) -> LoadReport:
     DataLoaderError
         Naming the shard.
     """
-    if order.token in _stopped:
-        raise LoadCancelled(f"shard {number} was not begun", hint="The load was stopped.", committed_rows=0)
 
     async def load() -> LoadReport:
         task = asyncio.ensure_future(order.load(number, data, _Telling(number, tell)))
         running = _running.setdefault(order.token, set())
         running.add(task)
+        if order.token in _stopped:  # looked at when the task can be found: it may be stopped at the same time
+            task.cancel()
         try:
             return await task
         finally:
             running.discard(task)
+            if not running:
+                _running.pop(order.token, None)
 
     try:
         return asyncio.run(load())
     except asyncio.CancelledError:
-        raise LoadCancelled(f"shard {number} was stopped", hint="Its last chunk was rolled back.") from None
+        hint = "The chunk that it was at is rolled back."
+        raise LoadCancelled(f"partition {number} of {order.count} was stopped", hint=hint) from None
     except DataLoaderError as error:
         error.what = f"partition {number} of {order.count}: {error.what}"
         raise

@@ -193,7 +193,7 @@ def not_loaded(number: int, order: Order, error: Exception) -> LoadError:
 async def _say_what_is_committed(error: BaseException, entered: LoadExecution, order: Order, state: State) -> None:
     """Put into words what an interrupted load has left, and how to go on with it; best effort."""
     state.rows = rows = (await sharding.state_of(entered)).rows  # some may have been committed after the last word
-    call = f"await load_dataframe(..., {entered.plan.table.name.spelled!r}, load_id={order.load_id!r})"
+    call = f"await {entered.source.loader}(..., {entered.plan.table.name.spelled!r}, load_id={order.load_id!r})"
     if isinstance(error, DataLoaderError):
         error.committed_rows = 0
         error.say_committed(rows, call, in_doubt=False)

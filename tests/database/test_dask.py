@@ -205,8 +205,10 @@ async def test_a_file_whose_texts_its_number_would_not_give_back_is_refused(
 ) -> None:
     (tmp_path / "a.csv").write_text("id,code\n1,7\n2,8\n")
     (tmp_path / "b.csv").write_text("id,code\n3,007\n")
-    with pytest.raises(dl.ValidationError, match="partition 2 of 2: row 0, column 'code': '007' does not fit bigint"):
+    refused = "partition 2 of 2: row 0, column 'code': '007' does not fit bigint"
+    with pytest.raises(dl.ValidationError, match=refused) as caught:
         await dl.load_files(tmp_path, "orders", engine=postgres, client=client, progress="none")
+    assert str(caught.value.resume_call).startswith("await load_files(")
 
 
 async def test_what_the_workers_cannot_do_is_refused_before_anything_is_sent(
