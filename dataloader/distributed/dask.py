@@ -51,7 +51,7 @@ async def load(frame: Any, table: str | sa.Table, options: dict[str, Any]) -> Lo
 
 
 async def load_paths(paths: Paths, table: str | sa.Table, options: dict[str, Any]) -> LoadReport:
-    """Load files: as many shards as there are files, or parts of about 128 MB in those of Parquet."""
+    """Load files: as many shards as there are files, or parts of about 128 MB in large ones."""
     client = _client(options)
     order, name, whole, parts = await order_of_files(paths, table, options)
     return await load_together(order, options, name, whole, _Load(client, order, parts).store)

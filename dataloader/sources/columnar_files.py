@@ -11,11 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from dataloader.sources.base import CHUNK_BYTES
-from dataloader.sources.formats import READ_BYTES, Format, no_rows
+from dataloader.sources.formats import PART_BYTES, READ_BYTES, Format, no_rows
 from dataloader.sources.paths import File
 
-PART_BYTES = 128 << 20
-"""How much a part of a Parquet file has, before compression."""
 SAMPLED_ROWS = 100
 """So many rows of an ORC file tell how many are read at once."""
 
@@ -28,12 +26,12 @@ def _parquet_schema(file: File) -> pa.Schema:
 def _parquet_rows(file: File) -> int:
     with file.random_access() as opened:
         metadata = pa.parquet.ParquetFile(opened).metadata
-        if file.groups is None:
+        if file.part is None:
             return int(metadata.num_rows)
-        return sum(metadata.row_group(number).num_rows for number in file.groups)
+        return sum(metadata.row_group(number).num_rows for number in file.part)
 
 
-def in_parts(file: File) -> list[File]:
+def _parquet_parts(file: File) -> list[File]:
     """A Parquet file as its row groups, of which those that are small stay together."""
     with file.random_access() as opened:
         metadata = pa.parquet.ParquetFile(opened).metadata
@@ -45,7 +43,7 @@ def in_parts(file: File) -> list[File]:
             room = PART_BYTES
         room -= size
     ranges = itertools.pairwise([*starts, len(sizes)])
-    return [replace(file, groups=range(*one)) for one in ranges] if len(starts) > 1 else [file]
+    return [replace(file, part=range(*one)) for one in ranges] if len(starts) > 1 else [file]
 
 
 def _parquet_batches(file: File, chunk_rows: int, names: list[str]) -> Iterator[pa.RecordBatch]:
@@ -56,7 +54,7 @@ def _parquet_batches(file: File, chunk_rows: int, names: list[str]) -> Iterator[
         # Every thread that decodes keeps a heap of its own, and mimalloc gives back nothing by itself: 40 MB together.
         for batch in reader.iter_batches(
             batch_size=_parquet_rows_at_once(reader, chunk_rows),
-            row_groups=file.groups,
+            row_groups=file.part,
             columns=columns,
             use_threads=False,
         ):
@@ -117,6 +115,6 @@ def _orc_batches(file: File, chunk_rows: int, names: list[str]) -> Iterator[pa.R
         yield from fragment.to_batches(columns=names, batch_size=size, batch_readahead=1, use_threads=False)
 
 
-PARQUET = Format(_parquet_schema, _parquet_rows, _parquet_batches)
+PARQUET = Format(_parquet_schema, _parquet_rows, _parquet_batches, parts=_parquet_parts)
 IPC = Format(_ipc_schema, no_rows, _ipc_batches)
 ORC = Format(_orc_schema, _orc_rows, _orc_batches)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ import pyarrow.csv
 
 from dataloader.conversion.violations import REJECT_COLUMNS
 from dataloader.errors import PlanError
+from dataloader.sources import csv_parts
 from dataloader.sources.csv_dialect import Dialect, find_dialect
 from dataloader.sources.csv_options import CsvOptions
 from dataloader.sources.csv_ragged import RaggedRows
@@ -56,10 +58,20 @@ class CsvFiles:
 
     def batches(self, file: File, _chunk_rows: int, names: list[str]) -> Iterator[pa.RecordBatch]:
         compression, dialect, schema = self._found(file)
-        ragged = RaggedRows(schema.names, names, dialect, lambda: _stream(file, compression, dialect))
+        if file.part is not None and file.part.start:
+            dialect = replace(dialect, skip=0, header=False)
+        opened = functools.partial(_stream, file, compression, dialect, file.part)
+        ragged = RaggedRows(schema.names, names, dialect, opened, functools.partial(csv_parts.before, file))
         are_rejects = set(REJECT_COLUMNS) <= set(schema.names)
-        for batch in _read(lambda: _stream(file, compression, dialect), schema.names, dialect, ragged):
+        for batch in _read(opened, schema.names, dialect, ragged):
             yield _without_apostrophes(batch) if are_rejects else batch
+
+    def parts(self, file: File) -> list[File]:
+        """Ranges of bytes of a large file, each of which begins with a row."""
+        if not csv_parts.is_large(file):
+            return [file]
+        compression, dialect, _ = self._found(file)
+        return [file] if compression else csv_parts.in_parts(file, dialect)
 
     def _found(self, file: File) -> tuple[str | None, Dialect, pa.Schema]:
         if file.path not in self._known:
@@ -77,7 +89,7 @@ class CsvFiles:
 def csv_format(options: CsvOptions | None) -> Format:
     """How CSV files are read with the options of a call."""
     files = CsvFiles(options or CsvOptions())
-    return Format(files.schema, no_rows, files.batches, files.facts, files.lines_before)
+    return Format(files.schema, no_rows, files.batches, files.facts, files.lines_before, files.parts)
 
 
 def _compression(file: File) -> str | None:
@@ -113,9 +125,9 @@ def _archive(opened: Any) -> zipfile.ZipFile:
 
 
 @contextlib.contextmanager
-def _stream(file: File, compression: str | None, dialect: Dialect) -> Iterator[Any]:
+def _stream(file: File, compression: str | None, dialect: Dialect, part: range | None = None) -> Iterator[Any]:
     """The text as UTF-8, which Arrow reads."""
-    with _unpacked(file, compression) as stream:
+    with _unpacked(file, compression) if part is None else csv_parts.opened(file, part) as stream:
         is_utf8 = dialect.encoding.replace("_", "-").lower() in {"utf-8", "utf8", "utf-8-sig", "ascii"}
         yield stream if is_utf8 else pa.transcoding_input_stream(stream, dialect.encoding, "utf-8")
 
@@ -152,8 +164,11 @@ def _reading(dialect: Dialect, block: int, ahead: bool = False) -> pa.csv.ReadOp
 
 def _as_read(names: list[str], dialect: Dialect) -> dict[str, pa.DataType]:
     """The columns as Arrow calls them, all of them text; one without a name has the name of its place here."""
-    known = names if dialect.header else [f"f{number}" for number in range(len(names))]
-    return dict.fromkeys([*known, ""], pa.string())
+    return dict.fromkeys([*_arrow_names(names, dialect), ""], pa.string())
+
+
+def _arrow_names(names: list[str], dialect: Dialect) -> list[str]:
+    return names if dialect.header else [f"f{number}" for number in range(len(names))]
 
 
 def _names(file: File, compression: str | None, dialect: Dialect) -> list[str]:
@@ -198,7 +213,10 @@ def _read(
         passed = given
         with opened() as stream, _naming(block, ahead):
             parsing = _parsing(dialect, len(names), None if ahead else ragged.add)
-            with pa.csv.open_csv(stream, _reading(dialect, block, ahead), parsing, wanted) as reader:
+            reading = _reading(dialect, block, ahead)
+            if not dialect.header:  # the first row may be ragged
+                reading.autogenerate_column_names, reading.column_names = False, _arrow_names(names, dialect)
+            with pa.csv.open_csv(stream, reading, parsing, wanted) as reader:
                 for batch in reader:
                     rows = ragged.put_into(batch.rename_columns(names))
                     kept = rows.slice(min(passed, rows.num_rows))

@@ -29,10 +29,19 @@ class RaggedRows:
         The columns of the file, and those of them that are loaded.
     opened : callable
         Opens the text of the file once more, to count lines.
+    before : callable
+        Gives how many bytes, and lines, stand before that text.
     """
 
-    def __init__(self, columns: list[str], loaded: list[str], dialect: Dialect, opened: Callable[[], Any]) -> None:
-        self._columns, self._dialect, self._opened = columns, dialect, opened
+    def __init__(
+        self,
+        columns: list[str],
+        loaded: list[str],
+        dialect: Dialect,
+        opened: Callable[[], Any],
+        before: Callable[[], tuple[int, int]],
+    ) -> None:
+        self._columns, self._dialect, self._opened, self._before = columns, dialect, opened, before
         self._carrier = loaded[0] if loaded else columns[0]
         self._lines: Iterator[int] | None = None
         self._counted = 0
@@ -101,11 +110,13 @@ class RaggedRows:
             self._counted += 1
             if self._counted == position + 1:
                 return f"line {line:,}"
-        return f"row {position:,}"
+        after, _ = self._before()
+        return f"row {position:,} after byte {after:,}" if after else f"row {position:,}"
 
     def _starts(self) -> Iterator[int]:
         """In which line each row begins: Arrow counts rows, and a row can have several lines."""
         one = self._dialect
+        _, passed = self._before()
         with self._opened() as stream:
             text = io.TextIOWrapper(stream, encoding="utf-8", errors="replace", newline="")
             for _ in range(one.skip):
@@ -114,7 +125,7 @@ class RaggedRows:
             try:
                 before, is_header = 0, one.header
                 for fields in reader:
-                    first, before = one.skip + before + 1, reader.line_num
+                    first, before = passed + one.skip + before + 1, reader.line_num
                     if fields or len(self._columns) == 1:
                         if not is_header:
                             yield first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,7 +15,6 @@ from dataloader.conversion.inference import varying
 from dataloader.errors import LoadError, PlanError, SchemaMismatch
 from dataloader.formatting import quantity
 from dataloader.sources.base import ArrowSource, check_names, rechunk
-from dataloader.sources.columnar_files import in_parts
 from dataloader.sources.folders import partition_fields, with_partitions
 from dataloader.sources.formats import Format
 from dataloader.sources.kinds import Kind, kind_name, kind_of
@@ -124,12 +124,14 @@ def open_listing(listing: Listing, reading: Reading = WHOLE, known: KnownFiles |
     rows = None if None in counts else sum(count for count in counts if count is not None)
     name = opened[0].file.name if len(listing.files) == 1 else f"{len(files) or len(listing.files)} files"
     before = [one.format.lines_before(one.file) if one.format.lines_before else 0 for one in files]
-    position = FilePosition(list(found.files), None if rows is not None else about_rows(found.files, counts, before))
+    are_whole = rows is None and all(file.part is None for file in found.files)
+    about = about_rows(found.files, counts, before) if are_whole else None
+    position = FilePosition(list(found.files), about)
     names = selected(offered.names, reading.columns, name)
     told: dict[str, Any] = {
         "paths": _paths_again(found, reading),
         "position": position,
-        "about": position.about,
+        "about": about,
         "facts": (*found.facts, *_facts(opened)),
         "contents": contents,
         "passed_over": len(listing.files) - len(found.files),
@@ -140,7 +142,7 @@ def open_listing(listing: Listing, reading: Reading = WHOLE, known: KnownFiles |
 
 
 def listings_of_parts(listing: Listing, reading: Reading) -> list[Listing]:
-    """Files as parts that can be read apart from each other, in their order: each file, or its row groups.
+    """Files as parts that can be read apart from each other, in their order: each file, or pieces of a large one.
 
     Raises
     ------
@@ -152,8 +154,9 @@ def listings_of_parts(listing: Listing, reading: Reading) -> list[Listing]:
         raise PlanError("the workers cannot read what is open in this process", hint=hint)
     parts = []
     for file in listing.files:
-        is_parquet = kind_of(file, reading.format)[0].name == "parquet"
-        parts += in_parts(file) if is_parquet else [file]
+        with _unreadable(file):
+            how = kind_of(file, reading.format)[0].open(file, reading)
+            parts += [file] if how.parts is None else how.parts(file)
     single = [replace(one, _opened=[]) for one in parts]  # an open stream cannot be sent
     return [Listing((one,), (one.path,), (one.given,)) for one in single]
 
@@ -190,7 +193,7 @@ def _new_ones(found: Listing, known: KnownFiles) -> tuple[Listing, tuple[FileCon
 
 def _paths_again(found: Listing, reading: Reading) -> tuple[str, ...]:
     """The paths for who continues the load in another process; none for URLs, which may hold a secret."""
-    if not all(file.is_local and file.groups is None for file in found.files):
+    if not all(file.is_local and file.part is None for file in found.files):
         return ()
     return found.again if reading.filename is None else found.as_given  # under other paths it would have other values
 
@@ -240,20 +243,27 @@ def _check_sheets(file: File, kind: Kind, reading: Reading) -> None:
 
 
 def _opened(file: File, reading: Reading) -> OpenedFile:
-    try:
+    with _unreadable(file):
         kind, told = kind_of(file, reading.format)
         _check_sheets(file, kind, reading)
         how = kind.open(file, reading)
         opened = OpenedFile(file, kind, how, how.schema(file), how.rows(file), reading.filename, told)
         file.rewind()
+    check_names(opened.schema.names)
+    return opened
+
+
+@contextlib.contextmanager
+def _unreadable(file: File) -> Iterator[None]:
+    """Say which file it is that cannot be read."""
+    try:
+        yield
     except Exception as error:
         if not file.fails_by(error):
             raise
         hint = "Check that the file is complete, may be read, and is what its name says."
         what = f"{file.place} cannot be read: {hidden(in_words(error))}"
         raise PlanError(what, hint=hint) from cause(error)
-    check_names(opened.schema.names)
-    return opened
 
 
 def _check_columns(file: File, schema: pa.Schema, first: File, expected: pa.Schema) -> None:

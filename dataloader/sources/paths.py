@@ -42,15 +42,15 @@ class File:
         The path as the caller spelled it, without secrets.
     partitions : tuple of (str, str or None)
         The columns that its folders are.
-    groups : range or None
-        Of a Parquet file the row groups that are read; None for all.
+    part : range or None
+        Which row groups of a Parquet file, or bytes of a CSV file, are read; None for all.
     """
 
     filesystem: pa.fs.FileSystem
     path: str
     given: str = ""
     partitions: Partitions = ()
-    groups: range | None = None
+    part: range | None = None
     _opened: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     @property

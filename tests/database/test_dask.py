@@ -23,7 +23,7 @@ from distributed import Client, LocalCluster
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dataloader as dl
-from dataloader.sources import columnar_files
+from dataloader.sources import columnar_files, csv_parts
 from tests.conftest import execute, fetch
 from tests.database.conftest import PLANTED
 
@@ -198,6 +198,24 @@ async def test_files_are_shards_and_large_ones_of_parquet_several(
     assert await ids(postgres) == list(range(ROWS))
     found = await fetch(postgres, "SELECT year, count(*), count(DISTINCT file) FROM orders GROUP BY year ORDER BY year")
     assert found == [(2024, 500, 1), (2025, 500, 1)]
+
+
+async def test_a_large_csv_file_is_several_shards_and_a_row_is_named_by_its_line(
+    postgres: AsyncEngine, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_parts, "PART_BYTES", 2_000)
+    lines = [f'{number},"a note\nof two lines"\n' for number in range(ROWS)]
+    lines[700] = "700,a,b\n"
+    (tmp_path / "a.csv").write_text("id,note\n" + "".join(lines))
+    loading = {"engine": postgres, "client": client, "on_invalid": "reject", "progress": "none"}
+    report = await dl.load_files(tmp_path / "a.csv", "orders", **loading)
+    assert (report.loaded, report.rejected) == (ROWS - 1, 1)
+    assert len(report.parts) > 10
+    (rejected,) = report.rejects.to_dict("records")
+    assert rejected["reject_row"] == 700
+    assert rejected["reject_problem"] == "line 1,402 has 3 fields, and not 2"
+    found = await fetch(postgres, "SELECT count(*), count(DISTINCT id), min(note), max(note) FROM orders")
+    assert found == [(ROWS - 1, ROWS - 1, *["a note\nof two lines"] * 2)]
 
 
 async def test_a_file_whose_texts_its_number_would_not_give_back_is_refused(
