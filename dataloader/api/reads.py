@@ -14,6 +14,8 @@ from dataloader.api.signatures import with_options
 from dataloader.database import engine as engines
 from dataloader.database.addresses import hide_url
 from dataloader.database.backends import backend_for
+from dataloader.distributed import clusters
+from dataloader.errors import PlanError
 from dataloader.jobs import ReadJob
 from dataloader.options import check_connection, check_progress
 from dataloader.reading import frames
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from dataloader.display.state import View
     from dataloader.report import ExportReport
 
-Frame = Literal["pandas", "polars", "arrow"]
+Frame = Literal["pandas", "polars", "arrow", "dask"]
 DtypeBackend = Literal["numpy_nullable", "pyarrow"]
 FileFormat = Literal["csv", "parquet", "arrow", "jsonl"]
 
@@ -70,10 +72,12 @@ async def read_dataframe(
     connection : AsyncConnection or AsyncSession, optional
         One of the caller's, in whose transaction the query is carried out, inside a savepoint: it sees what that has
         written, and its temporary tables. Nothing else may be done on it meanwhile.
-    as_ : {'pandas', 'polars', 'arrow'}
-        What is returned.
+    as_ : {'pandas', 'polars', 'arrow', 'dask'}
+        What is returned. A Dask DataFrame (extra ``dask``) has partitions of about 128 MB, ranges of `index` or else
+        of the table's primary key, which are read where and when they are computed: each as it is at that time.
     dtype_backend : {'numpy_nullable', 'pyarrow'}, optional
         As in pandas. None: NumPy's types; integers among which one is missing are pandas' Int64, and not floats.
+        Of a Dask DataFrame ``'pyarrow'``: it would make texts of decimals and dates that are Python's.
     index : str or list of str, optional
         The columns of the frame's index.
     columns : list of str, optional
@@ -117,6 +121,8 @@ async def read_dataframe(
     """
     frames.check_frame(as_, dtype_backend, index)
     given = _Given(engine, connection, columns, max_rows, statement_timeout, progress)
+    if as_ == "dask":
+        return await _as_dask(query_or_table, params, given, index)
     reading = await _reading(query_or_table, params, given, settles=True)
     async with contextlib.aclosing(reading.batches()) as batches:
         found = [batch async for batch in batches]
@@ -283,6 +289,15 @@ def start_read(
     options: dict[str, Any] = {"columns": columns, "max_rows": max_rows, "statement_timeout": statement_timeout}
     options |= {"as_": as_, "dtype_backend": dtype_backend, "index": index, "engine": found}
     return ReadJob(lambda view: read_dataframe(query_or_table, params, **options, progress=view), progress, label)
+
+
+async def _as_dask(query: object, params: Params | None, given: _Given, index: Any) -> Any:
+    for name in ("connection", "max_rows"):
+        if getattr(given, name) is not None:
+            hint = "Leave it out: every worker has its own connection, and reads its ranges as a whole."
+            raise PlanError(f"{name}= and as_='dask' exclude each other", hint=hint)
+    options = {"columns": given.columns, "timeout": given.timeout, "index": index}
+    return await clusters.read(query, params, given.engine, **options)
 
 
 class _Given(NamedTuple):

@@ -11,6 +11,7 @@ from dataloader.errors import PlanError
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from dataloader.reading.query import Params
     from dataloader.report import LoadReport
     from dataloader.sources.paths import Paths
 
@@ -28,9 +29,14 @@ async def load_paths(paths: Paths, table: str | sa.Table, options: dict[str, Any
     return cast("LoadReport", await _adapter("dask").load_paths(paths, table, options))
 
 
-def _adapter(package: str) -> Any:
+async def read(query: object, params: Params | None, given: object, **options: Any) -> Any:
+    """Make a Dask DataFrame of a table or a query."""
+    return await _adapter("dask_reading", "dask").read(query, params, hide_url(given), **options)
+
+
+def _adapter(name: str, extra: str | None = None) -> Any:
     try:
-        return importlib.import_module(f"dataloader.distributed.{package}")
+        return importlib.import_module(f"dataloader.distributed.{name}")
     except ModuleNotFoundError as error:
-        hint = f'Install it: pip install "notebook-dataloader[{package}]".'
-        raise PlanError(f"loading by a cluster needs {error.name}, which is not installed", hint=hint) from error
+        hint = f'Install it: pip install "notebook-dataloader[{extra or name}]".'
+        raise PlanError(f"a cluster needs {error.name}, which is not installed", hint=hint) from error

@@ -64,7 +64,7 @@ class Order:
         self.count = count
         self.table = table
         self._opening = opening
-        self._made = _made(checked.engine)
+        self._made = made_of(checked.engine)
         self._options = {name: value for name, value in options.items() if name not in ON_A_WORKER}
 
     def __repr__(self) -> str:
@@ -99,7 +99,7 @@ async def order_of_files(
     return Order(table, options, len(parts), opening), quantity(len(listing.files), "file"), whole, parts
 
 
-def _made(engine: Any) -> tuple[Address, dict[str, Any]]:
+def made_of(engine: Any) -> tuple[Address, dict[str, Any]]:
     """Of what the workers can make the engine."""
     known = engine.engine if isinstance(engine, Address) and engine.engine is not None else engine
     made = (known, {}) if isinstance(known, Address) else engines.made_of(known)

@@ -12,7 +12,7 @@ from dataloader.errors import PlanError, ReadError
 from dataloader.formatting import did_you_mean, one_line
 from dataloader.reading.numbers import Digits
 
-KINDS = ("pandas", "polars", "arrow")
+KINDS = ("pandas", "polars", "arrow", "dask")
 BACKENDS = (None, "numpy_nullable", "pyarrow")
 
 
@@ -28,7 +28,12 @@ def check_frame(as_: str, dtype_backend: str | None, index: object) -> None:
         raise PlanError(f"as_={as_!r} is unknown", hint=did_you_mean(as_, KINDS))
     if dtype_backend not in BACKENDS:
         raise PlanError(f"dtype_backend={dtype_backend!r} is unknown", hint=did_you_mean(dtype_backend, BACKENDS))
-    if as_ != "pandas" and (index is not None or dtype_backend is not None):
+    if as_ == "dask" and dtype_backend == "numpy_nullable":
+        hint = "Leave dtype_backend= out: Dask makes texts of decimals and dates that are Python's objects."
+        raise PlanError("as_='dask' has the types of dtype_backend='pyarrow'", hint=hint)
+    if as_ == "dask" and not (index is None or isinstance(index, str)):
+        raise PlanError("as_='dask' takes one column as index=", hint="Pass the one that the rows are divided by.")
+    if as_ not in {"pandas", "dask"} and (index is not None or dtype_backend is not None):
         raise PlanError(f"{as_} has no index= or dtype_backend=", hint="Leave them out, or take as_='pandas'.")
 
 

@@ -23,6 +23,7 @@ from distributed import Client, LocalCluster
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dataloader as dl
+from dataloader.distributed import dask_reading
 from dataloader.sources import columnar_files, csv_parts
 from tests.conftest import execute, fetch
 from tests.database.conftest import PLANTED
@@ -267,6 +268,18 @@ async def test_a_password_reaches_the_workers_and_is_shown_nowhere(
     assert not [text for text in shown if "s3cret" in text]
 
 
+async def test_a_table_that_is_read_by_a_cluster_is_loaded_by_it(
+    postgres: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await dl.load_dataframe(FRAME, "orders", engine=postgres, primary_key="id", progress="none")
+    monkeypatch.setattr(dask_reading, "PART_BYTES", 2_000)
+    found = await dl.read_dataframe("orders", engine=postgres, as_="dask")
+    report = await load(postgres, found[found["id"] >= 100], table="copies")
+    assert (report.loaded, len(report.parts)) == (ROWS - 100, found.npartitions)
+    missing = await fetch(postgres, "SELECT id FROM orders EXCEPT SELECT id FROM copies")
+    assert sorted(missing) == [(number,) for number in range(100)]
+
+
 async def test_without_a_cluster_the_error_says_how_to_start_one(postgres: AsyncEngine, client: Client) -> None:
     client.close()
     with pytest.raises(dl.PlanError, match=r"there is no cluster.*Client\(\)"):
@@ -287,8 +300,7 @@ def test_without_the_extra_the_error_names_it() -> None:
         """
     ran = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == (
-        "loading by a cluster needs distributed, which is not installed. "
-        'Install it: pip install "notebook-dataloader[dask]".'
+        'a cluster needs distributed, which is not installed. Install it: pip install "notebook-dataloader[dask]".'
     )
 
 
