@@ -85,7 +85,7 @@ async def read(
     backend = backend_for(engine.dialect)
     if backend.is_in_memory(engine):
         raise PlanError("the workers cannot reach a database in this process's memory", hint="Pass another URL.")
-    made = made_of(given)
+    made = made_of(engine)
     found = await survey.find_original(engine, query, params, columns)
     statement = replace(found.statement, timeout=timeout)
     key = _key(index, found)
