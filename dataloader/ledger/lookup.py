@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
     from dataloader.database.schema import TableName
     from dataloader.ledger.owners import Owner
+
+
+READ_CHUNKS = 1_000
 
 
 async def find_load(connection: AsyncConnection, source: str, target: TableName, load_id: str | None) -> Any:
@@ -70,8 +75,19 @@ async def committed_chunks(
     _, chunks, _ = ledger_tables(schema)
     columns = [chunks.c[name] for name in Checkpoint.__slots__]
     query = sa.select(*columns).where(chunks.c.load_id == load.load_id)
-    committed = {row.chunk: unsealed(load, row) for row in await connection.execute(query)}
-    sums = [sum(getattr(one, name) for one in committed.values()) for name in TOTALS[1:]]
-    if [len(committed), *sums] != [found.chunks, found.rows, found.loaded, found.rejected]:
+    committed: dict[int, Checkpoint] = {}
+    totals = dict.fromkeys(TOTALS, 0)
+
+    def take(rows: Sequence[Any]) -> None:
+        for row in rows:
+            committed[row.chunk] = one = unsealed(load, row)
+            totals["chunks"] += 1
+            for name in TOTALS[1:]:
+                totals[name] += getattr(one, name)
+
+    async with connection.stream(query) as result:  # a hundred thousand chunks would block the loop for a second
+        async for rows in result.partitions(READ_CHUNKS):
+            await asyncio.to_thread(take, rows)
+    if any(totals[name] != getattr(found, name) for name in TOTALS):
         raise edited(load, "its chunks do not add up to its totals")
     return committed
