@@ -49,6 +49,8 @@ class Kind:
         Makes of a value what Arrow takes.
     read : bool
         Whether the values are texts that Arrow reads.
+    spells : bool
+        Whether Arrow reads the shortest spelling of numbers, where none of them is a text.
     settles : bool
         Whether the digits are found out when the whole result is there.
     """
@@ -57,6 +59,7 @@ class Kind:
     taken: frozenset[type]
     prepare: Callable[[Any], Any] | None = None
     read: bool = False
+    spells: bool = False
     settles: bool = False
 
     @property
@@ -72,8 +75,12 @@ class Kind:
         ValueError, TypeError
             When one is none of this type.
         """
-        if not set(map(type, values)) <= self.taken | {type(None)}:
+        types = set(map(type, values))
+        if not types <= self.taken | {type(None)}:
             raise TypeError("a value of another type")
+        if self.spells and str not in types:  # a tenth of the time of as many decimals
+            texts = [None if value is None else str(value) for value in values]
+            return pa.array(texts, pa.string()).cast(self.arrow)
         if self.prepare is not None:
             values = [None if value is None else self.prepare(value) for value in values]
         if self.read:
@@ -101,6 +108,9 @@ def _exact(value: float | str) -> decimal.Decimal:
 
 
 def _digits(value: float | str) -> str:
+    text = str(value)
+    if type(value) is not str and "e" not in text and "n" not in text:
+        return text
     return format(_exact(value), "f")
 
 
@@ -146,7 +156,7 @@ def kind_of(declared: ColumnType | None, values: Sequence[Any], name: str) -> Ki
     """
     if declared is not None and declared.scale is not None:
         digits, scale = declared.precision or _MOST_DIGITS, declared.scale
-        return Kind(pa.decimal128(max(digits, scale), scale), _NUMBERS, _exact)
+        return Kind(pa.decimal128(max(digits, scale), scale), _NUMBERS, _exact, spells=True)
     known = None if declared is None else _STORED.get(declared.kind)
     if known is _MOMENT:
         first = next((value for value in values if value is not None), "")
