@@ -1,6 +1,6 @@
 """Reading as a ratio: dataloader against psql, ADBC, connectorx where it is installed, and pandas, all in one run.
 
-    python benchmarks/reading.py [--rows 1000000] [--rounds 5]
+    python benchmarks/reading.py [--rows 1000000] [--sqlite-rows 500000] [--rounds 5]
 
 The sides take turns; a time is the median of the rounds, a ratio the median of the ratios within each round.
 """
@@ -81,14 +81,40 @@ async def measure(rows: int, rounds: int, folder: Path) -> None:
     await engine.dispose()
 
 
+async def sqlite(rows: int, rounds: int, folder: Path) -> None:
+    engine = dl.connect(f"sqlite:///{folder}/facts.db")
+    await dl.load_dataframe(make_facts(rows), "facts", engine=engine, progress="none")
+
+    async def arrow() -> None:
+        await dl.read_dataframe(QUERY, engine=engine, as_="arrow", progress="none")
+
+    async def frame() -> None:
+        await dl.read_dataframe(QUERY, engine=engine, progress="none")
+
+    async def pandas() -> None:
+        other = sa.create_engine(f"sqlite:///{folder}/facts.db")
+        pd.read_sql(QUERY, other)
+        other.dispose()
+
+    async def nothing() -> None: ...
+
+    sides = {"dataloader": arrow, "dataloader, into pandas": frame, "pandas.read_sql": pandas}
+    show("SQLite into Arrow", rows, await take_turns(sides, nothing, rounds), {"pandas.read_sql": 2.5})
+    await engine.dispose()
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(description="Reading against its peers, as ratios.")
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--sqlite-rows", type=int, default=500_000)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="dlb-", ignore_cleanup_errors=True) as name:
         os.chmod(name, 0o755)
-        await measure(arguments.rows, arguments.rounds, Path(name))
+        if arguments.rows:
+            await measure(arguments.rows, arguments.rounds, Path(name))
+        if arguments.sqlite_rows:
+            await sqlite(arguments.sqlite_rows, arguments.rounds, Path(name))
 
 
 if __name__ == "__main__":
