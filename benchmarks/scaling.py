@@ -27,7 +27,7 @@ import pandas as pd
 import sqlalchemy as sa
 from facts import CREATE, make_facts
 from peers import psql_copy, write_encoded
-from rounds import Load, take_turns
+from rounds import Load, take_turns, timed
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
@@ -132,6 +132,11 @@ async def measure(rows: int, rounds: int, folder: Path) -> None:
             print(f"{name:<34}{median:>9.2f}{rows / median:>13,.0f}")
         await reset()
         await show_costs(engine, functools.partial(by_workers, 2), rows)
+        await reset()
+        heap = await timed(functools.partial(by_workers, 2))
+        await reset()
+        await autocommitted(engine, "ALTER TABLE facts ADD PRIMARY KEY (id)")
+        print(f"with a primary key {await timed(functools.partial(by_workers, 2)) / heap:.2f} times as long")
     await engine.dispose()
 
 
