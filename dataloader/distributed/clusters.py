@@ -39,4 +39,6 @@ def _adapter(name: str, extra: str | None = None) -> Any:
         return importlib.import_module(f"dataloader.distributed.{name}")
     except ModuleNotFoundError as error:
         hint = f'Install it: pip install "notebook-dataloader[{extra or name}]".'
-        raise PlanError(f"a cluster needs {error.name}, which is not installed", hint=hint) from error
+        raise PlanError(
+            f"a cluster needs {str(error.name).partition('.')[0]}, which is not installed", hint=hint
+        ) from error

@@ -30,7 +30,7 @@ KEYS: dict[str, tuple[str, Any]] = {
     "texts": ("varchar(20)", lambda number: f"{'aAbBäÄ'[number % 6]}' {number}\\"),
     "dates with several rows each": ("date", lambda number: (DAY + dt.timedelta(days=number // 90)).date()),
     "times": ("timestamp", lambda number: DAY + dt.timedelta(microseconds=number)),
-    "numbers": ("numeric(20, 2)", lambda number: f"{number}.25"),
+    "numbers": ("numeric(12, 2)", lambda number: f"{number}.25"),
     "few values, and none": ("integer", lambda number: None if number % 10 == 7 else number % 3),
     "no value": ("integer", lambda _: None),
     "one value": ("integer", lambda _: 7),
