@@ -48,7 +48,8 @@ MUTANTS = {
         "loading/workers.py",
         STORING,
         "        async with session.transaction(*opening, is_last=False) as connection:\n" + STORING,
-        f"{KILLED}::test_a_load_that_is_killed_and_resumed_until_it_is_done_is_exact[postgresql-0]",
+        # Kills at random moments may all miss the one between the two transactions: seen once.
+        "tests/database/test_resume.py::test_a_load_that_was_interrupted_in_any_chunk_is_resumed_exactly[postgresql-pandas]",
     ),
     "no guard": Mutant(
         "database/watchdog.py",
