@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from dataloader.ledger.owners import Owner
 
 
-READ_CHUNKS = 1_000
-
-
 async def find_load(connection: AsyncConnection, source: str, target: TableName, load_id: str | None) -> Any:
     """The newest load of that name, or else of that source, into a table that exists; None if none is known."""
     loads, *_ = ledger_tables(target.schema)
@@ -85,9 +82,8 @@ async def committed_chunks(
             for name in TOTALS[1:]:
                 totals[name] += getattr(one, name)
 
-    async with connection.stream(query) as result:  # a hundred thousand chunks would block the loop for a second
-        async for rows in result.partitions(READ_CHUNKS):
-            await asyncio.to_thread(take, rows)
+    # A hundred thousand chunks would block the loop for a second. No cursor: older SQLAlchemy has none in our transactions.
+    await asyncio.to_thread(take, (await connection.execute(query)).all())
     if any(totals[name] != getattr(found, name) for name in TOTALS):
         raise edited(load, "its chunks do not add up to its totals")
     return committed
