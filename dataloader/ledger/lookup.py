@@ -82,7 +82,7 @@ async def committed_chunks(
             for name in TOTALS[1:]:
                 totals[name] += getattr(one, name)
 
-    # A hundred thousand chunks would block the loop for a second. No cursor: older SQLAlchemy has none in our transactions.
+    # A hundred thousand chunks would block the loop for a second. SQLAlchemy 2.0 opens no cursor in our transactions.
     await asyncio.to_thread(take, (await connection.execute(query)).all())
     if any(totals[name] != getattr(found, name) for name in TOTALS):
         raise edited(load, "its chunks do not add up to its totals")
