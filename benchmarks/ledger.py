@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import os
 import tempfile
 import time
@@ -81,9 +82,9 @@ async def beside_others(engine: AsyncEngine, sizes: list[int], chunks: int) -> N
         if shards:
             await grow(engine, before, shards, chunks)
         before = shards
-        small, _ = await timed(lambda: load(engine, f"small {shards}", SMALL))  # noqa: B023 - awaited at once
-        shard, _ = await timed(lambda: load(engine, f"shards {shards}", 1, shard=(1, 2)))  # noqa: B023
-        resumed, _ = await timed(lambda: load(engine, f"small {shards}", SMALL, resume=True))  # noqa: B023
+        small, _ = await timed(functools.partial(load, engine, f"small {shards}", SMALL))
+        shard, _ = await timed(functools.partial(load, engine, f"shards {shards}", 1, shard=(1, 2)))
+        resumed, _ = await timed(functools.partial(load, engine, f"small {shards}", SMALL, resume=True))
         history, _ = await timed(lambda: dl.load_history(engine=engine))
         async with engine.connect() as connection:
             nbytes = (await connection.execute(sa.text(SIZE))).scalar_one()
@@ -97,7 +98,7 @@ async def of_one_load(engine: AsyncEngine, sizes: list[int]) -> None:
     for chunks in sizes:
         await load(engine, f"own {chunks}", chunks, workers=2)
         before = psutil.Process().memory_info().rss
-        seconds, blocked = await timed(lambda: load(engine, f"own {chunks}", chunks, resume=True))  # noqa: B023
+        seconds, blocked = await timed(functools.partial(load, engine, f"own {chunks}", chunks, resume=True))
         grown = psutil.Process().memory_info().rss - before
         print(f"{chunks:>22,}{seconds:>10.2f} s{blocked * 1e3:>11.0f} ms{grown / 2**20:>7.0f} MB")
 

@@ -316,9 +316,8 @@ async def load_files(paths: Paths, table: str | sa.Table, **options: Unpack[Opti
     max_connections : int, optional
         How many connections all shards have at once; half of what the server gives the role unless passed.
     client : distributed.Client, optional
-        The Dask cluster whose workers load the files: each is a shard, and large ones of Parquet
-        and CSV are several of about 128 MB.
-        The workers must find them under the same paths.
+        The Dask cluster whose workers load the files: each is a shard, and large ones of Parquet and CSV are
+        several, of about 128 MB. The workers must find them under the same paths.
     only_new : bool
         Whether files are passed over that the table's ledger knows as loaded, by path, size and digest, so that the
         same call appends tomorrow's file. Every call reads all files for that, about 1 GB/s: a file that was changed

@@ -121,9 +121,9 @@ async def read_dataframe(
     """
     frames.check_frame(as_, dtype_backend, index)
     given = _Given(engine, connection, columns, max_rows, statement_timeout, progress)
+    reading = await _reading(query_or_table, params, given, settles=True)
     if as_ == "dask":
         return await _as_dask(query_or_table, params, given, index)
-    reading = await _reading(query_or_table, params, given, settles=True)
     async with contextlib.aclosing(reading.batches()) as batches:
         found = [batch async for batch in batches]
     return await asyncio.to_thread(frames.frame_of, found, as_, dtype_backend, index)

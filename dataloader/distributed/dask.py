@@ -81,9 +81,8 @@ async def _called(client: Any, method: Callable[..., Any], *arguments: Any, **op
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        raise ConnectionError(
-            "Dask's client has cancelled the call"
-        ) from None  # its own CancelledError, made asyncio's
+        # Dask has a CancelledError of its own, which the thread has made asyncio's.
+        raise ConnectionError("Dask's client has cancelled the call") from None
 
 
 class _Load:

@@ -61,7 +61,8 @@ class CsvFiles:
         if file.part is not None and file.part.start:
             dialect = replace(dialect, skip=0, header=False)
         opened = functools.partial(_stream, file, compression, dialect, file.part)
-        ragged = RaggedRows(schema.names, names, dialect, opened, functools.partial(csv_parts.before, file))
+        before = functools.cache(functools.partial(csv_parts.before, file))  # reads all that stands before the part
+        ragged = RaggedRows(schema.names, names, dialect, opened, before)
         are_rejects = set(REJECT_COLUMNS) <= set(schema.names)
         for batch in _read(opened, schema.names, dialect, ragged):
             yield _without_apostrophes(batch) if are_rejects else batch

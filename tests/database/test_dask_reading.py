@@ -141,6 +141,8 @@ async def test_what_cannot_be_read_so_is_refused_at_once(postgres: AsyncEngine) 
         (read(postgres, "heap", index="id", max_rows=7), dl.PlanError, "max_rows= and as_='dask' exclude each other"),
         (read("sqlite:///:memory:"), dl.PlanError, "cannot reach a database in this process's memory"),
         (read(postgres, "missing"), dl.ReadError, "missing"),
+        (read(postgres, "heap", index="id", statement_timeout=-1), dl.PlanError, "statement_timeout=-1"),
+        (read(postgres, "heap", index="id", progress="loud"), dl.PlanError, "loud"),
     ]
     for call, kind, match in refused:
         with pytest.raises(kind, match=match):
