@@ -36,8 +36,9 @@ async def read(driver: Any, statement: Statement, receiver: Receiver) -> None:
     text = statement.text.rstrip().rstrip(";")
     declared = await _declared(driver, text)
     async with _reading_only(driver):
-        cursor = await driver.execute(replaced(text, _numbered), [_plain(value) for value in statement.values])
-        try:
+        cursor = None
+        try:  # even to its first row a query may think for hours
+            cursor = await driver.execute(replaced(text, _numbered), [_plain(value) for value in statement.values])
             names = [column[0] for column in cursor.description or ()]
             types = declared or [None] * len(names)
             fetch = limited(cursor.fetchmany, statement.max_rows)  # LIMIT would give columns of one name other names
@@ -46,7 +47,8 @@ async def read(driver: Any, statement: Statement, receiver: Receiver) -> None:
             await driver.interrupt()  # the driver's thread would go on with the statement
             raise
         finally:
-            await cursor.close()
+            if cursor is not None:
+                await cursor.close()
 
 
 def _plain(value: Any) -> Any:
