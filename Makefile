@@ -22,8 +22,8 @@ types:  ## check the types
 layers:  ## check that imports run downward only
 	lint-imports
 
-bench:  ## measure against psql, ADBC and pandas, as ratios
-	$(PYTHON) benchmarks/peers.py
+bench:  ## measure against the floor and the peers, as ratios (FORM=--quick: within minutes)
+	$(PYTHON) benchmarks/bench.py $(or $(FORM),--full)
 
 notebooks:  ## execute the notebooks and keep their outputs
 	$(PYTHON) notebooks/execute.py

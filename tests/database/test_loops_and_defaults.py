@@ -50,6 +50,7 @@ async def assert_backends(url: sa.URL, count: int) -> None:
     assert found == [(count,)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", ["url", "default"])
 @pytest.mark.parametrize("run", [asyncio.run, by_hand])
 def test_loops_that_have_ended_leave_no_backend_behind(

@@ -307,11 +307,13 @@ def check(url: sa.URL) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(7200 if FULL else 300)
 def test_a_table_of_sqlite_is_as_the_model(tmp_path: Path) -> None:
     check(sa.make_url(f"sqlite+aiosqlite:///{tmp_path}/model.db"))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(7200 if FULL else 300)
 def test_a_table_of_postgresql_is_as_the_model(server: embedded.Server, admin: psycopg.Connection) -> None:
     with new_database(server, admin) as url:

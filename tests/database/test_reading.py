@@ -347,6 +347,7 @@ ONCE = {(column.on("copy"), column.on("sqlite"), str(column.kind)): column for c
 """One of the catalogue's columns for each type of both databases and of the source."""
 
 
+@pytest.mark.slow
 async def test_every_type_of_the_catalogue_is_stored_again_as_it_was_read(database: AsyncEngine) -> None:
     path = "copy" if database.dialect.name == "postgresql" else "sqlite"
     tried = 0

@@ -173,6 +173,7 @@ async def test_a_slow_stream_that_is_cancelled_anywhere_is_stored_once(
     assert len(borders) > 1 or not FULL  # it was time that has cut them
 
 
+@pytest.mark.slow
 async def test_a_stream_whose_load_was_not_finished_is_recognized_however_slowly_it_comes(
     database: AsyncEngine,
 ) -> None:

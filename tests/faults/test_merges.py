@@ -88,6 +88,7 @@ async def test_a_merge_that_is_cancelled_and_resumed_ends_as_if_it_had_not_been(
     assert await fetch(database, "SELECT count(*), sum(v) FROM t") == [(ROWS + 1, sum(range(ROWS)))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(40 if FULL else 6))
 async def test_merges_in_any_order_leave_what_a_dict_holds(database: AsyncEngine, seed: int) -> None:
     choose, model = random.Random(seed), dict[int, tuple[Any, Any]]()
