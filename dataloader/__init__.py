@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dataloader.api import (
         compare,
+        compare_methods,
         copy_table,
         delete_rows,
         export,
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     )
     from dataloader.jobs import LoadJob, ReadJob
     from dataloader.plan import LoadPlan
-    from dataloader.report import Comparison, ExportReport, LoadReport, ValidationReport
+    from dataloader.report import Comparison, ExportReport, LoadReport, MethodComparison, ValidationReport
     from dataloader.sources.csv_options import CsvOptions
     from dataloader.sources.tables import to_row_dicts, to_tuples
     from dataloader.sync import run
@@ -74,6 +75,7 @@ __all__ = [
     "LoadJob",
     "LoadPlan",
     "LoadReport",
+    "MethodComparison",
     "PlanError",
     "ReadError",
     "ReadJob",
@@ -87,6 +89,7 @@ __all__ = [
     "Violation",
     "WriteError",
     "compare",
+    "compare_methods",
     "connect",
     "copy_table",
     "delete_rows",
@@ -113,6 +116,7 @@ __all__ = [
 _HOMES = {
     "api": (
         "compare",
+        "compare_methods",
         "copy_table",
         "delete_rows",
         "export",
@@ -153,7 +157,7 @@ _HOMES = {
     ),
     "jobs": ("LoadJob", "ReadJob"),
     "plan": ("LoadPlan",),
-    "report": ("Comparison", "ExportReport", "LoadReport", "ValidationReport"),
+    "report": ("Comparison", "ExportReport", "LoadReport", "MethodComparison", "ValidationReport"),
     "sources.csv_options": ("CsvOptions",),
     "sources.tables": ("to_row_dicts", "to_tuples"),
     "sync": ("run",),

@@ -8,10 +8,12 @@ from dataloader.api.comparisons import compare
 from dataloader.api.copies import copy_table
 from dataloader.api.loads import load_batches, load_dataframe, load_files, load_rows, start_load
 from dataloader.api.merges import delete_rows, sync_table, update_rows
+from dataloader.api.methods import compare_methods
 from dataloader.api.reads import export, read_batches, read_dataframe, start_read
 
 __all__ = [
     "compare",
+    "compare_methods",
     "copy_table",
     "delete_rows",
     "export",

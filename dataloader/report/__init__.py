@@ -7,6 +7,16 @@ from dataloader.report.comparisons import Comparison
 from dataloader.report.exports import ExportReport
 from dataloader.report.frames import Returned, history_frame
 from dataloader.report.loads import LoadReport
+from dataloader.report.methods import Method, MethodComparison
 from dataloader.report.validations import ValidationReport
 
-__all__ = ["Comparison", "ExportReport", "LoadReport", "Returned", "ValidationReport", "history_frame"]
+__all__ = [
+    "Comparison",
+    "ExportReport",
+    "LoadReport",
+    "Method",
+    "MethodComparison",
+    "Returned",
+    "ValidationReport",
+    "history_frame",
+]
