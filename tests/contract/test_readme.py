@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import re
 import shutil
 import sqlite3
@@ -15,10 +13,10 @@ import sqlalchemy as sa
 
 import dataloader as dl
 from tests.notebook.kernels import Kernel
+from tests.pages import ROOT, python_blocks, run_call
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+BLOCKS = python_blocks(ROOT / "README.md")
 RECIPES = dict(re.findall(r"^\| (.+?) \| `(.+)` \|$", (ROOT / "docs" / "recipes.md").read_text(), re.MULTILINE))
 COMMANDS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
@@ -93,17 +91,6 @@ def prepare(folder: Path) -> dict[str, object]:
     df = pd.DataFrame({"id": [1, 2, 3], "amount": [19.99, 5.0, None]})
     lines = pd.DataFrame({"id": [1, 2], "invoice": [1, 77]})
     return {"dl": dl, "sa": sa, "pd": pd, "df": df, "lines": lines, "day": "2026-05-01"}
-
-
-async def run_call(call: str, names: dict[str, object]) -> object:
-    """Execute a call, and return what it gives."""
-    is_assignment = isinstance(ast.parse(call).body[0], ast.Assign)
-    block = call if is_assignment else f"_ = {call}"
-    code = compile(block, "recipes.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    result = eval(code, names)
-    if inspect.iscoroutine(result):
-        await result
-    return names[call.partition(" = ")[0] if is_assignment else "_"]
 
 
 @pytest.mark.any_version

@@ -26,11 +26,12 @@ _PIECE_BYTES = 64 * 1024
 class Message:
     """What the client sends: the protocol's letter for it, and its SQL if it has one.
 
-    A Bind (``B``) has the SQL of the statement that it carries out.
+    A Parse (``P``) and a Bind (``B``) have the name of the statement, a Bind its SQL.
     """
 
     kind: str
     sql: str
+    name: str = ""
 
 
 Place = Callable[[Message], bool]
@@ -215,20 +216,19 @@ class Link:
             kind = _STARTUPS.get(int.from_bytes(body[:4]), "Startup")
             self._is_startup = kind in {"SSLRequest", "GSSENCRequest"}
             return head + body, Message(kind, "")
-        kind = chr(head[0])
-        return head + body, Message(kind, self._sql(kind, body))
+        return head + body, self._understood(chr(head[0]), body)
 
-    def _sql(self, kind: str, body: bytes) -> str:
+    def _understood(self, kind: str, body: bytes) -> Message:
         if kind == "Q":
-            return body[:-1].decode()
+            return Message(kind, body[:-1].decode())
         if kind == "P":
             name, sql, _ = body.split(b"\0", 2)
             self._statements[name] = sql.decode()
-            return self._statements[name]
+            return Message(kind, self._statements[name], name.decode())
         if kind == "B":
             _, name, _ = body.split(b"\0", 2)
-            return self._statements.get(name, "")
-        return ""
+            return Message(kind, self._statements.get(name, ""), name.decode())
+        return Message(kind, "")
 
 
 class _Ended(Exception):
