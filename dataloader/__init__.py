@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         compare_methods,
         copy_table,
         delete_rows,
+        explain,
         export,
         load_batches,
         load_dataframe,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from dataloader.conversion.violations import Violation
     from dataloader.database.embedded import embedded_postgres
     from dataloader.database.engine import connect
+    from dataloader.database.explanations import Explanation
     from dataloader.errors import (
         CheckpointError,
         ConnectionFailed,
@@ -69,6 +71,7 @@ __all__ = [
     "ConnectionLost",
     "CsvOptions",
     "DataLoaderError",
+    "Explanation",
     "ExportReport",
     "LoadCancelled",
     "LoadError",
@@ -94,6 +97,7 @@ __all__ = [
     "copy_table",
     "delete_rows",
     "embedded_postgres",
+    "explain",
     "export",
     "load_batches",
     "load_dataframe",
@@ -119,6 +123,7 @@ _HOMES = {
         "compare_methods",
         "copy_table",
         "delete_rows",
+        "explain",
         "export",
         "load_batches",
         "load_dataframe",
@@ -138,6 +143,7 @@ _HOMES = {
     "conversion.violations": ("Violation",),
     "database.embedded": ("embedded_postgres",),
     "database.engine": ("connect",),
+    "database.explanations": ("Explanation",),
     "errors": (
         "CheckpointError",
         "ConnectionFailed",

@@ -82,6 +82,11 @@ class DataLoaderError(Exception):
         left = left_words(self.committed_rows, self.resume_call, in_doubt=doubt, where=where)
         return f"{left}. {self._advice}".rstrip() if left else self._advice
 
+    @property
+    def advice(self) -> str:
+        """What to do about it, alone."""
+        return self._advice
+
     def say_committed(self, rows: int, resume_call: str, *, in_doubt: bool, where: str = committed_where) -> None:
         """Take in what the whole load has committed, and where, if the error says anything of it."""
         if self.committed_rows is not None:

@@ -6,6 +6,7 @@ They open the source and hand it on; every decision is made in the plan.
 from dataloader.api.checks import load_history, plan_load, validate
 from dataloader.api.comparisons import compare
 from dataloader.api.copies import copy_table
+from dataloader.api.explanations import explain
 from dataloader.api.loads import load_batches, load_dataframe, load_files, load_rows, start_load
 from dataloader.api.merges import delete_rows, sync_table, update_rows
 from dataloader.api.methods import compare_methods
@@ -16,6 +17,7 @@ __all__ = [
     "compare_methods",
     "copy_table",
     "delete_rows",
+    "explain",
     "export",
     "load_batches",
     "load_dataframe",

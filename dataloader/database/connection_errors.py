@@ -8,22 +8,17 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
+from dataloader.database.sqlstates import kind_of, remedy_of
 from dataloader.errors import ConnectionFailed
 
-_PASSWORD = "Check the user and the password; where it is a token that expires, pass connect(password=) a function."
-_DATABASE = "Check the database's name at the end of the URL, or create the database."
-_USER = "Check the user in the URL, or create the role."
-_HBA = "Check the user in the URL, and the server's pg_hba.conf."
-_LOGINS = {"28P01": _PASSWORD, "28000": _HBA, "3D000": _DATABASE}
+_AGAIN = "load again"
 _LOGIN_TEXTS = (
     ("no encryption", "The server asks for TLS: add sslmode=require to the URL."),
-    ("password authentication failed", _PASSWORD),
-    (r'role ".*" does not exist', _USER),
-    (r'database ".*" does not exist', _DATABASE),
-    ("pg_hba", _HBA),
+    ("password authentication failed", remedy_of("28P01", _AGAIN)),
+    (r'role ".*" does not exist', "Check the user in the URL, or create the role."),
+    (r'database ".*" does not exist', remedy_of("3D000", _AGAIN)),
+    ("pg_hba", remedy_of("28000", _AGAIN)),
 )
-_BUSY_STATES = ("53300", "57P03")
-"""Too many connections; starting up or shutting down."""
 _NO_TLS = ("rejected SSL upgrade", "does not support SSL")
 _CAUSES = (
     (r"Errno 111\]|Errno 61\]|[Rr]efused", "the connection was refused", "Check that the server runs, and {where}."),
@@ -84,14 +79,15 @@ def _failed(what: str, hint: str, *, is_transient: bool = False) -> ConnectionFa
 
 
 def _login(sqlstate: str | None, said: str, database: str) -> ConnectionFailed | None:
-    if sqlstate is not None and sqlstate not in _LOGINS:
+    if sqlstate is not None and kind_of(sqlstate) != "login":
         return None
-    hint = next((hint for pattern, hint in _LOGIN_TEXTS if re.search(pattern, said)), _LOGINS.get(sqlstate or ""))
+    of_state = None if sqlstate is None else remedy_of(sqlstate, _AGAIN)
+    hint = next((hint for pattern, hint in _LOGIN_TEXTS if re.search(pattern, said)), of_state)
     return None if hint is None else _failed(f"cannot log in to {database}: {said}", hint)
 
 
 def _busy(sqlstate: str, said: str, database: str) -> ConnectionFailed | None:
-    if not sqlstate.startswith(_BUSY_STATES):
+    if kind_of(sqlstate) != "busy":
         return None
     hint = "Load again in a while, or have connections closed that nobody needs."
     return _failed(f"{database} takes no connection: {said}", hint, is_transient=True)

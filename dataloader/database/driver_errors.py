@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from dataloader.database import situations, sqlstates
 from dataloader.database.connection_errors import failure
 from dataloader.errors import (
     IN_DOUBT,
@@ -26,40 +27,13 @@ _DETAIL = re.compile(r"\nDETAIL:.*?(?=\nHINT:|\Z)", re.DOTALL)
 _MESSAGE_CHARACTERS = 1_000
 """A message may quote a value, which may be a whole book."""
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+LITERAL = re.compile(r"'(?:[^']|'')*(?:'|$)|\$(\w*)\$.*?(?:\$\1\$|$)", re.DOTALL)
+"""A text that is written into a statement."""
 _CONNECTING = "dataloader_connecting"
-_LOST_STATES = ("08", "57P", "25P03", "25P04", "53300")
-_TRANSIENT_STATES = {"40001", "40P01", "55P03"}
-"""A serialization failure, a deadlock, a lock that was waited for too long."""
+_AGAIN = "load again"
+_CORRECT = "Correct what the message names, and load again."
 _DRIVERS = {"asyncpg", "aiosqlite", "sqlite3", "psycopg", "sqlalchemy"}
 _DRIVERS_WORDS = ("different loop", "connect() got an unexpected keyword argument")
-_NAMED_STATEMENTS = "Behind a pooler use an engine of connect(url): it names no statements."
-_HINTS = {
-    "22": "Correct the value in the source and load again.",
-    "23": "Correct the rows in the source, or the constraint, and load again.",
-    "2BP01": "Other objects depend on the table: use if_exists='truncate', which keeps it, or drop them first.",
-    "42501": "Ask for the missing privilege on the table or its schema.",
-    "42P01": "Create the table or its schema first.",
-    "3F000": "Create the schema first: CREATE SCHEMA ...",
-    "26000": _NAMED_STATEMENTS,
-    "42P05": _NAMED_STATEMENTS,
-    "42P07": "Another session created the table meanwhile: run the load again.",
-    "42710": "Another session created the table meanwhile: run the load again. Drop what has that name if it is none.",
-    "53100": "The server's disk is full: make room and load again.",
-    "54": "Shorten the row's values, or split the row, and load again.",
-    "55P03": "Wait for who holds it, or end that by pg_terminate_backend(pid) or ROLLBACK PREPARED, and load again.",
-    "57014": "A time limit of the server ended the statement: raise statement_timeout and load again.",
-    "25006": "The server or the session is read-only: connect to one that may write.",
-}
-_TRANSIENT_TEXTS = ("database is locked", "database table is locked", "QueuePool limit")
-_TEXT_HINTS = {
-    "QueuePool limit": "Every connection of the engine's pool is in use: let one go, or make a larger pool.",
-    "database is locked": "Another program has the file open, in a transaction: end it there, and load again.",
-    "readonly database": "Make the file and its folder writable, and leave mode=ro out of the URL.",
-    "unknown database": "SQLite has the schemas main and temp, and those of attached files: leave the schema out.",
-    "because it is a view": "Give the view an INSTEAD OF INSERT trigger, or load the table behind it.",
-    "disk is full": "Make room on the disk and load again.",
-    "constraint failed": "Correct the rows in the source, or the constraint, and load again.",
-}
 
 
 @contextlib.contextmanager
@@ -108,7 +82,7 @@ def translate(
     failed = None if is_lost and not is_cut else failure(errors, sqlstate, text, database, is_cut=is_cut)
     if failed is not None:
         return failed
-    if sqlstate is not None and not sqlstate.startswith(_LOST_STATES):
+    if sqlstate is not None and sqlstates.kind_of(sqlstate) not in {"lost", "busy"}:
         return _refused(error, sqlstate, text, database, first_row, row)
     return _lost(error, sqlstate, text, database, in_doubt) or _refused_without_state(error, text, database, row)
 
@@ -145,7 +119,7 @@ def _refused(  # noqa: PLR0917 - what the server said, and where that is about
     facts = f"{text} ({detail.rstrip('.')})" if detail else text
     if is_taken := sqlstate == "23505" and is_name_taken(error):  # at the same moment: an index tells first
         facts, sqlstate = "something of the same name is being created", "42P07"
-    hint = _HINTS.get(sqlstate) or _HINTS.get(sqlstate[:2]) or "Correct what the message names, and load again."
+    hint = sqlstates.remedy_of(sqlstate, _AGAIN) or _CORRECT
     refused = WriteError(
         f"{_where(row, column)}{database} refused it: {facts}",
         hint=hint,
@@ -155,18 +129,17 @@ def _refused(  # noqa: PLR0917 - what the server said, and where that is about
         column=column,
         constraint=_first(error, "constraint_name"),
     )
-    refused.is_transient = is_taken or sqlstate in _TRANSIENT_STATES
+    refused.is_transient = is_taken or sqlstates.kind_of(sqlstate) == "transient"
     return refused
 
 
 def _refused_without_state(error: Exception, text: str, database: str, row: int | None) -> WriteError:
-    hints = (hint for part, hint in _TEXT_HINTS.items() if part in text)
-    hint = next(hints, "Correct what the message names, and load again.")
+    hint = situations.remedy_of(text, _AGAIN) or _CORRECT
     refusal = _sqlite_refusal(error, text)
     column = None if refusal is None else refusal.column
     what = f"{_where(row, column)}{database} refused it: {text}"
     refused = WriteError(what, hint=hint, committed_rows=0, row=row, column=column)
-    refused.is_transient = any(part in text for part in _TRANSIENT_TEXTS)
+    refused.is_transient = situations.is_transient(text)
     return refused
 
 
@@ -271,7 +244,8 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
         if isinstance(one, BaseException) and one not in seen:
             seen.append(one)
             yield one
-            waiting += [getattr(one, "orig", None), one.__cause__, one.__context__]
+            together = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+            waiting += [getattr(one, "orig", None), one.__cause__, *together, one.__context__]
 
 
 def _first(error: BaseException, attribute: str) -> str | None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 import tenacity
 
-from dataloader.database.driver_errors import shown_text, sqlstate_of, translate
+from dataloader.database.driver_errors import LITERAL, shown_text, sqlstate_of, translate
 from dataloader.database.engine import describe_url
 from dataloader.errors import ReadError, WriteError
 
@@ -31,7 +30,6 @@ ENTERING = 0x64_6C_6F_61_64
 """The advisory lock under which a load enters the ledger: two processes must not enter the same one at once."""
 _LOCKED = "55P03"
 _QUERY_CHARACTERS = 80
-_LITERAL = re.compile(r"'(?:[^']|'')*(?:'|$)|\$(\w*)\$.*?(?:\$\1\$|$)", re.DOTALL)
 _STRENGTHS = (
     "AccessExclusiveLock",
     "ExclusiveLock",
@@ -155,6 +153,6 @@ def _shown(row: Any) -> str:
     facts = [f"user {row.usename}", f"application {row.application_name or 'unknown'}"]
     facts += [f"since {row.since}"] if row.since else []
     facts += [row.state] if row.state else []
-    query = shown_text(_LITERAL.sub("'***'", row.query or ""))
+    query = shown_text(LITERAL.sub("'***'", row.query or ""))
     query = query if len(query) <= _QUERY_CHARACTERS else f"{query[: _QUERY_CHARACTERS - 1]}…"
     return f"pid {row.pid} ({', '.join(map(shown_text, facts))}): {query}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import pyarrow as pa
 
 from dataloader.database import engine as engines
+from dataloader.database import sqlstates
 from dataloader.database.schema import TableName
 from dataloader.database.session import Session
 from dataloader.display.progress import Progress
@@ -268,7 +269,8 @@ def as_read_errors() -> Iterator[None]:
         raise
     except LoadError as error:
         sqlstate = error.sqlstate if isinstance(error, WriteError) else None
-        hint = _HINTS.get(sqlstate or "", "Correct what the message names, and read again.")
+        known = _HINTS.get(sqlstate or "") or sqlstates.remedy_of(sqlstate or "", "read again")
+        hint = known or "Correct what the message names, and read again."
         if "no such table" in error.what:
             hint = _HINTS["42P01"]
         if isinstance(error, ConnectionLost):

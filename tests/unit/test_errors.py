@@ -144,14 +144,15 @@ def test_a_connection_that_the_server_ended_is_lost(sqlstate: str) -> None:
         ("23505", "Correct the rows"),
         ("42501", "Ask for the missing privilege"),
         ("42P01", "Create the table"),
-        ("42P07", "run the load again"),
+        ("42P07", "created the table meanwhile: load again"),
         ("2BP01", "if_exists='truncate'"),
         ("3F000", "CREATE SCHEMA"),
         ("53100", "disk is full"),
         ("55P03", "Wait for who holds it"),
         ("57014", "statement_timeout"),
         ("25006", "read-only"),
-        ("XX000", "Correct what the message names"),
+        ("XX000", "See the server's log"),
+        ("ZZ000", "Correct what the message names"),
     ],
 )
 def test_a_refusal_of_the_database_says_what_to_do(sqlstate: str, hint: str) -> None:
