@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
+from dataloader.database.situations import TOO_MANY
 from dataloader.database.sqlstates import kind_of, remedy_of
 from dataloader.errors import ConnectionFailed
 
@@ -62,8 +63,8 @@ def failure(
         return _unreached("unexpected connection_lost", said, database)
     if sqlstate is not None:
         return _login(sqlstate, said, database) or _busy(sqlstate, said, database)
-    if text.startswith(_PREFIXES) and (login := _login(None, said, database)):
-        return login
+    if text.startswith(_PREFIXES) and (refused := _login(None, said, database) or _busy(None, said, database)):
+        return refused
     return (
         _unopened(text, database)
         or _unknown_host(errors, text, database)
@@ -86,8 +87,8 @@ def _login(sqlstate: str | None, said: str, database: str) -> ConnectionFailed |
     return None if hint is None else _failed(f"cannot log in to {database}: {said}", hint)
 
 
-def _busy(sqlstate: str, said: str, database: str) -> ConnectionFailed | None:
-    if kind_of(sqlstate) != "busy":
+def _busy(sqlstate: str | None, said: str, database: str) -> ConnectionFailed | None:
+    if not (kind_of(sqlstate) == "busy" if sqlstate is not None else re.search(TOO_MANY, said)):
         return None
     hint = "Load again in a while, or have connections closed that nobody needs."
     return _failed(f"{database} takes no connection: {said}", hint, is_transient=True)

@@ -157,8 +157,10 @@ def explanation_of(error: BaseException) -> Explanation:
     errors = [*chain(error)]
     found = [_known(one) for one in errors]
     best = max(found, key=lambda one: one.weight)  # of equals the nearest
-    if best.weight < _EXACT and (connecting := _connecting(errors)) is not None:
-        best, found = connecting, [*found, connecting]
+    connecting = None if best.weight >= _EXACT and not _is_login(best) else _connecting(errors)
+    if connecting is not None:  # of a login the code says what happened, and the words what to do
+        best = best._replace(remedy=connecting.remedy) if _is_login(best) else connecting
+        found = [*found, best]
     first = next(one.error for one in reversed(found) if one is best or one.cause == best.cause)  # the driver's own
     others = {
         f"{_name(one.error)}: {one.cause}": None
@@ -221,6 +223,10 @@ def _connecting(errors: list[BaseException]) -> _Found | None:
         if (failed := failure(errors, getattr(one, "sqlstate", None), text, _SERVER)) is not None:
             return _Found(_EXACT, one, failed.what.partition("\n")[0], failed.advice, LEFT["no connection"])
     return None
+
+
+def _is_login(found: _Found) -> bool:
+    return found.sqlstate is not None and sqlstates.kind_of(found.sqlstate) == "login"
 
 
 def _is_servers(error: BaseException) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
-from dataloader.database.sqlstates import spoken
+from dataloader.database.sqlstates import STATES, spoken
 
 Left = Literal[
     "statement", "connection", "nothing sent", "no connection", "row", "client", "read", "warning", "unknown"
@@ -202,6 +202,9 @@ _WRONG_TYPE = Situation(
     "client",
     "invalid input for query argument|invalid input in executemany",
 )
+TOO_MANY = "remaining connection slots|too many (clients|connections)"
+"""What a server says that has no room; psycopg hands no code on while it connects."""
+_FULL = Situation(STATES["53300"].meaning, STATES["53300"].remedy or "", "no connection", TOO_MANY)
 _ROWS = "Test for how many rows there are, or use first() or all()."
 _NAMES = "Check the names of tables and columns in the model or the query."
 _USED_WRONGLY = "Correct the call as its message says."
@@ -373,6 +376,7 @@ _PSYCOPG: dict[str, tuple[Situation, ...]] = {
         ),
     ),
     "OperationalError": (
+        _FULL,
         _CLOSED,
         Situation("the connection could not be made, or has ended", _CLOSED.remedy, "connection"),
     ),
