@@ -120,6 +120,25 @@ async def test_a_load_passes_a_pooler(method: str, pooled: AsyncEngine, postgres
     assert "pooler" not in str(await dl.plan_load(orders(), "orders", engine=postgres))
 
 
+async def test_a_plain_engine_behind_a_pooler_is_explained(request: pytest.FixtureRequest, pooled: AsyncEngine) -> None:
+    """asyncpg prepares statements by name, which pgbouncer hands to a server's session that does not know them."""
+    plain = create_async_engine(pooled.url.set(drivername="postgresql+asyncpg"), pool_size=4)
+    found = []
+    for _ in range(20):
+        try:
+            async with plain.connect() as one, plain.connect() as other:
+                for connection in (one, other):
+                    await connection.execute(sa.text("SELECT 1"))
+        except sa.exc.DBAPIError as error:
+            found.append(dl.explain(error))
+    await plain.dispose()
+    assert bool(found) == (request.node.callspec.params["pooler"] == "transaction")
+    for said in found:
+        assert said.sqlstate in {"26000", "42P05"}
+        assert "prepared statement" in said.cause
+        assert "connect(url)" in said.remedy
+
+
 async def test_types_that_the_driver_has_to_ask_for_pass_a_pooler(pooled: AsyncEngine, postgres: AsyncEngine) -> None:
     await execute(
         postgres,

@@ -198,6 +198,12 @@ async def test_a_full_disk_stops_the_load_and_it_goes_on_once_there_is_room(
     assert error.sqlstate == "53100"
     assert 0 < await committed_rows(on_disk) < ROWS
     await assert_says_how_to_go_on(error, on_disk)
+    assert dl.explain(error).left.startswith(f"{await committed_rows(on_disk):,} rows are committed; continue with")
+    with pytest.raises(sa.exc.DBAPIError) as plain:
+        await execute(on_disk, "INSERT INTO orders SELECT n, repeat('x', 900) FROM generate_series(1, 100000) n")
+    said = dl.explain(plain.value)
+    assert (said.sqlstate, said.cause) == ("53100", "the server's disk is full")
+    assert "make room" in said.remedy
     assert postgres.pool.checkedout() == 0
     disk.enlarge()
     await assert_exact(on_disk, await load(postgres, workers, method=method, resume=True))
