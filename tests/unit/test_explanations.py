@@ -79,10 +79,10 @@ def test_an_error_of_ours_is_explained_by_itself(kind: type[BaseException]) -> N
 
 def codes() -> Iterator[str]:
     """The codes of PostgreSQL's own list, which comes with its binaries."""
-    for name in ("share/errcodes.txt", f"share/postgresql/{embedded.find_binaries().parent.name}/errcodes.txt"):
-        path = embedded.find_binaries().parent / name
-        if path.exists():
-            yield from re.findall(r"^(\w{5}) +[EWS] ", path.read_text(), re.MULTILINE)
+    installed = embedded.find_binaries().parent
+    listed = [installed / "share" / "errcodes.txt", Path("/usr/share/postgresql") / installed.name / "errcodes.txt"]
+    path = next(one for one in listed if one.exists())
+    yield from re.findall(r"^(\w{5}) +[EWS] ", path.read_text(), re.MULTILINE)
 
 
 def test_every_code_of_postgresql_is_explained() -> None:
