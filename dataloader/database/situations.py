@@ -205,6 +205,7 @@ _WRONG_TYPE = Situation(
 TOO_MANY = "remaining connection slots|too many (clients|connections)"
 """What a server says that has no room; psycopg hands no code on while it connects."""
 _FULL = Situation(STATES["53300"].meaning, STATES["53300"].remedy or "", "no connection", TOO_MANY)
+_WARNS = Situation("it warns, and did what it was asked", "Read the warning.", "warning")
 _ROWS = "Test for how many rows there are, or use first() or all()."
 _NAMES = "Check the names of tables and columns in the model or the query."
 _USED_WRONGLY = "Correct the call as its message says."
@@ -241,7 +242,6 @@ _SQLALCHEMY: dict[str, tuple[Situation, ...]] = {
     ),
     "IdentifierError": (Situation("a name is too long for the database", "Shorten it: PostgreSQL takes 63 bytes."),),
     "DisconnectionError": (Situation(_CLOSED.meaning, _CLOSED.remedy, "connection"),),
-    "InvalidatePoolError": (Situation(_CLOSED.meaning, _CLOSED.remedy, "connection"),),
     "TimeoutError": (_POOL, Situation(_POOL.meaning, _POOL.remedy, "no connection")),
     "InvalidRequestError": (
         _LOOP,
@@ -305,10 +305,10 @@ _SQLALCHEMY: dict[str, tuple[Situation, ...]] = {
     ),
     "EmulatedDBAPIException": (_CONCURRENT, _CLOSED, _TOO_LARGE, _WRONG_TYPE, _WRAPPER),
     "DBAPIError": (_TOO_LARGE, _WRONG_TYPE, _WRAPPER),
-    "SAWarning": (Situation("SQLAlchemy warns; it did what it was asked", "Read the warning.", "warning"),),
+    "SATestSuiteWarning": (_WARNS,),
+    "SAWarning": (_WARNS,),
     "SADeprecationWarning": (Situation("what was called will go away", "Use what the warning names.", "warning"),),
     "SAPendingDeprecationWarning": (Situation("what was called will go away", "Use what it names.", "warning"),),
-    "SATestSuiteWarning": (Situation("a test of SQLAlchemy's warns", "There is nothing to do.", "warning"),),
 }
 _ASYNCPG: dict[str, tuple[Situation, ...]] = {
     "DataError": (_TOO_LARGE, _WRONG_TYPE),
@@ -317,7 +317,7 @@ _ASYNCPG: dict[str, tuple[Situation, ...]] = {
         _CLOSED,
         Situation("asyncpg was asked for what it cannot do, or not now", _USED_WRONGLY),
     ),
-    "InterfaceWarning": (Situation("asyncpg warns; it did what it was asked", "Read the warning.", "warning"),),
+    "InterfaceWarning": (_WARNS,),
     "InternalClientError": (
         _CLOSED,
         Situation(
@@ -356,7 +356,7 @@ _ASYNCPG: dict[str, tuple[Situation, ...]] = {
 }
 _PSYCOPG: dict[str, tuple[Situation, ...]] = {
     "Error": (_CONCURRENT, _CLOSED, Situation("psycopg raised an error", _USED_WRONGLY, "unknown")),
-    "Warning": (Situation("psycopg warns; it did what it was asked", "Read the warning.", "warning"),),
+    "Warning": (_WARNS,),
     "InterfaceError": (_CONCURRENT, _CLOSED, Situation("psycopg was used in a way that it cannot be", _USED_WRONGLY)),
     "DatabaseError": (
         _CONCURRENT,
@@ -393,7 +393,7 @@ _PSYCOPG: dict[str, tuple[Situation, ...]] = {
 }
 _SQLITE3: dict[str, tuple[Situation, ...]] = {
     "Error": (*_SQLITE, _SQLITE_REFUSED),
-    "Warning": (Situation("sqlite3 warns", "Read the warning.", "warning"),),
+    "Warning": (_WARNS,),
 }
 _PYTHON: dict[str, tuple[Situation, ...]] = {
     "asyncio.CancelledError": (
