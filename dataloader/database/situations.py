@@ -262,9 +262,7 @@ _SQLALCHEMY: dict[str, tuple[Situation, ...]] = {
         Situation("a foreign key refers to a table that is not in the MetaData", "Define or reflect that one as well."),
     ),
     "NoReferencedColumnError": (Situation("a foreign key refers to a column that its table has not", _NAMES),),
-    "NoInspectionAvailable": (
-        Situation("this object cannot be inspected", "Pass a connection: run_sync(sa.inspect)."),
-    ),
+    "NoInspectionAvailable": (Situation("this object cannot be inspected", "Use run_sync(sa.inspect)."),),
     "NoResultFound": (Situation("the query gave no row where one is needed", _ROWS, "read"),),
     "MultipleResultsFound": (Situation("the query gave several rows where one is needed", _ROWS, "read"),),
     "PendingRollbackError": (
