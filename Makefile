@@ -1,7 +1,7 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint types layers bench notebooks ci
+.PHONY: help install test lint types layers bench notebooks docs ci
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -15,6 +15,7 @@ test:  ## run every test
 lint:  ## check style and format
 	ruff check .
 	ruff format --check .
+	codespell
 
 types:  ## check the types
 	mypy
@@ -27,6 +28,9 @@ bench:  ## measure against the floor and the peers, as ratios (FORM=--quick: wit
 
 notebooks:  ## execute the notebooks and keep their outputs
 	$(PYTHON) notebooks/execute.py
+
+docs:  ## build the site into build/site, with warnings as errors
+	$(PYTHON) docs/make_site.py
 
 ci:  ## run what CI runs
 	.ci/run
