@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dataloader.api import (
+        check,
         compare,
         compare_methods,
         copy_table,
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     )
     from dataloader.jobs import LoadJob, ReadJob
     from dataloader.plan import LoadPlan
-    from dataloader.report import Comparison, ExportReport, LoadReport, MethodComparison, ValidationReport
+    from dataloader.report import CheckReport, Comparison, ExportReport, LoadReport, MethodComparison, ValidationReport
     from dataloader.sources.csv_options import CsvOptions
     from dataloader.sources.tables import to_row_dicts, to_tuples
     from dataloader.sync import run
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CheckReport",
     "CheckpointError",
     "ColumnPlan",
     "Comparison",
@@ -91,6 +93,7 @@ __all__ = [
     "ValidationReport",
     "Violation",
     "WriteError",
+    "check",
     "compare",
     "compare_methods",
     "connect",
@@ -119,6 +122,7 @@ __all__ = [
 
 _HOMES = {
     "api": (
+        "check",
         "compare",
         "compare_methods",
         "copy_table",
@@ -163,7 +167,7 @@ _HOMES = {
     ),
     "jobs": ("LoadJob", "ReadJob"),
     "plan": ("LoadPlan",),
-    "report": ("Comparison", "ExportReport", "LoadReport", "MethodComparison", "ValidationReport"),
+    "report": ("CheckReport", "Comparison", "ExportReport", "LoadReport", "MethodComparison", "ValidationReport"),
     "sources.csv_options": ("CsvOptions",),
     "sources.tables": ("to_row_dicts", "to_tuples"),
     "sync": ("run",),

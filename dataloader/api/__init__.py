@@ -3,7 +3,7 @@
 They open the source and hand it on; every decision is made in the plan.
 """
 
-from dataloader.api.checks import load_history, plan_load, validate
+from dataloader.api.checks import check, load_history, plan_load, validate
 from dataloader.api.comparisons import compare
 from dataloader.api.copies import copy_table
 from dataloader.api.explanations import explain
@@ -13,6 +13,7 @@ from dataloader.api.methods import compare_methods
 from dataloader.api.reads import export, read_batches, read_dataframe, start_read
 
 __all__ = [
+    "check",
     "compare",
     "compare_methods",
     "copy_table",

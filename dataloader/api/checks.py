@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Unpack
 from dataloader.api.signatures import with_options
 from dataloader.database import engine as engines
 from dataloader.database.addresses import hide_url
-from dataloader.ledger import history
+from dataloader.database.schema import parse_table_name
+from dataloader.errors import PlanError
+from dataloader.ledger import history, readiness
 from dataloader.loading import planning, validation
 from dataloader.options import LoadOptions, Options
 from dataloader.plan import LoadPlan
-from dataloader.report import ValidationReport, history_frame
+from dataloader.report import CheckReport, ValidationReport, history_frame
 from dataloader.sources.base import is_stream, reading_once
 from dataloader.sources.opening import open_data
 
@@ -144,3 +146,51 @@ async def load_history(engine: AsyncEngine | str | URL | None = None, *, schema:
     engine = hide_url(engine)
     found = await history.read_history(engines.resolve(engine), schema)
     return history_frame([record.shown for record in found.records], [*history.SHOWN, "running"])
+
+
+@with_options()
+async def check(
+    engine: AsyncEngine | str | URL | None = None, table: str | None = None, *, workers: int | None = None
+) -> CheckReport:
+    """Look whether a database is ready for loads, as this engine reaches it. Nothing is written.
+
+    On PostgreSQL: as whom it connects, encryption, a pooler in between, whether the server is a replica or read-only,
+    its time limits, the role's rights, the pool against the workers and the connections that the server has left,
+    and whether loads can be resumed. On SQLite: the file's rights, its journal, who holds its lock, and the room on
+    its disk.
+
+    Parameters
+    ----------
+    engine : AsyncEngine, URL or None
+        As in `load_dataframe`.
+    table : str, optional
+        The table that is to be loaded into: then the rights on it are looked at.
+    workers : int, optional
+        How many connections the load is to have; 2 by default.
+
+    Returns
+    -------
+    CheckReport
+        A line for each finding, with its remedy; ``.ok`` is False if one of them makes loads fail, as a connection
+        that cannot be made does.
+
+    Raises
+    ------
+    PlanError
+        When the URL cannot be read, or `workers` is no count.
+
+    Examples
+    --------
+    >>> import asyncio, dataloader as dl
+    >>> print(asyncio.run(dl.check("sqlite:///:memory:")))  # doctest: +ELLIPSIS
+    SQLite :memory:: 0 problems, 1 note
+      ok      connection: SQLite 3...
+      note    file: in memory: it ends with the engine
+              Name a file to keep it: sqlite:///file.db.
+      ok      pool: one worker: SQLite has one writer
+      ok      ledger: loads can be committed chunk by chunk, and be resumed
+    """
+    engine = hide_url(engine)
+    if workers is not None and not (isinstance(workers, int) and workers >= 1):
+        raise PlanError(f"workers must be a count, got {workers!r}", hint="Pass an integer from 1 up.")
+    return await readiness.check(engines.resolve(engine), None if table is None else parse_table_name(table), workers)

@@ -1,10 +1,12 @@
 """The command line: ``python -m dataloader load FILE... TABLE``, and ``plan`` and ``validate`` with the same words;
 ``export QUERY FILE`` is the way back.
 
-``copy`` takes rows from one database to another. Of loads that were committed chunk by chunk: ``history``, ``resume``
-and ``forget``. ``grants`` is for administrators, ``completion`` for the shell. What is printed is made in `output`.
+``check`` looks whether a database is ready. ``copy`` takes rows from one database to another. Of loads that were
+committed chunk by chunk: ``history``, ``resume`` and ``forget``. ``grants`` is for administrators, ``completion`` for
+the shell. What is printed is made in `output`.
 
-Exit codes: 0 done, 1 the load failed or the data is not valid, 2 the command was wrong, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 the load failed, the data is not valid, or the database not ready, 2 the command was wrong, 130
+stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ from dataloader.formatting import printable
 from dataloader.ledger import history as ledgers
 from dataloader.plan import LoadPlan
 from dataloader.rejects import check_suffix
-from dataloader.report import ExportReport, LoadReport, ValidationReport, history_frame
+from dataloader.report import CheckReport, ExportReport, LoadReport, ValidationReport, history_frame
 
 
 def prints(command: Callable[..., Awaitable[Result]]) -> Callable[..., None]:
@@ -67,7 +69,7 @@ def prints(command: Callable[..., Awaitable[Result]]) -> Callable[..., None]:
             output.stop(_left_behind(stopped))
             sys.exit(130)
         output.succeed(result)
-        if isinstance(result, ValidationReport) and not result.ok:
+        if isinstance(result, ValidationReport | CheckReport) and not result.ok:
             sys.exit(1)
 
     return run
@@ -201,6 +203,24 @@ async def validate(files: list[Any], table: str, **options: Any) -> ValidationRe
     """Show every value of FILE... that does not fit TABLE, and write nothing."""
     csv_options.gather(options)
     return await api.validate(files, table, **options)
+
+
+@main.command(
+    short_help="Show whether a database is ready for loads.",
+    epilog=examples(
+        "dataloader check --to postgresql://me@localhost/shop",
+        "dataloader check --to sqlite:///shop.db --quiet",
+        "dataloader check --table sales.orders --workers 8 --json",
+    ),
+)
+@with_options(TO)
+@click.option("--table", metavar="TABLE", help="The table that is to be loaded into.")
+@click.option("--workers", type=click.IntRange(min=1), help="How many connections the load is to have; default 2.")
+@with_options(*printing.OPTIONS)
+@prints
+async def check(engine: str | None, table: str | None, workers: int | None) -> CheckReport:
+    """Show whether the database is ready for loads, a line for each finding with its remedy; exit code 1 if not."""
+    return await api.check(engine, table, workers=workers)
 
 
 @main.command(

@@ -19,7 +19,7 @@ from dataloader.display.state import State, View
 from dataloader.errors import DataLoaderError, ValidationError
 from dataloader.formatting import printable
 from dataloader.plan import LoadPlan
-from dataloader.report import ExportReport, LoadReport, ValidationReport
+from dataloader.report import CheckReport, ExportReport, LoadReport, ValidationReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Listing:
     members: dict[str, Any]
 
 
-Result = LoadReport | ExportReport | LoadPlan | ValidationReport | Listing | str
+Result = LoadReport | CheckReport | ExportReport | LoadPlan | ValidationReport | Listing | str
 """What a command returns."""
 
 OPTIONS = (
@@ -68,7 +68,7 @@ class Output:
         """Print a result; one that is bad news is printed in any case."""
         if self.as_json:
             self._write(self._exact(result), getattr(result, "violations", None))
-        elif not self.quiet or (isinstance(result, ValidationReport) and not result.ok):
+        elif not self.quiet or (isinstance(result, ValidationReport | CheckReport) and not result.ok):
             click.echo(self.spoken(_text(result)))
 
     def fail(self, error: DataLoaderError) -> None:
@@ -99,6 +99,9 @@ class Output:
             return {"status": "done", "message": result}
         if isinstance(result, Listing):
             return {"status": "done", **result.members}
+        if isinstance(result, CheckReport):
+            findings = [one._asdict() for one in result.findings]
+            return {"status": "ok" if result.ok else "problems", "database": result.database, "findings": findings}
         if isinstance(result, ExportReport):
             columns = [{"name": name, "type": kind} for name, kind in result.columns]
             return {"status": "done", **dataclasses.asdict(result), "columns": columns}

@@ -3,6 +3,7 @@
 No decision is made here, and nothing is asked of a database.
 """
 
+from dataloader.report.checks import CheckReport
 from dataloader.report.comparisons import Comparison
 from dataloader.report.exports import ExportReport
 from dataloader.report.frames import Returned, history_frame
@@ -11,6 +12,7 @@ from dataloader.report.methods import Method, MethodComparison
 from dataloader.report.validations import ValidationReport
 
 __all__ = [
+    "CheckReport",
     "Comparison",
     "ExportReport",
     "LoadReport",

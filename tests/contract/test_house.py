@@ -103,6 +103,7 @@ def test_a_call_that_was_not_awaited_says_so() -> None:
 
 def test_the_command_line_has_the_commands_that_the_module_names() -> None:
     assert sorted(commands.main.commands) == [
+        "check",
         "completion",
         "copy",
         "export",

@@ -139,6 +139,16 @@ async def test_a_plain_engine_behind_a_pooler_is_explained(request: pytest.Fixtu
         assert "connect(url)" in said.remedy
 
 
+async def test_a_check_sees_the_pooler(pooled: AsyncEngine, postgres: AsyncEngine) -> None:
+    plain = create_async_engine(pooled.url.set(drivername="postgresql+asyncpg"))
+    levels = {}
+    for name, engine in {"ours": pooled, "plain": plain, "direct": postgres}.items():
+        report = await dl.check(engine)
+        levels[name] = next(one.level for one in report.findings if one.topic == "pooler")
+    await plain.dispose()
+    assert levels == {"ours": "note", "plain": "problem", "direct": "ok"}
+
+
 async def test_types_that_the_driver_has_to_ask_for_pass_a_pooler(pooled: AsyncEngine, postgres: AsyncEngine) -> None:
     await execute(
         postgres,

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from dataloader.conversion.column_types import ColumnType, parse_type
 from dataloader.database.backends.altering import Altering
 from dataloader.database.backends.borrowing import Borrowing
+from dataloader.database.backends.checking import Checking
 from dataloader.database.backends.copying import Copying
 from dataloader.database.backends.merging import Merging
 from dataloader.database.backends.naming import Naming
@@ -36,7 +37,7 @@ DRY_RUN = "dataloader_dry_run"
 """The execution option of a connection on which everything is rolled back."""
 
 
-class Backend(Altering, Borrowing, Copying, Merging, Naming, Querying, Replacing, abc.ABC):
+class Backend(Altering, Borrowing, Checking, Copying, Merging, Naming, Querying, Replacing, abc.ABC):
     """One database, through one driver."""
 
     # What it declares

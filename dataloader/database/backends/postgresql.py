@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from dataloader.database.backends import postgresql_catalog as catalog
+from dataloader.database.backends import postgresql_check as checking
 from dataloader.database.backends import postgresql_merge as merging
 from dataloader.database.backends import postgresql_replace as replacing
 from dataloader.database.backends.base import Backend, Fingerprints, PreparedStatement
@@ -33,9 +34,10 @@ from dataloader.database.schema import (
 )
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from dataloader.conversion.column_types import ColumnType
+    from dataloader.database.backends.checking import Finding
 
 SPEAKING = "SET LOCAL client_encoding = 'UTF8'"
 """COPY's bytes are UTF-8, and asyncpg's statements, whatever the session's encoding is."""
@@ -347,6 +349,14 @@ class PostgreSQL(Backend):
 
     async def advisory_lock(self, connection: AsyncConnection, key: int) -> None:
         await connection.execute(sa.text("SELECT pg_catalog.pg_advisory_xact_lock(:key)"), {"key": key})
+
+    async def check(
+        self, connection: AsyncConnection, engine: AsyncEngine, table: TableName | None, *, is_ours: bool
+    ) -> list[Finding]:
+        return await checking.check(connection, table, is_ours=is_ours)
+
+    async def free_connections(self, connection: AsyncConnection) -> tuple[int, int] | None:
+        return await checking.free(connection)
 
     async def half_of_connections(self, connection: AsyncConnection) -> int | None:
         most = (await connection.execute(sa.text(catalog.MOST_CONNECTIONS))).scalar_one()

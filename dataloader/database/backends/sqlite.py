@@ -22,6 +22,7 @@ from sqlalchemy.dialects import sqlite as dialect
 from dataloader.conversion.column_types import ColumnType, parse_type
 from dataloader.conversion.dialects import SQLITE
 from dataloader.conversion.types import SQLITE_EXACT_DIGITS
+from dataloader.database.backends import sqlite_check as checking
 from dataloader.database.backends import sqlite_reading as reading
 from dataloader.database.backends.base import DRY_RUN, Backend, Fingerprints, driver_of
 from dataloader.database.backends.borrowing import KEPT, keep
@@ -55,8 +56,6 @@ TURN_SECONDS = 30.0
 LOOK_SECONDS = 0.005
 _OURS = "dataloader"
 """The mark of a connection that has our settings, until the first transaction that writes."""
-
-
 _turns: weakref.WeakKeyDictionary[sa.Pool, threading.Lock] = weakref.WeakKeyDictionary()
 _STAGED_KEY = "dataloader_staged_key"
 _KEPT_KEYS = TableName("temp", "dataloader_kept")
@@ -85,16 +84,20 @@ class SQLite(Backend):
     now = sa.func.strftime("%Y-%m-%d %H:%M:%f000", "now")  # finer than the second that CURRENT_TIMESTAMP knows
     moment_type = sa.Text()
     connect_arguments: ClassVar[dict[str, Any]] = {"timeout": BUSY_SECONDS}
+    check = checking.check
 
     def describe_url(self, url: URL) -> str:
         return f"{self.title} {url.database or ':memory:'}"
 
     def is_missing(self, url: URL) -> bool:
         """Whether SQLite would make the file: without its folder it says so itself."""
-        if not url.database or ":memory:" in url.database:
-            return False
-        path = Path(url.database.removeprefix("file:").partition("?")[0])
-        return not path.exists() and path.parent.exists()
+        path = self.file_of(url)
+        return path is not None and not path.exists() and path.parent.exists()
+
+    def file_of(self, url: URL) -> Path | None:
+        """The file that a URL means; None: a database in memory."""
+        name = str(url.database or ":memory:")
+        return None if ":memory:" in name else Path(name.removeprefix("file:").partition("?")[0])
 
     def is_in_memory(self, engine: AsyncEngine) -> bool:
         return isinstance(engine.sync_engine.pool, sa.StaticPool)
