@@ -80,10 +80,12 @@ async def test_a_role_that_may_create_no_table(analyst: sa.URL, postgres: AsyncE
     await execute(postgres, remedy.partition(",")[0])
     assert (await dl.check(analyst, "fresh")).ok
     assert said_of(await dl.check(analyst, "nowhere.fresh"), "rights")[1] == "there is no schema nowhere"
-    await execute(postgres, f"REVOKE ALL ON SCHEMA public FROM {analyst.username}")
+    await execute(postgres, f"REVOKE ALL ON SCHEMA public FROM {analyst.username}, PUBLIC")
     for table, says in (("fresh", "may use no schema of its search_path"), ("public.fresh", "use the schema public")):
         level, found, remedy = said_of(await dl.check(analyst, table), "rights")
-        assert (level, says in found, "GRANT USAGE" in remedy) == ("problem", True, True)
+        assert level == "problem"
+        assert says in found
+        assert "GRANT USAGE" in remedy
 
 
 async def freshly(url: sa.URL) -> dl.CheckReport:
