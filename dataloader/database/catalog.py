@@ -58,8 +58,7 @@ async def prepare(
         When the table was altered since the plan was made.
     """
     backend = backend_for(connection.dialect)
-    for setting in (*backend.settings, *backend.lock_timeout_sql(lock_seconds)):
-        await connection.exec_driver_sql(setting)
+    await backend.execute_all(connection, (*backend.settings, *backend.lock_timeout_sql(lock_seconds)))
 
     async def carry_out() -> None:
         progress()
@@ -69,8 +68,7 @@ async def prepare(
 
     await locks.trying(lock_seconds)(carry_out)
     longest = locks.HOLDING_SECONDS if empties else math.inf
-    for setting in backend.lock_timeout_sql(min(lock_seconds, longest)):
-        await connection.exec_driver_sql(setting)
+    await backend.execute_all(connection, backend.lock_timeout_sql(min(lock_seconds, longest)))
     return _as_planned(table, await backend.describe(connection, table.name))
 
 

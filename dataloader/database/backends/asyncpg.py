@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from dataloader.database.backends import asyncpg_copying as copying
 from dataloader.database.backends import asyncpg_reading as reading
 from dataloader.database.backends import libpq
-from dataloader.database.backends.base import PreparedStatement, driver_of
+from dataloader.database.backends.base import PreparedStatement, driver_of, raise_as_sqlalchemys
 from dataloader.database.backends.borrowing import BORROWED
 from dataloader.database.backends.operators import pinned
 from dataloader.database.backends.postgresql import OWN_ROWS, SPEAKING, PostgreSQL
@@ -105,6 +105,19 @@ class Asyncpg(PostgreSQL):
             yield
         if connection.in_transaction():
             await connection.rollback()  # SQLAlchemy's own, of which the server knows nothing
+
+    async def execute_all(self, connection: AsyncConnection, statements: Sequence[str]) -> None:
+        """All in one round trip; SQLAlchemy prepares each by itself, which takes three of them."""
+        driver = await driver_of(connection)
+        if not statements or not driver.is_in_transaction():  # SQLAlchemy begins one with its first statement
+            await super().execute_all(connection, statements)
+            return
+        script = "; ".join(statements)
+        try:
+            await driver.execute(script)
+        except Exception as error:
+            raise_as_sqlalchemys(connection, error, script)
+            raise
 
     async def read(self, connection: AsyncConnection, statement: Statement, receiver: Receiver) -> None:
         async with self._reading(connection, *reading.SETTINGS, *self.limit_sql(statement.timeout), *self.settings):

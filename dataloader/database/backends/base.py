@@ -195,9 +195,13 @@ class Backend(Altering, Borrowing, Checking, Copying, Merging, Naming, Querying,
         """
         async with connection.begin():
             await self.begin(connection)
-            for statement in opening:
-                await connection.exec_driver_sql(statement)
+            await self.execute_all(connection, opening)
             yield
+
+    async def execute_all(self, connection: AsyncConnection, statements: Sequence[str]) -> None:
+        """Carry out statements that return nothing, in the open transaction."""
+        for statement in statements:
+            await connection.exec_driver_sql(statement)
 
     async def begin(self, connection: AsyncConnection) -> None:
         """Make sure that what SQLAlchemy has begun is a transaction."""
@@ -286,8 +290,7 @@ class Backend(Altering, Borrowing, Checking, Copying, Merging, Naming, Querying,
 
     async def execute_ddl(self, connection: AsyncConnection, statements: Sequence[str], lock_seconds: float) -> None:
         """Carry out DDL in the open transaction; after it has failed by a lock it can be tried again."""
-        for statement in statements:
-            await connection.exec_driver_sql(statement)
+        await self.execute_all(connection, statements)
 
     # Keys
 

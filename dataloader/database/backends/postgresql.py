@@ -127,7 +127,7 @@ class PostgreSQL(Backend):
         await connection.execute(sa.select(*calls))
 
     async def check_deferred(self, connection: AsyncConnection) -> None:
-        await connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+        await self.execute_all(connection, ("SET CONSTRAINTS ALL IMMEDIATE",))
 
     async def describe(self, connection: AsyncConnection, name: TableName) -> TableSchema | None:
         return await catalog.describe(connection, name, temporary=BORROWED in connection.sync_connection.info)  # type: ignore[union-attr]
