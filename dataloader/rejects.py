@@ -25,6 +25,7 @@ from dataloader.conversion.steps import taken, unwrapped
 from dataloader.conversion.text import to_text
 from dataloader.conversion.violations import (
     REJECT_COLUMNS,
+    SHOWN_CHARACTERS,
     SHOWN_VIOLATIONS,
     WIDENING,
     Counts,
@@ -223,8 +224,17 @@ def _row_of(violation: Violation) -> int:
 
 def first_rows(batch: pa.RecordBatch, count: int) -> tuple[tuple[str, ...], ...]:
     """The first rows of a batch as text to be shown."""
-    columns = [_texts(values).to_pylist() for values in batch.slice(0, count).columns]
+    columns = [_texts(_beginnings(values)).to_pylist() for values in batch.slice(0, count).columns]
     return tuple(tuple("NULL" if one is None else cut(one) for one in row) for row in zip(*columns, strict=True))
+
+
+def _beginnings(values: pa.Array) -> pa.Array:
+    """Texts and bytes without what is not shown of them: one of 200 MB would hold up the event loop for two seconds."""
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        return pc.utf8_slice_codeunits(values, 0, SHOWN_CHARACTERS + 1)
+    if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
+        return pc.binary_slice(values, 0, SHOWN_CHARACTERS + 1)
+    return values
 
 
 def _taken(batch: pa.RecordBatch, offsets: list[int]) -> pa.RecordBatch:

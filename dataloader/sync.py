@@ -253,13 +253,33 @@ async def finish_despite_cancel(work: Coroutine[Any, Any, T], seconds: float = m
     Cancels are forgotten meanwhile: the caller raises its own error afterwards. What the work raises is in the
     task, and nobody need look at it.
     """
-    task = start_task(work)
+    task, _ = await _finished(work, seconds)
+    return task
+
+
+async def finish_before_cancel(work: Coroutine[Any, Any, Any]) -> None:
+    """Begin `work` as a task, wait for its end, and raise the cancel that came meanwhile.
+
+    For a caller who goes on afterwards: a cancel that is forgotten there would never end it.
+    """
+    _, cancel = await _finished(work, math.inf)
+    if cancel is not None:
+        raise cancel
+
+
+async def _finished(
+    work: Coroutine[Any, Any, T], seconds: float
+) -> tuple[asyncio.Task[T], asyncio.CancelledError | None]:
+    """The task when it has ended or the time is up, and the cancel that came meanwhile."""
+    task, cancel = start_task(work), None
     clock = asyncio.get_running_loop().time
     end = clock() + seconds
     while not task.done() and clock() < end:
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             await asyncio.wait({task}, timeout=None if math.isinf(end) else end - clock())
-    return task
+        except asyncio.CancelledError as error:
+            cancel = error
+    return task, cancel
 
 
 def start_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

@@ -21,7 +21,8 @@ from dataloader.database.session import Session
 from dataloader.errors import ReadError
 from dataloader.loading import pipeline
 from dataloader.loading.targets import advance_sequences, apply_plan, check_rows, take_place
-from dataloader.reading.stream import Reading, as_read_errors
+from dataloader.reading.stream import Reading, as_read_errors, given_up_in_words
+from dataloader.reading.vigil import Vigil
 from dataloader.sources.base import Source
 from dataloader.sources.selection import renaming, select
 from dataloader.sync import finish_despite_cancel
@@ -105,7 +106,9 @@ def _are_equal(ours: ColumnType, theirs: ColumnType) -> bool:
 
 async def copy(original: Original, to: str | sa.Table, options: LoadOptions) -> LoadReport:
     """Pass the bytes on, in one transaction."""
-    source: Source = Source(original.name, await _schema(original), None, loader=LOADER, position=original.about)
+    source: Source = Source(
+        original.name, await _schema(original), None, loader=LOADER, position=original.about, facts=original.facts
+    )
     if options.columns is not None:
         source = select(source, options.columns)
     return await pipeline.load(source, to, options, lambda execution: _Copying(original, execution).store())
@@ -150,13 +153,13 @@ class _Copying:
         original, pipe = self._original, self._pipe
 
         async def send(session: Session) -> int:
-            pipe.sender = session.watchdog
-            session.watchdog.suspend_timeout()  # a query may take as long as it likes to its first row
-            send_rows, limit = session.backend.send_rows, locks.LIMIT_SECONDS
-            return await send_rows(session.connection, original.statement, self._asked, pipe.put, lock_seconds=limit)
+            session.watchdog.suspend_timeout()  # a query may think for as long as it likes
+            async with Vigil(original.engine, session.watchdog) as pipe.sender:
+                send_rows, limit = session.backend.send_rows, locks.LIMIT_SECONDS
+                return await send_rows(session.connection, original.statement, self._asked, pipe, lock_seconds=limit)
 
         try:
-            with as_read_errors():
+            with given_up_in_words(lambda: pipe.sender), as_read_errors():
                 rows = await Session(original.engine, TableName(None, original.label), reads_only=True).run(send)
         except BaseException as error:
             pipe.end(error if isinstance(error, Exception) else _stopped())
@@ -181,18 +184,11 @@ class _Copying:
             session.watchdog.reset_timeout()
             await session.backend.check_deferred(connection)
 
-    async def _pieces(self, watchdog: Watchdog) -> AsyncIterator[bytes]:
+    async def _pieces(self, watchdog: Watchdog) -> AsyncIterator[bytes | memoryview]:
         """The bytes, and the bar that follows them: the rows of the first ones are counted, then estimated."""
-        state, row_bytes, first = self._execution.progress.state, 0.0, b""
+        state, first = self._execution.progress.state, FirstRows()
         async for piece in self._pipe.pieces(watchdog):
-            if not row_bytes:
-                first += piece
-                rows = rows_in(first) if len(first) >= SAMPLED_BYTES else 0
-                row_bytes = len(first) / rows if rows else 0.0
-                piece_rows = rows
-            else:
-                piece_rows = int(len(piece) / row_bytes)
-            state.advance(piece_rows, len(piece))
+            state.advance(first.rows_of(piece), len(piece))
             yield piece
 
     def _count(self, sent: int, stored: int) -> None:
@@ -202,20 +198,48 @@ class _Copying:
         state.total = state.rows = sent
 
 
-def rows_in(data: bytes) -> int:
-    """How many whole rows are at the beginning of a binary COPY."""
-    at, rows = _HEADER_BYTES, 0
-    with contextlib.suppress(struct.error):
-        while True:
-            (fields,) = struct.unpack_from("!h", data, at)
-            at += 2
-            if fields < 0:
-                return rows
-            for _ in range(fields):
-                (length,) = struct.unpack_from("!i", data, at)
-                at += 4 + max(length, 0)
-            rows += at <= len(data)
-    return rows
+class FirstRows:
+    """Counts the rows at the beginning of a binary COPY, and estimates from there on how many are in so many bytes.
+
+    >>> rows = FirstRows()
+    >>> rows.rows_of(bytes(19) + b"\\0\\1" + b"\\0\\0\\0\\1x" + b"\\0\\1" + b"\\xff\\xff\\xff\\xff" + b"\\0")
+    2
+    """
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._ahead = _HEADER_BYTES
+        self._passed = self._fields = self._rows = 0
+        self._row_bytes = 0.0
+
+    def rows_of(self, piece: bytes | memoryview) -> int:
+        """How many rows there are about in the next bytes."""
+        if self._row_bytes and self._passed >= SAMPLED_BYTES:
+            return int(len(piece) / self._row_bytes)
+        before = self._rows
+        self._count(b"".join((self._rest, piece)))
+        return self._rows - before
+
+    def _count(self, data: bytes) -> None:
+        """Go from length to length; a value may end in a later piece."""
+        at = self._ahead
+        with contextlib.suppress(struct.error):
+            while True:
+                if self._fields:
+                    (length,) = struct.unpack_from("!i", data, at)
+                    at += 4 + max(length, 0)
+                    self._fields -= 1
+                else:
+                    (fields,) = struct.unpack_from("!h", data, at)
+                    if fields < 0:
+                        break
+                    at += 2
+                    self._fields = fields
+                if not self._fields:
+                    self._rows += 1
+                    self._row_bytes = (self._passed + at) / self._rows
+        self._rest, self._ahead = data[at:], max(at - len(data), 0)
+        self._passed += len(data) - len(self._rest)
 
 
 class Pipe:
@@ -223,17 +247,23 @@ class Pipe:
 
     Attributes
     ----------
-    sender : Watchdog or None
-        The one of who sends, whose turn it is not while there is no room.
+    sender : Vigil or None
+        Over who sends, whose turn it is not while there is no room.
     """
 
     def __init__(self) -> None:
-        self.sender: Watchdog | None = None
+        self.sender: Vigil | None = None
         self._parts: collections.deque[bytes] = collections.deque()
         self._nbytes = 0
         self._error: Exception | None = None
         self._has_ended = False
         self._has_more, self._has_room = asyncio.Event(), asyncio.Event()
+
+    def begun(self, session: object) -> None:
+        """Another connection may ask whether this session works on the query."""
+        if self.sender is not None:
+            self.sender.session = session
+            self.sender.heard()
 
     async def put(self, data: bytes) -> None:
         """Add bytes, and wait while there are too many."""
@@ -243,18 +273,18 @@ class Pipe:
             self._has_more.set()
         while self._nbytes >= ROOM_BYTES:
             if self.sender is not None:
-                self.sender.suspend_timeout()
+                self.sender.suspend()
             self._has_room.clear()
             await self._has_room.wait()
         if self.sender is not None:
-            self.sender.reset_timeout()
+            self.sender.heard()
 
     def end(self, error: Exception | None = None) -> None:
         """There is no more; with an error, what was sent is not all."""
         self._error, self._has_ended = error, True
         self._has_more.set()
 
-    async def pieces(self, receiver: Watchdog) -> AsyncIterator[bytes]:
+    async def pieces(self, receiver: Watchdog) -> AsyncIterator[bytes | memoryview]:
         """The bytes, in pieces of some size; an error of who sends is raised here."""
         while True:
             while self._nbytes < PIECE_BYTES and not self._has_ended:
@@ -266,11 +296,14 @@ class Pipe:
                 raise self._error
             if not self._parts:
                 return
-            data = b"".join(self._parts)
+            parts = [b"".join(self._parts)] if self._nbytes < 2 * ROOM_BYTES else [*self._parts]
             self._parts.clear()
             self._nbytes = 0
             self._has_room.set()
-            yield data
+            for part in parts:  # one value may have hundreds of megabytes: the loop goes on between its pieces
+                for start in range(0, len(part), ROOM_BYTES):
+                    receiver.reset_timeout()
+                    yield memoryview(part)[start : start + ROOM_BYTES]
 
 
 def _stopped() -> ReadError:

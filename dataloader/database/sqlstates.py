@@ -229,7 +229,7 @@ STATES: dict[str, Row] = {
     "25005": Row("there is no transaction for the branch"),
     "25006": Row(
         "the server, the session or the transaction is read-only",
-        "The server or the session is read-only: connect to one that may write.",
+        "The server is a standby, or the session is read-only: connect to one that may write.",
     ),
     "25007": Row("statements that change the schema and the data are mixed"),
     "25008": Row("a cursor WITH HOLD needs the same isolation level"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
@@ -17,7 +17,7 @@ from dataloader.database.session import Session
 from dataloader.display.progress import Progress
 from dataloader.errors import ConnectionFailed, ConnectionLost, LoadError, ReadError, WriteError, shown_as
 from dataloader.reading.vigil import Vigil
-from dataloader.sync import await_and_propagate_cancel, finish_despite_cancel
+from dataloader.sync import await_and_propagate_cancel, finish_before_cancel
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 QUEUED = 2
 """How many batches wait for who wants them."""
+_STANDBY = (
+    "Read again; if the server is a standby, read from its primary, or have max_standby_streaming_delay raised or "
+    "hot_standby_feedback turned on there."
+)
 _HINTS = {
     "42P01": "Check the name: 'orders' or 'sales.orders', written as in the database.",
     "42703": "Check the names of the columns.",
@@ -34,8 +38,13 @@ _HINTS = {
     "25006": "A read changes nothing: carry out what writes by engine.begin().",
     "55P03": "What the query reads was locked for too long: read again when that has ended.",
     "57014": "A time limit of the server ended it: raise statement_timeout, or ask for less.",
-    "40001": "The server needed the rows' old versions for something else: read again.",
+    "40001": _STANDBY,
+    "40P01": _STANDBY,
 }
+CONFLICTS = frozenset({"40001", "40P01"})
+"""A standby ends what is in the way of its primary's changes; whoever asks anew is in nobody's way."""
+ATTEMPTS = 3
+_PAUSE_SECONDS = 0.2
 
 
 class _About:
@@ -153,7 +162,7 @@ class Reading:
         finally:
             self._is_unwanted = not is_cancelled
             reading.cancel()
-            await finish_despite_cancel(_settled(reading))
+            await finish_before_cancel(_settled(reading))
 
     def show_stopped(self) -> None:
         """Have the display say that nobody wants more, if it shows the query as running; the query ends soon."""
@@ -213,14 +222,23 @@ class Reading:
                 await self.put(_empty(self._schema), 0)
 
     async def _run(self, session: Session) -> None:
-        try:
-            with as_read_errors():
-                await session.run(self._carry_out)
-        except ReadError as error:
-            if self._vigil is None or self._vigil.reason is None:
-                raise
-            hint = "Read again when the server answers."
-            raise ReadError(f"the connection was given up: {self._vigil.reason}", hint=hint) from error
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                await self._attempt(session)
+                return
+            except ReadError as error:
+                if (
+                    attempt == ATTEMPTS
+                    or error.sqlstate not in CONFLICTS
+                    or self._has_put
+                    or self._borrowed is not None
+                ):
+                    raise
+            await asyncio.sleep(attempt * _PAUSE_SECONDS)
+
+    async def _attempt(self, session: Session) -> None:
+        with given_up_in_words(lambda: self._vigil), as_read_errors():
+            await session.run(self._carry_out)
 
     def describe(self, schema: pa.Schema, about_rows: int | None) -> None:
         self._schema = schema if self._settles else pa.schema([one.remove_metadata() for one in schema])
@@ -261,6 +279,18 @@ async def _settled(reading: asyncio.Task[None]) -> None:
 
 
 @contextlib.contextmanager
+def given_up_in_words(vigil: Callable[[], Vigil | None]) -> Iterator[None]:
+    """Say why a connection was ended, where a vigil has ended it."""
+    try:
+        yield
+    except ReadError as error:
+        if (kept := vigil()) is None or kept.reason is None:
+            raise
+        hint = "Read again when the server answers."
+        raise ReadError(f"the connection was given up: {kept.reason}", hint=hint) from error
+
+
+@contextlib.contextmanager
 def as_read_errors() -> Iterator[None]:
     """Say of what a load would not finish that a read did not."""
     try:
@@ -271,8 +301,8 @@ def as_read_errors() -> Iterator[None]:
         sqlstate = error.sqlstate if isinstance(error, WriteError) else None
         known = _HINTS.get(sqlstate or "") or sqlstates.remedy_of(sqlstate or "", "read again")
         hint = known or "Correct what the message names, and read again."
-        if "no such table" in error.what:
-            hint = _HINTS["42P01"]
+        for words, alike in (("no such table", "42P01"), ("no such column", "42703")):  # of SQLite
+            hint = _HINTS[alike] if words in error.what else hint
         if isinstance(error, ConnectionLost):
             hint = "Read again when the server answers."
         column = error.column if isinstance(error, WriteError) else None

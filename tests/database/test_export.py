@@ -6,11 +6,13 @@ import asyncio
 import datetime as dt
 import gzip
 import json
+import os
 import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -274,6 +276,31 @@ async def test_a_full_disk_is_said_and_leaves_no_file(postgres: AsyncEngine, fol
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "No file was left" in caught.value.hint
     await none_left(postgres, folder)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte, which only root can mount."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if os.geteuid() or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("only root may mount a file system, and not everywhere")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("query", ["SELECT md5(n::text) AS a, n", "SELECT n + 0.1 AS a, n"], ids=["texts", "numbers"])
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.zst", "t.parquet", "t.arrow", "t.jsonl"])
+async def test_a_disk_without_room_is_said_and_has_its_room_again(
+    postgres: AsyncEngine, small_disk: Path, name: str, query: str
+) -> None:
+    """Numbers without a limit wait on it for their digits."""
+    with pytest.raises(dl.ReadError, match=r"t\.\w+(\.zst)?' could not be written: No space left on device"):
+        await dl.export(f"{query} FROM generate_series(1, 1000000) AS n", small_disk / name, engine=postgres)
+    await none_left(postgres, small_disk)
+    left = os.statvfs(small_disk)
+    assert left.f_bfree == left.f_blocks
 
 
 async def test_what_a_killed_export_leaves_the_next_one_takes_away(

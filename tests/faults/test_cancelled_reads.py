@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import dataloader as dl
 from dataloader.database import embedded
 from dataloader.database import engine as engines
+from dataloader.reading import stream
 from tests.conftest import FULL, execute, fetch, new_database
 from tests.faults.loads import OPEN, seeded
 
@@ -182,6 +184,47 @@ async def _assert_usable(place: Place) -> None:
     async with asyncio.timeout(5):
         for engine in (place.source, place.postgres, place.sqlite):
             assert (await dl.read_dataframe("SELECT 1 AS n", engine=engine))["n"].tolist() == [1]
+
+
+@pytest.fixture
+def closing(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set when batches are being closed, which takes a while."""
+    has_begun, settled = asyncio.Event(), stream._settled
+
+    async def slowly(reading: asyncio.Task[None]) -> None:
+        has_begun.set()
+        await asyncio.sleep(0.2)
+        await settled(reading)
+
+    monkeypatch.setattr(stream, "_settled", slowly)
+    return has_begun
+
+
+async def first_batch_and_wait(place: Place) -> None:
+    async with contextlib.aclosing(dl.read_batches(_ROWS, engine=place.source)) as batches:
+        async for _ in batches:
+            break
+    await asyncio.sleep(60)
+
+
+async def columns_and_copy(place: Place) -> None:
+    """It reads no row first, to learn of which types the columns are."""
+    await _copy(QUERIES["postgresql"][1], place)
+
+
+@pytest.mark.parametrize("place", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("work", [first_batch_and_wait, columns_and_copy])
+async def test_a_cancel_is_not_forgotten_while_batches_are_being_closed(
+    work: Callable[[Place], Coroutine[Any, Any, None]], place: Place, postgres: AsyncEngine, closing: asyncio.Event
+) -> None:
+    task = asyncio.create_task(work(place))
+    await closing.wait()
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 10)
+    await _until_at_rest(place, postgres)
+    await _assert_nothing_is_left(place)
 
 
 @pytest.mark.timeout(900)

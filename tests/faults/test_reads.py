@@ -151,6 +151,25 @@ async def test_a_session_that_the_server_no_longer_has_is_noticed(
     assert time.perf_counter() - began < 8
 
 
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.parquet"])
+async def test_an_export_whose_session_is_ended_leaves_no_file(
+    postgres: AsyncEngine, postgres_url: sa.URL, tmp_path: Path, name: str
+) -> None:
+    engine = engines.open_engine(postgres_url)
+    task = asyncio.create_task(dl.export(ROWS, tmp_path / name, engine=engine))
+    while not entries(tmp_path):  # noqa: ASYNC110 - of an export nothing is heard meanwhile
+        await asyncio.sleep(0.01)
+    ending = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'COPY%' AND pid <> pg_backend_pid()"
+    )
+    assert await fetch(postgres, ending) == [(True,)]
+    with pytest.raises(dl.ReadError, match=r"the connection to PostgreSQL .* was lost"):
+        await task
+    assert entries(tmp_path) == []
+    assert (await dl.export("SELECT 1 AS n", tmp_path / name, engine=engine)).rows == 1
+    await engine.dispose()
+
+
 async def test_a_server_that_ends_the_session_is_said_in_words(postgres: AsyncEngine, postgres_url: sa.URL) -> None:
     engine = engines.open_engine(postgres_url)
     task = asyncio.create_task(dl.read_dataframe(ROWS, engine=engine, as_="arrow"))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from dataloader.conversion.column_types import ColumnType
-    from dataloader.database.backends.copying import QueryShape, Take
+    from dataloader.database.backends.copying import Pieces, QueryShape, Taker
     from dataloader.database.backends.reading import Receiver, Statement
     from dataloader.database.schema import TableName
 
@@ -156,16 +156,16 @@ class Asyncpg(PostgreSQL):
         connection: AsyncConnection,
         statement: Statement,
         columns: Sequence[str],
-        take: Take,
+        taker: Taker,
         *,
         lock_seconds: float,
     ) -> int:
         opening = (*reading.SETTINGS, *self.settings, *self.lock_timeout_sql(lock_seconds))
         async with self.transaction(connection, *opening):
-            return await copying.send(await driver_of(connection), statement, columns, take)
+            return await copying.send(await driver_of(connection), statement, columns, taker)
 
     async def receive_rows(
-        self, connection: AsyncConnection, name: TableName, columns: Sequence[str], pieces: AsyncIterator[bytes]
+        self, connection: AsyncConnection, name: TableName, columns: Sequence[str], pieces: Pieces
     ) -> int:
         return await copying.receive(await driver_of(connection), name, columns, pieces)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dataloader.conversion.column_types import ColumnType, parse_type
-from dataloader.database.backends.asyncpg_reading import about_rows_of, inlined, modifiers_of
+from dataloader.database.backends.asyncpg_reading import about_rows_of, inlined, modifiers_of, session_of
 from dataloader.database.backends.casting import unlimited
-from dataloader.database.backends.copying import QueryShape, ResultColumn, Take
+from dataloader.database.backends.copying import Pieces, QueryShape, ResultColumn, Taker
 from dataloader.database.backends.postgresql_arrow import INTERVAL_PARTS
 from dataloader.database.backends.reading import Statement, positions
 from dataloader.database.schema import TableName
@@ -91,18 +91,19 @@ async def describe(driver: Any, statement: Statement) -> QueryShape:
     return QueryShape(columns, about_rows, reads)
 
 
-async def send(driver: Any, statement: Statement, columns: Sequence[str], take: Take) -> int:
+async def send(driver: Any, statement: Statement, columns: Sequence[str], taker: Taker) -> int:
     """Hand on the bytes of a query's rows, in the open transaction, and return how many rows there were."""
+    taker.begun(await session_of(driver))
     text = await inlined(driver, statement)
     prepared = await driver.prepare(text, name="")
     names = [one.name for one in prepared.get_attributes()]
     known = ", ".join(f"c{at}" for at in range(len(names)))
     asked = ", ".join(f"q.c{at}" for at in positions(names, columns))
     query = f"SELECT {asked} FROM (\n{text}\n) AS q ({known})"
-    return _count(await driver.copy_from_query(query, output=take, format="binary"))
+    return _count(await driver.copy_from_query(query, output=taker.put, format="binary"))
 
 
-async def receive(driver: Any, name: TableName, columns: Sequence[str], pieces: AsyncIterator[bytes]) -> int:
+async def receive(driver: Any, name: TableName, columns: Sequence[str], pieces: Pieces) -> int:
     """Store the bytes of rows, in the open transaction, and return how many were stored."""
     status = await driver.copy_to_table(
         name.name, schema_name=name.schema, columns=list(columns), source=pieces, format="binary"

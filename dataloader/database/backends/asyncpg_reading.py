@@ -64,7 +64,7 @@ async def read(driver: Any, statement: Statement, receiver: Receiver) -> None:
     driver : asyncpg.Connection
         In a transaction that began with `SETTINGS`.
     """
-    receiver.begun(tuple(await driver.fetchrow(_SESSION)))
+    receiver.begun(await session_of(driver))
     if _COMMAND.match(statement.text):
         await _fetched(driver, statement, receiver)
         return
@@ -81,6 +81,11 @@ async def read(driver: Any, statement: Statement, receiver: Receiver) -> None:
     query = _selecting(text, columns, wanted, statement.max_rows)
     receiver.describe(decoder.schema, await about_rows_of(driver, query))
     await _copied(driver, query, decoder, receiver)
+
+
+async def session_of(driver: Any) -> object:
+    """By what another connection finds the session."""
+    return tuple(await driver.fetchrow(_SESSION))
 
 
 async def inlined(driver: Any, statement: Statement) -> str:
@@ -237,7 +242,7 @@ class _Decoding:
             await self._hand_on()
 
     def _decoded(self, data: list[bytes]) -> pa.RecordBatch:
-        return self._decoder.decode(b"".join(data))
+        return self._decoder.decode(data[0] if len(data) == 1 else b"".join(data))  # one may have hundreds of megabytes
 
     async def _hand_on(self) -> None:
         if self._behind is None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -14,8 +14,17 @@ if TYPE_CHECKING:
     from dataloader.database.backends.reading import Receiver, Statement
     from dataloader.database.schema import TableName
 
-Take = Callable[[bytes], Awaitable[None]]
-"""Takes the next bytes, and waits while there is no room for more."""
+Pieces = AsyncIterator[bytes | memoryview]
+
+
+class Taker(Protocol):
+    """Takes the bytes of rows."""
+
+    def begun(self, session: object) -> None:
+        """Another connection may ask whether this session works on the query."""
+
+    async def put(self, data: bytes) -> None:
+        """Take the next bytes, and wait while there is no room for more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +101,7 @@ class Copying:
         connection: AsyncConnection,
         statement: Statement,
         columns: Sequence[str],
-        take: Take,
+        taker: Taker,
         *,
         lock_seconds: float,
     ) -> int:
@@ -106,7 +115,7 @@ class Copying:
         raise NotImplementedError
 
     async def receive_rows(
-        self, connection: AsyncConnection, name: TableName, columns: Sequence[str], pieces: AsyncIterator[bytes]
+        self, connection: AsyncConnection, name: TableName, columns: Sequence[str], pieces: Pieces
     ) -> int:
         """Store rows that another server has sent, in the open transaction, and return how many were stored."""
         raise NotImplementedError
