@@ -72,7 +72,7 @@ async def _compare(  # noqa: PLR0917 - as the caller names them
     most: int,
     asked: str | View,
 ) -> Comparison:
-    original = await find_original(engine, query, params, None)
+    original = await find_original(engine, query, params, None, among=source.schema.names)
     async with Progress(f"{source.name} ↔ {original.label}", None, asked, original.about) as progress:
         progress.state.keeps_rows, progress.state.outcome = True, "compared"
         progress.phase("reading")

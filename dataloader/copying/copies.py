@@ -10,6 +10,7 @@ from dataloader.copying.definition import with_definition
 from dataloader.copying.survey import Destination, Original, find_destination, find_original
 from dataloader.database import engine as engines
 from dataloader.errors import PlanError
+from dataloader.reading.query import table_text
 from dataloader.sources.selection import renaming
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ async def copy(
     original = await find_original(engines.resolve(source), query, params, columns)
     destination = await find_destination(engine, to, borrowed)
     _check_not_itself(original, destination)
+    original, options = _without_computed(original, destination, options)
     original, options = _committed(original, options)
     spools = _spools(original, destination, options)
     is_piped = not spools and pipe.obstacle(original, destination, to, options) is None
@@ -47,6 +49,26 @@ def _check_not_itself(original: Original, destination: Destination) -> None:
     if (original.place, original.table.name) == (destination.place, destination.found.name):
         what = f"{original.label} would be copied onto itself"
         raise PlanError(what, hint="Choose another table, or another engine= or source=.", committed_rows=0)
+
+
+def _without_computed(
+    original: Original, destination: Destination, options: LoadOptions
+) -> tuple[Original, LoadOptions]:
+    """A table without the columns that the destination computes itself, where the caller has not chosen any."""
+    found = destination.found
+    if original.table is None or found is None or options.columns is not None or options.if_exists == "replace":
+        return original, options
+    computed = {found.key(one.name) for one in found.columns if one.generated}
+    names = [one.name for one in original.table.columns]
+    kept = [name for name in names if found.key(name) not in computed]
+    if len(kept) in {0, len(names)}:
+        return original, options
+    left = ", ".join(repr(name) for name in names if name not in kept)
+    text = table_text(original.table.name, original.backend, kept)
+    columns = None if original.columns is None else tuple(one for one in original.columns if one.name in kept)
+    statement = replace(original.statement, text=text)
+    facts = (("left out", f"{left}, which {found.name} computes itself"),)
+    return replace(original, statement=statement, columns=columns, facts=facts), options
 
 
 def _committed(original: Original, options: LoadOptions) -> tuple[Original, LoadOptions]:

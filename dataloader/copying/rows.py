@@ -57,7 +57,12 @@ class _ReadSource(AsyncBatchSource):
 async def _streamed(original: Original, reading: Reading) -> AsyncIterator[Source]:
     async with contextlib.aclosing(reading.batches()) as batches:
         opened = await open_async_batches(batches)
-        told: dict[str, Any] = {"loader": LOADER, "position": reading.about, "reading": batches}
+        told: dict[str, Any] = {
+            "loader": LOADER,
+            "position": reading.about,
+            "facts": original.facts,
+            "reading": batches,
+        }
         yield _ReadSource(original.name, opened.schema, None, opened.stream, **told)
 
 
@@ -68,7 +73,7 @@ async def _spooled(original: Original, reading: Reading) -> AsyncIterator[Source
             rows = await _keep(batches, file)
         file.seek(0)
         source = open_reader(pa.ipc.open_stream(file), rows, original.name)
-        async with contextlib.aclosing(replace(source, loader=LOADER)) as opened:
+        async with contextlib.aclosing(replace(source, loader=LOADER, facts=original.facts)) as opened:
             yield opened
 
 

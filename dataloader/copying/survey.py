@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dataloader.database import engine as engines
 from dataloader.database.backends import backend_for
@@ -11,7 +12,7 @@ from dataloader.database.schema import TableName
 from dataloader.database.session import Session
 from dataloader.errors import PlanError
 from dataloader.options import Target
-from dataloader.reading.query import is_query, statement_of
+from dataloader.reading.query import is_query, statement_of, table_text
 from dataloader.reading.stream import as_read_errors
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class Original:
         What only its database is called.
     reads : frozenset of TableName or None
         The tables that are read, where they are known before the query is carried out.
+    facts : tuple of (str, str)
+        What is said of it in the plan.
     """
 
     engine: AsyncEngine
@@ -64,6 +67,7 @@ class Original:
     about: About = About(None)
     place: str | None = None
     reads: frozenset[TableName] | None = None
+    facts: tuple[tuple[str, str], ...] = ()
 
     @property
     def backend(self) -> Backend:
@@ -116,8 +120,22 @@ class Destination:
         return backend_for(self.engine.dialect)
 
 
-async def find_original(engine: AsyncEngine, query: object, params: Params | None, columns: Any) -> Original:
+async def find_original(
+    engine: AsyncEngine,
+    query: object,
+    params: Params | None,
+    columns: Sequence[str] | None,
+    *,
+    among: Sequence[str] | None = None,
+) -> Original:
     """Find out what is copied.
+
+    Parameters
+    ----------
+    columns : sequence of str or None
+        The wanted columns.
+    among : sequence of str or None
+        Of a table, no other columns are wanted than these.
 
     Raises
     ------
@@ -126,7 +144,7 @@ async def find_original(engine: AsyncEngine, query: object, params: Params | Non
     """
     backend = backend_for(engine.dialect)
     query = getattr(query, "__table__", query)
-    statement, label = statement_of(query, params, backend, None if columns is None else list(columns), None)
+    statement, label = statement_of(query, params, backend, columns, None)
     is_table = not (isinstance(query, str) and is_query(query)) and not hasattr(query, "subquery")
     name = Target.of(query, backend).name if is_table else None  # type: ignore[arg-type]  # checked by statement_of
 
@@ -134,7 +152,7 @@ async def find_original(engine: AsyncEngine, query: object, params: Params | Non
         asked = Original(engine, statement, label)
         if name is not None:
             async with session.reading() as connection:
-                asked = await _described(asked, session, connection, name)
+                asked = await _described(asked, session, connection, name, columns or among)
         async with session.reading() as connection:
             place = await session.backend.place(connection)
         shape = await session.backend.describe_query(session.connection, asked.statement)
@@ -147,11 +165,16 @@ async def find_original(engine: AsyncEngine, query: object, params: Params | Non
         return await Session(engine, TableName(None, label), reads_only=True).run(find)
 
 
-async def _described(asked: Original, session: Session, connection: AsyncConnection, name: TableName) -> Original:
+async def _described(
+    asked: Original, session: Session, connection: AsyncConnection, name: TableName, among: Sequence[str] | None
+) -> Original:
     table = await session.backend.describe(connection, name)
     if table is None:  # as a temporary table, which the query itself tells
         return asked
-    text = f"SELECT * FROM {session.backend.quote_table(table.name)}"
+    wanted = {table.key(one) for one in among or ()}
+    columns = [one.name for one in table.columns if table.key(one.name) in wanted]
+    is_known = asked.statement.columns is None or {*asked.statement.columns} <= {*columns}  # else that is told later
+    text = table_text(table.name, session.backend, columns if is_known else None)
     target = await session.backend.merge_target(connection, table)
     return replace(asked, table=table, keys=target.keys, statement=replace(asked.statement, text=text))
 

@@ -16,6 +16,7 @@ from dataloader.options import Target
 
 if TYPE_CHECKING:
     from dataloader.database.backends import Backend
+    from dataloader.database.schema import TableName
 
 Params = Mapping[str, Any] | Sequence[Any]
 _LABEL_CHARACTERS = 40
@@ -53,9 +54,17 @@ def statement_of(
             label = "query"
         else:
             name = Target.of(query, backend).name  # type: ignore[arg-type]  # which refuses what is no table
-            text, values, label = f"SELECT * FROM {backend.quote_table(name)}", (), str(name)
+            text, values, label = table_text(name, backend, columns), (), str(name)
     statement = Statement(text, values, max_rows=max_rows, timeout=timeout)
     return (statement if columns is None else replace(statement, columns=tuple(columns))), label
+
+
+def table_text(name: TableName, backend: Backend, columns: Sequence[str] | None) -> str:
+    """The query of a table: of the wanted columns alone, for others a role need not have the privilege."""
+    if not columns or len({*columns}) < len(columns):
+        return f"SELECT * FROM {backend.quote_table(name)}"
+    selected = ", ".join(f"q.{backend.quote(one)}" for one in columns)  # SQLite takes an unknown one alone for a text
+    return f"SELECT {selected} FROM {backend.quote_table(name)} AS q"
 
 
 def _check(columns: Sequence[str] | None, max_rows: int | None, timeout: float | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import struct
 import sys
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -21,6 +22,8 @@ from dataloader.copying.pipe import REASON
 from dataloader.database import embedded, locks
 from dataloader.database.backends import cursor_reading
 from dataloader.database.engine import open_engine
+from dataloader.database.watchdog import Watchdog
+from dataloader.loading import pipeline
 from tests.conftest import execute, fetch, new_database
 
 TABLE = (
@@ -266,6 +269,39 @@ async def test_a_copy_by_chunks_is_continued_in_the_order_of_the_key_and_a_chang
     assert await fetch(other, "SELECT count(*), sum(n) FROM t") == [(100, 5050)]
 
 
+CHANGES = {
+    "behind": (["UPDATE t SET n = 7 WHERE id > 20", "INSERT INTO t VALUES (31, 1)"], True),
+    "deleted behind": (["DELETE FROM t WHERE id > 21"], True),
+    "back again": (["UPDATE t SET n = 7 WHERE id = 3", "UPDATE t SET n = 3 WHERE id = 3"], True),
+    "changed": (["UPDATE t SET n = 7 WHERE id = 3"], False),
+    "deleted": (["DELETE FROM t WHERE id = 20"], False),
+    "inserted": (["INSERT INTO t VALUES (0, 1)"], False),
+}
+"""Twenty rows are committed."""
+
+
+@pytest.mark.parametrize(("changes", "is_continued"), CHANGES.values(), ids=CHANGES)
+async def test_a_continued_copy_is_the_original_at_the_beginning_of_its_last_run(
+    database: AsyncEngine, tmp_path: Path, changes: list[str], is_continued: bool
+) -> None:
+    target = dl.connect(f"sqlite:///{tmp_path / 'target.db'}")
+    rows = {"id": [*range(1, 31)], "n": [*range(1, 31)]}
+    await dl.load_dataframe(rows, "t", engine=database, primary_key="id")
+    await execute(target, "CREATE TABLE t (id bigint PRIMARY KEY, n bigint CHECK (n <> 25))")
+    options: dict[str, Any] = {"source": database, "engine": target, "chunk_rows": 10, "load_id": "a", "resume": True}
+    with pytest.raises(dl.WriteError, match="20 rows are committed"):
+        await dl.copy_table("t", "t", **options)
+    await execute(database, "UPDATE t SET n = 26 WHERE n = 25", *changes)
+    if is_continued:
+        await dl.copy_table("t", "t", **options)
+        content = "SELECT * FROM t ORDER BY id"
+        assert await fetch(target, content) == await fetch(database, content)
+    await execute(database, "INSERT INTO t VALUES (99, 99)")  # behind a finished copy, or one that is refused anyway
+    with pytest.raises(dl.SourceChanged, match=r"chunk \d, (its \d+ rows|1 rows after the last one)"):
+        await dl.copy_table("t", "t", **options)
+    await target.dispose()
+
+
 @pytest.mark.parametrize("option", [{"commit": "chunk"}, {"load_id": "a"}, {"resume": True}])
 async def test_what_has_no_order_is_not_committed_by_chunks(database: AsyncEngine, option: dict[str, Any]) -> None:
     await execute(database, "CREATE TABLE t (id int)")
@@ -339,6 +375,41 @@ async def test_replace_gives_the_table_the_rows_and_where_they_differ_the_column
     assert await types_of(other, "t") == [("n", "bigint", True)]
 
 
+@pytest.mark.parametrize(("kind", "is_piped"), [("int", True), ("bigint", False)])
+async def test_a_column_that_the_table_there_computes_is_left_out(
+    postgres: AsyncEngine, other: AsyncEngine, monkeypatch: pytest.MonkeyPatch, kind: str, is_piped: bool
+) -> None:
+    plans, decide = [], pipeline.decide
+
+    async def decided(*arguments: Any) -> Any:
+        plans.append(await decide(*arguments))
+        return plans[-1]
+
+    monkeypatch.setattr(pipeline, "decide", decided)
+    computed = "CREATE TABLE t (id {} PRIMARY KEY, twice {} GENERATED ALWAYS AS (id * {}) STORED, note text)"
+    await execute(postgres, computed.format("int", "int", 2), "INSERT INTO t (id, note) VALUES (1, 'a'), (2, 'b')")
+    await execute(other, computed.format(kind, kind, 3))
+    report = await dl.copy_table("t", "t", source=postgres, engine=other)
+    assert (report.reason == REASON) == is_piped
+    assert await fetch(other, "SELECT * FROM t ORDER BY id") == [(1, 3, "a"), (2, 6, "b")]
+    assert "left out: 'twice', which public.t computes itself" in str(plans[0])
+    await execute(other, "TRUNCATE t")
+    options: dict[str, Any] = {"load_id": "a", "resume": True}
+    assert (await dl.copy_table("t", "t", source=postgres, engine=other, **options)).loaded == 2
+    with pytest.raises(dl.SchemaMismatch, match="twice"):  # who names it wants it
+        await dl.copy_table("t", "t", source=postgres, engine=other, columns=["id", "twice"])
+
+
+async def test_a_column_that_sqlite_computes_is_left_out(sqlite: AsyncEngine, tmp_path: Path) -> None:
+    computed = "CREATE TABLE t (id integer PRIMARY KEY, twice integer AS (id * 2) STORED, note text)"
+    target = dl.connect(f"sqlite:///{tmp_path / 'target.db'}")
+    await execute(sqlite, computed, "INSERT INTO t (id, note) VALUES (1, 'a')")
+    await execute(target, computed)
+    await dl.copy_table("t", "t", source=sqlite, engine=target)
+    assert await fetch(target, "SELECT * FROM t") == [(1, 2, "a")]
+    await target.dispose()
+
+
 async def test_a_cancel_ends_both_statements(postgres: AsyncEngine, other: AsyncEngine) -> None:
     endless = "SELECT n, repeat('x', 200) AS filler FROM (SELECT generate_series(1, 100000000) AS n) AS t"
     for columns in ("n int, filler text", "n bigint, filler text"):  # piped, and read and loaded
@@ -356,9 +427,11 @@ async def test_a_cancel_ends_both_statements(postgres: AsyncEngine, other: Async
 
 
 @pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("columns", ["n int, filler text", "n bigint, filler text"], ids=["by bytes", "by rows"])
 async def test_a_connection_that_is_terminated_on_either_side_is_an_error(
-    side: int, postgres: AsyncEngine, other: AsyncEngine
+    columns: str, side: int, postgres: AsyncEngine, other: AsyncEngine
 ) -> None:
+    await execute(other, f"CREATE TABLE t ({columns})")
     endless = "SELECT n, repeat('x', 200) AS filler FROM (SELECT generate_series(1, 100000000) AS n) AS t"
     copying = asyncio.ensure_future(dl.copy_table(endless, "t", source=postgres, engine=other))
     await until(postgres, ACTIVE, 2)
@@ -370,6 +443,9 @@ async def test_a_connection_that_is_terminated_on_either_side_is_an_error(
         await asyncio.wait_for(copying, 3)
     assert isinstance(caught.value, dl.ReadError) == (side == 0)
     await until(postgres, ACTIVE, 0)
+    assert await fetch(other, "SELECT count(*) FROM t") == [(0,)]
+    for engine in (postgres, other):
+        assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
 
 
 async def test_the_command_copies_and_prints_the_report(postgres: AsyncEngine, tmp_path: Path) -> None:
@@ -383,12 +459,34 @@ async def test_the_command_copies_and_prints_the_report(postgres: AsyncEngine, t
     assert (ran.returncode, said["status"], said["loaded"]) == (0, "done", 2)
 
 
-def test_whole_rows_of_a_binary_copy_are_counted() -> None:
+def test_rows_of_a_binary_copy_are_counted_wherever_its_pieces_end() -> None:
     row = b"\x00\x02\x00\x00\x00\x01a\xff\xff\xff\xff"
-    data = b"PGCOPY\n\xff\r\n\x00" + bytes(8) + row * 3
-    assert pipe.rows_in(data) == 3
-    assert pipe.rows_in(data + row[:-1]) == 3
-    assert pipe.rows_in(data + b"\xff\xff") == 3
+    data = b"PGCOPY\n\xff\r\n\x00" + bytes(8) + row * 5 + b"\x00\x00" + b"\xff\xff"
+    for size in range(1, len(data) + 1):
+        first = pipe.FirstRows()
+        assert sum(first.rows_of(data[at : at + size]) for at in range(0, len(data), size)) == 6
+
+
+def test_rows_behind_the_first_ones_of_a_binary_copy_are_estimated_by_their_size() -> None:
+    value = bytes(3_000_000)
+    row = struct.pack("!hi", 1, len(value)) + value
+    data, first = bytes(19) + row * 20, pipe.FirstRows()
+    rows = [first.rows_of(memoryview(data)[at : at + (4 << 20)]) for at in range(0, len(data), 4 << 20)]
+    assert sum(rows) in range(14, 27)
+    assert rows[0] == 2
+
+
+async def test_a_value_of_many_megabytes_is_handed_on_in_pieces_and_not_copied() -> None:
+    """The loop has its turn between them."""
+    passing, value = pipe.Pipe(), bytearray(50_000_000)
+    putting = asyncio.ensure_future(passing.put(value))  # type: ignore[arg-type]  # as asyncpg hands it on
+    await asyncio.sleep(0)
+    passing.end()
+    pieces = [piece async for piece in passing.pieces(Watchdog())]
+    await putting
+    assert sum(map(len, pieces)) == len(value)
+    assert max(map(len, pieces)) <= 4 << 20
+    assert all(piece.obj is value for piece in pieces if isinstance(piece, memoryview))
 
 
 async def until(engine: AsyncEngine, query: str, wanted: int) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
+from dataloader.copying.pipe import REASON
 from dataloader.database import engine as engines
 from tests.conftest import FULL, execute, fetch
 
@@ -123,7 +127,9 @@ async def test_a_value_of_200_mb_is_read(postgres: AsyncEngine) -> None:
     assert pa.compute.binary_length(table["a"]).to_pylist() == [size]
 
 
-async def test_a_role_reads_what_it_may(postgres: AsyncEngine, postgres_url: sa.URL) -> None:
+async def test_a_role_reads_what_it_may(
+    postgres: AsyncEngine, postgres_url: sa.URL, sqlite: AsyncEngine, tmp_path: Path
+) -> None:
     role = f"reader_{postgres_url.database}"
     await execute(
         postgres,
@@ -137,9 +143,22 @@ async def test_a_role_reads_what_it_may(postgres: AsyncEngine, postgres_url: sa.
     try:
         query = "SELECT a FROM t ORDER BY a"
         assert (await dl.read_dataframe(query, engine=engine))["a"].tolist() == [1, 2]
-        with pytest.raises(dl.ReadError, match="permission denied") as caught:
-            await dl.read_dataframe("t", engine=engine)
-        assert (caught.value.sqlstate, "privilege SELECT" in caught.value.hint) == ("42501", True)
+        chosen: dict[str, Any] = {"columns": ["owner", "a"]}
+        assert (await dl.read_dataframe("t", engine=engine, **chosen))["a"].tolist() == [1, 2]
+        assert (await dl.export("t", tmp_path / "t.csv", engine=engine, **chosen)).rows == 2
+        assert (await dl.copy_table("t", "copy", source=engine, engine=sqlite, **chosen)).loaded == 2
+        assert (await dl.copy_table("t", "copy", source=engine, engine=postgres, **chosen)).reason == REASON
+        assert (await dl.compare({"a": [1, 2], "owner": [role, "other"]}, "t", key="a", engine=engine)).equal
+        for work in (
+            dl.read_dataframe("t", engine=engine),
+            dl.export("t", tmp_path / "all.csv", engine=engine),
+            dl.copy_table("t", "all", source=engine, engine=sqlite),
+            dl.compare({"a": [1], "secret": ["x"]}, "t", key="a", engine=engine),
+        ):
+            with pytest.raises(dl.ReadError, match="permission denied") as caught:
+                await work
+            assert (caught.value.sqlstate, "privilege SELECT" in caught.value.hint) == ("42501", True)
+        assert not (tmp_path / "all.csv").exists()
         await execute(
             postgres,
             "ALTER TABLE t ENABLE ROW LEVEL SECURITY",
@@ -147,6 +166,11 @@ async def test_a_role_reads_what_it_may(postgres: AsyncEngine, postgres_url: sa.
         )
         assert (await dl.read_dataframe(query, engine=engine))["a"].tolist() == [1]
         assert [batch.num_rows async for batch in dl.read_batches(query, engine=engine)] == [1]
+        assert (await dl.export("t", tmp_path / "own.csv", engine=engine, **chosen)).rows == 1
+        for target in (sqlite, postgres):
+            assert (await dl.copy_table("t", "own", source=engine, engine=target, **chosen)).loaded == 1
+        found = await dl.compare({"a": [1, 2]}, "t", key="a", engine=engine)
+        assert (found.same, found.count_only_here) == (1, 1)  # as for the role there is no other
     finally:
         await engine.dispose()
         await execute(postgres, f"DROP OWNED BY {role}", f"DROP ROLE {role}")

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dataloader as dl
+from dataloader.copying.pipe import REASON
 from dataloader.database import embedded
 from dataloader.database import engine as engines
 from tests.conftest import enterable_folder, execute, fetch
@@ -280,7 +281,18 @@ async def test_reads_pass_a_pooler(pooled: AsyncEngine, postgres: AsyncEngine, t
     frames = [dl.read_dataframe(query, {"limit": limit}, engine=pooled) for limit in (3, 4, 5)]
     assert [frame["id"].tolist() for frame in await asyncio.gather(*frames)] == [[0, 1, 2], [0, 1, 2, 3], [*range(5)]]
     assert (await dl.export("orders", tmp_path / "t.parquet", engine=pooled)).rows == ROWS
+    for reason, options in {REASON: {}, "PostgreSQL takes": {"dtype": {"note": sa.String(400)}}}.items():
+        report = await dl.copy_table("orders", "copy", source=pooled, engine=pooled, if_exists="replace", **options)
+        assert (report.loaded, report.reason.startswith(reason)) == (ROWS, True)
+    assert (await dl.compare(orders(), "copy", key="id", engine=pooled)).equal
+    assert (await dl.load_dataframe(orders(), "checked", engine=pooled, verify=True)).verified
     endless = "SELECT n, repeat('x', 200) AS x FROM (SELECT generate_series(1, 100000000) AS n) AS t"
+    copying = asyncio.create_task(dl.copy_table(endless, "endless", source=pooled, engine=pooled))
+    await asyncio.sleep(0.5)
+    copying.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await copying
+    await until_idle(postgres)
     async for _ in dl.read_batches(endless, engine=pooled):
         break
     task = asyncio.create_task(dl.read_dataframe("SELECT pg_sleep(60)", engine=pooled))
