@@ -82,6 +82,10 @@ class TypeRow:
         Whether the type may be an extension's, with operators in a schema of its own.
     rewritten : str
         How the server's own text of a value is asked for that it reads in several forms: ``whole`` or ``in parts``.
+    delimiter : str
+        What stands between the elements of an array of it.
+    has_zone : bool
+        Whether the zone of the session decides which moment is meant by a text that names none.
     equal_text : (str, str) or None
         A regular expression and its replacement: they make one text of values that the database finds equal.
     bind : sqlalchemy.types.TypeEngine or None
@@ -118,6 +122,7 @@ class TypeRow:
     is_text: bool = False
     has_own_operators: bool = False
     rewritten: str = ""
+    has_zone: bool = False
     equal_text: tuple[str, str] | None = None
     bind: TypeEngine[Any] | None = None
     elsewhere: TypeEngine[Any] | None = None
@@ -273,7 +278,9 @@ TYPES: dict[str, TypeRow] = {
         "timestamp without time zone",
         **_SECONDS,
     ),
-    "timestamptz": _row(_timestamptz_type, "timestamptz string", "timestamp with time zone", "timestamptz", **_SECONDS),
+    "timestamptz": _row(
+        _timestamptz_type, "timestamptz string", "timestamp with time zone", "timestamptz", has_zone=True, **_SECONDS
+    ),
     "datetime": _row(_datetime_type, "timestamp timestamptz date string", "datetime", always_checked=True),
     "interval": _row(
         _interval_type,

@@ -143,11 +143,13 @@ def _others(within: str | Mapping[str, Any] | None, table: TableSchema, backend:
     if isinstance(within, str):
         backend.check_text(within, "within=", hint="Write it without.")
         return f"({backend.escaped(within)}\n)"  # which may end in a comment
-    known = {table.key(column.name) for column in table.columns}
+    known = {table.key(column.name): column.type for column in table.columns}
     if unknown := [name for name in within if table.key(name) not in known]:
         hint = did_you_mean(unknown[0], [column.name for column in table.columns])
         raise PlanError(f"within names {unknown[0]!r}, which {table.name} does not have", hint=hint)
-    equal = (f"{backend.quote(name)} {backend.literal(value)}" for name, value in within.items())
+    equal = (
+        f"{backend.quote(name)} {backend.literal(value, known[table.key(name)])}" for name, value in within.items()
+    )
     return f"({' AND '.join(equal)})"
 
 

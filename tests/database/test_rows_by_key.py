@@ -93,6 +93,22 @@ async def test_a_part_may_be_that_of_a_value_of_a_frame(database: AsyncEngine, v
     assert (report.unchanged, report.deleted) == (1, 1)
 
 
+NOON = datetime.datetime(2024, 5, 17, 12, tzinfo=datetime.UTC)
+
+
+@pytest.mark.parametrize("value", [NOON.replace(tzinfo=None), pd.Timestamp(2024, 5, 17, 12), DAY, "2024-05-17 12:00"])
+async def test_a_part_whose_moment_the_session_would_decide_is_refused(postgres: AsyncEngine, value: Any) -> None:
+    zoned = pa.timestamp("us", "UTC")
+    frame = pa.table({"id": [1, 2], "at": pa.array([NOON, NOON], zoned)})
+    await dl.load_dataframe(frame, "t", engine=postgres, primary_key="id")
+    with pytest.raises(dl.PlanError, match="has no offset from UTC, and its column has a time zone"):
+        await dl.sync_table(frame[:1], "t", engine=postgres, within={"at": value})
+    assert await fetch(postgres, "SELECT count(*) FROM t") == [(2,)]
+    for same in (NOON, pd.Timestamp(NOON), "2024-05-17 14:00+02"):
+        report = await dl.sync_table(frame[:1], "t", engine=postgres, within={"at": same})
+        assert report.unchanged == 1
+
+
 @pytest.mark.parametrize("missing", [None, pd.NA, pd.NaT, float("nan")], ids=repr)
 async def test_a_part_may_be_that_of_null(table: AsyncEngine, missing: Any) -> None:
     data = {"id": [5], "day": pa.array([None], pa.date32()), "v": ["new"]}

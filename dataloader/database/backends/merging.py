@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import decimal
 import math
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 
+from dataloader.conversion.temporal import ZONED
 from dataloader.conversion.violations import cut
 from dataloader.database.backends.operators import OWN_OPERATORS
 from dataloader.database.schema import Merged, MergeTarget, TableName
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from dataloader.conversion.column_types import ColumnType
     from dataloader.database.schema import Merge, TableSchema
 
 
@@ -49,12 +53,17 @@ class Merging:
         """The caller's SQL, in which no driver finds the place of a parameter."""
         return sql.replace("%", "%%") if self.dialect.identifier_preparer._double_percents else sql
 
-    def literal(self, value: object) -> str:
-        """What makes a condition of a column's name: that it has the value."""
+    def literal(self, value: object, kind: ColumnType) -> str:
+        """What makes a condition of the name of a column of a type: that it has the value."""
         try:
             plain = _plain(value)
             if plain is None:
                 return "IS NULL"
+            if kind.row.has_zone and _is_naive(plain):
+                what = f"the value {cut_repr(plain)} of within= has no offset from UTC, and its column has a time zone"
+                raise PlanError(
+                    what, hint="Say what it means: datetime(2024, 5, 17, tzinfo=ZoneInfo('Europe/Berlin'))."
+                )
             if isinstance(plain, str):
                 self.check_text(plain, f"the value {cut_repr(plain)} of within=", hint="No row can have it.")
             if isinstance(plain, (float, decimal.Decimal)) and not math.isfinite(plain):
@@ -230,6 +239,13 @@ def _plain(value: Any) -> object:
     if hasattr(value, "to_pydatetime") and not value.nanosecond:
         value = value.to_pydatetime()
     return None if isinstance(value, (float, decimal.Decimal)) and math.isnan(value) else value
+
+
+def _is_naive(value: object) -> bool:
+    """Whether the zone of the session would decide which moment is meant."""
+    if isinstance(value, str):
+        return re.search(ZONED, value.strip()) is None
+    return isinstance(value, dt.date) and getattr(value, "tzinfo", None) is None
 
 
 def overriding(merge: Merge) -> str:
