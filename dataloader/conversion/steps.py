@@ -132,14 +132,14 @@ def _special_cast(offered: str, source: pa.DataType, column: ColumnPlan) -> Cast
 
 def _array_cast(source: pa.DataType, target: ColumnType) -> Cast:
     """Elements are converted as columns of their own, so that an array is as exact as a scalar."""
-    element = plain(source.value_type)
-    if family(element) == "list":
-        return text.list_to_array(lambda values: _array_cast(element, target)(values, pa.string()), text.bare)
-    inner = target.element
+    element, inner = plain(source.value_type), target.element
     assert inner is not None
+    between = inner.row.delimiter
+    if family(element) == "list":
+        return text.list_to_array(lambda values: _array_cast(element, target)(values, pa.string()), text.bare, between)
     column = ColumnPlan("element", element, inner, element_arrow_type(source, target), True, "checked")
     convert = steps_for(unwrapped(pa.nulls(0, element)).type, column)
-    return text.list_to_array(lambda values: inner.to_text(convert(unwrapped(values))), text.quoted)
+    return text.list_to_array(lambda values: inner.to_text(convert(unwrapped(values))), text.quoted, between)
 
 
 _DIMENSIONS = r"^\s*\[\s*[-+]?\d+\s*:"

@@ -244,7 +244,7 @@ def check_characters(length: int) -> Callable[[pa.Array], pa.Array]:
 
 
 def list_to_array(
-    elements: Callable[[pa.Array], pa.Array], quote: Callable[[str | None], str]
+    elements: Callable[[pa.Array], pa.Array], quote: Callable[[str | None], str], between: str
 ) -> Callable[[pa.Array, pa.DataType], pa.Array]:
     """Lists become PostgreSQL's array literals; `elements` makes the texts of all elements at once."""
 
@@ -252,7 +252,7 @@ def list_to_array(
         lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy()
         texts = _elements_of(values, lengths, elements).to_pylist()
         literals = [
-            f"{{{','.join(map(quote, texts[end - length : end]))}}}" if present else None
+            f"{{{between.join(map(quote, texts[end - length : end]))}}}" if present else None
             for length, end, present in zip(lengths, lengths.cumsum(), values.is_valid().to_pylist(), strict=True)
         ]
         return pa.array(literals, pa.string())

@@ -123,6 +123,7 @@ class TypeRow:
     has_own_operators: bool = False
     rewritten: str = ""
     has_zone: bool = False
+    delimiter: str = ","
     equal_text: tuple[str, str] | None = None
     bind: TypeEngine[Any] | None = None
     elsewhere: TypeEngine[Any] | None = None
@@ -211,7 +212,14 @@ def _row(arrow: pa.DataType | ArrowType | None, accepts: str, *spellings: str, *
 SCALARS = "bool int float decimal string date time timestamp timestamptz uuid list nested"
 NUMBERS = "int float decimal string"
 _READ = "read by the server"
-_GEOMETRIC = ("point", "line", "lseg", "box", "path", "polygon", "circle")
+_GEOMETRIC = ("point", "line", "lseg", "path", "polygon", "circle")
+_READ_GEOMETRY: dict[str, Any] = {
+    "checks": _READ + "; digits",
+    "always_checked": True,
+    "read_checks": (numeric.check_float_digits,),
+    "is_named": True,
+    "rewritten": "whole",
+}
 _MOMENTS = ("time with time zone", "timetz", "tsrange", "tstzrange", "tsmultirange", "tstzmultirange")
 _SECONDS: dict[str, Any] = {"parameters": "seconds", "element_checks": (temporal.check_microseconds,)}
 _FLOAT: dict[str, Any] = {"element_checks": (numeric.check_float_digits,)}
@@ -324,16 +332,8 @@ TYPES: dict[str, TypeRow] = {
     "enum": _row(pa.string(), "string", checks="labels", always_checked=True, is_named=True),
     "xml": _row(pa.string(), "string", "xml", checks=_READ, always_checked=True),
     "array": _row(None, "list string", checks=_READ, always_checked=True),
-    "geometric": _row(
-        None,
-        "string",
-        *_GEOMETRIC,
-        checks=_READ + "; digits",
-        always_checked=True,
-        read_checks=(numeric.check_float_digits,),
-        is_named=True,
-        rewritten="whole",
-    ),
+    "geometric": _row(None, "string", *_GEOMETRIC, **_READ_GEOMETRY),
+    "box": _row(None, "string", "box", delimiter=";", **_READ_GEOMETRY),
     "moments": _row(
         None,
         "string",

@@ -275,6 +275,7 @@ TEXTS = {
     "jsonb": "1",
     "number": "1",
     "geometric": "(1,2)",
+    "box": "(3,4),(1,2)",
     "macaddr8": "08:00:2b:01:02:03:04:05",
 }
 KINDS = [(kind, "sqlite" if kind in {"number", "loose", "any", "real", "datetime"} else "postgresql") for kind in TYPES]

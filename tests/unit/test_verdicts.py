@@ -52,7 +52,7 @@ POSTGRES = (
     ),
     *("bytea", "date", "time", "time(0)", "timestamp", "timestamp(3)", "timestamptz", "timestamptz(0)", "interval"),
     *("interval(3)", "interval day to second", "uuid", "json", "jsonb", "xml", "integer[]", "text[]", "numeric(4,1)[]"),
-    *("point", "timetz", "timetz(3)", "tstzrange", "inet", "int4range", "macaddr8"),
+    *("point", "box", "timetz", "timetz(3)", "tstzrange", "inet", "int4range", "macaddr8"),
 )
 SQLITE = ("BOOLEAN", "INTEGER", "REAL", "NUMERIC", "NUMERIC(10,2)", "DECIMAL(30,2)", "TEXT", "VARCHAR(5)", "BLOB")
 SQLITE_MORE = ("DATE", "TIME", "DATETIME", "TIMESTAMP", "JSON", "UUID", "STRING", "")
@@ -119,6 +119,7 @@ EXPECTED = {
     "integer[]": "string=c list=c",
     "numeric(4,1)[]": "string=l list=c",
     "point": "string=c",
+    "box": "string=c",
     "timetz": "string=c",
     "timetz(3)": "string=l",
     "inet": "bool=c int=c float=c decimal=c string=c date=c time=c timestamp=c timestamptz=c uuid=c",
