@@ -12,7 +12,8 @@ from dataloader.database.schema import TableName
 from dataloader.database.session import Session
 from dataloader.errors import PlanError
 from dataloader.options import Target
-from dataloader.reading.query import is_query, statement_of, table_text
+from dataloader.reading.query import asked as asked_of
+from dataloader.reading.query import is_table, statement_of, table_text
 from dataloader.reading.stream import as_read_errors
 
 if TYPE_CHECKING:
@@ -143,10 +144,9 @@ async def find_original(
         When the query is refused, or there is no such table.
     """
     backend = backend_for(engine.dialect)
-    query = getattr(query, "__table__", query)
+    query = asked_of(query)
     statement, label = statement_of(query, params, backend, columns, None)
-    is_table = not (isinstance(query, str) and is_query(query)) and not hasattr(query, "subquery")
-    name = Target.of(query, backend).name if is_table else None  # type: ignore[arg-type]  # checked by statement_of
+    name = Target.of(query, backend).name if is_table(query) else None  # type: ignore[arg-type]  # checked by statement_of
 
     async def find(session: Session) -> Original:
         asked = Original(engine, statement, label)

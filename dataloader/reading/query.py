@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from dataloader.database.backends.reading import Statement, replaced
 from dataloader.errors import PlanError
+from dataloader.formatting import one_line
 from dataloader.options import Target
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from dataloader.database.schema import TableName
 
 Params = Mapping[str, Any] | Sequence[Any]
+_QUERIES = (sa.sql.expression.SelectBase, sa.TextClause)
 _LABEL_CHARACTERS = 40
 
 
@@ -39,24 +41,35 @@ def statement_of(
         When it is none, or its parameters do not match.
     """
     _check(columns, max_rows, timeout)
-    query = getattr(query, "__table__", query)
+    query = asked(query)
     if isinstance(query, str) and is_query(query):
         backend.check_text(query, "the query", hint="Pass such a value as a parameter, if its column takes it.")
         text, values = _with_values(query, params)
         label = " ".join(query.split())
         label = label if len(label) <= _LABEL_CHARACTERS else f"{label[: _LABEL_CHARACTERS - 1]}…"
+    elif isinstance(query, _QUERIES):
+        text, values = _compiled(query, params, backend)
+        label = "query"
     else:
+        name = Target.of(query, backend).name  # type: ignore[arg-type]  # which refuses what is no table
         if params is not None:
-            hint = "Parameters belong to the text of a query; SQLAlchemy's bindparam() has its own value."
-            raise PlanError("params= was given without the text of a query", hint=hint)
-        if isinstance(query, sa.sql.expression.SelectBase):
-            text, values = _compiled(query, backend)
-            label = "query"
-        else:
-            name = Target.of(query, backend).name  # type: ignore[arg-type]  # which refuses what is no table
-            text, values, label = table_text(name, backend, columns), (), str(name)
+            raise PlanError("params= was given for a table", hint="Leave it out, or write a query.")
+        text, values, label = table_text(name, backend, columns), (), str(name)
     statement = Statement(text, values, max_rows=max_rows, timeout=timeout)
     return (statement if columns is None else replace(statement, columns=tuple(columns))), label
+
+
+def asked(query: object) -> object:
+    """What is read for a class of the ORM, and for what stands in the FROM of SQLAlchemy's queries."""
+    query = getattr(query, "__table__", query)
+    if isinstance(query, sa.FromClause) and not isinstance(query, sa.TableClause):
+        return query.select()
+    return query
+
+
+def is_table(query: object) -> bool:
+    """Whether it is no query."""
+    return not (is_query(query) if isinstance(query, str) else isinstance(query, _QUERIES))
 
 
 def table_text(name: TableName, backend: Backend, columns: Sequence[str] | None) -> str:
@@ -112,15 +125,29 @@ def _by_name(text: str, params: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]
     return numbered, tuple(params[name] for name in order)
 
 
-def _compiled(query: Any, backend: Backend) -> tuple[str, tuple[Any, ...]]:
+def _compiled(query: Any, params: Params | None, backend: Backend) -> tuple[str, tuple[Any, ...]]:
+    if not isinstance(params, (Mapping, type(None))):
+        raise PlanError("a query of SQLAlchemy has no $1", hint="Give params={'name': ...} for bindparam('name').")
     dialect: Any = type(backend.dialect)
-    compiled: Any = query.compile(
+    compiled: Any = query.params(params or {}).compile(
         dialect=dialect(paramstyle="numeric_dollar"), compile_kwargs={"render_postcompile": True}
     )
-    given = compiled.construct_params()
+    if unused := [name for name in params or () if name not in compiled.params]:
+        raise PlanError(
+            f"the query has no parameter {unused[0]!r}", hint="Write bindparam() of that name in the query."
+        )
+    given = _given(compiled)
     processors = compiled._bind_processors
     values = (processors.get(name, _same)(given[name]) for name in compiled.positiontup or ())
     return str(compiled), tuple(values)
+
+
+def _given(compiled: Any) -> Any:
+    try:
+        return compiled.construct_params()
+    except sa.exc.InvalidRequestError as error:
+        what = one_line(error).partition(" (Background")[0]
+        raise PlanError(f"the query cannot be sent: {what}", hint="Give it in params={'name': ...}.") from error
 
 
 def _same(value: Any) -> Any:
