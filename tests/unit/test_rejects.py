@@ -6,6 +6,7 @@ import csv
 import datetime
 import json
 import math
+import tracemalloc
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import pytest
 from dataloader.conversion.inference import mixed_array
 from dataloader.conversion.violations import REASONS, REJECT_COLUMNS, Violation
 from dataloader.errors import PlanError, ValidationError
-from dataloader.rejects import Findings, Rejects, columns_of
+from dataloader.rejects import Findings, Rejects, columns_of, first_rows
 from tests.unit.test_report import report
 
 
@@ -345,3 +346,15 @@ def test_many_rejects_of_many_chunks_stay_in_the_order_of_the_source() -> None:
     assert columns["v"].to_pylist() == columns["reject_row"].to_pylist()  # type: ignore[union-attr]
     assert columns["v"].to_pylist() == sorted(columns["v"].to_pylist())  # type: ignore[union-attr]
     assert len(rejects) == sum(len(range(0, 1000, 7)) for _ in range(10))
+
+
+def test_the_first_rows_of_large_values_are_cut_before_they_are_spelled() -> None:
+    """Spelled as a whole they would hold up the event loop."""
+    large = {"a": ["x" * 5_000_000], "b": [bytes(5_000_000)], "c": pa.array(["ä" * 5_000_000], pa.large_string())}
+    batch = pa.record_batch(large)
+    tracemalloc.start()
+    rows = first_rows(batch, 1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert rows == (("x" * 39 + "…", "\\x" + "0" * 37 + "…", "ä" * 39 + "…"),)
+    assert peak < 500_000
