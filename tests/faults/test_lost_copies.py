@@ -119,6 +119,7 @@ async def test_a_query_that_thinks_between_its_rows_is_left_alone(
     monkeypatch.setattr(pipe, "PIECE_BYTES", 1)
     source, target = ends
     await execute(target.direct, f"CREATE TABLE t ({COLUMNS['by bytes']})")
-    query = "SELECT n, CAST(pg_sleep(CASE n WHEN 2 THEN 3 ELSE 0 END) AS text) AS filler FROM generate_series(1, 3) n"
+    long = "repeat('x', 20000)"  # so that the server sends it before it thinks
+    query = f"SELECT n, {long} || pg_sleep(CASE n WHEN 9 THEN 3 ELSE 0 END) AS filler FROM generate_series(1, 9) n"
     report = await dl.copy_table(query, "t", source=source.engine, engine=target.engine)
-    assert (report.loaded, report.reason) == (3, pipe.REASON)
+    assert (report.loaded, report.reason) == (9, pipe.REASON)
