@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from dataloader.database.backends import Backend
     from dataloader.database.schema import TableName, TableSchema
 
 
@@ -62,9 +63,8 @@ async def prepare(
 
     async def carry_out() -> None:
         progress()
-        await _carry_out(
-            connection, table.name, statements, may_exist=may_exist, before=None if before is None else (before, table)
-        )
+        changed = None if before is None else (before, table)
+        await _carry_out(connection, backend, table.name, statements, may_exist=may_exist, before=changed)
 
     await locks.trying(lock_seconds)(carry_out)
     longest = locks.HOLDING_SECONDS if empties else math.inf
@@ -83,15 +83,15 @@ def _as_planned(planned: TableSchema, found: TableSchema | None) -> TableSchema:
 
 async def _carry_out(
     connection: AsyncConnection,
+    backend: Backend,
     name: TableName,
     statements: Sequence[str],
     *,
     may_exist: bool,
     before: tuple[TableSchema, TableSchema] | None = None,
 ) -> None:
-    backend = backend_for(connection.dialect)
     if before is not None:
-        await _carry_out_locked(connection, statements, *before)
+        await _carry_out_locked(connection, backend, statements, *before)
         return
     is_there = may_exist and await backend.describe(connection, name) is not None
     if is_there:
@@ -103,14 +103,13 @@ async def _carry_out(
             raise
         if await backend.describe(connection, name) is None:  # another thing of that name
             raise
-        await _carry_out(connection, name, statements, may_exist=may_exist)
+        await _carry_out(connection, backend, name, statements, may_exist=may_exist)
 
 
 async def _carry_out_locked(
-    connection: AsyncConnection, statements: Sequence[str], before: TableSchema, planned: TableSchema
+    connection: AsyncConnection, backend: Backend, statements: Sequence[str], before: TableSchema, planned: TableSchema
 ) -> None:
     """Change types of a table that is as it was, or changed alike meanwhile: else a change could take room away."""
-    backend = backend_for(connection.dialect)
     async with connection.begin_nested():
         await backend.execute_ddl(connection, statements[:1], locks.TRY_SECONDS)
         found = await backend.describe(connection, before.name)
