@@ -20,6 +20,7 @@ from dataloader.database.backends.reading import UNSETTLED
 from dataloader.distributed.shards import made_of
 from dataloader.errors import PlanError
 from dataloader.reading import frames
+from dataloader.reading.query import table_text
 from dataloader.reading.ranges import Ranges
 from dataloader.reading.stream import Reading
 from dataloader.sources.formats import PART_BYTES
@@ -87,8 +88,8 @@ async def read(
         raise PlanError("the workers cannot reach a database in this process's memory", hint="Pass another URL.")
     made = made_of(engine)
     found = await survey.find_original(engine, query, params, columns)
-    statement = replace(found.statement, timeout=timeout)
     key = _key(index, found)
+    statement = replace(_with_key(found, key), timeout=timeout)
     partition = _Partition(made, found.label, index)
     first = await _batches(engine, replace(statement, max_rows=SAMPLED_ROWS), found.label)
     _check_limits(first[0].schema)
@@ -113,6 +114,14 @@ def _key(index: str | None, found: survey.Original) -> str:
         what = f"{found.label} has no primary key whose ranges could be partitions"
         raise PlanError(what, hint="Name a column that the rows can be divided by: index='id'.")
     return found.key[0]
+
+
+def _with_key(found: survey.Original, key: str) -> Statement:
+    """The query, with the column that divides it, which need not be wanted."""
+    statement = found.statement
+    if found.table is None or statement.columns is None or key in statement.columns:
+        return statement
+    return replace(statement, text=table_text(found.table.name, found.backend, [*statement.columns, key]))
 
 
 def _check_limits(schema: pa.Schema) -> None:
