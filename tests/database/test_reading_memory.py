@@ -30,11 +30,11 @@ QUERY = (
 LARGE = 200_000_000 if FULL else 40_000_000
 """The bytes of one value, which can only be sent and received as a whole."""
 TIMES = {
-    "text": {"read": 3.4, "t.parquet": 3.4, "t.csv": 3.4, "t.jsonl": 3.4, "copy": 2.4, "copy by rows": 3.4},
-    "bytea": {"read": 6.5, "t.parquet": 6.5, "t.csv": 6.5, "copy": 2.4, "copy by rows": 6.5},
+    "text": {"read": 5, "t.parquet": 11, "t.csv": 5, "t.jsonl": 6, "copy": 2.5, "copy by rows": 6},
+    "bytea": {"read": 10, "t.parquet": 11, "t.csv": 12, "copy": 2.5, "copy by rows": 10},
 }
-"""So many times its own size may be in memory at once: what the driver has received, what it hands on, and what Arrow
-makes of it; bytes travel as text, which has twice as many."""
+"""So many times its own size may be in memory at once: what the driver has received and hands on, what Arrow parses and
+makes of it, and what a writer encodes; bytes travel as text, which has twice as many."""
 MEASURE = """
 import asyncio, json, sys, threading, time
 import psutil
