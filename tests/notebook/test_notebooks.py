@@ -66,3 +66,17 @@ def test_a_notebook_shows_what_a_user_writes(path: Path) -> None:
     assert cells
     for unfit in (r"\bassert\b", r"DROP TABLE[^;]*dataloader_", r"\.__\w+__\b(?<!__name__)", r"\._\w", r"\.hint\b"):
         assert [cell for cell in cells if re.search(unfit, cell)] == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_says_what_it_needs_asks_something_and_says_what_is_next(path: Path) -> None:
+    cells = nbformat.read(path, as_version=4).cells
+    texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    assert cells[0].source.startswith("# ")
+    assert len(cells[0].source) > 100
+    assert [text for text in texts if re.match("## Exercises?\n", text)]
+    assert [text for text in texts if "Answer" in text]
+    assert cells[-1].source.startswith("## What next")
+    for named in re.findall(r"`([\w/]+\.(?:ipynb|md))`", cells[-1].source):
+        there = FOLDER / named if named.endswith(".ipynb") else FOLDER.parent / named
+        assert there.exists() or named.startswith("02_"), named
