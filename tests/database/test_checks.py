@@ -179,7 +179,7 @@ def replica() -> Iterator[sa.URL]:
         while pid_file.exists():
             time.sleep(0.01)
         (server.data / "standby.signal").touch()
-        command = [embedded.find_binaries() / "postgres", "-D", server.data, "-k", server.url.query["host"], "-h", ""]
+        command = [server.binaries / "postgres", "-D", server.data, "-k", server.url.query["host"], "-h", ""]
         with subprocess.Popen(command, cwd=server.data, stderr=subprocess.DEVNULL, **server.account) as running:
             for _ in range(1_000):
                 if pid_file.exists() and "standby" in pid_file.read_text():
