@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from dataloader.sources.csv_options import CsvOptions
     from dataloader.sources.tables import to_row_dicts, to_tuples
     from dataloader.sync import run
+    from dataloader.wiretap import wire
 
 __version__ = "0.1.0"
 
@@ -118,6 +119,7 @@ __all__ = [
     "to_tuples",
     "update_rows",
     "validate",
+    "wire",
 ]
 
 _HOMES = {
@@ -171,6 +173,7 @@ _HOMES = {
     "sources.csv_options": ("CsvOptions",),
     "sources.tables": ("to_row_dicts", "to_tuples"),
     "sync": ("run",),
+    "wiretap": ("wire",),
 }
 """Where the public names live: their modules are imported when they are first used, as pyarrow alone takes 0.2 s."""
 

@@ -287,6 +287,11 @@ def _usable(engine: AsyncEngine) -> AsyncEngine:
     return AsyncEngine(twin)
 
 
+def remember(engine: sa.Engine, made: tuple[Address, dict[str, Any]]) -> None:
+    """Note of what an engine is made."""
+    _ours[engine] = made
+
+
 def _is_idle(engine: AsyncEngine) -> bool:
     pool = engine.sync_engine.pool
     return isinstance(pool, sa.QueuePool) and pool.checkedout() == 0

@@ -38,7 +38,16 @@ async def names(
         await dl.load_dataframe(ORDERS, table, engine=postgres, primary_key="id")
     ORDERS.to_csv("orders.csv", index=False)
     fresh = pd.DataFrame({"id": [10], "amount": [1.0], "status": ["new"], "day": ["2026-05-03"]})
-    return {"dl": dl, "sa": sa, "pd": pd, "df": fresh, "prod": url, "local": sqlite, "day": "2026-05-01"}
+    return {
+        "dl": dl,
+        "sa": sa,
+        "pd": pd,
+        "df": fresh,
+        "engine": postgres,
+        "prod": url,
+        "local": sqlite,
+        "day": "2026-05-01",
+    }
 
 
 @pytest.mark.any_version

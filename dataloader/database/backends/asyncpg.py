@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import sqlalchemy as sa
 
 from dataloader.database.backends import asyncpg_copying as copying
+from dataloader.database.backends import asyncpg_detours as detours
 from dataloader.database.backends import asyncpg_reading as reading
 from dataloader.database.backends import libpq
 from dataloader.database.backends.base import PreparedStatement, driver_of, raise_as_sqlalchemys
 from dataloader.database.backends.borrowing import BORROWED
+from dataloader.database.backends.detours import LOOPBACK
 from dataloader.database.backends.operators import pinned
 from dataloader.database.backends.postgresql import OWN_ROWS, SPEAKING, PostgreSQL
 from dataloader.errors import LoadError
@@ -28,12 +30,15 @@ if TYPE_CHECKING:
 
     from dataloader.conversion.column_types import ColumnType
     from dataloader.database.backends.copying import Pieces, QueryShape, Taker
+    from dataloader.database.backends.detours import Login
     from dataloader.database.backends.reading import Receiver, Statement
     from dataloader.database.schema import TableName
 
 CONNECT_SECONDS = 10
 KEEPALIVES = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
 """PostgreSQL's settings by which it notices within a minute that a client is gone, and gives up the locks."""
+_OF_A_SERVER = ("dsn", "direct_tls", "passfile", "service", "servicefile")
+"""The arguments that say where to connect to, beside those that say where to go instead."""
 _OWN_SESSION = "dataloader_own_session"
 _UTF_8 = ("UTF8", "UTF-8", "UNICODE")
 
@@ -183,6 +188,19 @@ class Asyncpg(PostgreSQL):
             await (await driver_of(connection)).execute("; ".join([SPEAKING, *opening]))
             yield
             await nested.rollback()
+
+    def login(self, arguments: dict[str, Any]) -> Login:
+        return detours.login_of(arguments)
+
+    def redirected(self, arguments: dict[str, Any], login: Login, ports: Sequence[int]) -> dict[str, Any]:
+        given = {name: value for name, value in arguments.items() if name not in _OF_A_SERVER}
+        if given.get("password") is None:
+            given["password"] = login.password
+        where = {"host": [LOOPBACK] * len(ports), "port": [*ports], "ssl": False}
+        return given | login.others | where | {"user": login.user, "database": login.database}
+
+    def cut(self, driver: Any) -> None:
+        driver.terminate()
 
     def prepare(self, statement: sa.Executable) -> PreparedStatement:
         return _Prepared(statement, self.dialect)

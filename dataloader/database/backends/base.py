@@ -18,6 +18,7 @@ from dataloader.database.backends.altering import Altering
 from dataloader.database.backends.borrowing import Borrowing
 from dataloader.database.backends.checking import Checking
 from dataloader.database.backends.copying import Copying
+from dataloader.database.backends.detours import Detouring
 from dataloader.database.backends.merging import Merging
 from dataloader.database.backends.naming import Naming
 from dataloader.database.backends.querying import Querying
@@ -37,7 +38,7 @@ DRY_RUN = "dataloader_dry_run"
 """The execution option of a connection on which everything is rolled back."""
 
 
-class Backend(Altering, Borrowing, Checking, Copying, Merging, Naming, Querying, Replacing, abc.ABC):
+class Backend(Altering, Borrowing, Checking, Copying, Detouring, Merging, Naming, Querying, Replacing, abc.ABC):
     """One database, through one driver."""
 
     # What it declares

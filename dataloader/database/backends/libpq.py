@@ -250,6 +250,11 @@ def _service(name: str | None, file: str | None) -> dict[str, str]:
     raise PlanError(f"there is no service {name!r} in {places[0]}", hint=hint)
 
 
+def is_known(name: str) -> bool:
+    """Whether libpq has a parameter of this name; its drivers have arguments of their own beside those."""
+    return name in _HANDLED or name in _HARMLESS or name in _IMPOSSIBLE or name in {"service", "servicefile"}
+
+
 def asyncpg_arguments(url: URL, secrets: Mapping[str, Any]) -> tuple[URL, dict[str, Any]]:
     """What a URL that `completed` has checked says to asyncpg: its URL, and arguments beside those of the URL."""
     given = {name: value for name, value in url.query.items() if isinstance(value, str)}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from dataloader.database.backends import asyncpg_detours as detours
 from dataloader.database.backends import postgresql_catalog as catalog
 from dataloader.database.backends import postgresql_check as checking
 from dataloader.database.backends import postgresql_merge as merging
@@ -17,6 +18,7 @@ from dataloader.database.backends import postgresql_replace as replacing
 from dataloader.database.backends.base import Backend, Fingerprints, PreparedStatement
 from dataloader.database.backends.borrowing import BORROWED
 from dataloader.database.backends.casting import cast_from_text, unnest
+from dataloader.database.backends.detours import LOOPBACK
 from dataloader.database.backends.operators import OWN_OPERATORS, pin
 from dataloader.database.backends.replacing import NEW, OLD
 from dataloader.database.schema import (
@@ -32,12 +34,14 @@ from dataloader.database.schema import (
     UniqueKey,
     grouped,
 )
+from dataloader.errors import PlanError
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from dataloader.conversion.column_types import ColumnType
     from dataloader.database.backends.checking import Finding
+    from dataloader.database.backends.detours import Login
 
 SPEAKING = "SET LOCAL client_encoding = 'UTF8'"
 """COPY's bytes are UTF-8, and asyncpg's statements, whatever the session's encoding is."""
@@ -76,6 +80,7 @@ class PostgreSQL(Backend):
     checks_keys_late = True
     now = sa.func.pg_catalog.clock_timestamp()
     ledger_obstacle = None
+    wire_obstacle = None
     experimental = None
     adds_where_missing = True
     widening_obstacle = None
@@ -89,6 +94,23 @@ class PostgreSQL(Backend):
     @property
     def copy_obstacle(self) -> str | None:
         return f"the driver {self.dialect.driver} is not asyncpg"
+
+    def login(self, arguments: dict[str, Any]) -> Login:
+        if self.dialect.driver not in {"psycopg", "psycopg_async"}:
+            hint = "Use postgresql+asyncpg:// or postgresql+psycopg://."
+            raise PlanError(f"the wire of the driver {self.dialect.driver} cannot be shown", hint=hint)
+        _check_cancels()
+        return detours.login_of_libpq(arguments)
+
+    def redirected(self, arguments: dict[str, Any], login: Login, ports: Sequence[int]) -> dict[str, Any]:
+        given = {name: value for name, value in arguments.items() if not name.startswith("ssl")}
+        given |= {"host": ",".join([LOOPBACK] * len(ports)), "port": ",".join(map(str, ports))}
+        given |= dict.fromkeys(("sslmode", "gssencmode", "channel_binding"), "disable")
+        given |= {"user": login.user, "dbname": login.database}
+        return given if login.password is None else {"password": login.password, **given}
+
+    def cut(self, driver: Any) -> None:
+        driver.pgconn.finish()
 
     def prepare_connection(self, connection: AsyncConnection) -> None:
         sa.event.listen(connection.sync_connection, "before_cursor_execute", pin, retval=True)
@@ -401,3 +423,18 @@ class _Fingerprints(Fingerprints):
     async def take(self, connection: AsyncConnection) -> Fingerprint | None:
         found = await self._query.fetch(connection)
         return Fingerprint(*found[0][0]) if found else None
+
+
+def _check_cancels() -> None:
+    """Refuse a libpq before 17: its cancel waits for the other side while no other thread of this process can run.
+
+    Raises
+    ------
+    PlanError
+        When psycopg has such a libpq.
+    """
+    from psycopg import capabilities  # noqa: PLC0415 - only for its engines
+
+    if not capabilities.has_cancel_safe():
+        hint = "Update it: pip install -U 'psycopg[binary]', or use postgresql+asyncpg://."
+        raise PlanError("the wire of this psycopg cannot be shown: its libpq is older than 17", hint=hint)

@@ -69,12 +69,12 @@ class SQLite(Backend):
     folds_case = True
     row_number = "INTEGER"
     verify_obstacle = None
+    wire_obstacle = "SQLite is no server: it runs inside this process, and nothing goes over a wire"
     unsigned_type = sa.BigInteger()
     exact_digits = SQLITE_EXACT_DIGITS
     untyped = frozenset({"duration", "interval"})
     inserts = "values"
-    ledger_obstacle = None
-    experimental = None
+    ledger_obstacle = experimental = None
     creates_in_transaction = True
     merge_obstacle = None
     staging = TableName("temp", "dataloader_staged")
