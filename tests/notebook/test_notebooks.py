@@ -79,4 +79,4 @@ def test_a_notebook_says_what_it_needs_asks_something_and_says_what_is_next(path
     assert cells[-1].source.startswith("## What next")
     for named in re.findall(r"`([\w/]+\.(?:ipynb|md))`", cells[-1].source):
         there = FOLDER / named if named.endswith(".ipynb") else FOLDER.parent / named
-        assert there.exists() or named.startswith("02_"), named
+        assert there.exists(), named
