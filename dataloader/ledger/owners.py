@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import json
 import os
 import platform
+import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -49,7 +51,13 @@ class Owner:
             return abs(seconds_since) < LIVING_SECONDS  # a server's clock may have been set back
         if self._is_this_process:
             return self.token in _running
-        return self._started_then()
+        return self._started_then() and not self._has_left_word()
+
+    def _has_left_word(self) -> bool:
+        """Whether its process lives on and has said that the load has ended; nobody else's word counts."""
+        with contextlib.suppress(OSError, psutil.Error, AttributeError):  # Windows knows no users by number
+            return _word(self.token).lstat().st_uid == psutil.Process(self.pid).uids().effective
+        return False
 
     def _started_then(self) -> bool:
         started_at = _start_time(self.pid)
@@ -81,8 +89,30 @@ def claim_ownership() -> Iterator[Owner]:
     _running.add(owner.token)
     try:
         yield owner
+    except BaseException:
+        if owner.token in _running:  # the ledger goes on to name it
+            _leave_word(owner.token)
+        raise
     finally:
         _running.discard(owner.token)
+
+
+def let_go(owner: Owner) -> None:
+    """Note that the ledger no longer names it."""
+    _running.discard(owner.token)
+
+
+def _leave_word(token: str) -> None:
+    """Tell the processes of this host that a load has ended whose ledger could not be told so: its server was slow,
+    or gone. Else they would wait for as long as this process lives, which may be a worker of a cluster."""
+    word = _word(token)
+    with contextlib.suppress(OSError):
+        word.touch(mode=0o644, exist_ok=False)
+        atexit.register(word.unlink, missing_ok=True)
+
+
+def _word(token: str) -> Path:
+    return Path(tempfile.gettempdir(), f"dataloader-{token}.ended")
 
 
 def read_owner(text: str | None) -> Owner | None:

@@ -249,7 +249,9 @@ class Ledgered:
             async with self._transaction(session) as connection:
                 await self._ledger.release(connection, load)
 
-        await finish_despite_cancel(self._session().run(release, limit=RELEASE_SECONDS), PATIENCE_SECONDS)
+        task = await finish_despite_cancel(self._session().run(release, limit=RELEASE_SECONDS), PATIENCE_SECONDS)
+        if load.owner is not None and task.done() and not task.cancelled() and task.exception() is None:
+            owners.let_go(load.owner)
 
     def _session(self) -> Session:
         plan = self._execution.plan

@@ -25,6 +25,7 @@ import dataloader as dl
 from dataloader.cli import main
 from dataloader.database.engine import open_engine
 from dataloader.ledger.entries import FILES, TABLES
+from dataloader.ledger.ledger import Ledger
 from tests.conftest import Broken, execute, fetch
 
 pytestmark = [pytest.mark.slow, pytest.mark.any_version, pytest.mark.usefixtures("long_sources")]
@@ -543,10 +544,17 @@ async def test_files_are_resumed_with_the_options_of_their_load(database: AsyncE
 
 
 @pytest.mark.parametrize("verb", ["resume", "forget"])
+@pytest.mark.parametrize("is_told", [True, False], ids=["the ledger is told", "the ledger cannot be told"])
 async def test_a_load_that_failed_in_a_notebook_is_not_running(
-    database: AsyncEngine, tmp_path: Path, verb: str
+    database: AsyncEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, is_told: bool
 ) -> None:
     """The process lives on, as a notebook's kernel does; its load has ended, and others may go on with it."""
+
+    async def gone(*_: object) -> None:
+        raise ConnectionError("a server that is too slow, or gone")
+
+    if not is_told:
+        monkeypatch.setattr(Ledger, "release", gone)
     await execute(database, "CREATE TABLE orders (id bigint, amount double precision, seen text)")
     await stop_at(database, 35)
     paths = [str(tmp_path / name) for name in make_files(tmp_path)]
