@@ -50,7 +50,7 @@ class Conversation:
         self._last = counts.connections
         self._opened: float | None = None
         self._asked = self._logging_in = True
-        self._skips = self._copies_in = self._is_lost = False
+        self._copies_in = self._is_lost = False
 
     @property
     def is_idle(self) -> bool:
@@ -96,7 +96,7 @@ class Conversation:
             self._opened = now
         if kind in _ENDS_OF_COPY:
             self._end_copy(kind, tally)
-        if kind in _ANSWERED and not (self._copies_in or (self._skips and kind not in _ENDS)):
+        if kind in _ANSWERED and not self._copies_in:
             self._pending.extend([(kind, tally)] * count)
 
     def _named(self, kind: int, body: bytes) -> Tally:
@@ -125,14 +125,12 @@ class Conversation:
             return
         if kind == _READY:
             self._drop_to_end()
-            self._skips = False
             tally = self._pending.popleft()[1] if self._pending else tally
             while self._pending and self._pending[0][0] in _ENDS_OF_COPY:  # of a COPY that was refused
                 self._pending.popleft()
         elif kind == _ERROR:
             self._copies_in = False
             self._drop_to_end()
-            self._skips = not self._pending
         elif kind == _COPY_IN:
             self._await_rows()
         elif kind in _ANSWERS:

@@ -295,9 +295,13 @@ async def test_without_async_the_block_ends_as_well(plain: AsyncEngine) -> None:
     threads = threading.active_count()
     with dl.wire(plain) as wired:
         ((pid,),) = await fetch(wired.engine, "SELECT pg_backend_pid()")
+        async with wired.engine.connect() as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
         with pytest.raises(dl.DataLoaderError, match="has been used"):
             wired.__enter__()
     assert threading.active_count() == threads
+    assert driver.is_closed()
+    assert "connect" not in vars(plain.dialect)
     await until(plain, f"SELECT count(*) = 0 {OTHERS} AND pid = {pid}")
     with pytest.raises(dl.PlanError, match=r"the block of dl.wire\(\) to which this engine belongs has ended"):
         await fetch(wired.engine, "SELECT 1")
