@@ -131,6 +131,16 @@ def test_after_an_error_the_answers_belong_to_the_statements_that_they_are_of() 
     assert found["SELECT right"].round_trips == 1
 
 
+def test_a_client_that_must_synchronize_after_an_error_waits_twice() -> None:
+    turns = [
+        (True, sent("Parse", "", "SELECT wrong") + sent("Describe", "S") + sent("Flush")),
+        (False, received("ErrorResponse")),
+        (True, sent("Sync")),
+        (False, received("ReadyForQuery")),
+    ]
+    assert steps_of(turns)["SELECT wrong"].round_trips == 2
+
+
 @settings(deadline=None, max_examples=40)
 @given(cuts=st.integers(1, 200) | st.integers(1, 100_000))
 def test_it_does_not_matter_in_which_pieces_the_bytes_come(cuts: int) -> None:
