@@ -341,8 +341,7 @@ def _merge(
     if options.on_conflict == "error" and options.returning is None:
         return None
     chunk_rows = options.chunk_rows or CHUNK_ROWS["insert" if backend.copy_obstacle else "copy"]
-    within = None if info.in_memory else chunk_rows
-    return merging.plan_merge(options, table, offered.names, within, backend)
+    return merging.plan_merge(options, table, offered.names, chunk_rows, backend, in_memory=info.in_memory)
 
 
 def _check_target(found: TableSchema | None, options: LoadOptions) -> None:

@@ -136,7 +136,8 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
         What ``on_conflict='update'`` changes; None: every column of the data that is not in the key.
     duplicates : {'error', 'first', 'last'}
         What to do with rows of the data that have one key. ``error`` names both, before anything is written, if the
-        data is in memory; else within a chunk, and the plan says so.
+        data is in memory; else within a chunk, and the plan says so. So it is where only the database knows which keys
+        are equal: by a collation, as citext, an interval or JSON, or with NULL that equals NULL.
     order_by : str or None
         Of the rows of the data that have one key the one with the greatest value in this column counts, and of equal
         ones the later; NULL is the least. The data must be in memory.

@@ -88,6 +88,8 @@ class TypeRow:
         Whether the zone of the session decides which moment is meant by a text that names none.
     equal_text : (str, str) or None
         A regular expression and its replacement: they make one text of values that the database finds equal.
+    equal_by_text : bool
+        Whether the database finds two values equal just where those texts are the same.
     bind : sqlalchemy.types.TypeEngine or None
         For Core's INSERT: a type whose Python values every driver stores unchanged.
     elsewhere : sqlalchemy.types.TypeEngine or None
@@ -125,6 +127,7 @@ class TypeRow:
     has_zone: bool = False
     delimiter: str = ","
     equal_text: tuple[str, str] | None = None
+    equal_by_text: bool = True
     bind: TypeEngine[Any] | None = None
     elsewhere: TypeEngine[Any] | None = None
     copy_arrow: pa.DataType | None = None
@@ -218,6 +221,7 @@ _READ_GEOMETRY: dict[str, Any] = {
     "always_checked": True,
     "read_checks": (numeric.check_float_digits,),
     "is_named": True,
+    "equal_by_text": False,
     "rewritten": "whole",
 }
 _MOMENTS = ("time with time zone", "timetz", "tsrange", "tstzrange", "tsmultirange", "tstzmultirange")
@@ -254,7 +258,8 @@ TYPES: dict[str, TypeRow] = {
         read_by_locale=True,
         copy_arrow=pa.int64(),
     ),
-    "text": _row(pa.string(), SCALARS, "text", "citext", "clob", "longtext", "mediumtext", checks="NUL", **_TEXT),
+    "text": _row(pa.string(), SCALARS, "text", "clob", "longtext", "mediumtext", checks="NUL", **_TEXT),
+    "citext": _row(pa.string(), SCALARS, "citext", checks="NUL", has_own_operators=True, equal_by_text=False, **_TEXT),
     "varchar": _row(
         pa.string(),
         SCALARS,
@@ -297,6 +302,7 @@ TYPES: dict[str, TypeRow] = {
         parameters="seconds",
         read_checks=(temporal.check_microseconds,),
         rounds_text=True,
+        equal_by_text=False,  # a day is 24 hours
         rewritten="in parts",
     ),
     "uuid": _row(
@@ -326,12 +332,13 @@ TYPES: dict[str, TypeRow] = {
         text_checks=(text.check_unique_keys,),
         json_checks=(text.check_jsonb,),
         keeps_json=True,
+        equal_by_text=False,
         copy_type="Jsonb",
         elsewhere=sa.JSON(),
     ),
     "enum": _row(pa.string(), "string", checks="labels", always_checked=True, is_named=True),
     "xml": _row(pa.string(), "string", "xml", checks=_READ, always_checked=True),
-    "array": _row(None, "list string", checks=_READ, always_checked=True),
+    "array": _row(None, "list string", checks=_READ, always_checked=True, equal_by_text=False),
     "geometric": _row(None, "string", *_GEOMETRIC, **_READ_GEOMETRY),
     "box": _row(None, "string", "box", delimiter=";", **_READ_GEOMETRY),
     "moments": _row(
@@ -344,6 +351,7 @@ TYPES: dict[str, TypeRow] = {
         read_checks=(temporal.check_microseconds,),
         rounds_text=True,
         is_named=True,
+        equal_by_text=False,
         rewritten="whole",
     ),
     "number": _row(
@@ -361,9 +369,10 @@ TYPES: dict[str, TypeRow] = {
         SCALARS + " binary",
         checks="range, digits, NaN",
         from_text=text.canonical_text,
+        equal_by_text=False,
         **_AFFINITY,
     ),
-    "any": _row(_untyped, SCALARS + " binary", checks="range, NaN", **_AFFINITY),
+    "any": _row(_untyped, SCALARS + " binary", checks="range, NaN", equal_by_text=False, **_AFFINITY),
     "real": _row(pa.float64(), NUMBERS, checks="digits, NaN", keeps_nan=False),
     "other": _row(
         None,
@@ -372,6 +381,7 @@ TYPES: dict[str, TypeRow] = {
         always_checked=True,
         is_named=True,
         has_own_operators=True,
+        equal_by_text=False,
         rewritten="whole",
     ),
 }

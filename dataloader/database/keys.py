@@ -49,12 +49,16 @@ class Keys:
 
     def __init__(self, batch: pa.RecordBatch, columns: Sequence[ColumnPlan]) -> None:
         self.columns = columns
-        parts = [comparable(batch.column(column.name), column) for column in columns]
+        parts = [comparable(_without_negative_zero(batch.column(column.name)), column) for column in columns]
         self.joined: pa.Array = joined(parts)
         self.which = pc.fill_null(self.joined.dictionary_encode().indices, -1).to_numpy()
         used = np.flatnonzero(self.which >= 0)
         _, first = np.unique(self.which[used], return_index=True)
         self.distinct = [part.take(pa.array(used[first])).to_pylist() for part in parts]
+
+
+def _without_negative_zero(values: pa.Array) -> pa.Array:
+    return pc.add(values, pa.scalar(0, values.type)) if pa.types.is_floating(values.type) else values
 
 
 def joined(parts: Sequence[pa.Array]) -> pa.Array:

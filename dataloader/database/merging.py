@@ -73,6 +73,11 @@ class MergePlan:
     max_deletes: float = 1.0
 
     @property
+    def natural(self) -> str:
+        """What ``duplicates`` may say of rows of different chunks."""
+        return natural_of(self.merge)
+
+    @property
     def is_an_error(self) -> bool:
         """Whether two rows of the source with one key are refused."""
         return bool(self.merge.key) and self.order_by is None and self.duplicates == "error"
@@ -109,10 +114,15 @@ class MergePlan:
         return facts + (returned if self.merge.returning else [])
 
 
+def natural_of(merge: Merge) -> str:
+    """Which of rows with one key counts where they are merged one after another."""
+    return "last" if merge.updated else "first"
+
+
 def plan_merge(
-    asked: Asked, table: TableSchema, offered: Sequence[str], within: int | None, backend: Backend
+    asked: Asked, table: TableSchema, offered: Sequence[str], chunk_rows: int, backend: Backend, *, in_memory: bool
 ) -> MergePlan:
-    """Decide how the columns `offered` are merged into a table; `within` is that of `MergePlan`.
+    """Decide how the columns `offered` of a source are merged into a table.
 
     Raises
     ------
@@ -122,9 +132,13 @@ def plan_merge(
         When the rows lack a column of the key.
     """
     merge = _decided(asked, table, offered, table.merge_target)
-    natural = "error" if asked.action == "sync" else "last" if merge.updated else "first"
+    natural = "error" if asked.action == "sync" else natural_of(merge)
+    within = None if in_memory and not merge.is_loose else chunk_rows
     if within is not None and (asked.order_by is not None or asked.duplicates not in {"error", natural}):
         which = f"order_by={asked.order_by!r}" if asked.order_by else f"duplicates={asked.duplicates!r}"
+        if in_memory:
+            what = f"{which} cannot be kept: only the database knows which values of {', '.join(merge.key)} are equal"
+            raise PlanError(what, hint=f"Drop the rows that do not count, or pass duplicates={natural!r}.")
         hint = f"Pass a DataFrame or an Arrow table, or duplicates={natural!r}, which holds for any source."
         raise PlanError(f"{which} needs the whole source in memory, and this one is read chunk by chunk", hint=hint)
     if asked.order_by is not None and asked.order_by not in offered:
@@ -175,10 +189,16 @@ def _decided(asked: Asked, table: TableSchema, offered: Sequence[str], target: M
         updated,
         action,
         looks_first=target.has_triggers or table.kind == "partitioned table",
-        own_operators=any(table.column(name).type.row.has_own_operators for name in key),
+        by=chosen,
+        is_loose=_is_loose(chosen, table),
         returning=returning,
         overriding=overriding and action == "insert",
     )
+
+
+def _is_loose(key: UniqueKey, table: TableSchema) -> bool:
+    vague = any(not table.column(name).type.row.equal_by_text for name in key.columns)
+    return vague or key.equates_nulls or key.equates_texts
 
 
 def _check_target(asked: Asked, table: TableSchema, target: MergeTarget) -> None:

@@ -83,12 +83,24 @@ class UniqueKey:
         The name of its index or constraint.
     refused : str or None
         Why ON CONFLICT cannot be about it.
+    operators : tuple of str
+        The operator that finds values of each column equal; none: ``=``.
+    collations : tuple of str
+        What follows each column where it is not compared by its own collation; none: nothing.
+    equates_nulls : bool
+        Whether NULL equals NULL.
+    equates_texts : bool
+        Whether a collation of its finds texts equal that differ.
     """
 
     columns: tuple[str, ...]
     is_primary: bool
     name: str
     refused: str | None = None
+    operators: tuple[str, ...] = ()
+    collations: tuple[str, ...] = ()
+    equates_nulls: bool = False
+    equates_texts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,8 +257,10 @@ class Merge:
     looks_first : bool
         Whether the rows that change nothing are left out before the INSERT: it fires the triggers of all that it is
         given, and PostgreSQL does not tell of a partitioned table which rows were there.
-    own_operators : bool
-        Whether the key's types bring operators of their own.
+    by : UniqueKey
+        The table's key, which has the columns of `key`.
+    is_loose : bool
+        Whether only the database knows which rows have one key: it finds values equal that are written differently.
     returning : tuple of str
         The columns whose values are wanted of each row that was given, in the order of the rows.
     overriding : bool
@@ -259,7 +273,8 @@ class Merge:
     updated: tuple[str, ...]
     action: str = "insert"
     looks_first: bool = False
-    own_operators: bool = False
+    by: UniqueKey = UniqueKey((), False, "")
+    is_loose: bool = False
     returning: tuple[str, ...] = ()
     overriding: bool = False
 

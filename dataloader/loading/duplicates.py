@@ -138,13 +138,24 @@ class _KeyedRows:
         key = ", ".join(self.plan_of_merge.merge.key)
         hint = "Say which one counts: duplicates='first', duplicates='last', or order_by= a column."
         for text, first, last in zip(*(shown[name].to_pylist() for name in ("key", "row_min", "row_max")), strict=True):
-            problem = f"row {first} has the same key"
-            value = cut(text.replace(BETWEEN, ", "))
-            label = self.source.label(last)
-            findings.add([Violation(last, label, key, value, f"the key ({key})", "duplicate", problem, hint)])
+            value = text.replace(BETWEEN, ", ")
+            findings.add([_repeated(key, value, (first, last), self.source.label(last), hint)])
         findings.counts[key, "duplicate"] = rows.num_rows - several.num_rows
         headline = f"{rows.num_rows:,} rows have a key that another row has" if rows.num_rows > 2 else ""
         return findings.error(headline, hint)
+
+
+def repeated_error(key: str, value: str, rows: tuple[int, int], label: object, *, natural: str) -> ValidationError:
+    """Two rows have one key as the database finds, which sees the source chunk by chunk; `label` is the later one's."""
+    hint = f"Drop the rows that do not count, or pass duplicates={natural!r}."
+    findings = Findings()
+    findings.add([_repeated(key, value, rows, label, hint)])
+    return findings.error("", hint)
+
+
+def _repeated(key: str, value: str, rows: tuple[int, int], label: object, hint: str) -> Violation:
+    problem = f"row {rows[0]} has the same key"
+    return Violation(rows[1], label, key, cut(value), f"the key ({key})", "duplicate", problem, hint)
 
 
 def _ordered(rows: pa.Table) -> pa.Table:

@@ -14,7 +14,8 @@ from dataloader.conversion.violations import REASONS, Violation
 from dataloader.database import keys
 from dataloader.database.driver_errors import Refusal, refusal_of, translate
 from dataloader.database.schema import ForeignKey, folded
-from dataloader.writers import Written
+from dataloader.loading.duplicates import repeated_error
+from dataloader.writers import RepeatedKeyError, Written
 from dataloader.writers.bisect import RowBisector
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from dataloader.conversion.converter import Converted
     from dataloader.conversion.rules import ColumnPlan
     from dataloader.database.watchdog import Watchdog
+    from dataloader.errors import ValidationError
     from dataloader.loading.chunks import Chunk
     from dataloader.loading.execution import LoadExecution
     from dataloader.writers.staged import StagedWriter
@@ -87,8 +89,12 @@ class ChunkStore:
         ValidationError
             Where more rows are refused than may be.
         """
-        store = self._store_some if self._plan.keeps_rejects else self._store_all
-        return await store(chunk, watchdog)
+        if self._plan.keeps_rejects:
+            return await self._store_some(chunk, watchdog)
+        try:
+            return await self._store_all(chunk, watchdog)
+        except RepeatedKeyError as error:
+            raise self._repeated(error, chunk.converted.rows) from None
 
     async def _store_all(self, chunk: Chunk, watchdog: Watchdog) -> StoreResult:
         if not chunk.converted.batch.num_rows:  # all of it gave way to other rows with their key
@@ -110,6 +116,14 @@ class ChunkStore:
         self._note_returned([chunk.converted.rows])
         return StoreResult(written or Written(chunk.rows))
 
+    def _repeated(self, repeated: RepeatedKeyError, rows: np.ndarray) -> ValidationError:
+        """Rows that have one key as the database finds; `rows` are the places of those that were sent."""
+        merge = self._plan.merge
+        assert merge is not None
+        first, last = (int(rows[at]) for at in repeated.rows)
+        key, natural = ", ".join(merge.merge.key), merge.natural
+        return repeated_error(key, repeated.key, (first, last), self._label(last), natural=natural)
+
     def _note_returned(self, rows: list[np.ndarray]) -> None:
         """Note what was returned of rows, for each write by their places in the source."""
         if self._returned.columns:
@@ -125,8 +139,11 @@ class ChunkStore:
         for rows in (np.flatnonzero(orphans), np.flatnonzero(~orphans)) if orphans.any() else (None,):
             batch, encoded = await self._some(chunk, rows)
             if batch.num_rows:
-                found = await self._bisector.write(batch, encoded, watchdog, most - len(refused))
                 stored = converted.rows if rows is None else converted.rows[rows]
+                try:
+                    found = await self._bisector.write(batch, encoded, watchdog, most - len(refused))
+                except RepeatedKeyError as error:
+                    raise self._repeated(error, stored) from None
                 self._note_returned([stored[offsets] for offsets in found.stored])
                 written = written.plus(found.written)
                 refused |= {at if rows is None else int(rows[at]): why for at, why in found.refused.items()}

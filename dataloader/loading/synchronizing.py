@@ -12,6 +12,7 @@ from dataloader.writers.staged import StagingWriter
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from dataloader.database.schema import Merge
     from dataloader.loading.execution import LoadExecution
     from dataloader.writers import Written
 
@@ -44,9 +45,7 @@ class SyncStore(ChunkStore):
         merge, within = plan.merge, plan.others
         name = self._plan.table.name
         await backend.know_staged(connection, merge)
-        if repeated := await backend.repeated_key(connection, merge):
-            what = f"several rows of the source have the key {repeated} ({', '.join(merge.key)})"
-            raise PlanError(what, hint="Drop the rows that do not count.", committed_rows=0)
+        await self._check_repeated(merge)
         if outside := await backend.count_outside(connection, within):
             what = f"{quantity(outside, 'row')} of the source are outside of within={within}"
             raise PlanError(what, hint="Correct within=, or leave them out of the source.", committed_rows=0)
@@ -67,6 +66,12 @@ class SyncStore(ChunkStore):
         written = await self._staging.merge(connection)
         self._check_lost(written)
         return written._replace(deleted=deleted)
+
+    async def _check_repeated(self, merge: Merge) -> None:
+        if repeated := await self._backend.repeated(self._connection, merge):
+            key = " and ".join(dict.fromkeys(key for _, key in repeated))
+            what = f"several rows of the source have the key {key} ({', '.join(merge.key)})"
+            raise PlanError(what, hint="Drop the rows that do not count.", committed_rows=0)
 
     def _check_lost(self, written: Written) -> None:
         """A table without some of the source's rows is not synchronized."""

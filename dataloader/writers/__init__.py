@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dataloader.writers.base import Writer, Written
+from dataloader.writers.base import RepeatedKeyError, Writer, Written
 
 if TYPE_CHECKING:
     from dataloader.database.backends import Backend
     from dataloader.plan import LoadPlan
 
-__all__ = ["Writer", "Written", "writer_for"]
+__all__ = ["RepeatedKeyError", "Writer", "Written", "writer_for"]
 
 
 def writer_for(plan: LoadPlan, backend: Backend) -> Writer:
@@ -25,7 +25,8 @@ def writer_for(plan: LoadPlan, backend: Backend) -> Writer:
 
     staged = replace(plan, table=replace(plan.table, name=backend.staging, kind="table"))
     kind = StagedWriter if plan.merge.others is None else StagingWriter
-    return kind(_filler_for(staged, backend), plan.merge.merge, backend, previews=plan.dry_run)
+    filler = _filler_for(staged, backend)
+    return kind(filler, plan.merge.merge, backend, duplicates=plan.merge.duplicates, previews=plan.dry_run)
 
 
 def _filler_for(plan: LoadPlan, backend: Backend) -> Writer:

@@ -42,6 +42,23 @@ class Written(NamedTuple):
         return Written(*map(sum, zip(self, more, strict=True)))
 
 
+class RepeatedKeyError(Exception):
+    """Rows that were sent have one key: as the database finds, which alone can tell.
+
+    Attributes
+    ----------
+    rows : tuple of int
+        The places of two of them among the rows that were sent.
+    key : str
+        Their key as text.
+    """
+
+    def __init__(self, rows: tuple[int, int], key: str) -> None:
+        super().__init__(f"rows {rows[0]} and {rows[1]} have the key {key}")
+        self.rows = rows
+        self.key = key
+
+
 class Writer(Protocol):
     """Puts chunks into the plan's table, inside the caller's transaction."""
 

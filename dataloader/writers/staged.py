@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dataloader.writers.base import Writer, Written
+from dataloader.writers.base import RepeatedKeyError, Writer, Written
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,6 +30,8 @@ class StagedWriter:
     ----------
     filler : Writer
         Writes into the temporary table.
+    duplicates : str
+        Which of rows counts that have one key, where only the database can tell: ``first``, ``last``, or ``error``.
     previews : bool
         Whether to look at what would change, for a dry run.
 
@@ -43,10 +45,13 @@ class StagedWriter:
         For each write that succeeded the values that are wanted of its rows.
     """
 
-    def __init__(self, filler: Writer, merge: Merge, backend: Backend, *, previews: bool = False) -> None:
+    def __init__(
+        self, filler: Writer, merge: Merge, backend: Backend, *, duplicates: str = "error", previews: bool = False
+    ) -> None:
         self._filler = filler
         self._merge = merge
         self._backend = backend
+        self._duplicates = duplicates
         self._previews = previews
         self.staged = 0
         self.preview: list[str] = []
@@ -60,6 +65,8 @@ class StagedWriter:
         rows, sent = encoded
         await self._backend.stage(connection, self._merge)
         await self._filler.write(connection, sent, watchdog)
+        left_out = await self._leave_out(connection) if self._merge.is_loose else 0
+        rows -= left_out
         await self._look(connection)
         if self._merge.returning:
             merged, returned = await self._backend.merge_returning(connection, self._merge, rows)
@@ -68,12 +75,21 @@ class StagedWriter:
             merged = await self._backend.merge(connection, self._merge, rows)
         await self._backend.unstage(connection)
         watchdog.reset_timeout()
-        return written(merged, self._merge)
+        return written(merged, self._merge).plus(Written(ignored=left_out))
 
     def take_returned(self) -> list[Sequence[Any]]:
         """What the writes since the last call have returned, and are not asked for again."""
         returned, self.returned = self.returned, []
         return returned
+
+    async def _leave_out(self, connection: AsyncConnection) -> int:
+        """Leave out rows whose key another one has; how many. Of rows that are to be returned each must count."""
+        if self._duplicates != "error" and not self._merge.returning:
+            return await self._backend.leave_out_repeated(connection, self._merge, keep=self._duplicates)
+        if found := await self._backend.repeated(connection, self._merge):
+            (first, _), (last, key) = found
+            raise RepeatedKeyError((first, last), key)
+        return 0
 
     async def _look(self, connection: AsyncConnection) -> None:
         most = PREVIEWED_ROWS - len(self.preview)

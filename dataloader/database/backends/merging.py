@@ -6,7 +6,7 @@ import datetime as dt
 import decimal
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -42,8 +42,12 @@ class Merging:
 
     order: ClassVar[str] = "rowid"
     """The column of the temporary table that tells the order of its rows."""
-    counts: ClassVar[str] = "count"
-    """The function that counts."""
+    functions: ClassVar[str] = ""
+    """What stands before the name of a function."""
+    position: ClassVar[str] = "rowid"
+    """The column of any table that tells where a row is, in the order in which they were written."""
+    among: ClassVar[str] = "IN"
+    """The operator that finds a value among those of a query."""
     staging: ClassVar[TableName] = TableName(None, "dataloader_staged")
     """The temporary table whose rows are merged."""
     merge_obstacle: ClassVar[str | None] = "only PostgreSQL and SQLite merge rows by a key"
@@ -94,28 +98,26 @@ class Merging:
 
     async def _delete(self, connection: AsyncConnection, merge: Merge, staged: int) -> Merged:
         table, given, same = self._joined(merge)
-        own: dict[str, Any] = {OWN_OPERATORS: merge.own_operators}
         await self.know_staged(connection, merge)
         there = None
         if merge.looks_first:  # a trigger may keep rows, which then are not missing
-            sql = f"SELECT {self.counts}(*) FROM {given} AS given "
+            sql = f"SELECT {self.functions}count(*) FROM {given} AS given "
             sql += f"WHERE EXISTS (SELECT 1 FROM {table} AS target WHERE {same})"
-            there = (await connection.exec_driver_sql(sql, execution_options=own)).scalar_one()
+            there = (await connection.exec_driver_sql(sql)).scalar_one()
         sql = f"DELETE FROM {table} AS target WHERE EXISTS (SELECT 1 FROM {given} AS given WHERE {same})"
-        deleted = (await connection.exec_driver_sql(sql, execution_options=own)).rowcount
+        deleted = (await connection.exec_driver_sql(sql)).rowcount
         return Merged(deleted=deleted, missing=staged - (deleted if there is None else there))
 
     async def _update(self, connection: AsyncConnection, merge: Merge, staged: int) -> Merged:
         table, given, same = self._joined(merge)
-        own: dict[str, Any] = {OWN_OPERATORS: merge.own_operators}
         differs = self._differs(merge, "target", "given") if merge.updated else "false"
-        sql = f"SELECT {self.counts}(*), {self.counts}(CASE WHEN {differs} THEN 1 END) FROM {given} AS given "
-        sql += f"JOIN {table} AS target ON {same}"
-        counted: Any = (await connection.exec_driver_sql(sql, execution_options=own)).one()
+        changed = f"{self.functions}count(CASE WHEN {differs} THEN 1 END)"
+        sql = f"SELECT {self.functions}count(*), {changed} FROM {given} AS given JOIN {table} AS target ON {same}"
+        counted: Any = (await connection.exec_driver_sql(sql)).one()
         there, differing = counted
         values = ", ".join(f"{self.quote(name)}=given.{self.quote(name)}" for name in merge.updated)
         sql = f"UPDATE {table} AS target SET {values} FROM {given} AS given WHERE {same} AND {differs}"
-        updated = (await connection.exec_driver_sql(sql, execution_options=own)).rowcount if differing else 0
+        updated = (await connection.exec_driver_sql(sql)).rowcount if differing else 0
         return Merged(updated=updated, left=there - differing, missing=staged - there)
 
     async def know_staged(self, connection: AsyncConnection, merge: Merge) -> None:
@@ -124,7 +126,7 @@ class Merging:
     async def count_others(self, connection: AsyncConnection, merge: Merge, within: str) -> tuple[int, int]:
         """How many rows of the table a condition holds for, and how many of them the temporary table does not have."""
         table, given, same = self._joined(merge)
-        those = f"SELECT {self.counts}(*) FROM {table} AS target WHERE {within}"
+        those = f"SELECT {self.functions}count(*) FROM {table} AS target WHERE {within}"
         there = f"EXISTS (SELECT 1 FROM {given} AS given WHERE {same})"
         sql = f"SELECT ({those}), ({those} AND NOT {there})"  # as a condition it is a join, as a value a loop
         found: Any = (await connection.exec_driver_sql(sql, execution_options={OWN_OPERATORS: True})).one()
@@ -139,13 +141,14 @@ class Merging:
 
     async def count_outside(self, connection: AsyncConnection, within: str) -> int:
         """How many rows of the temporary table a condition does not hold for."""
-        sql = f"SELECT {self.counts}(*) FROM {self.quote_table(self.staging)} WHERE NOT COALESCE({within}, false)"
+        sql = (
+            f"SELECT {self.functions}count(*) FROM {self.quote_table(self.staging)} WHERE NOT COALESCE({within}, false)"
+        )
         return int((await connection.exec_driver_sql(sql, execution_options={OWN_OPERATORS: True})).scalar_one())
 
     def _joined(self, merge: Merge) -> tuple[str, str, str]:
         """The table, the temporary one, and the condition under which rows of them have the same key."""
-        same = (f"target.{self.quote(name)} = given.{self.quote(name)}" for name in merge.key)
-        return self.quote_table(merge.table), self.quote_table(self.staging), " AND ".join(same)
+        return self.quote_table(merge.table), self.quote_table(self.staging), same_key(merge, self.quote)
 
     async def some_others(self, connection: AsyncConnection, merge: Merge, within: str, most: int) -> list[str]:
         """The keys of some of those rows, as text."""
@@ -171,16 +174,15 @@ class Merging:
         if not merge.key:
             return Merged(staged), await self._insert_returning(connection, merge, staged)
         table, given, same = self._joined(merge)
-        own: dict[str, Any] = {OWN_OPERATORS: merge.own_operators}
         there = f"EXISTS (SELECT 1 FROM {table} AS target WHERE {same})"
         sql = f"SELECT NOT {there} FROM {given} AS given ORDER BY given.{self.order}"
-        asked = await connection.exec_driver_sql(sql, execution_options=own)
+        asked = await connection.exec_driver_sql(sql)
         new = [bool(is_new) for (is_new,) in _fetched(asked)]
         kept = await self._keep_staged(connection, merge)
         merged = await self.merge(connection, merge, staged)
         wanted = ", ".join(f"target.{self.quote(name)}" for name in merge.returning)
         sql = f"SELECT {wanted} FROM {kept} AS given JOIN {table} AS target ON {same} ORDER BY given.{self.order}"
-        found = _fetched(await connection.exec_driver_sql(sql, execution_options=own))
+        found = _fetched(await connection.exec_driver_sql(sql))
         await self._drop_kept(connection)
         _check_found(len(found), staged, "have NULL in their key, or another one since a trigger has changed them")
         return merged, [(*row, is_new) for row, is_new in zip(found, new, strict=True)]
@@ -211,18 +213,47 @@ class Merging:
         columns = [f"{one}.{self.quote(name)}" for one in ("target", "given") for name in names]
         sql = f"SELECT {', '.join(columns)} FROM {given} AS given JOIN {table} AS target ON {same}"
         sql += f" WHERE {self._differs(merge, 'target', 'given')} ORDER BY {', '.join(columns[: len(merge.key)])}"
-        own: dict[str, Any] = {OWN_OPERATORS: merge.own_operators}
-        found = await connection.exec_driver_sql(f"{sql} LIMIT {most}", execution_options=own)
+        found = await connection.exec_driver_sql(f"{sql} LIMIT {most}")
         return [_shown(merge, row[: len(names)], row[len(names) :]) for row in found]
 
-    async def repeated_key(self, connection: AsyncConnection, merge: Merge) -> str | None:
-        """A key that several rows of the temporary table have, as text; None if there is none."""
-        key = ", ".join(map(self.quote, merge.key))
-        known = " AND ".join(f"{self.quote(name)} IS NOT NULL" for name in merge.key)
-        sql = f"SELECT {key} FROM {self.quote_table(self.staging)} WHERE {known}"
-        sql += f" GROUP BY {key} HAVING {self.counts}(*) > 1 LIMIT 1"
-        found = (await connection.exec_driver_sql(sql)).first()
-        return None if found is None else ", ".join(map(str, found))
+    async def repeated(self, connection: AsyncConnection, merge: Merge) -> list[tuple[int, str]]:
+        """Of two rows of the temporary table with one key their places among all, and their keys; none if all differ.
+
+        The rows are in the order in which they were written.
+        """
+        staging, key, terms = self._keyed(merge)
+        known = self._is_known(merge)
+        several = f"SELECT 1 FROM {staging} WHERE {known} GROUP BY {terms} HAVING {self.functions}count(*) > 1 LIMIT 1"
+        if (await connection.exec_driver_sql(several)).first() is None:
+            return []
+        counted = (
+            f"SELECT {key}, {self.functions}row_number() OVER (ORDER BY {self.position}) AS dataloader_place, "
+            f"{self.functions}count(*) OVER (PARTITION BY {terms}) AS dataloader_alike FROM {staging}"
+        )
+        sql = f"SELECT dataloader_place, {key} FROM ({counted}) AS counted WHERE dataloader_alike > 1 AND {known}"
+        found = await connection.exec_driver_sql(f"{sql} ORDER BY {terms}, dataloader_place LIMIT 2")
+        return [(row[0] - 1, ", ".join(map(str, row[1:]))) for row in found]
+
+    async def leave_out_repeated(self, connection: AsyncConnection, merge: Merge, *, keep: str) -> int:
+        """Of rows of the temporary table with one key leave the ``first`` or ``last`` there; how many were not left."""
+        staging, _, terms = self._keyed(merge)
+        order = f"{self.position} {'ASC' if keep == 'first' else 'DESC'}"
+        number = f"{self.functions}row_number() OVER (PARTITION BY {terms} ORDER BY {order})"
+        those = f"FROM {staging} WHERE {self._is_known(merge)}"
+        ranked = f"SELECT {self.position} AS place, {number} AS number {those}"
+        those = f"SELECT place FROM ({ranked}) AS ranked WHERE number > 1"
+        sql = f"DELETE FROM {staging} WHERE {self.position} {self.among} ({those})"
+        return (await connection.exec_driver_sql(sql)).rowcount
+
+    def _keyed(self, merge: Merge) -> tuple[str, str, str]:
+        """The temporary table, the columns of the key, and what rows with one key have in common."""
+        return self.quote_table(self.staging), ", ".join(map(self.quote, merge.key)), key_terms(merge, self.quote)
+
+    def _is_known(self, merge: Merge) -> str:
+        """The condition that a key can equal another."""
+        if merge.by.equates_nulls:
+            return "true"
+        return " AND ".join(f"{self.quote(name)} IS NOT NULL" for name in merge.key)
 
     async def _insert_or_update(self, connection: AsyncConnection, merge: Merge, staged: int) -> Merged:
         raise NotImplementedError
@@ -230,6 +261,27 @@ class Merging:
     def _differs(self, merge: Merge, ours: str, theirs: str) -> str:
         """The condition that something differs in what is updated, to the last digit."""
         raise NotImplementedError
+
+
+def key_terms(merge: Merge, quote: Callable[[str], str]) -> str:
+    """The columns of the key with the collations by which its index compares them."""
+    collations = merge.by.collations or ("",) * len(merge.key)
+    return ", ".join(quote(name) + collation for name, collation in zip(merge.key, collations, strict=True))
+
+
+def same_key(merge: Merge, quote: Callable[[str], str]) -> str:
+    """The condition under which rows of the table and of the temporary one have the same key, as its index has it."""
+    key, many = merge.by, len(merge.key)
+    collations = key.collations or ("",) * many
+    pairs = [
+        (f"target.{quote(name)}", f"given.{quote(name)}{collation}")
+        for name, collation in zip(merge.key, collations, strict=True)
+    ]
+    if key.equates_nulls:  # as whole rows are compared; nothing else is a join of many rows
+        ours, theirs = (f"CAST(ROW({', '.join(side)}) AS pg_catalog.record)" for side in zip(*pairs, strict=True))
+        return f"{ours} = {theirs}"
+    operators = key.operators or ("=",) * many
+    return " AND ".join(f"{ours} {equals} {theirs}" for (ours, theirs), equals in zip(pairs, operators, strict=True))
 
 
 def _plain(value: Any) -> object:

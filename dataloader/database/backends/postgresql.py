@@ -19,7 +19,7 @@ from dataloader.database.backends.base import Backend, Fingerprints, PreparedSta
 from dataloader.database.backends.borrowing import BORROWED
 from dataloader.database.backends.casting import cast_from_text, unnest
 from dataloader.database.backends.detours import LOOPBACK
-from dataloader.database.backends.operators import OWN_OPERATORS, pin
+from dataloader.database.backends.operators import pin
 from dataloader.database.backends.replacing import NEW, OLD
 from dataloader.database.schema import (
     Fingerprint,
@@ -86,7 +86,9 @@ class PostgreSQL(Backend):
     widening_obstacle = None
     creates_in_transaction = True
     merge_obstacle = None
-    counts = "pg_catalog.count"
+    functions = "pg_catalog."
+    position = "ctid"
+    among = "= ANY"
     order = "dataloader_row"
     staging = TableName("pg_temp", "dataloader_staged")
     refilled = replacing.REFILLED
@@ -258,7 +260,7 @@ class PostgreSQL(Backend):
     async def merge_target(self, connection: AsyncConnection, table: TableSchema) -> MergeTarget:
         named = {"name": self.quote_table(table.name)}
         found = await connection.execute(merging.KEYS, named)
-        keys = [UniqueKey(tuple(names), primary, name, why) for primary, name, names, why in found]
+        keys = [UniqueKey(*map(merging.as_tuple, row)) for row in found]
         facts = (await connection.execute(merging.FACTS, named)).one()
         return merging.target_of(table, keys, tuple(facts))
 
@@ -277,8 +279,7 @@ class PostgreSQL(Backend):
 
     async def _insert_or_update(self, connection: AsyncConnection, merge: Merge, staged: int) -> Merged:
         statement = merging.merge_sql(merge, self.quote_table(self.staging), self.quote_table(merge.table), self.quote)
-        own = {OWN_OPERATORS: merge.own_operators}
-        counted: Any = (await connection.exec_driver_sql(statement, execution_options=own)).one()
+        counted: Any = (await connection.exec_driver_sql(statement)).one()
         inserted, stored, wanted, new = counted
         if wanted is None:
             return Merged(inserted, stored - inserted, staged - stored)

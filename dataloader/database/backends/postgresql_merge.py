@@ -7,29 +7,49 @@ because = calls 1.0 and 1.00 equal, and knows no json.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from dataloader.database.backends.merging import overriding
+from dataloader.database.backends.merging import key_terms, overriding, same_key
 from dataloader.database.schema import Merge, MergeTarget, UniqueKey
 
 if TYPE_CHECKING:
     from dataloader.database.schema import TableName, TableSchema
 
 KEYS = sa.text("""
-SELECT i.indisprimary, x.relname,
-       ARRAY(SELECT CAST(a.attname AS pg_catalog.text) FROM pg_catalog.unnest(i.indkey) WITH ORDINALITY k (number, n)
+SELECT ARRAY(SELECT CAST(a.attname AS pg_catalog.text) FROM pg_catalog.unnest(i.indkey) WITH ORDINALITY k (number, n)
              JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
              WHERE k.n <= i.indnkeyatts ORDER BY k.n),
+       i.indisprimary, x.relname,
        CASE WHEN i.indexprs IS NOT NULL THEN 'it is an index of expressions'
             WHEN i.indpred IS NOT NULL THEN 'it is a partial index'
             WHEN NOT i.indimmediate THEN 'it is deferrable'
-            WHEN NOT i.indisvalid THEN 'it is not valid' END
+            WHEN i.indisexclusion THEN 'it forbids overlaps'
+            WHEN NOT i.indisvalid THEN 'it is not valid' END,
+       ARRAY(SELECT pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname)
+             FROM pg_catalog.unnest(i.indclass) WITH ORDINALITY k (chosen, n)
+             JOIN pg_catalog.pg_opclass c ON c.oid = k.chosen
+             JOIN pg_catalog.pg_amop s ON s.amopfamily = c.opcfamily AND s.amopstrategy = 3
+                  AND s.amoplefttype = c.opcintype AND s.amoprighttype = c.opcintype
+             JOIN pg_catalog.pg_operator o ON o.oid = s.amopopr
+             JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace ORDER BY k.n),
+       ARRAY(SELECT CASE WHEN k.chosen = a.attcollation OR k.chosen = 0 THEN ''
+                         ELSE pg_catalog.format(' COLLATE %I.%I', n.nspname, c.collname) END
+             FROM pg_catalog.unnest(i.indcollation) WITH ORDINALITY k (chosen, n)
+             JOIN pg_catalog.unnest(i.indkey) WITH ORDINALITY p (number, n) ON p.n = k.n
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = p.number
+             LEFT JOIN pg_catalog.pg_collation c ON c.oid = k.chosen
+             LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace ORDER BY k.n),
+       COALESCE(CAST(pg_catalog.jsonb_extract_path_text(pg_catalog.to_jsonb(i), 'indnullsnotdistinct')
+                     AS pg_catalog.bool), false),
+       EXISTS (SELECT FROM pg_catalog.pg_collation c WHERE c.oid = ANY (i.indcollation)
+               AND pg_catalog.jsonb_extract_path_text(pg_catalog.to_jsonb(c), 'collisdeterministic') = 'false')
 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
 WHERE i.indrelid = CAST(CAST(:name AS pg_catalog.text) AS pg_catalog.regclass) AND i.indisunique
 ORDER BY i.indisprimary DESC, i.indexrelid
 """)
+"""The attributes of `UniqueKey` in their order; of the last two servers before 15 and 12 know nothing."""
 FACTS = sa.text("""
 SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal
                   AND (g.tgtype & 3) = 3 AND (g.tgtype & 28) <> 0),
@@ -44,6 +64,11 @@ FROM pg_catalog.pg_class c WHERE c.oid = CAST(CAST(:name AS pg_catalog.text) AS 
 
 Quote = Callable[[str], str]
 Facts = tuple[bool, bool, bool, bool, str | None]
+
+
+def as_tuple(value: Any) -> Any:
+    """An array as it can be compared."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def target_of(table: TableSchema, keys: list[UniqueKey], facts: Facts) -> MergeTarget:
@@ -72,7 +97,7 @@ def merge_sql(merge: Merge, staged: str, table: str, quote: Quote) -> str:
 
     They are inserted in the order of the key, so that two merges lock the rows that they share in the same order.
     """
-    columns, order = ", ".join(map(quote, merge.columns)), ", ".join(map(quote, merge.key))
+    columns, order = ", ".join(map(quote, merge.columns)), key_terms(merge, quote)
     wanted = f"SELECT {columns}, false AS is_new FROM {staged}"
     if merge.looks_first:
         wanted = _those_that_change(merge, staged, table, quote)
@@ -105,7 +130,7 @@ def differs(merge: Merge, ours: str, theirs: str, quote: Quote) -> str:
 
 def _those_that_change(merge: Merge, staged: str, table: str, quote: Quote) -> str:
     given = ", ".join(f"given.{quote(name)}" for name in merge.columns)
-    same = " AND ".join(f"target.{quote(name)} = given.{quote(name)}" for name in merge.key)
+    same = same_key(merge, quote)
     there = ", ".join(map(quote, dict.fromkeys([*merge.key, *merge.updated])))
     changes = "target.is_there IS NULL"
     if merge.updated:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import os
 import re
@@ -23,9 +22,11 @@ from dataloader.conversion.column_types import ColumnType, parse_type
 from dataloader.conversion.dialects import SQLITE
 from dataloader.conversion.types import SQLITE_EXACT_DIGITS
 from dataloader.database.backends import sqlite_check as checking
+from dataloader.database.backends import sqlite_merge as merging
 from dataloader.database.backends import sqlite_reading as reading
 from dataloader.database.backends.base import DRY_RUN, Backend, Fingerprints, driver_of
 from dataloader.database.backends.borrowing import KEPT, keep
+from dataloader.database.backends.merging import key_terms
 from dataloader.database.schema import (
     SQLITE_SCHEMA,
     Column,
@@ -37,7 +38,6 @@ from dataloader.database.schema import (
     TableName,
     TableRights,
     TableSchema,
-    UniqueKey,
     grouped,
 )
 from dataloader.errors import LoadError
@@ -191,19 +191,11 @@ class SQLite(Backend):
         return [tuple(names) for names in named.values() if None not in names]
 
     async def merge_target(self, connection: AsyncConnection, table: TableSchema) -> MergeTarget:
-        rows = (await connection.execute(_MERGE_KEYS, {"name": table.name.name, "schema": table.name.schema})).all()
-        keys = []
-        for _, group in itertools.groupby(rows, key=lambda row: row.key):
-            columns = list(group)
-            names = tuple(row.name for row in columns if row.name is not None)
-            refused = "it is an index of expressions" if len(names) < len(columns) else None
-            refused = "it is a partial index" if columns[0].partial else refused
-            keys.append(UniqueKey(names, columns[0].is_primary, columns[0].key, refused))
-        keys.sort(key=lambda key: not key.is_primary)
+        keys = await merging.unique_keys(connection, table.name)
         master = f"{self.quote(table.name.schema or SQLITE_SCHEMA)}.sqlite_master"
         sql = f"SELECT EXISTS (SELECT 1 FROM {master} WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE)"
         has_triggers = bool((await connection.exec_driver_sql(sql, (table.name.name,))).scalar_one())
-        return MergeTarget(tuple(keys), None if table.kind == "table" else f"it is a {table.kind}", has_triggers)
+        return MergeTarget(keys, None if table.kind == "table" else f"it is a {table.kind}", has_triggers)
 
     async def replaceable(self, connection: AsyncConnection, table: TableSchema) -> Replaceable:
         keys = (await self.merge_target(connection, table)).keys
@@ -223,8 +215,8 @@ class SQLite(Backend):
 
     async def know_staged(self, connection: AsyncConnection, merge: Merge) -> None:
         """SQLite makes no index by itself for what is asked of each row."""
-        name, key = self.quote(self.staging.name), ", ".join(map(self.quote, merge.key))
-        await connection.exec_driver_sql(f"CREATE INDEX temp.{_STAGED_KEY} ON {name} ({key})")
+        index = f"{self.quote(self.staging.name)} ({key_terms(merge, self.quote)})"
+        await connection.exec_driver_sql(f"CREATE INDEX temp.{_STAGED_KEY} ON {index}")
 
     def _differs(self, merge: Merge, ours: str, theirs: str) -> str:
         names = map(self.quote, merge.updated)
@@ -243,7 +235,7 @@ class SQLite(Backend):
     async def _insert_or_update(self, connection: AsyncConnection, merge: Merge, staged: int) -> Merged:
         """What changes nothing is taken out first: a trigger before INSERT would fire for it, and SQLite not tell."""
         table, given, same = self._joined(merge)
-        columns, key = (", ".join(map(self.quote, names)) for names in (merge.columns, merge.key))
+        columns, key = ", ".join(map(self.quote, merge.columns)), key_terms(merge, self.quote)
         there = f"EXISTS (SELECT 1 FROM {table} AS target WHERE {same}"
         alike = f"{there} AND NOT {self._differs(merge, 'target', 'given')})" if merge.updated else f"{there})"
         left = await connection.exec_driver_sql(f"DELETE FROM {given} AS given WHERE {alike}")
@@ -400,17 +392,6 @@ UNION ALL SELECT 'unique', c.name FROM pragma_index_list(:name, :schema) i, prag
 UNION ALL SELECT 'index', name FROM pragma_index_list(:name, :schema) WHERE origin = 'c'
 UNION ALL SELECT 'trigger', name FROM {schema}.sqlite_master WHERE type = 'trigger' AND lower(tbl_name) = lower(:name)
 """
-
-
-_MERGE_KEYS = sa.text("""
-SELECT 'the primary key' AS key, name, pk AS position, true AS is_primary, false AS partial
-FROM pragma_table_info(:name, :schema) WHERE pk > 0
-UNION ALL
-SELECT i.name, c.name, c.seqno, false, i.partial
-FROM pragma_index_list(:name, :schema) AS i, pragma_index_info(i.name, :schema) AS c
-WHERE i."unique" AND i.origin <> 'pk'
-ORDER BY key, position
-""")
 
 
 def _is_same(ours: str, theirs: str) -> str:
