@@ -90,7 +90,8 @@ def prepare(
         doing = statements(None, found.name, found, options.if_exists, backend)
         there = Prepared(found, doing, definitions.differences(found, types, target.schemas, backend))
         if options.if_exists == "truncate":
-            there = replace(there, replacement=replacing.Replacement("truncate", refilled=backend.refilled))
+            how = replacing.Replacement("truncate", refilled=backend.refilled)
+            there = replace(there, warnings=(*there.warnings, *_staying(found)), replacement=how)
         return _with_added(there, *_additions(offered, found, types, backend), adds="add" in options.evolve)
     why: str | None = None
     given = None if target.definition is None else Definition(target.definition, target.schemas)
@@ -98,7 +99,7 @@ def prepare(
         why = replacing.changes(offered, found, types, options, backend, given)
         if why is None:
             how = replacing.replacement_of(found, options, backend)
-            return Prepared(found, (), found.warnings, replacement=how)
+            return Prepared(found, (), (*found.warnings, *_staying(found)), replacement=how)
     if found is not None:
         check_anew(found)
     name = target.name if found is None else found.name
@@ -203,6 +204,12 @@ def warnings(
     ]
     reason = f" (it is made anew, because {why})" if why else ""
     return (f"replacing {found.name} loses its {'; '.join(lost)}{reason}",) if lost else ()
+
+
+def _staying(found: TableSchema) -> tuple[str, ...]:
+    if found.heirs is None:
+        return ()
+    return (f"the rows of {found.heirs} stay, and are found in {found.name}, from which it inherits",)
 
 
 def _some(names: list[str]) -> str:

@@ -183,6 +183,8 @@ class TableSchema:
         The table of which it is a partition, or from which it inherits.
     referrers : str or None
         The other tables whose foreign keys refer to it.
+    heirs : str or None
+        The tables that inherit from it.
     folds : bool
         Whether names that differ by case only are one, as on SQLite.
     warnings : tuple of str
@@ -207,6 +209,7 @@ class TableSchema:
     unwatched: str | None = None
     parent: str | None = None
     referrers: str | None = None
+    heirs: str | None = None
     folds: bool = False
     warnings: tuple[str, ...] = field(default=(), compare=False)
     losses: Mapping[str, list[str]] = field(default_factory=dict, compare=False)

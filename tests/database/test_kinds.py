@@ -47,6 +47,11 @@ VERBS = {
     ),
     "update_rows": Verb(dl.update_rows, {2: "x", 9: "y"}, {}, OLD | {2: "x"}, {"updated": 1, "missing": 1}),
     "delete_rows": Verb(dl.delete_rows, {2: "b", 9: "y"}, {}, {1: "a", 3: "c"}, {"deleted": 1, "missing": 1}),
+    "truncate": Verb(dl.load_dataframe, NEW, {"if_exists": "truncate"}, NEW, {"loaded": 2}),
+    "replace": Verb(dl.load_dataframe, NEW, {"if_exists": "replace"}, NEW, {"loaded": 2}),
+    "replace by chunks": Verb(
+        dl.load_dataframe, NEW, {"if_exists": "replace", "commit": "chunk", "chunk_rows": 1}, NEW, {"loaded": 2}
+    ),
     "sync_table": Verb(
         dl.sync_table,
         {1: "a", **CHANGED},
@@ -58,9 +63,15 @@ VERBS = {
 
 
 LOADS = ("load", "load with rejects")
+CLEARING = ("truncate", "replace", "replace by chunks")
 INSERTING = ("upsert", "ignore", "upsert, returning", "sync_table")
 BY_KEY = (*INSERTING, "update_rows", "delete_rows")
 EVERY = tuple(VERBS)
+BY_CHUNKS = ("replace by chunks",)
+BESIDE = {BY_CHUNKS: "this role may not create tables in the schema public"}
+BY_RULES = {BY_CHUNKS: "in the commit that brings the new ones .it has rules."}
+BORROWED = "it is part of the caller's own, inside a savepoint"
+HEIR = "the rows of public.b stay, and are found in public.t, from which it inherits"
 
 
 class Kind(NamedTuple):
@@ -68,7 +79,7 @@ class Kind(NamedTuple):
 
     statements: tuple[str, ...]
     refused: Mapping[tuple[str, ...], str] = MappingProxyType({})
-    otherwise: Mapping[str, tuple[Rows, dict[str, int]]] = MappingProxyType({})
+    otherwise: Mapping[str, tuple[Rows, dict[str, Any]]] = MappingProxyType({})
     connects: str = ""
 
 
@@ -108,7 +119,9 @@ KINDS = {
         ("CREATE TABLE t (x integer, id integer PRIMARY KEY, y integer, v text)", FILL, "ALTER TABLE t DROP x, DROP y")
     ),
     "row-level security with the right": Kind(
-        (PLAIN, FILL, "ALTER TABLE t ENABLE ROW LEVEL SECURITY", "CREATE POLICY p ON t USING (true)"), connects="kim"
+        (PLAIN, FILL, "ALTER TABLE t ENABLE ROW LEVEL SECURITY", "CREATE POLICY p ON t USING (true)"),
+        connects="kim",
+        refused=BESIDE,
     ),
     "row-level security that lets nothing in": Kind(
         (
@@ -118,22 +131,27 @@ KINDS = {
             "CREATE POLICY p ON t USING (true) WITH CHECK (v NOT IN ('d', 'x'))",
         ),
         connects="kim",
-        refused={("load", "returning", *INSERTING, "update_rows"): "violates row-level security policy"},
+        refused={
+            ("load", "returning", "truncate", "replace", *INSERTING, "update_rows"): "violates row-level security",
+            **BESIDE,
+        },
         otherwise={"load with rejects": (OLD | {5: "e"}, {"loaded": 1, "rejected": 1})},
     ),
     "row-level security that hides rows": Kind(
         (PLAIN, FILL, "ALTER TABLE t ENABLE ROW LEVEL SECURITY", "CREATE POLICY p ON t USING (id <> 2)"),
         connects="kim",
-        refused={INSERTING: "violates row-level security policy"},
+        refused={INSERTING: "violates row-level security policy", **BESIDE},
         otherwise={
             "update_rows": (OLD, {"updated": 0, "missing": 2}),
             "delete_rows": (OLD, {"deleted": 0, "missing": 2}),
         },
     ),
-    "no right to write": Kind((PLAIN, FILL), connects="eve", refused={EVERY: "permission denied for table t"}),
+    "no right to write": Kind(
+        (PLAIN, FILL), connects="eve", refused={**BESIDE, EVERY: "permission denied for table t"}
+    ),
     "a view": Kind(
         ("CREATE TABLE b (id integer PRIMARY KEY, v text)", "CREATE VIEW t AS SELECT * FROM b", FILL),
-        refused={("returning", *BY_KEY): "it is a view"},
+        refused={("returning", *BY_KEY): "it is a view", CLEARING: "is a view, not a table"},
     ),
     "a view with a trigger": Kind(
         (
@@ -143,10 +161,10 @@ KINDS = {
             "CREATE TRIGGER g INSTEAD OF INSERT ON t FOR EACH ROW EXECUTE FUNCTION f()",
             FILL,
         ),
-        refused={("returning", *BY_KEY): "it is a view"},
+        refused={("returning", *BY_KEY): "it is a view", CLEARING: "is a view, not a table"},
     ),
     "a materialized view": Kind(
-        ("CREATE MATERIALIZED VIEW t AS SELECT 1 AS id, 'a' AS v",), refused={EVERY: "it is a materialized view"}
+        ("CREATE MATERIALIZED VIEW t AS SELECT 1 AS id, 'a' AS v",), refused={EVERY: "is a materialized view"}
     ),
     "a rule that stores elsewhere": Kind(
         (
@@ -155,8 +173,11 @@ KINDS = {
             "CREATE TABLE b (id integer, v text)",
             "CREATE RULE r AS ON INSERT TO t DO INSTEAD INSERT INTO b VALUES (NEW.id, NEW.v)",
         ),
-        refused={("returning", *BY_KEY): "it has rules for INSERT or UPDATE"},
-        otherwise={"load": (OLD, {"loaded": 2}), "load with rejects": (OLD, {"loaded": 2})},
+        refused={("returning", *BY_KEY): "it has rules for INSERT or UPDATE", **BY_RULES},
+        otherwise={
+            **dict.fromkeys(("load", "load with rejects"), (OLD, {"loaded": 2})),
+            **dict.fromkeys(("truncate", "replace"), ({}, {"loaded": 2})),
+        },
     ),
     "a rule that writes a log": Kind(
         (
@@ -165,15 +186,15 @@ KINDS = {
             "CREATE TABLE b (id integer, v text)",
             "CREATE RULE r AS ON INSERT TO t DO ALSO INSERT INTO b VALUES (NEW.id, NEW.v)",
         ),
-        refused={("returning", *BY_KEY): "it has rules for INSERT or UPDATE"},
+        refused={("returning", *BY_KEY): "it has rules for INSERT or UPDATE", **BY_RULES},
     ),
     "a rule against deleting": Kind(
         (PLAIN, FILL, "CREATE RULE r AS ON DELETE TO t DO INSTEAD NOTHING"),
-        refused={("delete_rows", "sync_table"): "it has rules for DELETE"},
+        refused={("delete_rows", "sync_table"): "it has rules for DELETE", **BY_RULES},
     ),
     "a rule against updating": Kind(
         (PLAIN, FILL, "CREATE RULE r AS ON UPDATE TO t DO INSTEAD NOTHING"),
-        refused={("returning", *BY_KEY): "it has rules for INSERT or UPDATE"},
+        refused={("returning", *BY_KEY): "it has rules for INSERT or UPDATE", **BY_RULES},
     ),
     "a trigger against deleting": Kind(
         (
@@ -227,13 +248,28 @@ KINDS = {
         ("CREATE TABLE t (id integer, v text)", "CREATE UNIQUE INDEX e ON t (id) WHERE id > 0", FILL),
         refused={BY_KEY: "it is a partial index"},
     ),
+    "an index that is not valid": Kind(
+        (
+            "CREATE TABLE t (id integer, v text)",
+            "CREATE UNIQUE INDEX e ON t (id)",
+            FILL,
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = CAST('e' AS regclass)",
+        ),
+        refused={BY_KEY: "it is not valid"},
+    ),
+    "an index with a column that is not of the key": Kind(
+        ("CREATE TABLE t (id integer, v text)", "CREATE UNIQUE INDEX e ON t (id) INCLUDE (v)", FILL)
+    ),
     "a foreign table": Kind(
         (
             "CREATE TABLE b (id integer PRIMARY KEY, v text)",
             "CREATE FOREIGN TABLE t (id integer, v text) SERVER here OPTIONS (table_name 'b')",
             FILL,
         ),
-        refused={("returning", *BY_KEY): "it is a foreign table"},
+        refused={
+            ("returning", *BY_KEY): "it is a foreign table",
+            ("replace", "replace by chunks"): "is a foreign table, not a table",
+        },
     ),
     "a foreign partition": Kind(
         (
@@ -243,7 +279,7 @@ KINDS = {
             "CREATE TABLE t1 PARTITION OF t DEFAULT",
             FILL,
         ),
-        refused={BY_KEY: "has none: it has no unique key"},
+        refused={BY_KEY: "has none: it has no unique key", BY_CHUNKS: "t0 is a foreign table, where rows could vanish"},
     ),
     "a typed table": Kind(("CREATE TYPE y AS (id integer, v text)", "CREATE TABLE t OF y (PRIMARY KEY (id))", FILL)),
     "a parent that others inherit from": Kind(
@@ -254,15 +290,23 @@ KINDS = {
             "INSERT INTO b VALUES (2, 'b')",
         ),
         refused={INSERTING: "b inherits from it"},
+        otherwise=dict.fromkeys(CLEARING, ({2: "b"} | NEW, {"loaded": 2, "warnings": (HEIR,)})),
     ),
     "a parent with no rows in its heirs": Kind(
         (PLAIN, "CREATE TABLE b () INHERITS (t)", FILL), refused={INSERTING: "b inherits from it"}
     ),
     "an heir": Kind(("CREATE TABLE s (id integer, v text)", "CREATE TABLE t (PRIMARY KEY (id)) INHERITS (s)", FILL)),
-    "an unlogged table": Kind((PLAIN.replace("TABLE", "UNLOGGED TABLE"), FILL)),
-    "a temporary table": Kind((PLAIN.replace("TABLE", "TEMPORARY TABLE"), FILL), connects="connection"),
+    "an unlogged table": Kind(
+        (PLAIN.replace("TABLE", "UNLOGGED TABLE"), FILL),
+        refused={BY_CHUNKS: "t is UNLOGGED, where rows could vanish"},
+    ),
+    "a temporary table": Kind(
+        (PLAIN.replace("TABLE", "TEMPORARY TABLE"), FILL), connects="connection", refused={BY_CHUNKS: BORROWED}
+    ),
     "a temporary table that a commit empties": Kind(
-        (f"{PLAIN.replace('TABLE', 'TEMPORARY TABLE')} ON COMMIT DELETE ROWS", FILL), connects="connection"
+        (f"{PLAIN.replace('TABLE', 'TEMPORARY TABLE')} ON COMMIT DELETE ROWS", FILL),
+        connects="connection",
+        refused={BY_CHUNKS: BORROWED},
     ),
     "a domain": Kind(("CREATE DOMAIN d AS text CHECK (value <> 'z')", PLAIN.replace("text", "d"), FILL)),
 }

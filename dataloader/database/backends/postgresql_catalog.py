@@ -51,7 +51,11 @@ SELECT c.oid, n.nspname, c.relname, c.relkind, pg_catalog.row_security_active(c.
        (SELECT pg_catalog.string_agg(DISTINCT pg_catalog.format('%s.%s', m.nspname, r.relname), ', ')
         FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class r ON r.oid = k.conrelid
         JOIN pg_catalog.pg_namespace m ON m.oid = r.relnamespace
-        WHERE k.confrelid = c.oid AND k.contype = 'f' AND r.oid <> c.oid AND NOT r.relispartition) AS referrers
+        WHERE k.confrelid = c.oid AND k.contype = 'f' AND r.oid <> c.oid AND NOT r.relispartition) AS referrers,
+       (SELECT pg_catalog.string_agg(pg_catalog.format('%s.%s', m.nspname, p.relname), ', ' ORDER BY p.oid)
+        FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class p ON p.oid = i.inhrelid
+        JOIN pg_catalog.pg_namespace m ON m.oid = p.relnamespace
+        WHERE i.inhparent = c.oid AND c.relkind = 'r') AS heirs
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL (SELECT n.oid = pg_catalog.pg_my_temp_schema()) t (is_temporary)
@@ -338,6 +342,7 @@ async def describe(connection: AsyncConnection, name: TableName, *, temporary: b
         unwatched=_unwatched(found),
         parent=found.parent,
         referrers=found.referrers,
+        heirs=found.heirs,
     )
 
 
