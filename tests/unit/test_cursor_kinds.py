@@ -56,3 +56,22 @@ def test_a_text_that_is_no_number_is_refused_beside_any_number() -> None:
     for wrong in ("1_000", " 1", "٣"):
         with pytest.raises(ValueError, match="no number"):
             kind.array([1.5, wrong])
+
+
+@pytest.mark.parametrize(
+    ("sql", "values"),
+    [
+        ("TEXT", ["a", b"b"]),
+        ("TEXT", [b"a", b"b"]),
+        ("BLOB", [b"a", "b"]),
+        ("BIGINT", [1, 1.0]),
+        ("BIGINT", [1.0, None]),
+        ("DOUBLE", [1.0, "1.5"]),
+        ("DATE", ["2024-01-01", b"2024-01-01"]),
+    ],
+)
+def test_a_value_of_another_type_is_refused_though_arrow_would_take_it(sql: str, values: list[Any]) -> None:
+    kind = kind_of(parse_type(sql, "sqlite"), [], "c")
+    with pytest.raises((TypeError, ValueError)):
+        kind.array(values)
+    assert kind.array([None, None]).type == kind.arrow

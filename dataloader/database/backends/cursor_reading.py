@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import decimal
+import itertools
 import math
 import re
 import sys
+import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +26,8 @@ FIRST_STEP_ROWS, STEP_ROWS = 64, 1_024
 """So many rows are fetched at most before it is looked at how long they are."""
 BATCH_BYTES = 4 << 20
 """A batch is full once its texts and bytes are so long, as read from PostgreSQL."""
+TURN_SECONDS = 0.1
+"""A thread that owns a cursor reads no longer than that before it is heard of."""
 _SHOWN = 40
 _ZONED = re.compile(r"(?:Z|[+-]\d\d(?::?\d\d)?)$")
 _TIME = re.compile(r"\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?")
@@ -32,7 +35,7 @@ _NUMBER = re.compile(
     r"[+-]?(?:\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?|nan|inf(?:inity)?)", re.ASCII | re.IGNORECASE
 )
 _MOST_DIGITS = 38
-Rows = Sequence[Sequence[Any]]
+Run = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,8 @@ class Kind:
         ValueError, TypeError
             When one is none of this type.
         """
+        if (found := self._inferred(values)) is not None:
+            return found
         types = set(map(type, values))
         if not types <= self.taken | {type(None)}:
             raise TypeError("a value of another type")
@@ -86,6 +91,23 @@ class Kind:
         if self.read:
             return pa.array(values, pa.string()).cast(self.arrow)
         return pa.array(values, self.arrow)
+
+    def _inferred(self, values: Sequence[Any]) -> pa.Array | None:
+        """The values as an array, None unless Arrow finds by itself what they are: half the time of looking at each."""
+        sent = pa.string() if self.read else self.arrow
+        if self.prepare is not None or sent not in _INFERRED:
+            return None
+        try:
+            found = pa.array(values)
+        except (ValueError, TypeError, OverflowError):
+            return None
+        if found.type != sent:
+            return None
+        return found.cast(self.arrow) if self.read else found
+
+
+_INFERRED = (pa.int64(), pa.string())
+"""What Arrow finds only where all values are integers, or all are texts: bytes among texts are bytes to it."""
 
 
 def _boolean(value: int) -> bool:
@@ -181,69 +203,106 @@ def _as_one_type(name: str) -> str:
 
 
 class CursorReading:
-    """Makes batches of the rows of a cursor, in a thread, and hands them on."""
+    """Makes batches of the rows of a cursor, in a thread, and hands them on.
+
+    The rows come in steps. Each becomes Arrow at once, while its values are in the processor's cache.
+    """
 
     def __init__(self, names: Sequence[str], declared: Sequence[ColumnType | None], wanted: Sequence[str] | None):
         self._positions = positions(names, wanted)
         self._names = [names[at] for at in self._positions]
         self._declared = [declared[at] for at in self._positions]
-        self._kinds: list[Kind] | None = None
-        self._step = FIRST_STEP_ROWS
-        self._rows = 0
+        self._width = len(names)
+        self._ignored = sorted({*range(len(names))} - {*self._positions})
+        self._kinds: list[Kind] = []
+        self._long: list[int] = []
         self._schema: pa.Schema | None = None
+        self._first: list[list[Any]] = [[] for _ in self._positions]
+        self._parts: list[list[pa.Array]] = []
+        self._step, self._most = FIRST_STEP_ROWS, FIRST_ROWS
+        self._rows = self._count = self._nbytes = 0
+        self._is_over = False
 
     async def hand_on(self, fetch: Callable[[int], Any], receiver: Receiver) -> None:
         """Hand on all rows; `fetch` gives the next ones."""
-        most, is_over = FIRST_ROWS, False
-        while not is_over:
-            rows, is_over = await self._next(fetch, most, receiver)
-            if rows or self._schema is None:
-                batch, is_first = await asyncio.to_thread(self._batch, rows), self._schema is None
-                if is_first:
-                    self._schema = batch.schema
-                    receiver.describe(batch.schema, None)
-                await receiver.put(batch, batch.nbytes)
-            most = BATCH_ROWS
 
-    async def _next(self, fetch: Callable[[int], Any], most: int, receiver: Receiver) -> tuple[list[Any], bool]:
-        """The rows of the next batch, and whether there are no more: as many as are asked for, or fewer long ones."""
-        rows: list[Any] = []
-        nbytes, size = 0, min(self._step, most)
-        while True:
-            found = await fetch(size)
-            receiver.answered()
-            rows += found
-            if len(found) < size:
-                return rows, True
-            nbytes += sum(sum(map(sys.getsizeof, map(itemgetter(at), found))) for at in self._long(len(found[0])))
-            self._step = max(1, min(STEP_ROWS, 4 * size, BATCH_BYTES * len(rows) // (nbytes + 1)))
-            size = min(self._step, most - len(rows))
-            if not size or nbytes >= BATCH_BYTES:
-                return rows, False
+        async def fill() -> None:
+            size = self._next_size()
+            rows = await fetch(size)
+            await asyncio.to_thread(self._add, rows, size)
 
-    def _long(self, columns: int) -> list[int]:
-        """The columns whose values may be long: all that are not known to be short."""
-        if self._kinds is None:
-            return [*range(columns)]
-        short = {at for at, kind in zip(self._positions, self._kinds, strict=True) if kind.is_short}
-        return [at for at in range(columns) if at not in short]
+        await self._hand_on(fill, asyncio.to_thread, receiver)
 
-    def _batch(self, rows: Rows) -> pa.RecordBatch:
-        columns = list(zip(*rows, strict=True)) or [()] * (max(self._positions, default=-1) + 1)
-        chosen = [columns[at] for at in self._positions]
-        if self._kinds is None:
-            known = zip(self._declared, chosen, self._names, strict=True)
-            self._kinds = [kind_of(declared, values, name) for declared, values, name in known]
-        arrays = [
-            _array(kind, values, name, self._rows)
-            for kind, values, name in zip(self._kinds, chosen, self._names, strict=True)
-        ]
-        self._rows += len(rows)
+    async def hand_on_from(self, rows: Iterator[Any], run: Run, receiver: Receiver) -> None:
+        """Hand on all rows of a cursor that belongs to one thread; `run` carries out a function there."""
+
+        def fill() -> None:
+            until = time.monotonic() + TURN_SECONDS
+            while self._has_room() and time.monotonic() < until:
+                size = self._next_size()
+                self._add(itertools.islice(rows, size), size)
+
+        await self._hand_on(lambda: run(fill), run, receiver)
+
+    async def _hand_on(self, fill: Callable[[], Awaitable[None]], run: Run, receiver: Receiver) -> None:
+        while not self._is_over or self._schema is None:
+            while self._has_room():
+                await fill()
+                receiver.answered()
+            if not self._count and self._schema is not None:
+                return
+            is_first, batch = self._schema is None, await run(self._taken)
+            if is_first:
+                receiver.describe(batch.schema, None)
+            await receiver.put(batch, batch.nbytes)
+
+    def _has_room(self) -> bool:
+        return not self._is_over and self._count < self._most and self._nbytes < BATCH_BYTES
+
+    def _next_size(self) -> int:
+        return min(self._step, self._most - self._count)
+
+    def _add(self, rows: Iterable[Any], size: int) -> None:
+        """Take the next rows, of which so many were asked for."""
+        values = list(itertools.chain.from_iterable(rows))
+        columns = [values[at :: self._width] for at in self._positions]
+        count = len(values) // max(self._width, 1)
+        self._is_over = count < size
+        if self._schema is None:
+            self._nbytes += sum(map(sys.getsizeof, values))
+            for first, new in zip(self._first, columns, strict=True):
+                first.extend(new)
+        else:
+            self._nbytes += sum(sum(map(sys.getsizeof, values[at :: self._width])) for at in self._ignored)
+            self._convert(columns, count)
+        self._count += count
+        self._step = max(1, min(STEP_ROWS, 4 * size, BATCH_BYTES * self._count // (self._nbytes + 1)))
+
+    def _convert(self, columns: Sequence[Sequence[Any]], count: int) -> None:
+        known = zip(self._kinds, columns, self._names, strict=True)
+        arrays = [_array(kind, values, name, self._rows) for kind, values, name in known]
+        self._nbytes += sum(arrays[at].get_total_buffer_size() for at in self._long)  # nbytes takes 70 times as long
+        self._parts.append(arrays)
+        self._rows += count
+
+    def _taken(self) -> pa.RecordBatch:
+        """What was added since the last one; of the first one it is found out what the columns are."""
+        if self._schema is None:
+            self._begin()
+        arrays = [pa.concat_arrays(parts) for parts in zip(*self._parts, strict=True)]
+        self._parts, self._count, self._nbytes, self._most = [], 0, 0, BATCH_ROWS
+        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+
+    def _begin(self) -> None:
+        known = zip(self._declared, self._first, self._names, strict=True)
+        self._kinds = [kind_of(declared, values, name) for declared, values, name in known]
         fields = [
             pa.field(name, kind.arrow, metadata=_metadata(kind, declared))
             for name, kind, declared in zip(self._names, self._kinds, self._declared, strict=True)
         ]
-        return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+        self._long = [at for at, kind in enumerate(self._kinds) if not kind.is_short]
+        self._convert(self._first, self._count)
+        self._schema, self._first = pa.schema(fields), []
 
 
 def limited(fetch: Callable[[int], Awaitable[Any]], most: int | None) -> Callable[[int], Awaitable[Any]]:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from dataloader.conversion.column_types import parse_type
-from dataloader.database.backends.cursor_reading import CursorReading, limited
+from dataloader.database.backends.cursor_reading import CursorReading
 from dataloader.database.backends.reading import Statement, replaced
 from dataloader.errors import ReadError
 
@@ -41,8 +41,8 @@ async def read(driver: Any, statement: Statement, receiver: Receiver) -> None:
             cursor = await driver.execute(replaced(text, _numbered), [_plain(value) for value in statement.values])
             names = [column[0] for column in cursor.description or ()]
             types = declared or [None] * len(names)
-            fetch = limited(cursor.fetchmany, statement.max_rows)  # LIMIT would give columns of one name other names
-            await CursorReading(names, types, statement.columns).hand_on(fetch, receiver)
+            rows = itertools.islice(cursor._cursor, statement.max_rows)  # LIMIT would rename columns of one name
+            await CursorReading(names, types, statement.columns).hand_on_from(rows, driver._execute, receiver)
         except BaseException:
             await driver.interrupt()  # the driver's thread would go on with the statement
             raise
