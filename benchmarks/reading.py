@@ -1,22 +1,30 @@
-"""Reading as a ratio: dataloader against psql, ADBC, connectorx where it is installed, and pandas, all in one run.
+"""Reading as a ratio: dataloader against psql, ADBC, DuckDB, connectorx and pandas, all in one run.
 
-    python benchmarks/reading.py [--rows 1000000] [--sqlite-rows 500000] [--rounds 5]
+    python benchmarks/reading.py [--rows 1000000] [--items 600000] [--sqlite-rows 500000] [--rounds 5]
 
-The sides take turns; a time is the median of the rounds, a ratio the median of the ratios within each round.
+The sides take turns; a time is the median of the rounds, a ratio the median of the ratios within each round. Whoever is
+not installed takes no part: DuckDB needs `duckdb` and, of the same version, `duckdb-extension-postgres-scanner`, the
+line items `tpchgen-cli`.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import importlib.util
 import os
+import shutil
 import subprocess
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import adbc_driver_postgresql.dbapi
 import pandas as pd
+import pyarrow.parquet as pq
 import sqlalchemy as sa
 from facts import CREATE, make_facts
 from rounds import Load, show, take_turns
@@ -24,61 +32,137 @@ from rounds import Load, show, take_turns
 import dataloader as dl
 from dataloader.database import embedded
 
-QUERY = "SELECT * FROM facts"
+ITEMS = """CREATE TABLE items (l_orderkey bigint NOT NULL, l_partkey int NOT NULL, l_suppkey int NOT NULL,
+l_linenumber int NOT NULL, l_quantity numeric(15,2) NOT NULL, l_extendedprice numeric(15,2) NOT NULL,
+l_discount numeric(15,2) NOT NULL, l_tax numeric(15,2) NOT NULL, l_returnflag char(1) NOT NULL,
+l_linestatus char(1) NOT NULL, l_shipdate date NOT NULL, l_commitdate date NOT NULL, l_receiptdate date NOT NULL,
+l_shipinstruct char(25) NOT NULL, l_shipmode char(10) NOT NULL, l_comment varchar(44) NOT NULL)"""
+ITEMS_OF_A_SCALE = 6_000_000
+GOALS = {
+    "facts": {"ADBC": 1.0, "DuckDB": 0.85, "pandas.read_sql": 8.0},
+    "items": {"ADBC": 1.8, "DuckDB": 1.1, "pandas.read_sql": 5.0},
+}
 
 
-def peers(server: embedded.Server) -> dict[str, Load]:
+def peers(server: embedded.Server, table: str) -> dict[str, Load]:
     """Who else reads the table."""
     url = f"postgresql://postgres@/postgres?host={server.sockets}"
+    query = f"SELECT * FROM {table}"
 
-    async def psql() -> None:
-        command = [
-            str(embedded.find_binaries() / "psql"),
-            url,
-            "-q",
-            "-c",
-            f"\\copy ({QUERY}) to /dev/null (format csv)",
-        ]
-        await asyncio.to_thread(subprocess.run, command, check=True)
+    def psql() -> None:
+        copy = f"\\copy ({query}) to /dev/null (format csv)"
+        subprocess.run([str(embedded.find_binaries() / "psql"), url, "-q", "-c", copy], check=True)
 
-    async def adbc() -> None:
+    def adbc() -> None:
         with adbc_driver_postgresql.dbapi.connect(url) as connection, connection.cursor() as cursor:
-            cursor.execute(QUERY)
+            cursor.execute(query)
             cursor.fetch_arrow_table()
 
-    async def pandas() -> None:
+    def pandas() -> None:
         engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
-        pd.read_sql(QUERY, engine)
+        pd.read_sql(query, engine)
         engine.dispose()
 
-    async def connectorx() -> None:
-        import connectorx  # noqa: PLC0415 - it may be missing
+    sides = {
+        "psql \\copy csv to /dev/null": _threaded(psql),
+        "ADBC": _threaded(adbc),
+        "pandas.read_sql": _threaded(pandas),
+    }
+    return sides | _duckdb(server, table)
 
-        connectorx.read_sql(url, QUERY, return_type="arrow")
 
-    sides: dict[str, Load] = {"psql \\copy csv to /dev/null": psql, "ADBC": adbc, "pandas.read_sql": pandas}
-    return sides | ({"connectorx": connectorx} if importlib.util.find_spec("connectorx") else {})
+def _duckdb(server: embedded.Server, table: str) -> dict[str, Load]:
+    found = importlib.util.find_spec("duckdb_extension_postgres_scanner")
+    if found is None or found.origin is None:
+        return {}
+    extension = next(Path(found.origin).parent.rglob("*.duckdb_extension"))
+    duckdb: Any = importlib.import_module("duckdb")
+
+    def read() -> None:
+        with duckdb.connect() as connection:
+            connection.execute(f"LOAD '{extension}'")
+            address = f"host={server.sockets} user=postgres dbname=postgres"
+            connection.execute(f"ATTACH '{address}' AS pg (TYPE postgres, READ_ONLY)")
+            connection.execute(f"SELECT * FROM pg.{table}").to_arrow_table()
+
+    return {"DuckDB": _threaded(read)}
 
 
-async def measure(rows: int, rounds: int, folder: Path) -> None:
+def _connectorx(server: embedded.Server, table: str) -> dict[str, Load]:
+    if importlib.util.find_spec("connectorx") is None:
+        return {}
+    connectorx: Any = importlib.import_module("connectorx")
+    host = str(server.sockets).replace("/", "%2F")
+
+    def read() -> None:
+        connectorx.read_sql(f"postgresql://postgres@{host}/postgres", f"SELECT * FROM {table}")
+
+    return {"connectorx": _threaded(read)}
+
+
+def _threaded(read: Callable[[], None]) -> Load:
+    async def load() -> None:
+        await asyncio.to_thread(read)
+
+    return load
+
+
+async def nothing() -> None:
+    """What is done between two of them."""
+
+
+async def measure(rows: int, items: int, rounds: int, folder: Path) -> None:
     server = embedded.start(folder / "pg", embedded.find_binaries())
     engine = embedded.open_engine(server.url)
     async with engine.begin() as connection:
         await connection.execute(sa.text(CREATE))
+        await connection.execute(sa.text(ITEMS))
     await dl.load_dataframe(make_facts(rows), "facts", engine=engine, progress="none")
+    tables = {"facts": rows}
+    if items and shutil.which("tpchgen-cli"):
+        await dl.load_dataframe(_make_items(items, folder), "items", engine=engine, progress="none")
+        tables["items"] = items
+    for table, count in tables.items():
 
-    async def arrow() -> None:
-        await dl.read_dataframe(QUERY, engine=engine, as_="arrow", progress="none")
+        async def arrow(table: str = table) -> None:
+            await dl.read_dataframe(table, engine=engine, as_="arrow", progress="none")
 
-    async def frame() -> None:
-        await dl.read_dataframe(QUERY, engine=engine, progress="none")
+        async def frame(table: str = table) -> None:
+            await dl.read_dataframe(table, engine=engine, dtype_backend="numpy_nullable", progress="none")
 
-    async def nothing() -> None: ...
-
-    sides = {"dataloader": arrow, "dataloader, into pandas": frame} | peers(server)
-    goals = {"ADBC": 1.0, "pandas.read_sql": 8.0}
-    show("PostgreSQL into Arrow", rows, await take_turns(sides, nothing, rounds), goals)
+        sides = {"dataloader": arrow} | peers(server, table)
+        show(f"{table}, PostgreSQL into Arrow", count, await take_turns(sides, nothing, rounds), GOALS[table])
+        sides = {"dataloader": frame} | _connectorx(server, table)
+        show(f"{table}, into pandas", count, await take_turns(sides, nothing, rounds), {"connectorx": 1.2})
+        await _first_batch(engine, table)
     await engine.dispose()
+
+
+async def _first_batch(engine: Any, table: str) -> None:
+    """When the first batch is there, and for how long at most the event loop did nothing else."""
+    longest, began = 0.0, time.perf_counter()
+
+    async def tick() -> None:
+        nonlocal longest
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(0.001)
+            longest = max(longest, time.perf_counter() - before - 0.001)
+
+    ticking, first = asyncio.create_task(tick()), 0.0
+    async for _ in dl.read_batches(table, engine=engine, progress="none"):
+        first = first or time.perf_counter() - began
+    ticking.cancel()
+    print(
+        f"first batch after {first:.3f} s (goal 0.3), the loop was held for {longest * 1000:.0f} ms at most (goal 100)"
+    )
+
+
+def _make_items(rows: int, folder: Path) -> Any:
+    scale = f"{rows / ITEMS_OF_A_SCALE + 0.001:.4f}"
+    command = ["tpchgen-cli", "parquet", "-s", scale, "--tables=lineitem", f"--output-dir={folder}"]
+    subprocess.run(command, check=True, capture_output=True)
+    return pq.read_table(folder / "lineitem.parquet").slice(0, rows)
 
 
 async def sqlite(rows: int, rounds: int, folder: Path) -> None:
@@ -86,19 +170,17 @@ async def sqlite(rows: int, rounds: int, folder: Path) -> None:
     await dl.load_dataframe(make_facts(rows), "facts", engine=engine, progress="none")
 
     async def arrow() -> None:
-        await dl.read_dataframe(QUERY, engine=engine, as_="arrow", progress="none")
+        await dl.read_dataframe("facts", engine=engine, as_="arrow", progress="none")
 
     async def frame() -> None:
-        await dl.read_dataframe(QUERY, engine=engine, progress="none")
+        await dl.read_dataframe("facts", engine=engine, progress="none")
 
-    async def pandas() -> None:
+    def pandas() -> None:
         other = sa.create_engine(f"sqlite:///{folder}/facts.db")
-        pd.read_sql(QUERY, other)
+        pd.read_sql("SELECT * FROM facts", other)
         other.dispose()
 
-    async def nothing() -> None: ...
-
-    sides = {"dataloader": arrow, "dataloader, into pandas": frame, "pandas.read_sql": pandas}
+    sides = {"dataloader": arrow, "dataloader, into pandas": frame, "pandas.read_sql": _threaded(pandas)}
     show("SQLite into Arrow", rows, await take_turns(sides, nothing, rounds), {"pandas.read_sql": 2.5})
     await engine.dispose()
 
@@ -106,13 +188,14 @@ async def sqlite(rows: int, rounds: int, folder: Path) -> None:
 async def main() -> None:
     parser = argparse.ArgumentParser(description="Reading against its peers, as ratios.")
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--items", type=int, default=600_000)
     parser.add_argument("--sqlite-rows", type=int, default=500_000)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="dlb-", ignore_cleanup_errors=True) as name:
         os.chmod(name, 0o755)
         if arguments.rows:
-            await measure(arguments.rows, arguments.rounds, Path(name))
+            await measure(arguments.rows, arguments.items, arguments.rounds, Path(name))
         if arguments.sqlite_rows:
             await sqlite(arguments.sqlite_rows, arguments.rounds, Path(name))
 

@@ -697,9 +697,50 @@ async def test_many_blocks_are_read_whole_and_in_order(postgres: AsyncEngine, mo
     assert table["s"].to_pylist() == ['a,"\n' * (n % 7) for n in range(1, 300_001)]
 
 
+BINARY = """
+SELECT CASE WHEN n % 3 > 0 THEN CAST(n AS bigint) END AS i8, CAST(n % 100 AS smallint) AS i2, n - 2000 AS i4,
+       n % 2 = 0 AS b, CAST(n AS oid) AS o, CASE WHEN n % 5 > 0 THEN CAST(1.1 * n AS float8) END AS f8,
+       CAST(n / 7.0 AS real) AS f4, date '0001-01-01' + n AS d, date '9999-12-31' - n AS last,
+       CAST(n * interval '21.599999 s' AS time) AS t, timestamp '0001-01-01' + n * interval '1 us' AS first,
+       CASE WHEN n % 7 > 0 THEN timestamptz '9999-12-31 23:59:59.999999 UTC' - n * interval '13 days' END AS z,
+       n * interval '1 mon -1 day 3.000001 s' AS step, CAST(md5(CAST(n AS text)) AS uuid) AS u,
+       CASE WHEN n % 4 > 0 THEN repeat(E'\u00e4,"', n % 6) END AS s, CAST('a' AS char(3)) AS c,
+       CAST('[1,  2]' AS json) AS j,
+       decode(md5(CAST(n AS text)), 'hex') AS bytes, CAST('v' AS varchar(7)) AS v, CAST('n' AS name) AS name
+FROM generate_series(0, 3999) AS n ORDER BY n
+"""
+
+
+async def test_rows_are_the_same_in_binary_as_in_text(postgres: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asyncpg_reading, "BLOCK_BYTES", 50_000)
+    await execute(postgres, "CREATE TYPE mood AS ENUM ('sad', 'so, so')")
+    query = f"SELECT *, CASE WHEN i2 > 9 THEN CAST('so, so' AS mood) END AS m FROM ({BINARY}) AS q"
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncpg_reading, "Decoder", None)
+        binary = await arrow(postgres, query)
+    monkeypatch.setattr(asyncpg_reading, "gains", lambda _: False)
+    text = await arrow(postgres, query)
+    assert binary.schema.equals(text.schema, check_metadata=True)
+    for name in text.schema.names:
+        assert binary[name].to_pylist() == text[name].to_pylist(), name
+    binary.validate(full=True)
+
+
+async def test_a_query_of_a_type_that_only_the_server_knows_is_read_as_text(postgres: AsyncEngine) -> None:
+    await execute(
+        postgres,
+        "CREATE TYPE pair AS (a int, b text)",
+        "CREATE TABLE t (i bigint, p pair)",
+        "INSERT INTO t VALUES (1, (2, 'c'))",
+    )
+    assert (await arrow(postgres, "t")).to_pylist() == [{"i": 1, "p": "(2,c)"}]
+
+
 async def test_a_value_of_many_megabytes_is_read(postgres: AsyncEngine) -> None:
-    table = await arrow(postgres, "SELECT repeat('x', 20000000) AS a, CAST(repeat('y', 10000000) AS bytea) AS b")
-    assert (len(table["a"][0].as_py()), len(table["b"][0].as_py())) == (20_000_000, 10_000_000)
+    values = "repeat('x', 20000000) AS a, CAST(repeat('y', 10000000) AS bytea) AS b"
+    for query in (f"SELECT {values}", f"SELECT 1 AS n, {values}"):
+        table = await arrow(postgres, query)
+        assert (len(table["a"][0].as_py()), len(table["b"][0].as_py())) == (20_000_000, 10_000_000)
 
 
 async def test_a_table_of_1600_columns_is_read(postgres: AsyncEngine) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dataloader.database.backends.cursor_reading import CursorReading
 from dataloader.database.backends.postgresql_arrow import Decoder, Described, read_column
+from dataloader.database.backends.postgresql_binary import BinaryDecoder, gains
 from dataloader.database.backends.reading import Statement, positions, replaced, without_end
 from dataloader.errors import ReadError
 
@@ -77,8 +78,8 @@ async def read(driver: Any, statement: Statement, receiver: Receiver) -> None:
     wanted = positions([column.name for column in columns], statement.columns)
     if not wanted:
         raise ReadError("the query has no columns", hint="Select at least one: SELECT 1 counts rows.")
-    decoder = Decoder([read_column(columns[at]) for at in wanted])
-    query = _selecting(text, columns, wanted, statement.max_rows)
+    decoder = _decoder([columns[at] for at in wanted])
+    query = _selecting(text, len(columns), [(wanted[at], part) for at, part in decoder.selects], statement.max_rows)
     receiver.describe(decoder.schema, await about_rows_of(driver, query))
     await _copied(driver, query, decoder, receiver)
 
@@ -140,7 +141,7 @@ def _is_description(one: Any) -> bool:
 
 def _column(name: str, found: Any, modifier: int) -> Described:
     kind = found["element"] if found["is_array"] else found["name"]
-    kind = kind if found["is_builtin"] else "text"
+    kind = kind if found["is_builtin"] else "other"  # as text: nobody else knows its bytes
     digits, scale = numeric_limits(modifier) if kind == "numeric" else (None, 0)
     if digits is None and kind == "numeric" and found["is_array"]:
         kind = "text"
@@ -158,9 +159,14 @@ def numeric_limits(modifier: int) -> tuple[int | None, int]:
     return (modifier - 4) >> 16 & 0xFFFF, ((modifier - 4) & 0x7FF ^ 1024) - 1024
 
 
-def _selecting(text: str, columns: Sequence[Described], wanted: Sequence[int], max_rows: int | None) -> str:
-    names = ", ".join(f"c{at}" for at in range(len(columns)))
-    asked = (part.format(f"q.c{at}") for at in wanted for part in read_column(columns[at]).select)
+def _decoder(described: Sequence[Described]) -> Decoder | BinaryDecoder:
+    columns = [read_column(one) for one in described]
+    return BinaryDecoder(described, columns) if gains(described) else Decoder(columns)
+
+
+def _selecting(text: str, count: int, selects: Sequence[tuple[int, str]], max_rows: int | None) -> str:
+    names = ", ".join(f"c{at}" for at in range(count))
+    asked = (part.format(f"q.c{at}") for at, part in selects)
     limit = "" if max_rows is None else f" LIMIT {max_rows:d}"
     return f"SELECT {', '.join(asked)} FROM (\n{text}\n) AS q ({names}){limit}"
 
@@ -190,23 +196,23 @@ def _undecoded(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, (dict, list)) else value
 
 
-async def _copied(driver: Any, query: str, decoder: Decoder, receiver: Receiver) -> None:
+async def _copied(driver: Any, query: str, decoder: Decoder | BinaryDecoder, receiver: Receiver) -> None:
     async with _Decoding(decoder, receiver) as decoding:
-        await driver.copy_from_query(query, output=decoding.take, format="csv")
+        await driver.copy_from_query(query, output=decoding.take, format=decoder.format)
         await decoding.finish()
 
 
 class _Decoding:
     """Collects whole rows, as the server sends each as one message, and decodes them a block behind it."""
 
-    def __init__(self, decoder: Decoder, receiver: Receiver) -> None:
+    def __init__(self, decoder: Decoder | BinaryDecoder, receiver: Receiver) -> None:
         self._decoder = decoder
         self._receiver = receiver
         self._pieces: list[bytes] = []
         self._nbytes = 0
         self._limits = itertools.chain([FIRST_BYTES, 1 << 20], itertools.repeat(BLOCK_BYTES))
         self._limit = next(self._limits)
-        self._behind: asyncio.Future[pa.RecordBatch] | None = None
+        self._behind: asyncio.Future[pa.RecordBatch | None] | None = None
         self._behind_bytes = 0
         self._has_first = False
 
@@ -241,7 +247,7 @@ class _Decoding:
             self._has_first = True
             await self._hand_on()
 
-    def _decoded(self, data: list[bytes]) -> pa.RecordBatch:
+    def _decoded(self, data: list[bytes]) -> pa.RecordBatch | None:
         return self._decoder.decode(data[0] if len(data) == 1 else b"".join(data))  # one may have hundreds of megabytes
 
     async def _hand_on(self) -> None:
@@ -249,4 +255,5 @@ class _Decoding:
             return
         batch = await asyncio.shield(self._behind)
         self._behind = None
-        await self._receiver.put(batch, self._behind_bytes)
+        if batch is not None:
+            await self._receiver.put(batch, self._behind_bytes)

@@ -181,7 +181,7 @@ def _intervals(parts: Sequence[pa.Array]) -> pa.Array:
     months, days, microseconds = (part.fill_null(0).to_numpy(zero_copy_only=False) for part in parts)
     most = np.iinfo(np.int64).max // 1000
     if len(microseconds) and not -most <= microseconds.min() <= microseconds.max() <= most:
-        raise _NoPlace("an interval", "it is infinite, or has more than 292 years of hours")
+        raise NoPlace("an interval", "it is infinite, or has more than 292 years of hours")
     packed = np.zeros(len(months), _INTERVAL)
     packed["months"], packed["days"], packed["nanoseconds"] = months, days, microseconds * 1000
     validity = None if not parts[0].null_count else pc.is_valid(parts[0]).buffers()[1]
@@ -192,7 +192,7 @@ def _labels(values: pa.Array, labels: pa.Array) -> pa.Array:
     found = pc.index_in(values, labels)
     if found.null_count > values.null_count:
         new = values.filter(pc.and_(pc.is_null(found), pc.is_valid(values)))[0].as_py()
-        raise _NoPlace(new, "the label came while the query was carried out")
+        raise NoPlace(new, "the label came while the query was carried out")
     return pa.DictionaryArray.from_arrays(found, labels, ordered=True)
 
 
@@ -204,13 +204,13 @@ def _lists(values: pa.Array, element: pa.DataType) -> pa.Array:
         if value is None:
             continue
         if value.startswith("x"):
-            raise _NoPlace(value[1:], "it has several dimensions, or does not begin at 1")
+            raise NoPlace(value[1:], "it has several dimensions, or does not begin at 1")
         elements += json.loads(value)
     texts = pa.array(elements, pa.string())
     return pa.ListArray.from_arrays(pa.array([*offsets, len(elements)], pa.int32()), _cast(texts, element))
 
 
-class _NoPlace(ValueError):
+class NoPlace(ValueError):
     """A value that Arrow cannot express, and why."""
 
 
@@ -243,10 +243,17 @@ class Decoder:
     ----------
     schema : pyarrow.Schema
         Of the batches.
+    format : str
+        What COPY is asked for.
+    selects : list of tuple
+        The column at a position of the schema, and how it is asked for, where ``{}`` is the column.
     """
+
+    format = "csv"
 
     def __init__(self, columns: Sequence[ReadColumn]) -> None:
         self.schema = pa.schema([column.field for column in columns])
+        self.selects = [(at, part) for at, column in enumerate(columns) for part in column.select]
         self._columns = columns
         self._rows = 0
         self._sent = [(number, part) for number, column in enumerate(columns) for part in column.sent]
@@ -280,28 +287,36 @@ class Decoder:
         parts = [_one_chunk(column) for column in table.columns]
         arrays, at = [], 0
         for column in self._columns:
-            arrays.append(self._finished(column, parts[at : at + len(column.sent)]))
+            arrays.append(finished(column, parts[at : at + len(column.sent)], self._rows))
             at += len(column.sent)
         self._rows += table.num_rows
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
-
-    def _finished(self, column: ReadColumn, parts: Sequence[pa.Array]) -> pa.Array:
-        try:
-            return column.finish(parts)
-        except ValueError as error:
-            row = _first_refused(column, parts)
-            shown = re.search(r"'(.*)'", str(error), re.DOTALL)
-            value, why = shown[1] if shown else str(parts[0][row].as_py()), "it is out of range"
-            if isinstance(error, _NoPlace):
-                value, why = error.args
-            raise _no_place(column.field, self._rows + row, value, why) from error
 
     def _refused(self, error: pa.ArrowInvalid) -> ReadError:
         found = _REFUSED.search(str(error))
         if found is None:
             return ReadError(f"what the server sent cannot be read: {error}", hint="Report it, with the query.")
         column = self._columns[self._sent[int(found[1])][0]]
-        return _no_place(column.field, self._rows + int(found[2]) - 1, found[3], "it is out of range")
+        return no_place(column.field, self._rows + int(found[2]) - 1, found[3], "it is out of range")
+
+
+def finished(column: ReadColumn, parts: Sequence[pa.Array], first_row: int) -> pa.Array:
+    """The column made of its parts.
+
+    Raises
+    ------
+    ReadError
+        When a value has no place in its type.
+    """
+    try:
+        return column.finish(parts)
+    except ValueError as error:
+        row = _first_refused(column, parts)
+        shown = re.search(r"'(.*)'", str(error), re.DOTALL)
+        value, why = shown[1] if shown else str(parts[0][row].as_py()), "it is out of range"
+        if isinstance(error, NoPlace):
+            value, why = error.args
+        raise no_place(column.field, first_row + row, value, why) from error
 
 
 def _first_refused(column: ReadColumn, parts: Sequence[pa.Array]) -> int:
@@ -321,7 +336,8 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.array([], column.type)])
 
 
-def _no_place(field: pa.Field, row: int, value: str, why: str) -> ReadError:
+def no_place(field: pa.Field, row: int, value: str, why: str) -> ReadError:
+    """The error that says of a value that a column has no place for it."""
     shown = value if len(value) <= _SHOWN else f"{value[: _SHOWN - 1]}…"
     return ReadError(
         f"row {row:,}, column {field.name!r}: {shown!r} has no place in Arrow's {field.type}: {why}",
