@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import gc
+import itertools
 import math
 import re
 import uuid
@@ -724,6 +725,16 @@ async def test_rows_are_the_same_in_binary_as_in_text(postgres: AsyncEngine, mon
     for name in text.schema.names:
         assert binary[name].to_pylist() == text[name].to_pylist(), name
     binary.validate(full=True)
+
+
+async def test_texts_of_what_copy_quotes_or_escapes_are_read_as_they_are(postgres: AsyncEngine) -> None:
+    some = ("\\", "N", "n", "t", "\n", "\t", "\r", "\b\f\v\1", ".", "", "\ufeff", '"', ",")
+    texts: list[str | None] = ["".join(parts) for parts in itertools.product(some, repeat=3)]
+    texts += [None, "", None, *texts[::-1]]
+    one = await arrow(postgres, "SELECT * FROM unnest(CAST($1 AS text[]))", texts)
+    assert one.column(0).to_pylist() == texts
+    query = "SELECT CAST(n AS numeric(9)) AS n, t FROM unnest(CAST($1 AS text[])) WITH ORDINALITY AS u (t, n)"
+    assert (await arrow(postgres, query, texts))["t"].to_pylist() == texts
 
 
 async def test_a_query_of_a_type_that_only_the_server_knows_is_read_as_text(postgres: AsyncEngine) -> None:

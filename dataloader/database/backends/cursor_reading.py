@@ -106,8 +106,8 @@ class Kind:
         return found.cast(self.arrow) if self.read else found
 
 
-_INFERRED = (pa.int64(), pa.string())
-"""What Arrow finds only where all values are integers, or all are texts: bytes among texts are bytes to it."""
+_INFERRED = (pa.int64(), pa.float64(), pa.string())
+"""What Arrow finds only where all values are of that type: bytes among texts are bytes to it."""
 
 
 def _boolean(value: int) -> bool:
