@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dataloader.database.backends.reading import UNSETTLED
 from dataloader.errors import PlanError, ReadError
@@ -13,6 +15,7 @@ from dataloader.formatting import did_you_mean, one_line
 from dataloader.reading.numbers import Digits
 
 KINDS = ("pandas", "polars", "arrow", "dask")
+_PROBED = 4_096
 BACKENDS = (None, "numpy_nullable", "pyarrow")
 
 
@@ -79,11 +82,16 @@ def _pandas(table: pa.Table, dtype_backend: str | None, index: str | Sequence[st
 
     if dtype_backend == "pyarrow":
         frame = table.to_pandas(types_mapper=pd.ArrowDtype)
-    elif dtype_backend == "numpy_nullable":
-        frame = table.to_pandas(types_mapper=_nullable(pd).get)
     else:
-        frame = table.to_pandas()
-        _keep_integers(frame, table, _nullable(pd))
+        nullable = _nullable(pd)
+        decimals = {at: one for at, one in enumerate(table.columns) if pa.types.is_decimal(one.type)}
+        for at in decimals:
+            table = table.set_column(at, table.column_names[at], pa.nulls(table.num_rows, pa.float32()))
+        frame = table.to_pandas(types_mapper=nullable.get if dtype_backend else None)
+        for at, column in decimals.items():
+            frame.isetitem(at, _objects(column))
+        if dtype_backend is None:
+            _keep_integers(frame, table, nullable)
     if index is None:
         return frame
     names = [index] if isinstance(index, str) else list(index)
@@ -91,6 +99,16 @@ def _pandas(table: pa.Table, dtype_backend: str | None, index: str | Sequence[st
         hint = did_you_mean(missing[0], table.column_names)
         raise ReadError(f"the result has no column {missing[0]!r} for index=", hint=hint, column=missing[0])
     return frame.set_index(index if isinstance(index, str) else names)
+
+
+def _objects(decimals: pa.ChunkedArray) -> Any:
+    """Decimals as Python's, one object for each number where the first ones repeat, as amounts do: each takes long."""
+    probe = decimals.slice(0, _PROBED)
+    if 2 * pc.count_distinct(probe).as_py() > len(probe):
+        return decimals.to_pandas().to_numpy(np.object_)
+    encoded = decimals.combine_chunks().dictionary_encode()
+    objects = np.append(encoded.dictionary.to_pandas().to_numpy(np.object_), [None])
+    return objects[encoded.indices.fill_null(len(objects) - 1).to_numpy()]
 
 
 def _keep_integers(frame: Any, table: pa.Table, nullable: dict[pa.DataType, Any]) -> None:
