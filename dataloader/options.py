@@ -46,7 +46,7 @@ CONTINUED = (
     *("method", "chunk_rows", "workers", "on_invalid", "max_rejects", "casts", "assume_timezone", "columns", "csv"),
     *("format", "sheet", "cells", "filename", "only_new"),
     *("on_conflict", "key", "update_columns", "duplicates", "order_by", "override_identity", "sync_sequence"),
-    *("primary_key", "not_null", "indexes", "evolve", "shard", "max_connections"),
+    *("primary_key", "not_null", "indexes", "evolve", "shard", "max_connections", "max_rows_per_second"),
 )
 """What the ledger keeps of a call, for who continues it."""
 
@@ -70,6 +70,7 @@ class CommonOptions(TypedDict, total=False):
     filename: bool | str
     duplicates: Duplicates
     order_by: str | None
+    max_rows_per_second: int | None
     dry_run: bool
     progress: ProgressName
 
@@ -152,6 +153,7 @@ class LoadOptions:
     not_null: Sequence[str] | None = None
     indexes: Sequence[Sequence[str]] | None = None
     evolve: Sequence[str] = ()
+    max_rows_per_second: int | None = None
     progress: str | View = "auto"
     action: Action = "load"
     within: str | Mapping[str, Any] | None = None
@@ -209,7 +211,7 @@ class LoadOptions:
             value = getattr(chosen, name)
             if value not in allowed:
                 raise PlanError(f"{name}={value!r} is unknown", hint=did_you_mean(value, allowed))
-        for name in ("chunk_rows", "workers", "max_connections"):
+        for name in ("chunk_rows", "workers", "max_connections", "max_rows_per_second"):
             value = getattr(chosen, name)
             if value is not None and not (_is_whole(value) and value >= 1):
                 raise PlanError(f"{name} must be a count, got {value!r}", hint="Pass an integer from 1 up.")

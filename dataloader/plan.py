@@ -17,7 +17,7 @@ from dataloader.database.definitions import Definition
 from dataloader.database.schema import TableName, TableSchema
 from dataloader.display.html import panel, table
 from dataloader.errors import PlanError
-from dataloader.formatting import quantity
+from dataloader.formatting import duration, quantity
 from dataloader.options import LoadOptions, Target
 from dataloader.transactions import Database, SourceInfo, choose_commit, commit_obstacle
 
@@ -92,6 +92,8 @@ class LoadPlan:
         The loads into the table that the ledger knows as unfinished, where the load would not look for them itself.
     replacement : Replacement or None
         How the rows of a table that stays are replaced.
+    max_rows_per_second : int or None
+        How many rows are sent in a second at most, by all workers together.
     """
 
     source: str
@@ -124,6 +126,7 @@ class LoadPlan:
     alteration: Alteration | None = None
     replacement: replacing.Replacement | None = None
     unfinished: tuple[Any, ...] = ()
+    max_rows_per_second: int | None = None
 
     @property
     def filled(self) -> TableName:
@@ -203,11 +206,23 @@ class LoadPlan:
         return [] if waiting is None else [waiting]
 
     @property
+    def _pacing(self) -> list[str]:
+        """How fast it may go, and for how long a single transaction is held open by that."""
+        rate, rows = self.max_rows_per_second, self.rows if self.rows is not None else self.about
+        if rate is None:
+            return []
+        if self.commit == "chunk":
+            return [f"at most {rate:,} rows/s, with no transaction open between chunks"]
+        held = "as long as that takes" if rows is None else f"{duration(rows / rate)} or more"
+        return [f"at most {rate:,} rows/s, and the transaction is held open for {held}; commit='chunk' would not"]
+
+    @property
     def _facts(self) -> list[tuple[str, str]]:
         return [
             *self.source_facts,
             ("method", f"{self.method}, because {self.reason}"),
             ("chunks", f"{self._chunks}, in {self.transactions}"),
+            *(("pace", pacing) for pacing in self._pacing),
             ("rows that do not fit", self.on_invalid),
             *(self.merge.facts if self.merge is not None else []),
             *(self.replacement.facts if self.replacement is not None else []),
@@ -335,7 +350,7 @@ def _beginning(
 def _asked(options: LoadOptions, found: TableSchema | None) -> dict[str, Any]:
     """What follows from the options and the table alone."""
     clears = options.if_exists in {"truncate", "replace"}
-    known = {"exists": found is not None}
+    known = {"exists": found is not None, "max_rows_per_second": options.max_rows_per_second}
     return {"keeps_rejects": options.on_invalid == "reject", "clears_table": clears, "dry_run": options.dry_run} | known
 
 
@@ -344,7 +359,7 @@ def _merge(
 ) -> merging.MergePlan | None:
     if options.on_conflict == "error" and options.returning is None:
         return None
-    chunk_rows = options.chunk_rows or CHUNK_ROWS["insert" if backend.copy_obstacle else "copy"]
+    chunk_rows = _chunk_rows(options, "insert" if backend.copy_obstacle else "copy")
     return merging.plan_merge(options, table, offered.names, chunk_rows, backend, in_memory=info.in_memory)
 
 
@@ -383,7 +398,12 @@ def _writing(
     options: LoadOptions, columns: tuple[ColumnPlan, ...], table: TableSchema, backend: Backend
 ) -> dict[str, Any]:
     method, reason = _method(options.method, columns, table, backend)
-    return {"method": method, "reason": reason, "chunk_rows": options.chunk_rows or CHUNK_ROWS[method]}
+    return {"method": method, "reason": reason, "chunk_rows": _chunk_rows(options, method)}
+
+
+def _chunk_rows(options: LoadOptions, method: str) -> int:
+    """Rows per chunk: those of a second where they are paced, so that the server has no bursts."""
+    return options.chunk_rows or min(CHUNK_ROWS[method], options.max_rows_per_second or CHUNK_ROWS[method])
 
 
 def _method(asked: str, columns: tuple[ColumnPlan, ...], table: TableSchema, backend: Backend) -> tuple[str, str]:

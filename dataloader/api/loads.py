@@ -81,6 +81,10 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
         share a chunk: of two rows with one key, ``update`` takes the ``last`` and ``ignore`` the ``first`` anyway.
     chunk_rows : int or None
         Rows that are converted and sent at once; never more than `workers` + 1 chunks are in memory.
+    max_rows_per_second : int or None
+        How many rows are sent in a second at most, by all workers together, so that the server has room for
+        others. The load waits between chunks, which are those of about a second; with ``commit='load'`` its
+        transaction is held open meanwhile, as the plan says. Each shard has a pace of its own.
     workers : int or None
         How many connections commit chunks at once; None: 2 on PostgreSQL. SQLite and ``commit='load'`` have one.
         With more than one, generated ids follow the source's order inside of a chunk only.

@@ -97,6 +97,7 @@ WRITING = (
         help="How rows are written.",
     ),
     click.option("--chunk-rows", type=click.IntRange(min=1), help="Rows converted and sent at once."),
+    click.option("--max-rows-per-second", type=click.IntRange(min=1), help="How fast rows are sent at most."),
     click.option(
         "--casts",
         type=click.Choice(CASTS),

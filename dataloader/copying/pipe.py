@@ -69,6 +69,7 @@ def _asked_for_rows(options: LoadOptions) -> str | None:
         "connection=": options.connection is not None,
         "evolve=": bool(options.evolve),
         "dtype=": options.dtype is not None,
+        "max_rows_per_second=": options.max_rows_per_second is not None,
     }
     given = next((name for name, is_given in asked.items() if is_given), None)
     return None if given is None else f"{given} needs the rows one by one"

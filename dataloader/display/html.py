@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
 from dataloader.display.state import UNSUCCESSFUL, State
-from dataloader.formatting import duration, pace, quantity, size
+from dataloader.formatting import duration, quantity, size
 
 NO_MATHEMATICS = "mathjax_ignore tex2jax_ignore"
 """Classes whose text MathJax leaves alone, of version 3 and 2: two prices in dollars are no formula."""
@@ -137,7 +137,7 @@ def numbers(state: State) -> str:
         str(state.position) if is_running else "",
         rows,
         f"{state.rejected:,} rejected" if state.rejected else "",
-        "" if state.is_paused else pace(state.rate),
+        "" if state.is_paused else state.pace,
         size(state.nbytes),
         duration(state.seconds),
         f"{duration(state.remaining)} left" if is_running and state.remaining is not None else "",

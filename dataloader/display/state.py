@@ -89,6 +89,8 @@ class State:
         What became of the rows that it has counted, in a word.
     is_background : bool
         Whether the load is no cell's own, so that its error is shown nowhere but here.
+    most_per_second : float or None
+        How fast it may go, where that is limited.
     can_pause : bool
         Whether it can be paused, as a load can and a read cannot.
     """
@@ -107,6 +109,7 @@ class State:
         self.keeps_rows = False
         self.outcome = "committed"
         self.is_background = False
+        self.most_per_second: float | None = None
         self.can_pause = True
         self.is_in_doubt = False
         self._earlier = 0
@@ -174,6 +177,12 @@ class State:
         return (self.rows - rows) / (self.seconds - since) if self.seconds > since else 0.0
 
     @property
+    def pace(self) -> str:
+        """The rate in words, with what it may be at most."""
+        most = "" if self.most_per_second is None else f", at most {pace(self.most_per_second)}"
+        return f"{pace(self.rate)}{most}"
+
+    @property
     def _expected(self) -> float | None:
         """How many rows there are in all: as is known, else as the bytes of files that were read let expect."""
         about: float | None = getattr(self.position, "about_rows", None)
@@ -214,7 +223,7 @@ class State:
             return f"{self.label}: {self.phase}, {self.left}{rejected} after {self.seconds:.1f} s{said}"
         rows = quantity(self.rows, "row", self.total)
         text = f"{self.label}: {self.phase} {share}{rows}{rejected} in {self.seconds:.1f} s"
-        return f"{text}{said}" if self.is_paused else f"{text} ({pace(self.rate)}){said}"
+        return f"{text}{said}" if self.is_paused else f"{text} ({self.pace}){said}"
 
 
 Cancel = Callable[[], object]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dataloader.database.backends import backend_for
 from dataloader.errors import CheckpointError, DataLoaderError, SourceFailed, left_words
 from dataloader.formatting import quantity
+from dataloader.loading.pacing import Pace
 from dataloader.loading.reruns import ContentDigest
 from dataloader.rejects import Rejects, first_rows
 from dataloader.report import LoadReport, Returned
@@ -72,6 +73,8 @@ class LoadExecution:
         The ledger's row of a load that is not named and begins with the rows of this stream.
     refused_late : Refusal or None
         Why rows were refused when all of them were written.
+    pace : Pace or None
+        How fast rows may be sent, where that is limited.
     """
 
     finished_shards = 0
@@ -97,6 +100,8 @@ class LoadExecution:
         self.options = options
         self.progress = progress
         self.backend = backend_for(engine.dialect)
+        self.pace = None if options.max_rows_per_second is None else Pace(options.max_rows_per_second)
+        progress.state.most_per_second = options.max_rows_per_second
         self.writer: Writer = writer_for(plan, self.backend)
         self.rejects = Rejects(options.max_rejects, source.rows)
         self.ledger_load: LedgerLoad | None = None

@@ -47,6 +47,8 @@ async def store_chunks(
     """Store one chunk after the other, waiting while the load is paused."""
     while (chunk := await chunks.take()) is not None:
         await execution.progress.wait_while_paused()
+        if execution.pace is not None:  # between two chunks: no transaction is open where each has its own
+            await execution.pace.wait(chunk.rows)
         await store(chunk)
         execution.rejects.check()
         del chunk  # or it would live on while the next one is waited for
