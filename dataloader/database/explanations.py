@@ -162,6 +162,7 @@ def explanation_of(error: BaseException) -> Explanation:
         best = best._replace(remedy=connecting.remedy) if _is_login(best) else connecting
         found = [*found, best]
     first = next(one.error for one in reversed(found) if one is best or one.cause == best.cause)  # the driver's own
+    related = [one for one in errors if first in _behind(one) or one in _behind(first)]
     others = {
         f"{_name(one.error)}: {one.cause}": None
         for one in found
@@ -172,8 +173,8 @@ def explanation_of(error: BaseException) -> Explanation:
         cause=best.cause.rstrip("."),
         remedy=_safe(best.remedy),
         left=best.left,
-        message="" if isinstance(first, DataLoaderError) else _message(first, errors),
-        place=_place(errors),
+        message="" if isinstance(first, DataLoaderError) else _message(first, related),
+        place=_place(related),
         sqlstate=best.sqlstate,
         others=tuple(others),
     )
@@ -306,6 +307,18 @@ def _statement(error: BaseException) -> str | None:
         return None
     line = LITERAL.sub("'***'", _safe(text)).strip().splitlines()[0]
     return shown_text(line if len(line) <= _STATEMENT_CHARACTERS else f"{line[: _STATEMENT_CHARACTERS - 1]}…")
+
+
+def _behind(error: BaseException) -> list[BaseException]:
+    """The error and what it was made of, and not what was raised before it."""
+    behind: list[BaseException] = []
+    waiting: list[object] = [error]
+    while waiting:
+        one = waiting.pop(0)
+        if isinstance(one, BaseException) and one not in behind:
+            behind.append(one)
+            waiting += [getattr(one, "orig", None), one.__cause__]
+    return behind
 
 
 def _is_beside(error: BaseException, one: BaseException) -> bool:

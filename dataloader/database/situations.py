@@ -48,20 +48,25 @@ def situation_of(error: BaseException, text: str) -> Situation | None:
     """The first row of the error's class, or of the nearest class above it, that its message fits."""
     for kind in type(error).__mro__:
         for row in SITUATIONS.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}", ()):
-            if not row.pattern or re.search(row.pattern, text):
+            if says(row, text):
                 return row
     return None
 
 
+def says(row: Situation, text: str) -> bool:
+    """Whether a message is one of those that the row is about."""
+    return not row.pattern or re.search(row.pattern, text) is not None
+
+
 def remedy_of(text: str, again: str) -> str | None:
     """What to do about what SQLite or the pool says, in the words of who reads it."""
-    found = next((row for row in _SAID if re.search(row.pattern, text)), None)
+    found = next((row for row in _SAID if says(row, text)), None)
     return None if found is None else spoken(found.remedy, again)
 
 
 def is_transient(text: str) -> bool:
     """Whether what SQLite or the pool says may be otherwise in a moment."""
-    return any(row.is_transient and re.search(row.pattern, text) for row in _SAID)
+    return any(row.is_transient and says(row, text) for row in _SAID)
 
 
 def _said(pattern: str, meaning: str, remedy: str, *, is_transient: bool = False) -> Situation:
@@ -213,16 +218,10 @@ _USED_WRONGLY = "Correct the call as its message says."
 _SQLALCHEMY: dict[str, tuple[Situation, ...]] = {
     "SQLAlchemyError": (Situation("SQLAlchemy cannot do what it was asked", _USED_WRONGLY),),
     "ArgumentError": (Situation("an argument of SQLAlchemy's is not valid, or a URL cannot be read", _USED_WRONGLY),),
-    "AmbiguousForeignKeysError": (
-        Situation(
-            "several foreign keys join the two tables", "Name the one that is meant: foreign_keys=, or onclause."
-        ),
-    ),
+    "AmbiguousForeignKeysError": (Situation("several foreign keys join the two tables", "Name one: onclause."),),
     "ConstraintColumnNotFoundError": (Situation("a constraint names a column that its table has not", _NAMES),),
     "DuplicateColumnError": (Situation("a table's definition has a column twice", _NAMES),),
-    "NoForeignKeysError": (
-        Situation("no foreign key joins the two tables", "Say how they are joined: onclause, or primaryjoin."),
-    ),
+    "NoForeignKeysError": (Situation("no foreign key joins the two tables", "Say how: onclause, primaryjoin."),),
     "NoSuchModuleError": (
         Situation(
             "SQLAlchemy knows no driver of that name",
@@ -233,9 +232,7 @@ _SQLALCHEMY: dict[str, tuple[Situation, ...]] = {
     "ObjectNotExecutableError": (
         Situation("what was executed is no statement", "Wrap SQL in text: connection.execute(sqlalchemy.text('...'))."),
     ),
-    "CircularDependencyError": (
-        Situation("tables or rows depend on each other in a circle", "Break it: use_alter=True, or post_update=True."),
-    ),
+    "CircularDependencyError": (Situation("tables depend on each other in a circle", "Break it: use_alter=True."),),
     "CompileError": (Situation("a statement cannot be written as SQL for this database", _USED_WRONGLY),),
     "UnsupportedCompilationError": (
         Situation("this database has no SQL for a part of the statement", "Use a type or function that it has."),

@@ -140,9 +140,12 @@ def test_the_driver_behind_sqlalchemy_is_what_is_explained() -> None:
 
 def test_the_first_error_counts_and_not_what_followed_from_it() -> None:
     first = DriverError("no such column", "42703", severity="ERROR")
-    then = DriverError("current transaction is aborted", "25P02", severity="ERROR")
-    then.__context__ = first
-    assert dl.explain(then).sqlstate == "42703"
+    before = sa.exc.DBAPIError("SELECT nothing", None, first)
+    behind = DriverError("current transaction is aborted", "25P02", severity="ERROR")
+    then = sa.exc.DBAPIError("SELECT 1", None, behind)
+    then.__context__ = before
+    said = dl.explain(then)
+    assert (said.sqlstate, said.place) == ("42703", "statement SELECT nothing")
     pending = sa.exc.PendingRollbackError("can't reconnect")
     assert "rolled back" in dl.explain(pending).cause
     pending.__context__ = first
