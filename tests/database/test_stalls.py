@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
+from dataloader.conversion.text import to_text
 from dataloader.reading.lines import csv_lines, json_lines
 from tests.conftest import fetch
 
@@ -149,6 +150,15 @@ async def test_lists_are_spelled_in_steps_between_which_the_loop_has_its_turn(
     for _ in range(TRIES):
         wait = await longest_wait(lambda: spell(batch))
         if wait < 2 * LONGEST_SECONDS:  # as one list of objects 0.4 s and more
+            return
+    pytest.fail(f"the loop waited for {wait:.3f} s")
+
+
+async def test_bytes_of_many_megabytes_are_spelled_while_the_loop_has_its_turn(a_heap_of_its_own: None) -> None:
+    values = pa.array([bytes(100_000_000)])
+    for _ in range(TRIES):
+        wait = await longest_wait(lambda: to_text(values))
+        if wait < 2 * LONGEST_SECONDS:  # by Python half a second and more
             return
     pytest.fail(f"the loop waited for {wait:.3f} s")
 

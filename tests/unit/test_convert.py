@@ -585,3 +585,14 @@ def test_a_double_fits_a_real_only_if_it_comes_back(value: float) -> None:
         assert stored(pa.array([value]), "real") == [value]
     else:
         assert refusal(pa.array([value]), "real").row == 0
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary(3)], ids=str)
+def test_bytes_are_spelled_as_postgresql_spells_them(kind: pa.DataType) -> None:
+    values = pa.array([b"\x00\xff\x0a", None, b"abc", b"\x7f\x80\x09"], kind)
+    spelled = ["\\x00ff0a", None, "\\x616263", "\\x7f8009"]
+    for start, end in ((0, 4), (1, 3), (2, 4), (1, 2), (4, 4)):
+        shown = to_text(values.slice(start, end - start))
+        shown.validate(full=True)
+        assert (shown.type, shown.to_pylist()) == (pa.string(), spelled[start:end])
+    assert to_text(pa.array([b"", None, b"\x00" * 100_001], pa.binary())).to_pylist()[2] == "\\x" + "00" * 100_001
