@@ -208,12 +208,10 @@ class LoadOptions:
                 raise PlanError(f"there is no option {name!r}", hint=did_you_mean(name, names))
         chosen = cls(engine, **given)
         for name, allowed in _CHOICES.items():
-            value = getattr(chosen, name)
-            if value not in allowed:
+            if (value := getattr(chosen, name)) not in allowed:
                 raise PlanError(f"{name}={value!r} is unknown", hint=did_you_mean(value, allowed))
         for name in ("chunk_rows", "workers", "max_connections", "max_rows_per_second"):
-            value = getattr(chosen, name)
-            if value is not None and not (_is_whole(value) and value >= 1):
+            if (value := getattr(chosen, name)) is not None and not (_is_whole(value) and value >= 1):
                 raise PlanError(f"{name} must be a count, got {value!r}", hint="Pass an integer from 1 up.")
         chosen = replace(chosen, **_named_columns(chosen), evolve=_evolutions(chosen.evolve))
         if chosen.csv is not None:
