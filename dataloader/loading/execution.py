@@ -92,13 +92,9 @@ class LoadExecution:
         *,
         borrowed: AsyncConnection | None = None,
     ) -> None:
-        self.borrowed = borrowed
+        self.engine, self.borrowed = engine, borrowed
+        self.source, self.plan, self.options, self.progress = source, plan, options, progress
         self.returned = Returned(plan.returning, source.labels)
-        self.engine = engine
-        self.source = source
-        self.plan = plan
-        self.options = options
-        self.progress = progress
         self.backend = backend_for(engine.dialect)
         self.pace = None if options.max_rows_per_second is None else Pace(options.max_rows_per_second)
         progress.state.most_per_second = options.max_rows_per_second
