@@ -290,6 +290,7 @@ async def test_a_continued_copy_is_the_original_at_the_beginning_of_its_last_run
     await dl.load_dataframe(rows, "t", engine=database, primary_key="id")
     await execute(target, "CREATE TABLE t (id bigint PRIMARY KEY, n bigint CHECK (n <> 25))")
     options: dict[str, Any] = {"source": database, "engine": target, "chunk_rows": 10, "load_id": "a", "resume": True}
+    options["commit"] = "chunk"
     with pytest.raises(dl.WriteError, match="20 rows are committed"):
         await dl.copy_table("t", "t", **options)
     await execute(database, "UPDATE t SET n = 26 WHERE n = 25", *changes)
