@@ -93,11 +93,6 @@ class DataLoaderError(Exception):
             self.committed_where = where
             self.committed_rows, self.resume_call, self.is_in_doubt = rows, resume_call, in_doubt
 
-    def say_in_doubt(self, resume_call: str) -> None:
-        """Take in the call that finds out whether a commit that was under way has succeeded."""
-        self.resume_call = resume_call
-        self._advice = f"The commit was under way. {resume_call} loads the rows unless they are there."
-
     def __str__(self) -> str:
         return f"{self.what}\n{self.hint}" if "\n" in self.what else f"{self.what}. {self.hint}"
 

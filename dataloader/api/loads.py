@@ -94,15 +94,12 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
         ``False`` starts from the first row. The data must be given again from its start: what is
         committed is read again and compared, never sent again.
     load_id : str or None
-        Names a load, so that its rows are stored once, whichever process runs it again: by ``resume=True`` it adds
-        0 rows when it is finished. What is small is one transaction all the same, in which the ledger's rows are
-        written too. Without a name a load by chunks is recognised by its first 1,000 rows.
+        Names a load that can be resumed; else it is recognised by its first 1,000 rows.
     on_invalid : {'raise', 'reject'}
         What to do with rows that do not fit. ``raise`` checks the whole source, if it is in
         memory, before the first row is committed, and shows the first ten values and all counts.
         ``reject`` keeps the rows in ``report.rejects`` and loads the others. A load that is committed chunk by
-        chunk, or has a `load_id`, keeps them in the table ``dataloader_rejects`` too, so that a resumed one reports
-        those of all runs.
+        chunk keeps them in the table ``dataloader_rejects`` too, so that a resumed one reports those of all runs.
     max_rejects : int, float or None
         The most rows that may be rejected, by all runs of a load: a count, or a share between 0 and 1. With more
         the load ends, and one in one transaction has then loaded nothing.

@@ -106,7 +106,7 @@ async def test_an_interrupted_load_continues_with_the_same_columns(database: Asy
         if count < 30_000:
             raise OSError("gone")
 
-    chosen: Any = {"engine": database, "columns": {"a": "id"}, "chunk_rows": 5_000, "load_id": "x", "commit": "chunk"}
+    chosen: Any = {"engine": database, "columns": {"a": "id"}, "chunk_rows": 5_000, "load_id": "x"}
     with pytest.raises(OSError, match="gone"):
         await dl.load_rows(rows(25_000), "t", **chosen)
     report = await dl.load_rows(rows(30_000), "t", resume=True, **chosen)

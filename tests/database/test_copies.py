@@ -254,7 +254,6 @@ async def test_a_copy_by_chunks_is_continued_in_the_order_of_the_key_and_a_chang
     )
     await execute(other, "CREATE TABLE t (id int PRIMARY KEY, n int CHECK (id <> 50))")
     options: dict[str, Any] = {"source": postgres, "engine": other, "chunk_rows": 10, "load_id": "t", "resume": True}
-    options["commit"] = "chunk"
     with pytest.raises(
         dl.WriteError, match=r"await copy_table\(\.\.\., 'public\.t', load_id='t', resume=True, chunk_rows=10\)"
     ):

@@ -57,7 +57,7 @@ def load(database: AsyncEngine, table: str = "orders", **options: Any) -> Any:
 async def interrupted(database: AsyncEngine, table: str = "orders", **options: Any) -> None:
     """Leave a load of thirty rows behind."""
     with pytest.raises(Broken):
-        await load(database, table, source=batches(COMMITTED, breaks=True), **{"commit": "chunk"} | options)
+        await load(database, table, source=batches(COMMITTED, breaks=True), **options)
 
 
 async def numbers(database: AsyncEngine, table: str = "orders") -> list[int]:

@@ -173,9 +173,8 @@ async def test_a_part_that_was_truncated_between_two_runs_is_noticed(
     postgres: AsyncEngine, statements: tuple[str, ...]
 ) -> None:
     await execute(postgres, *statements)
-    broken = batches(20, breaks=True)
     with pytest.raises(RuntimeError):
-        await dl.load_batches(broken, "t", engine=postgres, commit="chunk", load_id="mine", chunk_rows=CHUNK_ROWS)
+        await dl.load_batches(batches(20, breaks=True), "t", engine=postgres, load_id="mine", chunk_rows=CHUNK_ROWS)
     await execute(postgres, "TRUNCATE grandchild")
     with pytest.raises(dl.CheckpointError, match="was truncated"):
         await dl.load_batches(batches(ROWS), "t", engine=postgres, load_id="mine", resume=True, chunk_rows=CHUNK_ROWS)
@@ -183,9 +182,8 @@ async def test_a_part_that_was_truncated_between_two_runs_is_noticed(
 
 async def test_a_child_that_no_row_can_reach_may_be_truncated_between_two_runs(postgres: AsyncEngine) -> None:
     await execute(postgres, *ROUTED[:2])
-    broken = batches(20, breaks=True)
     with pytest.raises(RuntimeError):
-        await dl.load_batches(broken, "t", engine=postgres, commit="chunk", load_id="mine", chunk_rows=CHUNK_ROWS)
+        await dl.load_batches(batches(20, breaks=True), "t", engine=postgres, load_id="mine", chunk_rows=CHUNK_ROWS)
     await execute(postgres, "TRUNCATE child")
     await dl.load_batches(batches(ROWS), "t", engine=postgres, load_id="mine", resume=True, chunk_rows=CHUNK_ROWS)
     assert await everything(postgres) == list(range(ROWS))
