@@ -58,7 +58,7 @@ class Step:
 
     @property
     def rows(self) -> int:
-        """Messages with rows of a result; of a COPY they are CopyData."""
+        """Messages with rows of a result; of a COPY they are CopyData, of a binary one also the end of the rows."""
         return sum(self.received[kind].count for kind in ("DataRow", "CopyData") if kind in self.received)
 
     @property

@@ -45,6 +45,7 @@ POSTGRES = (
         "numeric(20,0)",
         "money",
         "text",
+        "citext",
         "varchar(5)",
         "varchar",
         "char(3)",

@@ -100,7 +100,7 @@ def _since(sent: str, kind: pa.DataType, limits: tuple[int, int], shift: int, sh
 def _date_shown(days: int) -> str:
     """A date as PostgreSQL writes it.
 
-    >>> _date_shown(-746142), _date_shown(2**31 - 1), _date_shown(0)
+    >>> _date_shown(-746117), _date_shown(2**31 - 1), _date_shown(0)
     ('0044-03-15 BC', 'infinity', '2000-01-01')
     """
     if abs(days) >= (1 << 31) - 1:
