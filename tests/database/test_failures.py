@@ -290,17 +290,20 @@ async def test_more_tasks_than_the_pool_has_connections(postgres_url: sa.URL, pl
 
 async def test_an_engine_in_another_loop(postgres_url: sa.URL) -> None:
     engine = create_async_engine(postgres_url.set(drivername="postgresql+asyncpg"))
-    assert await fetch(engine, "SELECT 1") == [(1,)]
 
     def elsewhere() -> BaseException:
-        with pytest.raises(BaseException) as error:  # noqa: PT011 - whatever it is
-            asyncio.run(fetch(engine, "SELECT 1"))
+        # By turns, in one thread: with both loops running on one connection at once, one run of the tests in many
+        # ended in a segmentation fault.
+        with asyncio.Runner() as one, asyncio.Runner() as other:
+            assert one.run(fetch(engine, "SELECT 1")) == [(1,)]
+            with pytest.raises(BaseException) as error:  # noqa: PT011 - whatever it is
+                other.run(fetch(engine, "SELECT 1"))
+            one.run(engine.dispose())
         return error.value
 
     said = dl.explain(await asyncio.to_thread(elsewhere))
     assert_said(said, cause="another event loop", left="nothing sent", remedy="engine.dispose()")
     assert (await asyncio.to_thread(dl.run, dl.load_dataframe({"id": [1]}, "t", engine=postgres_url))).loaded == 1
-    await engine.dispose()
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
