@@ -11,7 +11,6 @@ from dataloader.api.signatures import with_options
 from dataloader.database import engine as engines
 from dataloader.database.addresses import hide_url
 from dataloader.database.schema import parse_table_name
-from dataloader.errors import PlanError
 from dataloader.ledger import history, readiness
 from dataloader.loading import planning, validation
 from dataloader.options import LoadOptions, Options
@@ -191,6 +190,6 @@ async def check(
       ok      ledger: loads can be committed chunk by chunk, and be resumed
     """
     engine = hide_url(engine)
-    if workers is not None and not (isinstance(workers, int) and workers >= 1):
-        raise PlanError(f"workers must be a count, got {workers!r}", hint="Pass an integer from 1 up.")
-    return await readiness.check(engines.resolve(engine), None if table is None else parse_table_name(table), workers)
+    given = LoadOptions.of({"engine": engine, "workers": workers})
+    name = None if table is None else parse_table_name(table)
+    return await readiness.check(engines.resolve(given.engine), name, given.workers)

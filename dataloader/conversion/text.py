@@ -20,7 +20,7 @@ from dataloader.conversion.violations import InvalidValues
 
 _ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _ESCAPED_SURROGATE = re.compile(r"(?<!\\)(?:\\\\)*\\u[dD][89a-fA-F]")
-_HEX_DIGITS = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), np.uint16)
+HEX_DIGITS = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), np.uint16)
 """The two digits of each byte."""
 _SLICE_BYTES = 1 << 16
 _HEX_BYTES = r"^\\x([0-9a-fA-F]{2})*$"
@@ -52,7 +52,7 @@ def _bytes_to_text(values: pa.Array) -> pa.Array:
     digits = np.empty(len(content), np.uint16)
     for start in range(0, len(content), _SLICE_BYTES):
         piece = slice(start, start + _SLICE_BYTES)
-        np.take(_HEX_DIGITS, content[piece], out=digits[piece], mode="clip")
+        np.take(HEX_DIGITS, content[piece], out=digits[piece], mode="clip")
     buffers = [None, pa.py_buffer((offsets - offsets[0]) * 2), pa.py_buffer(digits)]
     hexes = pa.Array.from_buffers(pa.large_string(), len(wide), buffers)
     prefix, nothing = pa.scalar("\\x", hexes.type), pa.scalar("", hexes.type)

@@ -130,6 +130,8 @@ async def test_the_pool_against_the_workers_and_the_server(analyst: sa.URL, post
     await engine.dispose()
     with pytest.raises(dl.PlanError, match="workers must be a count"):
         await dl.check(postgres, workers=0)
+    with pytest.raises(dl.PlanError, match="workers must be a count"):
+        await dl.check(postgres, workers=True)
 
 
 async def test_a_server_with_few_connections() -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dataloader.conversion.text import HEX_DIGITS
 from dataloader.database.backends.postgresql_arrow import Described, ReadColumn, finished, no_place
 from dataloader.errors import ReadError
 
@@ -36,7 +37,6 @@ _EPOCH = dt.date(2000, 1, 1)
 _FIRST_DAY, _LAST_DAY = (dt.date.min - _EPOCH).days, (dt.date.max - _EPOCH).days
 _SINCE_1970 = (_EPOCH - dt.date(1970, 1, 1)).days
 _INTERVAL = np.dtype([("microseconds", ">i8"), ("days", ">i4"), ("months", ">i4")])
-_HEX = np.frombuffer("".join(f"{one:02x}" for one in range(256)).encode(), "<u2")
 _UUID_PLACES = [*range(8), *range(9, 13), *range(14, 18), *range(19, 23), *range(24, 36)]
 
 
@@ -147,7 +147,7 @@ def _uuids(values: Numbers, valid: Valid) -> list[pa.Array]:
     count = len(values)
     texts = np.full((count, 36), ord("-"), np.uint8)
     octets = np.frombuffer(np.ascontiguousarray(values), np.uint8).reshape(count, 16)
-    texts[:, _UUID_PLACES] = _HEX[octets].view(np.uint8).reshape(count, 32)
+    texts[:, _UUID_PLACES] = HEX_DIGITS[octets].view(np.uint8).reshape(count, 32)
     offsets = np.arange(0, 36 * count + 1, 36, dtype=np.int32)
     return [pa.Array.from_buffers(pa.string(), count, [_bits(valid), pa.py_buffer(offsets), pa.py_buffer(texts)])]
 
