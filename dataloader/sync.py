@@ -290,6 +290,13 @@ def start_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     return task
 
 
+async def finish_under_way(seconds: float) -> None:
+    """Wait for what continues by itself in this loop, but no longer than `seconds`."""
+    this, loop = asyncio.current_task(), asyncio.get_running_loop()
+    if others := {one for one in _under_way if one is not this and one.get_loop() is loop}:
+        await asyncio.wait(others, timeout=seconds)
+
+
 async def end_task(task: asyncio.Future[Any]) -> None:
     """Cancel a task that is not done, and wait for its end; nobody need look at what it raises."""
     task.cancel()

@@ -34,7 +34,7 @@ from dataloader.database.backends import backend_for, base
 from dataloader.database.driver_errors import chain, mark_connecting, of_another_loop
 from dataloader.errors import PlanError
 from dataloader.formatting import one_line
-from dataloader.sync import finish_despite_cancel, start_task
+from dataloader.sync import finish_despite_cancel, finish_under_way, start_task
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -43,11 +43,9 @@ DEFAULT_URL = "sqlite+aiosqlite:///dataloader.db"
 URL_VARIABLE = "DATALOADER_URL"
 OPENING_SECONDS = 0.3
 """How long a cancelled caller waits for the connection that is being opened for it."""
-CUT_SECONDS = 0.05
-"""And how long it is then waited for after each cancel."""
-
-
-driver_of = base.driver_of
+CUT_SECONDS = 0.05  # and for so long after each further cancel
+FINISHING_SECONDS = 5.0
+"""How long the closing of a pool waits for those that still use it."""
 
 
 class _Connected(AsyncEngine):
@@ -65,6 +63,11 @@ class _Connected(AsyncEngine):
 
     def __repr__(self) -> str:
         return f"<{AsyncEngine.__name__}: {backend_for(self.dialect).describe_engine(self)}>"
+
+    async def dispose(self, close: bool = True) -> None:
+        """After what a load that failed still tells the ledger: else its connection would be left open."""
+        await finish_under_way(FINISHING_SECONDS)
+        await super().dispose(close)
 
 
 _Connected.__name__ = _Connected.__qualname__ = AsyncEngine.__name__  # errors name the type of what was passed
@@ -205,8 +208,6 @@ def _in_this_loop(engine: AsyncEngine) -> AsyncEngine:
 
 _ours: weakref.WeakKeyDictionary[sa.Engine, tuple[Address, dict[str, Any]]] = weakref.WeakKeyDictionary()
 """The engines that were made here, and of what: it is known how they connect."""
-
-
 _loops: weakref.WeakKeyDictionary[sa.Pool, asyncio.AbstractEventLoop] = weakref.WeakKeyDictionary()
 """The loop in which each pool is used; an engine that is disposed of gets a new pool."""
 
@@ -322,8 +323,8 @@ def _open(address: Address, options: dict[str, Any]) -> AsyncEngine:
     try:
         engine = create_async_engine(url, **settings)
     except ImportError as error:
-        hint = f"Install it: pip install {error.name}."
-        raise PlanError(f"the driver of {address.url.drivername} is not installed", hint=hint) from error
+        what = f"the driver of {address.url.drivername} is not installed"
+        raise PlanError(what, hint=f"Install it: pip install {error.name}.") from error
     except (TypeError, sa.exc.ArgumentError) as error:
         hint = "Pass connect() what sqlalchemy.ext.asyncio.create_async_engine takes."
         raise PlanError(f"could not create the engine: {one_line(error)}", hint=hint) from error
@@ -445,5 +446,5 @@ async def is_lost(connection: AsyncConnection) -> bool:
     """Whether the driver's connection has ended."""
     if connection.invalidated:
         return True
-    driver = await driver_of(connection)
+    driver = await base.driver_of(connection)
     return bool(hasattr(driver, "is_closed") and driver.is_closed())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from dataloader.database import engine as engines
 from dataloader.database import locks
 from dataloader.database.backends import backend_for
-from dataloader.database.backends.base import DRY_RUN, raise_as_sqlalchemys
+from dataloader.database.backends.base import DRY_RUN, driver_of, raise_as_sqlalchemys
 from dataloader.database.driver_errors import translated
 from dataloader.database.watchdog import Watchdog, guarded
 
@@ -132,7 +132,7 @@ class Session:
                 self._connection = await engines.open_connection(self._engine, reads_only=self._reads_only)
                 if self._is_dry:
                     await self._connection.execution_options(**{DRY_RUN: True})
-            watchdog.watch(await engines.driver_of(self._connection))
+            watchdog.watch(await driver_of(self._connection))
             asking = self._connection if self._borrowed is None else None
             async with locks.naming_holders(asking, self._table, *self._beside, exclusive=self._exclusive):
                 result = await work(self)

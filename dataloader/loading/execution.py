@@ -174,10 +174,12 @@ class LoadExecution:
 
     def _resume_call(self, load: LedgerLoad) -> str:
         """The call that continues the load."""
-        chunk_rows = self.options.chunk_rows
-        same = "" if chunk_rows is None else f", chunk_rows={chunk_rows}"
-        table = self.plan.table.name.spelled
-        call = f"await {self.source.loader}(..., {table!r}, load_id={load.load_id!r}, resume=True{same})"
+        options, table = self.options, self.plan.table.name.spelled
+        same = "" if options.chunk_rows is None else f", chunk_rows={options.chunk_rows}"
+        named = f"load_id={load.load_id!r}, resume=True"
+        if options.shard is not None:  # resumed by its own name, the load would not count it
+            named = f"load_id={options.load_id!r}, shard={options.shard}"
+        call = f"await {self.source.loader}(..., {table!r}, {named}{same})"
         return f"{call}, or: python -m dataloader resume {shlex.quote(load.load_id)}" if self.source.paths else call
 
     def in_own_words(self, error: DataLoaderError) -> None:

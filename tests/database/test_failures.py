@@ -18,7 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 import dataloader as dl
 from dataloader.database import embedded, explanations
-from dataloader.database.engine import driver_of, open_engine
+from dataloader.database.backends.base import driver_of
+from dataloader.database.engine import open_engine
 from tests.conftest import connect_at_once, enterable_folder, execute, fetch
 from tests.database.conftest import SECRET
 from tests.database.test_servers import PASSWORD, Guarded, guarded  # noqa: F401 - a fixture

@@ -7,13 +7,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dataloader as dl
 from dataloader.loading import sharding
@@ -180,6 +181,82 @@ async def test_a_shard_that_failed_is_released_at_once(database: AsyncEngine) ->
         await load(database, 1, data={"id": ["x"]})
     async with asyncio.timeout(5):
         assert (await load(database, 1)).loaded == ROWS
+
+
+async def test_a_pool_is_closed_when_the_ledger_was_told_of_a_failure(database: AsyncEngine) -> None:
+    """A slow server is not waited for before the error is raised, and its connection is not left open."""
+    await execute(database, "CREATE TABLE orders (id bigint)")
+    holder = create_async_engine(database.url)
+    lock = {"postgresql": "SELECT * FROM dataloader_loads FOR UPDATE", "sqlite": "BEGIN IMMEDIATE"}
+
+    async def rows() -> AsyncIterator[dict[str, int]]:
+        for number in range(10):
+            yield {"id": number}
+        while len(await ids(database)) < 10:  # noqa: ASYNC110 - the load stores them
+            await asyncio.sleep(0.05)
+        await connection.exec_driver_sql(lock[database.dialect.name])
+        raise OSError("the source is gone")
+
+    async with holder.connect() as connection:
+        with pytest.raises(OSError, match="is gone"):
+            await dl.load_rows(rows(), "orders", engine=database, shard=(1, 2), load_id="june", chunk_rows=10)
+        pool: Any = database.sync_engine.pool
+        closing = asyncio.create_task(database.dispose())
+        await asyncio.sleep(0.5)
+    await closing
+    assert (pool.checkedout(), pool.checkedin()) == (0, 0)
+    await holder.dispose()
+
+
+LIVES_ON = """
+import asyncio, sys
+import dataloader as dl
+
+async def rows():
+    for number in range(20):
+        yield {"id": number}
+    await asyncio.to_thread(sys.stdin.readline)
+    raise OSError("the source is gone")
+
+async def main():
+    options = {"shard": (1, 5), "load_id": "june", "chunk_rows": 10, "progress": "none"}
+    await dl.load_rows(rows(), "orders", engine=sys.argv[1], **options)
+
+try:
+    asyncio.run(main())
+except OSError as error:
+    print("failed", flush=True)
+    sys.stdin.readline()
+    print(*error.__notes__)
+"""
+
+
+async def test_a_shard_whose_end_the_ledger_could_not_be_told_is_taken_up(postgres: AsyncEngine) -> None:
+    """By another process, at once, while the one that failed lives on: a worker of a cluster has other shards."""
+    await load(postgres, 2)  # the ledger is there
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", LIVES_ON, url_of(postgres)), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(30):
+            while len(await ids(postgres)) == ROWS:  # noqa: ASYNC110 - another process stores them
+                await asyncio.sleep(0.05)
+        async with postgres.begin() as connection:
+            await connection.exec_driver_sql("SELECT * FROM dataloader_loads FOR UPDATE")
+            process.stdin.write(b"fail\n")
+            assert await process.stdout.readline() == b"failed\n"
+        async with asyncio.timeout(10):
+            assert (await load(postgres, 1)).loaded == ROWS - 20
+        assert process.returncode is None
+        process.stdin.write(b"end\n")
+        said = await process.stdout.read()
+        assert b"load_rows(..., 'public.orders', load_id='june', shard=(1, 5), chunk_rows=10)" in said
+    finally:
+        process.kill()
+        await process.wait()
+    assert await ids(postgres) == list(range(2 * ROWS))
 
 
 async def test_a_load_is_forgotten_with_its_shards(database: AsyncEngine) -> None:

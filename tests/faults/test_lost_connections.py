@@ -21,6 +21,7 @@ import dataloader as dl
 from dataloader.database import engine as engines
 from dataloader.database import watchdog
 from dataloader.database.backends import backend_for
+from dataloader.database.backends.base import driver_of
 from dataloader.options import LoadOptions, Target
 from dataloader.plan import make_plan
 from dataloader.transactions import Database, SourceInfo
@@ -84,7 +85,7 @@ async def test_a_raw_copy_as_the_first_act_survives_a_rollback(postgres: AsyncEn
     """The trap itself: if a driver or SQLAlchemy mends it, the extra statement can go."""
     await execute(postgres, "CREATE TABLE orders (id bigint)")
     async with postgres.connect() as connection, connection.begin() as transaction:
-        driver = await engines.driver_of(connection)
+        driver = await driver_of(connection)
         await driver.copy_records_to_table("orders", records=[(1,)])
         await transaction.rollback()
     assert await fetch(postgres, "SELECT count(*) FROM orders") == [(1,)]
@@ -128,7 +129,7 @@ async def test_a_bare_copy_hangs_when_its_backend_is_terminated(slow: AsyncEngin
             yield encoded[start : start + 65536]
 
     async with slow.connect() as connection:
-        driver = await engines.driver_of(connection)
+        driver = await driver_of(connection)
         copying = asyncio.create_task(driver.copy_to_table("orders", source=pieces()))
         pid = await backend_of(watcher, "COPY")
         await fetch(watcher, "SELECT pg_terminate_backend(:pid)", pid=pid)
@@ -247,7 +248,7 @@ async def test_the_pool_works_after_a_lost_connection(slow: AsyncEngine, watcher
 
 async def test_asyncpg_is_the_driver_of_these_tests(postgres: AsyncEngine) -> None:
     async with postgres.connect() as connection:
-        assert isinstance(await engines.driver_of(connection), asyncpg.Connection)
+        assert isinstance(await driver_of(connection), asyncpg.Connection)
 
 
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
@@ -258,7 +259,7 @@ async def test_work_that_swallows_cancels_ends_with_its_connection(postgres_url:
 
     async def work(watching: watchdog.Watchdog) -> None:
         async with engine.connect() as connection:
-            watching.watch(held := await engines.driver_of(connection))
+            watching.watch(held := await driver_of(connection))
             while True:
                 with contextlib.suppress(asyncio.CancelledError):
                     await held.execute("SELECT pg_sleep(60)")
