@@ -11,21 +11,23 @@ import contextlib
 import importlib.util
 import io
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pandas as pd
+import pgpq
+import pyarrow as pa
 import sqlalchemy as sa
+from measured import Load
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tables import Rows
 
 import dataloader as dl
 from dataloader.database import embedded
-
-Load = Callable[[], Awaitable[object]]
 
 
 @dataclass
@@ -149,14 +151,12 @@ def adbc(place: Place) -> Callable[[], object]:
     return load
 
 
-def pd_to_arrow(frame: pd.DataFrame) -> Any:
-    import pyarrow as pa  # noqa: PLC0415
-
+def pd_to_arrow(frame: pd.DataFrame) -> pa.Table:
     return pa.Table.from_pandas(frame, preserve_index=False)
 
 
 @contextlib.contextmanager
-def attached(place: Place) -> Iterator[Any]:
+def attached(uri: str) -> Iterator[Any]:
     """DuckDB with the server attached as `target`, by the extension that its wheel brings."""
     import duckdb as engine  # noqa: PLC0415
     import duckdb_extension_postgres_scanner as extension  # noqa: PLC0415
@@ -164,13 +164,13 @@ def attached(place: Place) -> Iterator[Any]:
     (path,) = Path(extension.__file__).parent.glob(f"extensions/v{engine.__version__}/*.duckdb_extension")
     with engine.connect() as connection:
         connection.execute(f"LOAD '{path}'")
-        connection.execute(f"ATTACH '{place.uri}' AS target (TYPE postgres)")
+        connection.execute(f"ATTACH '{uri}' AS target (TYPE postgres)")
         yield connection
 
 
 def duckdb(place: Place) -> Callable[[], object]:
     def load() -> None:
-        with attached(place) as connection:
+        with attached(place.uri) as connection:
             connection.register("given", place.rows.frame)
             connection.execute("INSERT INTO target.public.facts SELECT * FROM given")
 
@@ -178,8 +178,6 @@ def duckdb(place: Place) -> Callable[[], object]:
 
 
 def asyncpg_records(place: Place) -> Load:
-    import asyncpg  # noqa: PLC0415
-
     async def load() -> None:
         connection = await asyncpg.connect(place.uri)
         records = place.rows.frame.itertuples(index=False, name=None)
@@ -193,9 +191,6 @@ def bare_chunks(rows: int) -> Callable[[Place], Load]:
     """What a chunk costs at least: encoded by pgpq in a thread, one ahead, a COPY and a commit for each; no checks."""
 
     def prepare(place: Place) -> Load:
-        import asyncpg  # noqa: PLC0415
-        import pgpq  # noqa: PLC0415
-
         def encoded(batch: Any) -> bytes:
             encoder = pgpq.ArrowToPostgresBinaryEncoder(batch.schema)
             return bytes(encoder.write_header() + encoder.write_batch(batch) + encoder.finish())
@@ -289,7 +284,7 @@ PSQL_2 = Contender("psql \\copy, 2 connections", psql(2))
 ADBC = Contender("ADBC", threaded(adbc), ("adbc_driver_postgresql",))
 DUCKDB = Contender("DuckDB", threaded(duckdb), ("duckdb", "duckdb_extension_postgres_scanner"))
 ASYNCPG = Contender("asyncpg records", asyncpg_records, watches=True)
-BARE = Contender("bare COPY, commit per chunk", bare_chunks(20_000), ("asyncpg", "pgpq"), watches=True)
+BARE = Contender("bare COPY, commit per chunk", bare_chunks(20_000), watches=True)
 PSYCOPG = Contender("psycopg copy", threaded(psycopg_copy), ("psycopg",))
 EXECUTEMANY = Contender("Core executemany", executemany, watches=True)
 INSERTMANYVALUES = Contender("Core insertmanyvalues", insertmanyvalues, watches=True)

@@ -17,7 +17,6 @@ import sqlite3
 import statistics
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 import adbc_driver_postgresql.dbapi
@@ -26,29 +25,11 @@ import pgpq
 import pyarrow as pa
 import sqlalchemy as sa
 from facts import CREATE, make_facts
-from rounds import Load, show, take_turns
+from measured import Load, longest_block
+from rounds import show, take_turns
 
 import dataloader as dl
 from dataloader.database import embedded
-
-
-async def longest_block(load: Load) -> float:
-    """The longest time for which the loop did not answer while `load` ran, in milliseconds."""
-    longest = 0.0
-
-    async def watch() -> None:
-        nonlocal longest
-        while True:
-            before = time.perf_counter()
-            await asyncio.sleep(0.001)
-            longest = max(longest, time.perf_counter() - before - 0.001)
-
-    watching = asyncio.create_task(watch())
-    await load()
-    watching.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await watching
-    return longest * 1000
 
 
 async def measure_blocks(load: Load, reset: Load, seconds: float) -> str:

@@ -26,8 +26,10 @@ import adbc_driver_postgresql.dbapi
 import pandas as pd
 import pyarrow.parquet as pq
 import sqlalchemy as sa
+from contenders import DUCKDB, attached
 from facts import CREATE, make_facts
-from rounds import Load, show, take_turns
+from measured import Load, longest_block
+from rounds import show, take_turns
 
 import dataloader as dl
 from dataloader.database import embedded
@@ -68,34 +70,29 @@ def peers(server: embedded.Server, table: str) -> dict[str, Load]:
         "ADBC": _threaded(adbc),
         "pandas.read_sql": _threaded(pandas),
     }
-    return sides | _duckdb(server, table)
+    return sides | duckdb_peer(url, table)
 
 
-def _duckdb(server: embedded.Server, table: str) -> dict[str, Load]:
-    found = importlib.util.find_spec("duckdb_extension_postgres_scanner")
-    if found is None or found.origin is None:
+def duckdb_peer(url: str, table: str) -> dict[str, Load]:
+    if any(importlib.util.find_spec(name) is None for name in DUCKDB.needs):
         return {}
-    extension = next(Path(found.origin).parent.rglob("*.duckdb_extension"))
-    duckdb: Any = importlib.import_module("duckdb")
 
     def read() -> None:
-        with duckdb.connect() as connection:
-            connection.execute(f"LOAD '{extension}'")
-            address = f"host={server.sockets} user=postgres dbname=postgres"
-            connection.execute(f"ATTACH '{address}' AS pg (TYPE postgres, READ_ONLY)")
-            connection.execute(f"SELECT * FROM pg.{table}").to_arrow_table()
+        with attached(url) as connection:
+            connection.execute(f"SELECT * FROM target.public.{table}").to_arrow_table()
 
     return {"DuckDB": _threaded(read)}
 
 
-def _connectorx(server: embedded.Server, table: str) -> dict[str, Load]:
+def connectorx_peer(server: embedded.Server, table: str, into: str = "pandas") -> dict[str, Load]:
     if importlib.util.find_spec("connectorx") is None:
         return {}
     connectorx: Any = importlib.import_module("connectorx")
-    host = str(server.sockets).replace("/", "%2F")
+    host = str(server.sockets).replace("/", "%2F")  # it knows no other spelling of a Unix socket
 
     def read() -> None:
-        connectorx.read_sql(f"postgresql://postgres@{host}/postgres", f"SELECT * FROM {table}")
+        url = f"postgresql://postgres@{host}/postgres"
+        connectorx.read_sql(url, f"SELECT * FROM {table}", return_type=into)
 
     return {"connectorx": _threaded(read)}
 
@@ -132,7 +129,7 @@ async def measure(rows: int, items: int, rounds: int, folder: Path) -> None:
 
         sides = {"dataloader": arrow} | peers(server, table)
         show(f"{table}, PostgreSQL into Arrow", count, await take_turns(sides, nothing, rounds), GOALS[table])
-        sides = {"dataloader": frame} | _connectorx(server, table)
+        sides = {"dataloader": frame} | connectorx_peer(server, table)
         show(f"{table}, into pandas", count, await take_turns(sides, nothing, rounds), {"connectorx": 1.2})
         await _first_batch(engine, table)
     await engine.dispose()
@@ -140,22 +137,15 @@ async def measure(rows: int, items: int, rounds: int, folder: Path) -> None:
 
 async def _first_batch(engine: Any, table: str) -> None:
     """When the first batch is there, and for how long at most the event loop did nothing else."""
-    longest, began = 0.0, time.perf_counter()
+    first, began = 0.0, time.perf_counter()
 
-    async def tick() -> None:
-        nonlocal longest
-        while True:
-            before = time.perf_counter()
-            await asyncio.sleep(0.001)
-            longest = max(longest, time.perf_counter() - before - 0.001)
+    async def read() -> None:
+        nonlocal first
+        async for _ in dl.read_batches(table, engine=engine, progress="none"):
+            first = first or time.perf_counter() - began
 
-    ticking, first = asyncio.create_task(tick()), 0.0
-    async for _ in dl.read_batches(table, engine=engine, progress="none"):
-        first = first or time.perf_counter() - began
-    ticking.cancel()
-    print(
-        f"first batch after {first:.3f} s (goal 0.3), the loop was held for {longest * 1000:.0f} ms at most (goal 100)"
-    )
+    block = await longest_block(read)
+    print(f"first batch after {first:.3f} s (goal 0.3), the loop was held for {block:.0f} ms at most (goal 100)")
 
 
 def _make_items(rows: int, folder: Path) -> Any:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import contenders
-import pandas as pd
-import sqlalchemy as sa
 import tables
 from contenders import Place
 from measured import Load, examine, postmaster_of
+from reading import connectorx_peer, peers
 from results import Form, result, take_turns
 from tables import Rows
 
@@ -21,34 +18,6 @@ import dataloader as dl
 from dataloader.database import embedded
 
 QUERY = "SELECT * FROM facts"
-
-
-def sides(place: Place) -> dict[str, tuple[Callable[[], object], str]]:
-    """Who reads, by which package."""
-
-    def adbc() -> object:
-        from adbc_driver_postgresql import dbapi  # noqa: PLC0415 - it may be missing
-
-        with dbapi.connect(place.uri) as connection, connection.cursor() as cursor:
-            cursor.execute(QUERY)
-            return cursor.fetch_arrow_table()
-
-    def duckdb() -> object:
-        with contenders.attached(place) as connection:
-            return connection.execute("SELECT * FROM target.public.facts").to_arrow_table()
-
-    def connectorx() -> object:
-        import connectorx  # noqa: PLC0415 - it may be missing
-
-        return connectorx.read_sql(place.uri, QUERY, return_type="arrow")
-
-    return {
-        "psql \\copy csv to /dev/null": (lambda: place.psql(f"\\copy ({QUERY}) to /dev/null (format csv)"), "asyncpg"),
-        "ADBC": (adbc, "adbc_driver_postgresql"),
-        "DuckDB": (duckdb, "duckdb_extension_postgres_scanner"),
-        "connectorx": (connectorx, "connectorx"),
-        "pandas.read_sql": (lambda: pd.read_sql(sa.text(QUERY), place.sync_engine), "psycopg"),
-    }
 
 
 def reading(make: Callable[[Path, int], Rows], title: str, rows: int, goals: dict[str, float]) -> Callable[..., Any]:
@@ -62,12 +31,8 @@ def reading(make: Callable[[Path, int], Rows], title: str, rows: int, goals: dic
             return await dl.read_dataframe(QUERY, engine=engine, as_="arrow", progress="none")
 
         loads: dict[str, Load] = {"dataloader": dataloader}
-        missing = {}
-        for name, (work, package) in sides(place).items():
-            if importlib.util.find_spec(package) is None:
-                missing[name] = f"not installed: {package}"
-            else:
-                loads[name] = lambda work=work: asyncio.to_thread(work)
+        loads |= peers(server, "facts") | connectorx_peer(server, "facts", into="arrow")
+        missing = {name: "not installed" for name in ("DuckDB", "connectorx") if name not in loads}
         figures, failed = await take_turns(loads, _nothing, form.rounds, _nothing)
         for name in figures:
             rest = await examine(loads[name], _nothing, postmaster_of(server.data), watches=name == "dataloader")

@@ -3,16 +3,8 @@
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Awaitable, Callable
 
-Load = Callable[[], Awaitable[None]]
-
-
-async def timed(load: Load) -> float:
-    before = time.perf_counter()
-    await load()
-    return time.perf_counter() - before
+from measured import Load, timed
 
 
 async def take_turns(sides: dict[str, Load], reset: Load, rounds: int) -> dict[str, list[float]]:

@@ -31,24 +31,8 @@ class Rows:
         return len(self.frame)
 
     @cached_property
-    def arrow(self) -> pa.Table:
-        return pa.Table.from_pandas(self.frame, preserve_index=False).combine_chunks()
-
-    @cached_property
     def columns(self) -> list[str]:
         return list(self.frame.columns)
-
-    @cached_property
-    def dicts(self) -> list[dict[str, object]]:
-        """What the drivers of Python take."""
-        return self.arrow.to_pylist()
-
-    @cached_property
-    def tuples(self) -> list[tuple[object, ...]]:
-        return [tuple(row.values()) for row in self.dicts]
-
-    def first(self, rows: int) -> Rows:
-        return Rows(self.create, self.frame.iloc[:rows])
 
 
 def orders(rows: int) -> Rows:
