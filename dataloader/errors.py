@@ -87,12 +87,6 @@ class DataLoaderError(Exception):
         """What to do about it, alone."""
         return self._advice
 
-    def say_committed(self, rows: int, resume_call: str, *, in_doubt: bool, where: str = committed_where) -> None:
-        """Take in what the whole load has committed, and where, if the error says anything of it."""
-        if self.committed_rows is not None:
-            self.committed_where = where
-            self.committed_rows, self.resume_call, self.is_in_doubt = rows, resume_call, in_doubt
-
     def __str__(self) -> str:
         return f"{self.what}\n{self.hint}" if "\n" in self.what else f"{self.what}. {self.hint}"
 
@@ -317,6 +311,15 @@ def left_words(rows: int | None, resume_call: str | None, *, in_doubt: bool = Fa
         return NOTHING_WRITTEN
     there = f"{'at least ' if in_doubt else ''}{rows:,} row{' is' if rows == 1 else 's are'} {where}"
     return f"{there}; continue with {resume_call}"
+
+
+def say_committed(
+    error: DataLoaderError, rows: int, resume_call: str, *, in_doubt: bool, where: str = "committed"
+) -> None:
+    """Have an error say what the whole load has committed, and where, if it says anything of that."""
+    if error.committed_rows is not None:
+        error.committed_where, error.is_in_doubt = where, in_doubt
+        error.committed_rows, error.resume_call = rows, resume_call
 
 
 def left_by(error: BaseException) -> str:

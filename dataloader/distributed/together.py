@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dataloader.database import engine as engines
 from dataloader.database.backends import backend_for
 from dataloader.display.progress import Progress
-from dataloader.errors import DataLoaderError, LoadError, PlanError, left_words
+from dataloader.errors import DataLoaderError, LoadError, PlanError, left_words, say_committed
 from dataloader.formatting import quantity
 from dataloader.loading import pipeline, sharding
 from dataloader.options import LoadOptions
@@ -196,7 +196,7 @@ async def _say_what_is_committed(error: BaseException, entered: LoadExecution, o
     call = f"await {entered.source.loader}(..., {entered.plan.table.name.spelled!r}, load_id={order.load_id!r})"
     if isinstance(error, DataLoaderError):
         error.committed_rows = 0
-        error.say_committed(rows, call, in_doubt=False)
+        say_committed(error, rows, call, in_doubt=False)
     elif rows:
         error.add_note(left_words(rows, call, in_doubt=False))
 

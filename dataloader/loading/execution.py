@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dataloader.database.backends import backend_for
-from dataloader.errors import CheckpointError, DataLoaderError, SourceFailed, left_words
+from dataloader.errors import CheckpointError, DataLoaderError, SourceFailed, left_words, say_committed
 from dataloader.formatting import quantity
 from dataloader.loading.pacing import Pace
 from dataloader.loading.reruns import ContentDigest
@@ -168,7 +168,7 @@ class LoadExecution:
         target, is_beside = self.plan.table.name, self.plan.filled != self.plan.table.name
         where = f"committed beside {target}, which keeps its old rows" if is_beside else "committed"
         if isinstance(error, DataLoaderError):
-            error.say_committed(rows, self._resume_call(load), in_doubt=in_doubt, where=where)
+            say_committed(error, rows, self._resume_call(load), in_doubt=in_doubt, where=where)
         else:
             error.add_note(left_words(rows, self._resume_call(load), in_doubt=in_doubt, where=where))
 
