@@ -16,7 +16,7 @@
         ├── UnfinishedLoad            an earlier load of the same data did not finish
         └── SourceChanged             the data is not what the unfinished load began with
 
-Which of them a driver's error becomes is decided in `translation`.
+Which of them a driver's error becomes is decided in `database.driver_errors`.
 """
 
 from __future__ import annotations
@@ -59,15 +59,27 @@ class DataLoaderError(Exception):
     ----------
     committed_rows : int or None
         How many rows the load has committed, in this run and before; None where it cannot be said.
+    committed_where : str
+        Where those rows are: ``committed``, or in a table beside the one that they replace.
+    is_in_doubt : bool
+        Whether there may be more of them: a commit was under way.
     resume_call : str or None
         The call that continues the load.
+
+    Examples
+    --------
+    >>> import dataloader as dl
+    >>> try:
+    ...     dl.run(dl.load_dataframe({"id": [1]}, "ids", engine="sqlite:////nowhere/ids.db", progress="none"))
+    ... except dl.DataLoaderError as error:
+    ...     print(error.what, error.advice, sep=". ")
+    cannot open SQLite /nowhere/ids.db: the folder /nowhere does not exist. Create it, or correct the path in the URL.
     """
 
     committed_rows: int | None
     resume_call: str | None = None
     committed_where = "committed"
     is_in_doubt = False
-    """Whether there may be more rows: a commit was under way."""
 
     def __init__(self, what: str, *, hint: str, committed_rows: int | None = None) -> None:
         super().__init__(what, hint)
@@ -108,19 +120,55 @@ def _restored(kind: type[DataLoaderError], facts: dict[str, Any]) -> DataLoaderE
 
 
 class PlanError(DataLoaderError, ValueError):
-    """The load cannot be planned. Raised before anything is written."""
+    """The load cannot be planned. Raised before anything is written.
+
+    Examples
+    --------
+    >>> import dataloader as dl
+    >>> dl.run(dl.load_dataframe({"id": [1]}, "ids", method="fast", engine="sqlite:///:memory:", progress="none"))
+    Traceback (most recent call last):
+    dataloader.errors.PlanError: method='fast' is unknown. The choices are: auto, copy, insert.
+    """
 
 
 class SchemaMismatch(PlanError):
-    """Source and table do not have the same columns."""
+    """Source and table do not have the same columns.
+
+    Examples
+    --------
+    >>> import sqlalchemy as sa, dataloader as dl
+    >>> ids = sa.Table("ids", sa.MetaData(), sa.Column("id", sa.Integer))
+    >>> dl.run(dl.load_dataframe({"idd": [1]}, ids, engine="sqlite:///:memory:", progress="none"))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    dataloader.errors.SchemaMismatch: ... not in the table: 'idd'. Did you mean 'id' instead of 'idd'?
+    """
 
 
 class UnsupportedType(PlanError):
-    """A column has a type that the database cannot hold."""
+    """A column has a type that the database cannot hold.
+
+    Examples
+    --------
+    >>> import dataloader as dl
+    >>> dl.run(dl.load_dataframe({"id": [1j]}, "ids", engine="sqlite:///:memory:", progress="none"))
+    Traceback (most recent call last):
+    dataloader.errors.UnsupportedType: column 'id' has values that no column keeps: a complex number is two numbers.
+    Load .real and .imag as two columns.
+    """
 
 
 class UnsafeCast(PlanError):
-    """Storing the column would change its values."""
+    """Storing the column would change its values, as PostgreSQL's timestamptz would those of times without a zone.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> from dataloader.conversion.rules import ColumnType, column_plan
+    >>> at, target = pa.field("at", pa.timestamp("us")), ColumnType("timestamptz", "timestamptz")
+    >>> column_plan(at, target, nullable=True, casts="exact", assume_timezone=None)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    dataloader.errors.UnsafeCast: column 'at': timestamp[us] cannot be stored as timestamptz. Say what ...
+    """
 
 
 class ValidationError(DataLoaderError, ValueError):
@@ -132,14 +180,22 @@ class ValidationError(DataLoaderError, ValueError):
         The column of the first violation.
     row : int
         The row's position in the source, counted from 0.
-    value : str
-        The value's repr, cut at 40 characters.
-    reason : str
-        The reason's code, see `Violation`.
+    value, reason : str
+        The value's repr, cut at 40 characters, and the reason's code, see `Violation`.
     violations : tuple of Violation
         The first ten.
     counts : dict
         How many there are by column and reason.
+
+    Examples
+    --------
+    >>> import sqlalchemy as sa, dataloader as dl
+    >>> ids = sa.Table("ids", sa.MetaData(), sa.Column("id", sa.Integer))
+    >>> try:
+    ...     dl.run(dl.load_dataframe({"id": ["1", "x"]}, ids, engine="sqlite:///:memory:", progress="none"))
+    ... except dl.ValidationError as error:
+    ...     error.column, error.row, error.value, error.reason, error.counts
+    ('id', 1, "'x'", 'syntax', {('id', 'syntax'): 1})
     """
 
     def __init__(
@@ -153,12 +209,8 @@ class ValidationError(DataLoaderError, ValueError):
     ) -> None:
         super().__init__(what, hint=hint, committed_rows=committed_rows)
         first = violations[0]
-        self.column = first.column
-        self.row = first.row
-        self.value = first.value
-        self.reason = first.reason
-        self.violations = tuple(violations)
-        self.counts = counts
+        self.column, self.row, self.value, self.reason = first.column, first.row, first.value, first.reason
+        self.violations, self.counts = tuple(violations), counts
 
 
 class LoadError(DataLoaderError):
@@ -168,6 +220,12 @@ class LoadError(DataLoaderError):
     ----------
     is_transient : bool
         Whether the same rows may be taken when they are sent again: a lost connection, a deadlock, a lock.
+
+    Examples
+    --------
+    >>> import dataloader as dl
+    >>> dl.WriteError.is_transient, dl.ConnectionLost.is_transient
+    (False, True)
     """
 
     is_transient = False
@@ -179,13 +237,19 @@ class WriteError(LoadError):
     Attributes
     ----------
     sqlstate : str or None
-        PostgreSQL's five-letter code.
+        PostgreSQL's five-letter code, from the server; appendix A of its manual lists them.
     row : int or None
         The refused row's position in the source, counted from 0, where the server said it.
-    column : str or None
-        The refused column, where the server said it.
-    constraint : str or None
-        The name of the constraint that refused it, where the server said it.
+    column, constraint : str or None
+        The refused column, and the name of the constraint that refused it, where the server said them.
+
+    Examples
+    --------
+    >>> import dataloader as dl
+    >>> data, where = {"id": [1, 1]}, {"engine": "sqlite:///:memory:", "progress": "none"}
+    >>> dl.run(dl.load_dataframe(data, "ids", primary_key="id", **where))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    dataloader.errors.WriteError: row 1: column 'id': SQLite :memory: refused it: UNIQUE constraint failed: ids.id. ...
     """
 
     def __init__(
@@ -200,16 +264,22 @@ class WriteError(LoadError):
         constraint: str | None = None,
     ) -> None:
         super().__init__(what, hint=hint, committed_rows=committed_rows)
-        self.constraint = constraint
-        self.sqlstate = sqlstate
-        self.row = row
-        self.column = column
+        self.sqlstate, self.row, self.column, self.constraint = sqlstate, row, column, constraint
 
 
 class LoadCancelled(LoadError):
-    """Somebody pressed the load's Cancel button. Its hint says what is committed, and how to resume.
+    """Cancel was pressed, or ``job.cancel()`` called; a task that is cancelled itself raises asyncio.CancelledError.
 
-    A cell or task that is cancelled itself raises asyncio.CancelledError, as ever.
+    Examples
+    --------
+    >>> import asyncio, dataloader as dl
+    >>> async def example():
+    ...     job = dl.start_load({"id": range(1_000_000)}, "ids", engine="sqlite:///:memory:", progress="none")
+    ...     job.cancel()
+    ...     await job
+    >>> asyncio.run(example())  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    dataloader.errors.LoadCancelled: the load was cancelled. ...
     """
 
     def _render_traceback_(self) -> list[str]:
@@ -218,13 +288,28 @@ class LoadCancelled(LoadError):
 
 
 class ConnectionLost(LoadError):
-    """The server went away, or was never reached (`ConnectionFailed`)."""
+    """The server went away, or was never reached (`ConnectionFailed`).
+
+    Examples
+    --------
+    >>> import dataloader as dl
+    >>> issubclass(dl.ConnectionFailed, dl.ConnectionLost), dl.ConnectionLost.is_transient
+    (True, True)
+    """
 
     is_transient = True
 
 
 class ConnectionFailed(ConnectionLost):
-    """No connection could be made: an unknown host, a refused login, no TLS, a file that cannot be opened."""
+    """No connection could be made: an unknown host, a refused login, no TLS, a file that cannot be opened.
+
+    Examples
+    --------
+    >>> import dataloader as dl
+    >>> dl.run(dl.read_dataframe("ids", engine="sqlite:////nowhere/ids.db", progress="none"))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    dataloader.errors.ConnectionFailed: cannot open SQLite /nowhere/ids.db: the folder /nowhere does not exist...
+    """
 
 
 class ReadError(DataLoaderError):
@@ -232,14 +317,19 @@ class ReadError(DataLoaderError):
 
     Attributes
     ----------
-    column : str or None
-        The column of the result that it is about.
-    value : str or None
-        The value as the database wrote it, cut at 40 characters.
+    column, value : str or None
+        The column of the result that it is about, and the value as the database wrote it, cut at 40 characters.
     row : int or None
         Its row of the result, from 0 on.
     sqlstate : str or None
-        PostgreSQL's five-letter code.
+        PostgreSQL's five-letter code, from the server; appendix A of its manual lists them.
+
+    Examples
+    --------
+    >>> import dataloader as dl
+    >>> dl.run(dl.read_dataframe("SELECT n", engine="sqlite:///:memory:", progress="none"))
+    Traceback (most recent call last):
+    dataloader.errors.ReadError: SQLite :memory: refused it: no such column: n. Check the names of the columns.
     """
 
     def __init__(
@@ -253,14 +343,21 @@ class ReadError(DataLoaderError):
         sqlstate: str | None = None,
     ) -> None:
         super().__init__(what, hint=hint)
-        self.column = column
-        self.value = value
-        self.row = row
-        self.sqlstate = sqlstate
+        self.column, self.value, self.row, self.sqlstate = column, value, row, sqlstate
 
 
 class CheckpointError(DataLoaderError):
-    """The ledger does not allow the load: it would lose rows, or store some twice. Nothing was written."""
+    """The ledger does not allow the load: it would lose rows, or store some twice. Nothing was written.
+
+    Examples
+    --------
+    >>> import tempfile, dataloader as dl
+    >>> where = {"engine": f"sqlite:///{tempfile.mkdtemp()}/ids.db", "load_id": "May", "progress": "none"}
+    >>> report = dl.run(dl.load_dataframe({"id": [1]}, "ids", **where))
+    >>> dl.run(dl.load_dataframe({"id": [1]}, "ids", **where))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    dataloader.errors.CheckpointError: the load 'May' into ids is finished, with ...
+    """
 
 
 class UnfinishedLoad(CheckpointError):
@@ -270,6 +367,18 @@ class UnfinishedLoad(CheckpointError):
     ----------
     load_id : str
         Its name in the ledger.
+
+    Examples
+    --------
+    >>> import tempfile, dataloader as dl
+    >>> load = {"table": "ids", "engine": f"sqlite:///{tempfile.mkdtemp()}/ids.db", "progress": "none"}
+    >>> for _ in "ab":  # the second chunk of the first load is refused
+    ...     try:
+    ...         dl.run(dl.load_dataframe({"id": [1, 2, 2]}, primary_key="id", commit="chunk", chunk_rows=2, **load))
+    ...     except (dl.WriteError, dl.UnfinishedLoad) as error:
+    ...         print(error.what)  # doctest: +ELLIPSIS
+    row 2: column 'id': SQLite ... refused it: UNIQUE constraint failed: ids.id
+    a load of the same data into ids did not finish, with 2 of 3 rows committed
     """
 
     def __init__(self, what: str, *, hint: str, committed_rows: int | None = None, load_id: str) -> None:
@@ -284,6 +393,15 @@ class SourceChanged(CheckpointError):
     ----------
     chunk : int
         The first chunk that differs, counted from 0.
+
+    Examples
+    --------
+    >>> import tempfile, dataloader as dl
+    >>> where = {"engine": f"sqlite:///{tempfile.mkdtemp()}/ids.db", "load_id": "May", "progress": "none"}
+    >>> report = dl.run(dl.load_dataframe({"id": [1]}, "ids", **where))
+    >>> dl.run(dl.load_dataframe({"id": [2]}, "ids", resume=True, **where))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    dataloader.errors.SourceChanged: the source has changed since it was loaded: chunk 0, ...
     """
 
     def __init__(self, what: str, *, hint: str, committed_rows: int | None = None, chunk: int) -> None:

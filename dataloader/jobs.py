@@ -122,7 +122,13 @@ class _Job(Generic[T]):
             outcome.result()
 
     def done(self) -> bool:
-        """Whether it has ended, well or not."""
+        """Whether it has ended, well or not.
+
+        Returns
+        -------
+        bool
+            At once: it waits for nothing.
+        """
         return self._running.outcome.done()
 
     def cancel(self) -> None:

@@ -36,12 +36,10 @@ class LoadPlan:
 
     Attributes
     ----------
-    source : str
-        What is loaded.
+    source, database : str
+        What is loaded, and where to.
     rows : int or None
         How many rows, None if the source does not know.
-    database : str
-        The database.
     table : TableSchema
         The table as it will be when the rows arrive.
     columns : tuple of ColumnPlan
@@ -53,9 +51,9 @@ class LoadPlan:
     chunk_rows : int
         Rows per chunk.
     chunk_seconds : float or None
-        How long a row of a stream waits for its chunk to become full; None: it is no stream.
-    creates_table : bool
-        Whether the load makes the table.
+        How many seconds a row of a stream waits for its chunk to become full; None: it is no stream.
+    exists, creates_table : bool
+        Whether the table is there already, and whether the load makes it.
     keeps_rejects : bool
         Whether rows that do not fit are kept aside; else the first one ends the load.
     clears_table : bool
@@ -68,8 +66,6 @@ class LoadPlan:
         What is to be known of the database and the connection: that it is experimental, or goes through a pooler.
     warnings : tuple of str
         What the table would lose.
-    exists : bool
-        Whether the table is there already.
     about : int or None
         How many rows there are, to judge by the size of the files.
     in_memory : bool
@@ -92,6 +88,13 @@ class LoadPlan:
         How the rows of a table that stays are replaced.
     max_rows_per_second : int or None
         How many rows are sent in a second at most, by all workers together.
+
+    Examples
+    --------
+    >>> import asyncio, dataloader as dl
+    >>> plan = asyncio.run(dl.plan_load({"id": [1, 2]}, "ids", engine="sqlite:///:memory:"))
+    >>> plan.rows, plan.creates_table, plan.method, plan.commit
+    (2, True, 'insert', 'load')
     """
 
     source: str
@@ -155,6 +158,7 @@ class LoadPlan:
 
     @property
     def transactions(self) -> str:
+        """In words, what is committed together, and why."""
         if self.dry_run:
             return "one transaction, which is rolled back"
         if self.commit == "load":
@@ -164,6 +168,7 @@ class LoadPlan:
 
     @property
     def on_invalid(self) -> str:
+        """In words, what becomes of the load where rows do not fit."""
         if self.keeps_rejects:
             return "kept in report.rejects, the others are loaded"
         if self.commit == "load" or self.filled != self.table.name:

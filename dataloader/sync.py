@@ -93,6 +93,8 @@ def run(coroutine: Coroutine[Any, Any, T], *, nested: bool = False) -> T:
     ------
     RuntimeError
         When it is called from the background thread itself, which would wait for ever.
+    TypeError
+        When it is given no coroutine. What the coroutine raises is raised as it is.
 
     Examples
     --------

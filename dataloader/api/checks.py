@@ -34,12 +34,19 @@ async def plan_load(data: object, table: str | sa.Table, **options: Unpack[Optio
     data : object
         What `load_dataframe` takes, or paths as `load_files` takes them.
     table, **options
-        As in `load_dataframe`, and so are the exceptions of the planning.
+        As in `load_dataframe`.
 
     Returns
     -------
     LoadPlan
         Printable, and shown as HTML in a notebook.
+
+    Raises
+    ------
+    PlanError
+        When the data, the options and the table do not go together: what the load itself would raise.
+    ConnectionFailed
+        When the database cannot be reached.
 
     Examples
     --------
@@ -81,7 +88,7 @@ async def validate(
     foreign_keys : bool
         Whether foreign keys are checked, by one query for each key and chunk.
     table, **options
-        As in `load_dataframe`, and so are the exceptions of the planning.
+        As in `load_dataframe`.
 
     Returns
     -------
@@ -89,6 +96,11 @@ async def validate(
         Every violation with row, label, column, value, type, reason and suggestion; as text, as HTML
         in a notebook, and as a DataFrame in ``.frame``. What CHECK constraints and triggers refuse is
         not in it: only a load shows that.
+
+    Raises
+    ------
+    PlanError, ConnectionFailed
+        As in `plan_load`. Values that do not fit are in the report.
 
     Examples
     --------

@@ -62,8 +62,8 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
         committed. Whatever happens, the transaction is usable afterwards; temporary tables can be loaded. What is
         deferred to the commit is checked by that.
     if_exists : {'append', 'fail', 'truncate', 'replace'}
-        What to do with a table that exists. ``truncate`` empties it with its partitions, and leaves
-        tables that inherit from it alone, in the load's own transaction: PostgreSQL has readers wait meanwhile.
+        What to do with a table that exists. ``truncate`` empties it with its partitions, and leaves tables that inherit
+        from it alone, in the load's own transaction: PostgreSQL has readers wait meanwhile (its manual, TRUNCATE).
         ``replace`` keeps a table whose columns the data has, with its types, indexes, grants, comments, triggers and
         policies: a table is filled beside, also chunk by chunk, and takes its place in one short transaction, or the
         rows are moved into it where something depends on it. Where the data has other columns, or types that the
@@ -128,6 +128,8 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     csv : CsvOptions, dict or None
         How CSV files are written, where it is not to be found out: ``{"delimiter": ";", "decimal": ","}``. Also
         ``encoding``, ``quote``, ``header``, ``skip`` and ``null_values``, the texts that are NULL; see `CsvOptions`.
+    format, sheet, cells, filename, only_new, shard, max_connections, client
+        Of files and of loads in parts: see `load_files`. `shard` and `max_connections` go with any data.
     on_conflict : {'error', 'ignore', 'update'}
         What to do with a row whose key is in the table. ``error``: the database refuses it. ``ignore``: the table's
         row stays. ``update``: it takes over the data's values; where nothing differs, to the last digit, it is not
@@ -152,7 +154,7 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     verify : bool
         Whether the rows are read back in the load's transaction, before it is committed: how many there are, and a
         digest of their values, must be what was sent, else all is rolled back. PostgreSQL tells the rows of the load
-        by their transaction; SQLite lets nobody else write meanwhile. Refused where that proves nothing: with
+        by their ``xmin``; SQLite lets nobody else write meanwhile. Refused where that proves nothing: with
         `on_conflict`, `connection` or chunks, and for views.
     override_identity : bool
         Whether the data's own numbers are stored in a column ``GENERATED ALWAYS AS IDENTITY``; else they are refused.
@@ -222,7 +224,17 @@ async def load_batches(
     batches : RecordBatchReader, or iterable or async iterable of RecordBatch
         All of one schema. A blocking iterable is read in a thread; a generator is closed at the end.
     table, **options
-        As in `load_dataframe`, and so are the result and the exceptions.
+        As in `load_dataframe`.
+
+    Returns
+    -------
+    LoadReport
+        As of `load_dataframe`.
+
+    Raises
+    ------
+    DataLoaderError
+        As `load_dataframe` raises them. What the iterable itself raises is raised as it is.
 
     Examples
     --------
@@ -264,7 +276,17 @@ async def load_rows(
         As in `load_dataframe` for dicts and objects with fields, whose other keys are left out. Plain tuples need
         a list with the name of each of their values, and so does a stream that may be empty.
     table, **options
-        As in `load_dataframe`, and so are the result and the exceptions.
+        As in `load_dataframe`.
+
+    Returns
+    -------
+    LoadReport
+        As of `load_dataframe`.
+
+    Raises
+    ------
+    DataLoaderError
+        As `load_dataframe` raises them. What the iterable itself raises is raised as it is.
 
     Examples
     --------
@@ -281,7 +303,7 @@ async def load_files(paths: Paths, table: str | sa.Table, **options: Unpack[Opti
     """Load files, streamed: one larger than memory loads too.
 
     CSV fields are text until they meet their column, so ``0.10`` keeps its digits in a numeric
-    column; an empty field without quotes is NULL, as in PostgreSQL's COPY, and no other word is:
+    column; an empty field without quotes is NULL, as in PostgreSQL (its manual, COPY), and nothing else is:
     ``csv={"null_values": ["NA", ""]}`` says which are.
     A created column is numeric only if a number gives back every field: ``007``, ``+5``, ``1E5``
     and ``nan`` make it text, and the plan says why. How the file is written (delimiter, encoding,
@@ -303,7 +325,7 @@ async def load_files(paths: Paths, table: str | sa.Table, **options: Unpack[Opti
         are left out. ``~`` is the home folder. In the paths of a folder or a glob, folders like ``year=2024`` are
         columns: integers where every value is written as one (``05`` is not), else text;
         ``__HIVE_DEFAULT_PARTITION__`` is NULL. A file with a column of that name keeps its own, and must agree with its
-        path (pyarrow.dataset takes the path's value and ignores the file's).
+        path (pyarrow.dataset 26 takes the path's value and ignores the file's).
         An open file, or anything else with a ``read`` that gives bytes, is read from where it stands. What can be read
         once (a pipe, a response) is kept in a temporary file meanwhile; a load of it is continued by passing the same
         bytes again from their start.
@@ -335,7 +357,18 @@ async def load_files(paths: Paths, table: str | sa.Table, **options: Unpack[Opti
         Whether a column, called ``filename`` or as it says, has the path of each row's file: as it is given, of a URL
         without user and query. ``columns=`` need not name it.
     table, **options
-        As in `load_dataframe`, and so are the result and the exceptions.
+        As in `load_dataframe`.
+
+    Returns
+    -------
+    LoadReport
+        As of `load_dataframe`.
+
+    Raises
+    ------
+    DataLoaderError
+        As `load_dataframe` raises them. PlanError also when the files are not there, or are not of one
+        kind and with the same columns; LoadError when one cannot be read to its end.
 
     Examples
     --------

@@ -234,10 +234,12 @@ def _fits_always(fits: Fits, offered: str, source: pa.DataType, target: ColumnTy
 
 @dataclass(frozen=True, slots=True)
 class ColumnPlan:
-    """What happens to one column.
+    """What happens to one column: `LoadPlan.columns` has one for each.
 
     Attributes
     ----------
+    name : str
+        Of the column, in the table.
     source : pyarrow.DataType
         What the source offers.
     target : ColumnType
@@ -269,6 +271,14 @@ class ColumnPlan:
         The name that the source gives it, where the table spells it in another case.
     widening : str
         The statement that would give the column room for every value of the source's type, where there is one.
+
+    Examples
+    --------
+    >>> import asyncio, dataloader as dl
+    >>> plan = asyncio.run(dl.plan_load({"price": [1.5]}, "prices", engine="sqlite:///:memory:"))
+    >>> price = plan.columns[0]
+    >>> price.name, str(price.source), str(price.target), price.verdict
+    ('price', 'double', 'DOUBLE', 'checked')
     """
 
     name: str
@@ -294,11 +304,23 @@ class ColumnPlan:
         return self.spelled or self.name
 
     def taking_from(self, spelled: str) -> ColumnPlan:
-        """The same for a column that the source spells so."""
+        """The same for a column that the source spells otherwise.
+
+        Parameters
+        ----------
+        spelled : str
+            The source's name for it.
+
+        Returns
+        -------
+        ColumnPlan
+            This one, where the names are the same.
+        """
         return self if spelled == self.name else replace(self, spelled=spelled)
 
     @property
     def is_lossy(self) -> bool:
+        """Whether something is given up, because ``casts="lossy"`` allows it."""
         return self.verdict == "lossy"
 
     @property
@@ -312,7 +334,18 @@ class ColumnPlan:
         return "; ".join(filter(None, (self.checks, "" if self.nullable else "not null")))
 
     def suggestion(self, reason: str) -> str:
-        """What to do about a value that is refused: only what would help this column."""
+        """What to do about a value that is refused.
+
+        Parameters
+        ----------
+        reason : str
+            The code of why it is refused, see `Violation`.
+
+        Returns
+        -------
+        str
+            Only what would help this column.
+        """
         ways = [_IN_PANDAS[reason].format(self)] if self.in_pandas and reason in _IN_PANDAS else []
         if self.is_created and reason in OF_ITS_TYPE:
             ways.append("choose the column's type with dtype=")

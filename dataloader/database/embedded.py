@@ -95,13 +95,13 @@ def embedded_postgres(path: str | os.PathLike[str] | None = None) -> AsyncEngine
 
     Examples
     --------
-    >>> import asyncio, tempfile, dataloader as dl
+    >>> import asyncio, os, tempfile, dataloader as dl
     >>> async def main(folder):
     ...     engine = dl.embedded_postgres(folder)
-    ...     report = await dl.load_dataframe({"id": [1, 2]}, "numbers", engine=engine, progress="none")
+    ...     report = await dl.load_dataframe({"id": [1]}, "ids", engine=engine, if_exists="replace", progress="none")
     ...     await engine.dispose()
     ...     return report.method
-    >>> asyncio.run(main(tempfile.mkdtemp()))  # doctest: +SKIP
+    >>> asyncio.run(main(f"{tempfile.gettempdir()}/dataloader_example_{os.getuid()}"))
     'copy'
     """
     binaries = find_binaries()

@@ -87,21 +87,19 @@ def connect(
 ) -> AsyncEngine:
     """Make an engine with settings that are safe for loading, and make it the default of later calls.
 
-    The last call counts; the engine of an earlier one is disposed of when it is not in use. Nothing is
-    sent to the server yet. The pool tests a connection before it gives it out; PostgreSQL gets TCP
-    keepalives and a connect timeout of 10 s, and may be behind pgbouncer in session or transaction mode;
-    SQLite gets ``synchronous=FULL``, checks foreign keys, waits 30 s for another program's transaction,
-    and becomes WAL by its first load. A password in the URL is never shown, neither by ``repr`` nor by a
-    traceback that prints variables.
+    The last call counts; the engine of an earlier one is disposed of when it is not in use. Nothing is sent to the
+    server yet. The pool tests a connection before it gives it out; PostgreSQL gets TCP keepalives and a connect
+    timeout of 10 s, and may be behind pgbouncer in session or transaction mode; SQLite gets ``synchronous=FULL``,
+    checks foreign keys, waits 30 s for another program's transaction, and becomes WAL by its first load. A password
+    in the URL is never shown, neither by ``repr`` nor by a traceback that prints variables.
 
     Parameters
     ----------
     url : str or sqlalchemy.URL, optional
         ``postgresql://user:password@host:5432/database``, as a console of a hosted PostgreSQL shows it;
-        ``service=shop``; ``sqlite:///file.db``; or, as an experiment, the URL of another async SQLAlchemy
-        driver. None: ``$DATALOADER_URL``, else the file ``dataloader.db`` in the current folder. The parameters
-        of libpq, its services, ``.pgpass`` and the variables ``PGHOST``, ``PGSSLMODE``, ... mean what they mean
-        to psql: see `docs/servers.md`.
+        ``service=shop``; ``sqlite:///file.db``; or, as an experiment, the URL of another async SQLAlchemy driver.
+        None: ``$DATALOADER_URL``, else the file ``dataloader.db`` in the current folder. libpq's parameters, services,
+        ``.pgpass`` and variables (``PGHOST``, ``PGSSLMODE``) mean what they mean to psql: see `docs/servers.md`.
     password : str or callable, optional
         The password, instead of one in the URL. A function, also an async one, is called for each connection
         that is opened: give one that fetches a token where tokens expire within a long load. One that is not
@@ -122,13 +120,13 @@ def connect(
 
     Examples
     --------
-    >>> import dataloader as dl
-    >>> dl.connect("sqlite:///:memory:")
-    <AsyncEngine: SQLite :memory:>
+    >>> import asyncio, dataloader as dl
     >>> async def token():
     ...     return "what the cloud's identity service gives"
-    >>> dl.connect("postgresql://me@db.example.com/shop?sslmode=require", password=token)
+    >>> engine = dl.connect("postgresql://me@db.example.com/shop?sslmode=require", password=token)
+    >>> engine
     <AsyncEngine: PostgreSQL db.example.com:5432/shop as me>
+    >>> asyncio.run(engine.dispose())
     """
     url = hide_url(url or os.environ.get(URL_VARIABLE) or DEFAULT_URL)
     password = Secret(password) if isinstance(password, str) else password

@@ -80,7 +80,7 @@ class Explanation:
     error : str
         The class of the exception that says most of those behind each other.
     sqlstate : str or None
-        PostgreSQL's five-letter code.
+        PostgreSQL's five-letter code, from the server; appendix A of its manual lists them.
     cause : str
         What happened, in plain words.
     message : str
@@ -98,11 +98,14 @@ class Explanation:
     Examples
     --------
     >>> import asyncio, sqlalchemy as sa, dataloader as dl
-    >>> async def fail():
-    ...     async with dl.connect("sqlite:///:memory:").connect() as connection:
-    ...         await connection.execute(sa.text("SELECT * FROM orders"))
+    >>> async def fail(engine):
+    ...     try:
+    ...         async with engine.connect() as connection:
+    ...             await connection.execute(sa.text("SELECT * FROM orders"))
+    ...     finally:
+    ...         await engine.dispose()
     >>> try:
-    ...     asyncio.run(fail())
+    ...     asyncio.run(fail(dl.connect("sqlite:///:memory:")))
     ... except Exception as error:
     ...     dl.explain(error).cause
     'there is no table of that name'

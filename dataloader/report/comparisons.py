@@ -40,7 +40,9 @@ class Comparison:
     not_compared : tuple of str
         The columns of the table that the data does not have.
     seconds : float
-        Time from the call to the end.
+        From the call to the end.
+    kept_here, kept_there, kept_cells : pyarrow.Table
+        What `only_here`, `only_there` and `differences` are made of; `max_rows` rows of each at most.
 
     Examples
     --------

@@ -23,9 +23,9 @@ class ExportReport:
     rows : int
         Rows that were read and written.
     nbytes : int
-        The size of the file.
+        The size of the file, in bytes.
     seconds : float
-        Time from the call to the whole file.
+        From the call to the whole file.
     format : {'csv', 'parquet', 'arrow', 'jsonl'}
         What the file is.
     columns : tuple of (str, str)

@@ -58,13 +58,14 @@ class LoadReport:
     rejected : int
         Rows that were refused and kept aside, see `rejects`.
     skipped : int
-        Rows that the database took and did not count as stored: a trigger or rule dropped them, or put them elsewhere.
+        Rows that were sent, and are not in the count that the database gave back: a trigger or rule dropped them, or
+        put them elsewhere.
     chunks : int
         Chunks that were written.
     nbytes : int
         Bytes that were sent.
     seconds : float
-        Time from the call to the commit.
+        From the call to the commit.
     method, reason : str
         How the rows were written, and why so.
     already_loaded : int
@@ -93,6 +94,8 @@ class LoadReport:
         Which shard it was, of how many, and how many of them were finished with it.
     parts : tuple of LoadReport
         Of a load by the workers of a cluster: the report of each partition, in their order.
+    rejected_rows, returned_rows : Rejects, Returned
+        What `rejects` and `returned` are made of; much of it waits on disk, and goes with the report.
 
     Raises
     ------

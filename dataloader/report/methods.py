@@ -72,7 +72,14 @@ class MethodComparison:
         return {one.name: one.rate for one in self.methods if one.seconds}
 
     def to_frame(self) -> pd.DataFrame:
-        """A row for each method: ``method``, ``rows``, ``seconds`` (the median), ``rate`` and ``error``."""
+        """The methods as a frame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each: ``method``, ``rows``, ``seconds`` (the median of its rounds), ``rate`` in rows per second,
+            and ``error``.
+        """
         import pyarrow as pa  # noqa: PLC0415 - a report is imported where nothing has been loaded yet
 
         medians = [statistics.median(one.seconds) if one.seconds else None for one in self.methods]

@@ -33,6 +33,11 @@ class CsvOptions:
         The fields that are NULL where they stand without quotes, to the letter; None: the empty one only. Others are
         not added to it: ``["NA", ""]`` has both, and of ``"NA"`` alone an empty field is an empty text.
 
+    Raises
+    ------
+    PlanError
+        When a value is none that its option can have.
+
     Examples
     --------
     >>> from dataloader import CsvOptions
@@ -78,6 +83,16 @@ class CsvOptions:
     @classmethod
     def of(cls, given: object) -> CsvOptions:
         """Check the option as it came.
+
+        Parameters
+        ----------
+        given : CsvOptions, dict or None
+            What was passed as ``csv=``.
+
+        Returns
+        -------
+        CsvOptions
+            With nothing set for None.
 
         Raises
         ------

@@ -352,12 +352,20 @@ def to_row_dicts(data: object, *, chunk_rows: int = 2_000) -> Iterator[list[dict
 def to_tuples(data: object, *, chunk_rows: int = 2_000) -> Iterator[list[tuple[Any, ...]]]:
     """Yield the rows of a table as lists of tuples, for a driver's ``executemany``.
 
-    Parameters, exceptions and missing values are those of `to_row_dicts`.
+    Parameters
+    ----------
+    data, chunk_rows
+        As in `to_row_dicts`, and so are missing values.
 
     Yields
     ------
     list of tuple
         At most `chunk_rows` rows, in the order of the columns.
+
+    Raises
+    ------
+    PlanError
+        As in `to_row_dicts`.
 
     Examples
     --------
