@@ -65,7 +65,7 @@ class Running(Generic[T]):
 
     def _cancel(self) -> None:
         assert self._task is not None  # it was begun first
-        self._task.cancel()
+        self._loop.call_soon(self._task.cancel)  # after its first step: a task that never ran would tell no outcome
 
 
 def run(coroutine: Coroutine[Any, Any, T], *, nested: bool = False) -> T:

@@ -138,6 +138,20 @@ async def test_a_cancelled_job_says_what_is_committed_and_goes_on_exactly(
     assert again.loaded + again.already_loaded == stored(tmp_path) == ROWS
 
 
+async def test_a_job_that_is_cancelled_at_once_ends(start: Callable[..., dl.LoadJob]) -> None:
+    """From another loop, and in the background loop itself, where the cancel comes before its first step."""
+
+    async def cancelled() -> None:
+        job = start(slow())
+        job.cancel()
+        with pytest.raises(dl.LoadCancelled):
+            await job
+
+    async with asyncio.timeout(10):
+        await cancelled()
+        await asyncio.to_thread(dl.run, cancelled())
+
+
 async def test_a_paused_job_can_be_cancelled(start: Callable[..., dl.LoadJob]) -> None:
     job = start(slow())
     await until(lambda: rows_of(job) > 0)
