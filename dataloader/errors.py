@@ -58,7 +58,7 @@ class DataLoaderError(Exception):
     Attributes
     ----------
     committed_rows : int or None
-        How many rows the load has committed, in this run and before; None where it cannot be said.
+        How many rows the load has committed, in this run and before, and 0 if refused at once; None: nobody knows.
     committed_where : str
         Where those rows are: ``committed``, or in a table beside the one that they replace.
     is_in_doubt : bool
