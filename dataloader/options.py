@@ -165,6 +165,11 @@ class LoadOptions:
         return self.load_id is not None or self.resume is True
 
     @property
+    def may_be_whole(self) -> bool:
+        """Whether the ledger can know the load though it is one transaction."""
+        return self.load_id is not None and self.shard is None and self.if_exists in {"append", "fail"}
+
+    @property
     def reading(self) -> Reading:
         """What of the source is read, and how."""
         return Reading(**{one.name: getattr(self, one.name) for one in fields(Reading)})
@@ -347,10 +352,9 @@ def _check_resume(options: LoadOptions) -> None:
     name = options.load_id
     if name is not None and not (isinstance(name, str) and name.strip() and "\x00" not in name):
         raise PlanError(f"load_id must be a name, got {name!r}", hint="Pass a string, like 'orders of May'.")
-    if options.commit == "load" and options.is_named:
-        asked = "resume=True" if options.resume else f"load_id={name!r}"
-        hint = "Leave commit= out, or pass commit='chunk': only such a load can be resumed."
-        raise PlanError(f"commit='load' keeps no checkpoints, and {asked} needs them", hint=hint)
+    if options.commit == "load" and options.is_named and not options.may_be_whole:
+        what = "commit='load' keeps no checkpoints, which load_id= and resume=True need here"
+        raise PlanError(what, hint="Leave commit= out, or pass commit='chunk'.")
 
 
 def _with_shard(options: LoadOptions) -> LoadOptions:

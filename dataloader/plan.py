@@ -72,6 +72,8 @@ class LoadPlan:
         Whether the source can be checked before its first chunk is committed.
     buffers : bool
         Whether the load is one transaction after all, if the source turns out to be small.
+    is_entered : bool
+        Whether it is entered in the ledger too where it is one transaction, in that transaction.
     dry_run : bool
         Whether all of it is rolled back.
     source_facts : tuple of (str, str)
@@ -121,6 +123,7 @@ class LoadPlan:
     dry_run: bool = False
     in_memory: bool = False
     buffers: bool = False
+    is_entered: bool = False
     about: int | None = None
     source_facts: tuple[tuple[str, str], ...] = ()
     alteration: Alteration | None = None
@@ -162,7 +165,8 @@ class LoadPlan:
         if self.dry_run:
             return "one transaction, which is rolled back"
         if self.commit == "load":
-            return f"one transaction, because {self.commit_reason}: every row is there, or none"
+            entered = ", with its row in the ledger" if self.is_entered else ""
+            return f"one transaction{entered}, because {self.commit_reason}: every row is there, or none"
         workers = quantity(self.workers, "worker")
         return f"one transaction for each, with a checkpoint, because {self.commit_reason}; {workers}"
 
@@ -383,7 +387,8 @@ def _committing(
     replaces: replacing.Replacement | None,
 ) -> dict[str, Any]:
     """When rows are committed, and by how many connections."""
-    chosen = choose_commit(options, info, commit_obstacle(options, table, database, replaces))
+    obstacle = commit_obstacle(options, table, database, replaces)
+    chosen = choose_commit(options, info, obstacle, knows_load=database.knows_load)
     return chosen | {"workers": _workers(options, database, info) if chosen["commit"] == "chunk" else 1}
 
 

@@ -49,6 +49,11 @@ class SourceInfo:
     needs: Mapping[str, ColumnType] = field(default_factory=dict)
     is_live: bool = False
 
+    @property
+    def is_sized(self) -> bool:
+        """Whether it is known before the first row how many there are, if only about."""
+        return self.rows is not None or self.about is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Database:
@@ -58,15 +63,20 @@ class Database:
     ----------
     connections : float
         How many connections the engine's pool gives out at once.
+    knows_load : bool
+        Whether its ledger knows a load of the name that the caller has given.
     """
 
     backend: Backend
     name: str
     ledger_refused: str | None = None
     connections: float = math.inf
+    knows_load: bool = False
 
 
-def choose_commit(options: LoadOptions, info: SourceInfo, obstacle: str | None) -> dict[str, Any]:
+def choose_commit(
+    options: LoadOptions, info: SourceInfo, obstacle: str | None, *, knows_load: bool = False
+) -> dict[str, Any]:
     """When rows become visible and safe: at the end, all at once, or chunk by chunk.
 
     Raises
@@ -87,12 +97,16 @@ def choose_commit(options: LoadOptions, info: SourceInfo, obstacle: str | None) 
         commit, reason = "load", obstacle
     elif options.shard is not None:
         commit, reason = "chunk", "it is shard {} of {}, and each is committed on its own".format(*options.shard)
-    elif options.is_named:
-        commit, reason = "chunk", "a load that can be resumed was requested"
+    elif knows_load:
+        commit, reason = "chunk", "the ledger knows this load, with whose chunks the rows are compared"
+    elif options.is_named and not (options.may_be_whole and info.is_sized):
+        unsized = "" if info.is_sized else ", and the row count is unknown"
+        commit, reason = "chunk", f"a load that can be resumed was requested{unsized}"
     else:
         commit, reason, buffers = _commit_by_size(info)
     seconds = _chunk_seconds(options) if commit == "chunk" and info.is_live else None
-    return {"commit": commit, "commit_reason": reason, "buffers": buffers, "chunk_seconds": seconds}
+    chosen = {"commit": commit, "commit_reason": reason, "buffers": buffers, "chunk_seconds": seconds}
+    return chosen | {"is_entered": options.load_id is not None and commit == "load"}
 
 
 def _asked(options: LoadOptions) -> str:

@@ -76,7 +76,8 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
         ``load`` is one transaction. ``chunk`` is one for each chunk, with a checkpoint in the tables
         ``dataloader_loads`` and ``dataloader_chunks`` beside the target. ``auto`` takes ``load`` up to
         500,000 rows and where there can be no checkpoints, and says why: text files are judged by their size, and
-        a stream is read until it has more, or 33 MB, or for 10 seconds. By chunks, a slow stream is committed every
+        a stream is read until it has more, or 33 MB, or for 10 seconds; one with a `load_id` goes by chunks, so that
+        what has arrived is stored if it breaks. By chunks, a slow stream is committed every
         5 seconds, though its chunks are not full; not if `on_conflict` and `duplicates` have it matter which rows
         share a chunk: of two rows with one key, ``update`` takes the ``last`` and ``ignore`` the ``first`` anyway.
     chunk_rows : int or None
@@ -94,12 +95,17 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
         ``False`` starts from the first row. The data must be given again from its start: what is
         committed is read again and compared, never sent again.
     load_id : str or None
-        Names a load that can be resumed; else it is recognised by its first 1,000 rows.
+        Names a load, so that its rows are stored once, whichever process runs it again: by ``resume=True`` it adds
+        0 rows when it is finished. Data in memory and files that `commit` has in one transaction are one with a name
+        too, in which the ledger's rows are written as well: an unfinished one has left nothing, and starts anew.
+        Streams go by chunks, as do ``truncate`` and ``replace``. Without a name a load by chunks is recognised by
+        its first 1,000 rows.
     on_invalid : {'raise', 'reject'}
         What to do with rows that do not fit. ``raise`` checks the whole source, if it is in
         memory, before the first row is committed, and shows the first ten values and all counts.
         ``reject`` keeps the rows in ``report.rejects`` and loads the others. A load that is committed chunk by
-        chunk keeps them in the table ``dataloader_rejects`` too, so that a resumed one reports those of all runs.
+        chunk, or has a `load_id`, keeps them in the table ``dataloader_rejects`` too, so that a resumed one reports
+        those of all runs.
     max_rejects : int, float or None
         The most rows that may be rejected, by all runs of a load: a count, or a share between 0 and 1. With more
         the load ends, and one in one transaction has then loaded nothing.

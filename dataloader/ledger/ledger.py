@@ -115,7 +115,7 @@ class Ledger:
 
     async def owned(self, connection: AsyncConnection, owner: Owner) -> LedgerLoad | None:
         """The load that this owner has entered already, in a commit whose reply was lost."""
-        await self._prepare(connection)
+        await self.prepare(connection)
         query = sa.select(self._loads.c.load_id).where(self._loads.c.owner == str(owner))
         load_id = (await connection.execute(query)).scalar_one_or_none()
         return None if load_id is None else await self._locked(connection, load_id, owner)
@@ -139,26 +139,48 @@ class Ledger:
             await make()
         found = await self._find(connection, request)
         if found is not None:
-            refuse_whole(found)
-            self._check_target(found)
-            refuse_running(found)
+            self._check(found)
             if _is_continued(request, found):
                 return await self._take_up(connection, request, found, owner)
-            await drop_beside(connection, found, self._plan.table.name)
-            await forget_load(connection, self._loads.schema, found.load_id)
+            await self._forget(connection, found)
         if request.replaces:
             await self._drop_others(connection)
             await make()
         elif request.if_exists != "append" and not self._plan.creates_table:
             hint = "Leave resume=True out: no load of this data is known that it could continue."
             raise PlanError(f"the table {self._plan.table.name} exists already", hint=hint, committed_rows=0)
+        load = await self._new_load(connection, request, owner)
+        await connection.execute(sa.insert(self._loads).values(self._entry(load, request)))
+        return load
+
+    async def claim_load(self, connection: AsyncConnection, request: Request, owner: Owner) -> LedgerLoad | None:
+        """Enter a named load in the transaction of its rows; None if one of that name is there, which `begin` judges.
+
+        Waits for another transaction that has entered it and is still open.
+        """
+        if request.resume is False and (found := await self._find(connection, request)) is not None:
+            self._check(found)
+            await self._forget(connection, found)
+        load = await self._new_load(connection, request, owner)
+        entering = self._backend.insert_or_skip(self._loads).values(self._entry(load, request))
+        entered = await connection.execute(entering.returning(self._loads.c.load_id))
+        return load if entered.scalar_one_or_none() is not None else None
+
+    async def _new_load(self, connection: AsyncConnection, request: Request, owner: Owner) -> LedgerLoad:
         now = await self.fingerprint(connection)
         if request.replaces:
             now = replace(now, beside=self._plan.filled.name)
-        load_id = request.load_id or f"{self._plan.table.name.name}-{owner.token[:8]}"
-        load = LedgerLoad(load_id, owner, now)
-        await connection.execute(sa.insert(self._loads).values(self._entry(load, request)))
-        return load
+        return LedgerLoad(request.load_id or f"{self._plan.table.name.name}-{owner.token[:8]}", owner, now)
+
+    def _check(self, found: Any) -> None:
+        """Whether a load that is known may be taken up or forgotten."""
+        refuse_whole(found)
+        self._check_target(found)
+        refuse_running(found)
+
+    async def _forget(self, connection: AsyncConnection, found: Any) -> None:
+        await drop_beside(connection, found, self._plan.table.name)
+        await forget_load(connection, self._loads.schema, found.load_id)
 
     async def fingerprint(self, connection: AsyncConnection) -> Fingerprint:
         """The table as it is, which is there by now."""
@@ -166,7 +188,7 @@ class Ledger:
         assert now is not None
         return now
 
-    async def _prepare(self, connection: AsyncConnection) -> None:
+    async def prepare(self, connection: AsyncConnection) -> None:
         """Make the tables that are missing; one process at a time gets past this.
 
         They are looked for first: IF NOT EXISTS would want the right to create them even where they exist, and would
@@ -210,8 +232,7 @@ class Ledger:
         for row in (await connection.execute(query)).all():
             if table_beside(row, self._plan.table.name) is not None:
                 refuse_running(row)
-                await drop_beside(connection, row, self._plan.table.name)
-                await forget_load(connection, self._loads.schema, row.load_id)
+                await self._forget(connection, row)
 
     async def _settle_others(self, connection: AsyncConnection, request: Request, here: Sequence[Any]) -> None:
         """Refuse data that may well be meant to continue another load; resume=False forgets that one."""

@@ -44,6 +44,15 @@ def not_asked_to_resume(found: Any, rows_in_all: int | None) -> CheckpointError:
     return UnfinishedLoad(what, hint=hint, committed_rows=0, load_id=found.load_id)
 
 
+def refuse_as_a_whole(found: Any) -> None:
+    if found.state == "unfinished" and found.chunks:
+        rows = quantity(found.loaded, "row")
+        what = f"the load {found.load_id!r} has committed {rows} chunk by chunk, so it is not one transaction any more"
+        hint = "Continue it with commit='chunk' and resume=True, or load from the beginning with resume=False "
+        hint += "once the table holds none of its rows."
+        raise UnfinishedLoad(what, hint=hint, committed_rows=0, load_id=found.load_id)
+
+
 def refuse_other_chunks(found: Any, plan: LoadPlan) -> None:
     if found.chunk_rows != plan.chunk_rows:
         what = f"the load {found.load_id!r} was begun in chunks of {found.chunk_rows:,} rows, not {plan.chunk_rows:,}"

@@ -168,11 +168,11 @@ class LoadExecution:
         target, is_beside = self.plan.table.name, self.plan.filled != self.plan.table.name
         where = f"committed beside {target}, which keeps its old rows" if is_beside else "committed"
         if isinstance(error, DataLoaderError):
-            say_committed(error, rows, self._resume_call(load), in_doubt=in_doubt, where=where)
+            say_committed(error, rows, self.resume_call(load), in_doubt=in_doubt, where=where)
         else:
-            error.add_note(left_words(rows, self._resume_call(load), in_doubt=in_doubt, where=where))
+            error.add_note(left_words(rows, self.resume_call(load), in_doubt=in_doubt, where=where))
 
-    def _resume_call(self, load: LedgerLoad) -> str:
+    def resume_call(self, load: LedgerLoad) -> str:
         """The call that continues the load."""
         options, table = self.options, self.plan.table.name.spelled
         same = "" if options.chunk_rows is None else f", chunk_rows={options.chunk_rows}"

@@ -26,6 +26,7 @@ from dataloader.loading.chunks import (
 )
 from dataloader.loading.cutting import find_cuts
 from dataloader.loading.duplicates import key_filter
+from dataloader.loading.entering import EnteredTransaction
 from dataloader.loading.execution import LoadExecution
 from dataloader.loading.planning import decide
 from dataloader.loading.replacing import name_rows
@@ -159,5 +160,5 @@ def _target(execution: LoadExecution, is_all: bool, first: list[Chunk]) -> OneTr
     """Where the chunks go; a source of unknown length that turns out to be short needs no checkpoint."""
     if execution.plan.commit == "load" or is_all:
         refuse_unfinished(execution, first)
-        return OneTransaction(execution)
+        return EnteredTransaction(execution) if execution.plan.is_entered else OneTransaction(execution)
     return Ledgered(execution)

@@ -82,7 +82,7 @@ async def decide(
 async def _decide(
     session: Session, engine: AsyncEngine, source: Source, target: Target, options: LoadOptions
 ) -> LoadPlan:
-    unfinished: tuple[Any, ...] = ()
+    unfinished, known = tuple[Any, ...](), None
     async with session.reading() as connection:
         found = await session.backend.describe(connection, target.name)
         notes = session.backend.notes(connection)
@@ -94,7 +94,7 @@ async def _decide(
         needed = entries.needed(keeps_rejects=options.on_invalid == "reject")
         refused = await trust.refusal(connection, entries.EVERY_TABLE, needed, name)
         if found is not None and refused is None:
-            options, found = await _continuing(connection, source, found, options)
+            options, found, known = await _continuing(connection, source, found, options)
             found = await _replaced(session, found) if options.if_exists == "replace" else found
             unfinished = await _unfinished(connection, found.name, options)
         if found is not None and (options.on_conflict != "error" or options.returning is not None):
@@ -104,7 +104,7 @@ async def _decide(
     needs = await needed_types(source, found, options) if found is not None and _widens(options) else {}
     counted = (source.rows, source.in_memory, source.about)
     info = SourceInfo(source.name, source.schema, *counted, needs, source.is_live)
-    reached = (engines.describe_url(engine), refused, engines.connections_of(engine))
+    reached = (engines.describe_url(engine), refused, engines.connections_of(engine), known is not None)
     made = make_plan(info, target, found, options, Database(session.backend, *reached))
     if options.verify:
         check_verifiable(made, session.backend, options)
@@ -135,9 +135,26 @@ def _widens(options: LoadOptions) -> bool:
     return "widen" in options.evolve and options.if_exists != "replace"
 
 
+async def _known_load(connection: AsyncConnection, source: Source, table: TableSchema, options: LoadOptions) -> Any:
+    """The ledger's row of the load that may be continued, None if there is none."""
+    is_new = options.load_id is None and options.if_exists == "append" and not options.resume
+    if options.resume is False or is_new or backend_for(connection.dialect).ledger_obstacle:
+        return None
+    found = await lookup.find_load(connection, source.name, table.name, options.load_id)
+    if found is not None and options.commit == "load":
+        refusals.refuse_as_a_whole(found)
+    return found
+
+
 async def _continuing(
     connection: AsyncConnection, source: Source, table: TableSchema, options: LoadOptions
-) -> tuple[LoadOptions, TableSchema]:
+) -> tuple[LoadOptions, TableSchema, Any]:
+    """The options and the table of a load that may be known, and the ledger's row of one that has that name."""
+    found = await _known_load(connection, source, table, options)
+    return *_resumed(source, table, options, found), None if options.load_id is None else found
+
+
+def _resumed(source: Source, table: TableSchema, options: LoadOptions, found: Any) -> tuple[LoadOptions, TableSchema]:
     """The options with which a load is resumed: what its first run did to the table, by if_exists=, is not done again.
 
     One that fills a table beside is to take the target's place, whatever if_exists= says now; the target says which.
@@ -147,11 +164,7 @@ async def _continuing(
     CheckpointError
         When the table is there because an unfinished load made it, and nobody asks to continue that.
     """
-    is_new = options.resume is False or (options.if_exists == "append" and not options.resume)
-    if is_new or backend_for(connection.dialect).ledger_obstacle:
-        return options, table
-    found = await lookup.find_load(connection, source.name, table.name, options.load_id)
-    if found is None:
+    if found is None or (options.if_exists == "append" and not options.resume):
         return options, table
     if options.resume:
         table = replace(table, made=entries.made_by(found))

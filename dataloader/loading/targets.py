@@ -27,7 +27,7 @@ from dataloader.loading import replacing, workers
 from dataloader.loading.chunks import SharedIterator, prepend, skip_committed, take_first
 from dataloader.loading.cutting import check_cuts
 from dataloader.loading.reruns import look_back
-from dataloader.loading.storage import ChunkStore, refused
+from dataloader.loading.storage import ChunkStore, StoreResult, refused
 from dataloader.loading.synchronizing import SyncStore
 from dataloader.loading.verification import Verification
 from dataloader.loading.workers import WorkerPool, retrying, store_chunks
@@ -56,6 +56,9 @@ class _DryRun(Exception):
 class OneTransaction:
     """One transaction for all of it: the table as planned, every chunk, the commit. Every row is there, or none."""
 
+    _beside: tuple[str, ...] = ()
+    """Tables beside the target for whose locks it may wait."""
+
     def __init__(self, execution: LoadExecution) -> None:
         self._execution = execution
 
@@ -65,6 +68,7 @@ class OneTransaction:
         session = Session(
             execution.engine,
             plan.table.name,
+            *self._beside,
             exclusive=plan.clears_table,
             is_dry=plan.dry_run,
             borrowed=execution.borrowed,
@@ -74,8 +78,9 @@ class OneTransaction:
 
     async def _store(self, session: Session, chunks: AsyncGenerator[Chunk]) -> None:
         execution, plan, watchdog = self._execution, self._execution.plan, session.watchdog
-        async with session.transaction() as connection:
+        async with session.transaction(*self._opening(session)) as connection:
             await apply_plan(session, execution, locks.LIMIT_SECONDS)
+            await self._enter(session, connection)
             await claim_files(connection, execution, None)
             into = _store_of(connection, execution)
             await into.prepare()
@@ -86,7 +91,7 @@ class OneTransaction:
             async def store(chunk: Chunk) -> None:
                 watchdog.reset_timeout()
                 with translated(plan.database, first_row=chunk.first_row):
-                    stored = await into.store(chunk, watchdog)
+                    stored = await self._store_chunk(connection, into, chunk, watchdog)
                 if verification is not None:
                     await verification.add(session, chunk, stored)
                 execution.add(chunk, stored)
@@ -106,6 +111,7 @@ class OneTransaction:
         execution, plan = self._execution, self._execution.plan
         await take_place(session, execution)
         await advance_sequences(connection, execution)
+        await self._finish(connection)
         execution.progress.phase("committing")
         watchdog.reset_timeout()
         if execution.borrowed is None:  # else it is for the caller to say when
@@ -116,6 +122,21 @@ class OneTransaction:
         if plan.dry_run:
             await self._note_sequences(session)
             raise _DryRun
+
+    def _opening(self, session: Session) -> Sequence[str]:
+        """What the transaction begins with."""
+        return ()
+
+    async def _enter(self, session: Session, connection: AsyncConnection) -> None:
+        """What is entered in the ledger before the first row."""
+
+    async def _store_chunk(
+        self, connection: AsyncConnection, into: SyncStore | ChunkStore, chunk: Chunk, watchdog: Watchdog
+    ) -> StoreResult:
+        return await into.store(chunk, watchdog)
+
+    async def _finish(self, connection: AsyncConnection) -> None:
+        """What is entered in the ledger after the last row."""
 
     async def _note_sequences(self, session: Session) -> None:
         plan, loaded = self._execution.plan, [column.name for column in self._execution.plan.columns]
@@ -137,23 +158,22 @@ class Ledgered:
 
     async def store(self, first: list[Chunk], rest: AsyncGenerator[Chunk]) -> None:
         """Store the chunks that earlier runs have not committed, each once."""
-        if (load := self._execution.ledger_load) is not None:  # a shard's, entered before its source was read
+        execution = self._execution
+        if (load := execution.ledger_load) is not None:  # a shard's, entered before its source was read
             await self._store(load, prepend(first, rest))
             return
         with owners.claim_ownership() as owner:
-            load = await self._enter(self._request(first), owner)
+            load = await self._enter(request_of(execution, first), owner)
             await self._store(load, prepend(first, rest))
 
-    def _request(self, first: list[Chunk]) -> Request:
-        execution, options = self._execution, self._execution.options
-        source_digest = _digest_of(first, DIGESTED_ROWS)
-        if execution.recognized is not None:
-            source_digest = execution.recognized.source_digest
-        elif execution.source.is_live and first:
-            source_digest = digest_of_stream(source_digest, first[0].rows)
-        call = {"loader": execution.source.loader, "paths": execution.source.paths, **options.call}
-        replaces = execution.plan.filled != execution.plan.table.name
-        return Request(options.load_id, options.resume, source_digest, call, options.if_exists, replaces)
+    async def prepare(self) -> None:
+        """Make the ledger's tables, where they are missing."""
+
+        async def prepare(session: Session) -> None:
+            async with self._transaction(session) as connection:
+                await self._ledger.prepare(connection)
+
+        await self._retried(prepare)
 
     async def _enter(self, request: Request, owner: Owner) -> LedgerLoad:
         """The load in the ledger and the table as planned, in one transaction."""
@@ -263,6 +283,18 @@ class Ledgered:
 
     async def _retried(self, work: Callable[[Session], Awaitable[T]]) -> T:
         return await retrying()(self._session().run, work)
+
+
+def request_of(execution: LoadExecution, first: list[Chunk]) -> Request:
+    """What a load that begins with this chunk asks of the ledger."""
+    options, source_digest = execution.options, _digest_of(first, DIGESTED_ROWS)
+    if execution.recognized is not None:
+        source_digest = execution.recognized.source_digest
+    elif execution.source.is_live and first:
+        source_digest = digest_of_stream(source_digest, first[0].rows)
+    call = {"loader": execution.source.loader, "paths": execution.source.paths, **options.call}
+    replaces = execution.plan.filled != execution.plan.table.name
+    return Request(options.load_id, options.resume, source_digest, call, options.if_exists, replaces)
 
 
 def _digest_of(first: list[Chunk], rows: int) -> str:

@@ -23,7 +23,10 @@ from dataloader.sync import together
 from dataloader.writers import Written
 
 if TYPE_CHECKING:
-    from dataloader.ledger.checkpoint import LedgerLoad
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from dataloader.database.watchdog import Watchdog
+    from dataloader.ledger.checkpoint import Checkpoint, LedgerLoad
     from dataloader.ledger.ledger import Ledger
     from dataloader.loading.chunks import Chunk, SharedIterator
     from dataloader.loading.execution import LoadExecution
@@ -158,13 +161,23 @@ class Worker:
             store = ChunkStore(connection, execution, names_rows=names_rows)
             await store.prepare()
             self._written = written = await store.store(chunk, session.watchdog)
-            violations = written.violations
-            await ledger.keep(
-                connection, load, claimed, batch=chunk.batch, violations=violations, watchdog=session.watchdog
-            )
-            stored = replace(claimed, loaded=written.written.stored, rejected=rows_of(violations))
-            await ledger.count(connection, load, claimed, stored)
+            await enter_stored(ledger, load, connection, (chunk, claimed), written, session.watchdog)
         return written
+
+
+async def enter_stored(  # noqa: PLR0917 - what was stored, and where that is entered
+    ledger: Ledger,
+    load: LedgerLoad,
+    connection: AsyncConnection,
+    entered: tuple[Chunk, Checkpoint],
+    stored: StoreResult,
+    watchdog: Watchdog,
+) -> None:
+    """Enter what became of a chunk that was claimed by its checkpoint, in the transaction of its rows."""
+    (chunk, claimed), violations = entered, stored.violations
+    await ledger.keep(connection, load, claimed, batch=chunk.batch, violations=violations, watchdog=watchdog)
+    counted = replace(claimed, loaded=stored.written.stored, rejected=rows_of(violations))
+    await ledger.count(connection, load, claimed, counted)
 
 
 def retrying() -> tenacity.AsyncRetrying:

@@ -87,7 +87,7 @@ async def test_the_rejects_of_two_runs_have_the_labels_of_the_frame(database: As
     frame = pd.DataFrame(list(rows())).set_axis([f"r{row}" for row in range(ROWS)])
     options: Any = {"engine": database, "chunk_rows": CHUNK_ROWS, "workers": 1, "on_invalid": "reject"}
     with pytest.raises(dl.ValidationError, match="max_rejects"):
-        await dl.load_dataframe(frame, "t", load_id="May", max_rejects=4, **options)
+        await dl.load_dataframe(frame, "t", load_id="May", commit="chunk", max_rejects=4, **options)
     report = await dl.load_dataframe(frame, "t", load_id="May", resume=True, **options)
     assert report.already_rejected == 4
     assert report.rejects.index.tolist() == [f"r{row}" for row in BAD]

@@ -97,7 +97,7 @@ async def test_files_whose_load_failed_are_new_until_their_rows_are_there(
 async def test_a_file_of_an_unfinished_load_goes_into_no_other(database: AsyncEngine, tmp_path: Path) -> None:
     await execute(database, REFUSES_304)
     with pytest.raises(WriteError):
-        await load(database, write(tmp_path, 2, 3), load_id="Monday", chunk_rows=5, workers=1)
+        await load(database, write(tmp_path, 2, 3), load_id="Monday", commit="chunk", chunk_rows=5, workers=1)
     with pytest.raises(CheckpointError, match=r"day2.csv belongs to the load 'Monday', which is not finished"):
         await load(database, write(tmp_path, 1))
     assert await stored(database) == ids(2)

@@ -40,6 +40,8 @@ CHUNKS = 50
 SEEDS = range(10) if FULL else range(1)
 CLIENT_KILLS = {"postgresql": 20, "sqlite": 4 if FULL else 6}
 """For each seed."""
+MOST_KILLS = 8
+"""Of one load in one transaction, which begins anew each time."""
 SERVER_KILLS = 2
 """For each seed."""
 RACES = range(5) if FULL else range(1)
@@ -174,6 +176,65 @@ async def test_a_load_that_is_killed_and_resumed_until_it_is_done_is_exact(
         number += 1
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_load_with_a_name_in_one_transaction_is_there_as_a_whole_or_not_at_all(
+    nursery: Nursery, database: AsyncEngine, seed: int
+) -> None:
+    """However often it is killed, and whenever: the ledger knows it from the moment on that its rows are there."""
+    moments = random.Random(seed)
+    rows = ROWS // 4
+    options = {"resume": True, "commit": "auto"}
+    order = replace(order_for(database, "orders"), rows=rows, chunk_rows=rows // 10, loader="dataframe")
+    clean = await load_clean(nursery, database, order)
+    left, number = CLIENT_KILLS[database.dialect.name], 0
+    while left > 0:
+        number += 1
+        await execute(database, TABLE)
+        order = replace(order, options={**options, "load_id": f"whole {number}"})
+        for _ in range(MOST_KILLS):
+            async with nursery.loader(order) as loader:
+                await loader.loading()
+                if await loader.has_ended_within(moments.uniform(0, clean.seconds * 1.2)):
+                    break
+                left -= await loader.kill()
+            assert await seen_at_once(database, order) in {(0, 0, 0, 0), (rows, rows, 1, 1)}
+        async with nursery.loader(order) as loader:
+            ending = await loader.ended()
+        assert_loaded(ending, order)
+        assert await contents(database, "orders") == clean.contents
+        await execute(database, "DROP TABLE orders")
+
+
+async def seen_at_once(engine: AsyncEngine, order: Order) -> tuple[int, ...]:
+    """How many rows and ids there are, and loads of that name, finished ones and all.
+
+    In one statement: the server may still commit what a process has sent that is gone.
+    """
+    loads = "SELECT count(*) FROM dataloader_loads WHERE load_id = :load_id"
+    finished = f"{loads} AND state = 'finished' AND chunks = 10 AND loaded = :rows"
+    rows = "SELECT count(*) FROM orders), (SELECT count(DISTINCT id) FROM orders"
+    query = f"SELECT ({rows}), ({finished}), ({loads})"
+    return tuple((await fetch(engine, query, load_id=order.options["load_id"], rows=order.rows))[0])
+
+
+@pytest.mark.parametrize("resume", [True, None])
+async def test_of_two_processes_with_one_name_and_one_transaction_one_loads(
+    nursery: Nursery, database: AsyncEngine, resume: bool | None
+) -> None:
+    moments = random.Random(1)
+    rows = ROWS // 4
+    await execute(database, TABLE)
+    for number in range(3):
+        options = {"resume": resume, "commit": "auto", "load_id": f"at once {number}"}
+        order = replace(order_for(database, "orders"), rows=rows, loader="dataframe", options=options)
+        async with nursery.loader(order) as first, nursery.loader(order) as second:
+            await asyncio.sleep(moments.uniform(0, 0.02))
+            endings = await first.ended(), await second.ended()
+        assert_one_was_told(*endings, order, finished=True)
+        counted = await fetch(database, "SELECT count(*), count(DISTINCT id) FROM orders")
+        assert counted == [(rows * (number + 1), rows)]
+
+
 def kill_server(server: embedded.Server) -> None:
     """SIGKILL all its processes, the first of which is stopped before so that it starts no more."""
     postmaster = psutil.Process(int((server.data / "postmaster.pid").read_text().split()[0]))
@@ -268,7 +329,7 @@ async def came_after(engine: AsyncEngine) -> bool:
     return True
 
 
-def assert_one_was_told(one: Ending, other: Ending, order: Order) -> None:
+def assert_one_was_told(one: Ending, other: Ending, order: Order, *, finished: bool = False) -> None:
     """Of two that were to load the same, one did, and the other was told who does, or that it is done."""
     winner, told = (one, other) if one.loaded else (other, one)
     assert_loaded(winner, order, loaded=order.rows)
@@ -277,7 +338,7 @@ def assert_one_was_told(one: Ending, other: Ending, order: Order) -> None:
         assert_loaded(told, order, loaded=0)
     else:
         assert told.what == "CheckpointError", told
-        assert f"process {winner.pid} " in told.text
+        assert (" is finished" if finished else f"process {winner.pid} ") in told.text
 
 
 @pytest.mark.parametrize("race", RACES)
