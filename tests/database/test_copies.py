@@ -401,6 +401,18 @@ async def test_a_column_that_the_table_there_computes_is_left_out(
         await dl.copy_table("t", "t", source=postgres, engine=other, columns=["id", "twice"])
 
 
+async def test_a_copy_that_is_read_before_it_is_written_is_one_transaction_with_a_name(sqlite: AsyncEngine) -> None:
+    await dl.load_dataframe({"id": [*range(30)]}, "t", engine=sqlite, primary_key="id")
+    await execute(sqlite, "CREATE TABLE copy (id bigint CHECK (id <> 25))")
+    options: dict[str, Any] = {"source": sqlite, "engine": sqlite, "chunk_rows": 10, "load_id": "a", "resume": True}
+    with pytest.raises(dl.WriteError, match="Nothing was written"):
+        await dl.copy_table("t", "copy", **options)
+    assert await fetch(sqlite, "SELECT count(*) FROM copy") == [(0,)]
+    await execute(sqlite, "DELETE FROM t WHERE id = 25")
+    assert (await dl.copy_table("t", "copy", **options)).loaded == 29
+    assert (await dl.copy_table("t", "copy", **options)).already_loaded == 29
+
+
 async def test_a_column_that_sqlite_computes_is_left_out(sqlite: AsyncEngine, tmp_path: Path) -> None:
     computed = "CREATE TABLE t (id integer PRIMARY KEY, twice integer AS (id * 2) STORED, note text)"
     target = dl.connect(f"sqlite:///{tmp_path / 'target.db'}")

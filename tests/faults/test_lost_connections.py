@@ -237,6 +237,21 @@ async def test_a_connection_that_is_lost_during_the_commit_leaves_the_rows_in_do
         await load
 
 
+async def test_a_load_with_a_name_whose_commit_is_in_doubt_tells_the_call_that_finds_out(
+    slow_commit: AsyncEngine, watcher: AsyncEngine
+) -> None:
+    rows: Any = {"id": [1], "note": ["lost"]}
+    load = asyncio.create_task(dl.load_dataframe(rows, "orders", engine=slow_commit, load_id="May"))
+    pid = await backend_of(watcher, "COMMIT")
+    await fetch(watcher, "SELECT pg_terminate_backend(:pid)", pid=pid)
+    told = r"The commit was under way. await load_dataframe\(..., 'public.orders', load_id='May', resume=True\) loads"
+    with pytest.raises(dl.ConnectionLost, match=told):
+        await load
+    report = await dl.load_dataframe(rows, "orders", engine=slow_commit, load_id="May", resume=True)
+    assert report.loaded + report.already_loaded == 1
+    assert await fetch(watcher, "SELECT count(*) FROM orders") == [(1,)]
+
+
 async def test_the_pool_works_after_a_lost_connection(slow: AsyncEngine, watcher: AsyncEngine) -> None:
     async def terminate(pid: int) -> None:
         await fetch(watcher, "SELECT pg_terminate_backend(:pid)", pid=pid)
