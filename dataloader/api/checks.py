@@ -122,7 +122,7 @@ async def validate(
 
 @with_options()
 async def load_history(engine: AsyncEngine | str | URL | None = None, *, schema: str | None = None) -> Any:
-    """Show what the ledgers of a database know of the loads that were committed chunk by chunk.
+    """Show what the ledgers of a database know of loads: those that were committed chunk by chunk, or have a name.
 
     Parameters
     ----------

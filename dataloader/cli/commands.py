@@ -1,8 +1,8 @@
 """The command line: ``python -m dataloader load FILE... TABLE``, and ``plan`` and ``validate`` with the same words;
 ``export QUERY FILE`` is the way back.
 
-``check`` looks whether a database is ready. ``copy`` takes rows from one database to another. Of loads that were
-committed chunk by chunk: ``history``, ``resume`` and ``forget``. ``grants`` is for administrators, ``completion`` for
+``check`` looks whether a database is ready. ``copy`` takes rows from one database to another. Of loads that the ledger
+knows: ``history``, ``resume`` and ``forget``. ``grants`` is for administrators, ``completion`` for
 the shell. What is printed is made in `output`.
 
 Exit codes: 0 done, 1 the load failed, the data is not valid, or the database not ready, 2 the command was wrong, 130
@@ -241,7 +241,7 @@ async def export(query: str, path: str, **options: Any) -> ExportReport:
 
 
 @main.command(
-    short_help="List the loads that were committed in chunks.",
+    short_help="List the loads that were committed in chunks, or have a name.",
     epilog=examples("dataloader history --to postgresql://me@localhost/shop", "dataloader history --json"),
 )
 @with_options(TO, SCHEMA, *printing.OPTIONS)
@@ -251,7 +251,7 @@ async def history(engine: str | None, schema: str | None) -> Result:
     found = await ledgers.read_history(resolve(engine), schema)
     loads = [record.shown for record in found.records]
     frame = history_frame(loads, [*ledgers.SHOWN, "running"])
-    shown = "no load was committed chunk by chunk" if frame.empty else frame.to_string(index=False)
+    shown = "no load was committed chunk by chunk, or has a name" if frame.empty else frame.to_string(index=False)
     text = "\n".join([shown, *(f"not read: {why}; --schema reads it" for why in found.passed_over)])
     return printing.Listing(text, {"loads": loads, "not_read": found.passed_over})
 

@@ -391,11 +391,21 @@ async def test_half_a_million_known_rows_are_the_most_of_one_transaction(
     assert "500,000" in str(plan)
 
 
-@pytest.mark.parametrize("asked", [{"resume": True}, {"load_id": "May"}, {"load_id": "May", "resume": False}])
-async def test_who_asks_for_a_resumable_load_gets_one(database: AsyncEngine, asked: Any) -> None:
-    plan = await dl.plan_load(columns(), "orders", engine=database, **asked)
+async def test_who_asks_for_a_resumable_load_gets_one(database: AsyncEngine) -> None:
+    plan = await dl.plan_load(columns(), "orders", engine=database, resume=True)
     assert plan.commit == "chunk"
     assert "can be resumed" in str(plan)
+
+
+@pytest.mark.parametrize("resume", [None, True, False])
+@pytest.mark.parametrize(("rows", "commit"), [(500_000, "load"), (500_001, "chunk")])
+async def test_with_a_name_it_is_one_transaction_up_to_as_many_rows_as_without(
+    database: AsyncEngine, rows: int, commit: str, resume: bool | None
+) -> None:
+    data = {"id": np.zeros(rows, np.int8)}
+    plan = await dl.plan_load(data, "orders", engine=database, load_id="May", resume=resume)
+    assert (plan.commit, plan.is_entered) == (commit, commit == "load")
+    assert ("one transaction, with its row in the ledger" in str(plan)) == plan.is_entered
 
 
 @pytest.mark.parametrize("asked", ["load", "chunk"])
@@ -436,7 +446,7 @@ def test_a_database_without_a_ledger_is_loaded_in_one_transaction() -> None:
         make_plan(offer, Target.of("orders", mysql.backend), None, LoadOptions.of({"commit": "chunk"}), mysql)
 
 
-@pytest.mark.parametrize("asked", [{"resume": True}, {"load_id": "May"}])
+@pytest.mark.parametrize("asked", [{"resume": True}, {"load_id": "May", "if_exists": "truncate"}])
 async def test_one_transaction_cannot_be_resumed(database: AsyncEngine, asked: Any) -> None:
     with pytest.raises(dl.PlanError, match="commit='load'"):
         await dl.load_dataframe(columns(), "orders", engine=database, commit="load", **asked)

@@ -112,6 +112,9 @@ async def test_a_stranger_before_pg_catalog_is_never_called(
     await dl.plan_load({"id": [1]}, "orders", engine=waylaid)
     await dl.load_dataframe({"id": [1], "day": ["x"]}, "made", engine=waylaid)
     await dl.load_dataframe({"id": [1]}, "one", engine=waylaid, method="insert")
+    for added in (1, 0):
+        named = await dl.load_dataframe({"id": [1]}, "one", engine=waylaid, load_id="whole", resume=True)
+        assert named.loaded == added
     for if_exists in ("truncate", "replace", "append"):
         await dl.load_dataframe({"id": [1], "day": ["x"]}, "made", engine=waylaid, if_exists=if_exists)
     keys: Any = {"engine": waylaid, "unique": True, "foreign_keys": True}
@@ -121,7 +124,7 @@ async def test_a_stranger_before_pg_catalog_is_never_called(
         await dl.load_batches(orders(20, breaks=True), "orders", **rejecting)
     loaded = await dl.load_batches(orders(), "orders", resume=True, **rejecting)
     assert (loaded.already_loaded, loaded.loaded) == (20, 18)
-    assert len(await dl.load_history(waylaid)) == 1
+    assert len(await dl.load_history(waylaid)) == 2
     await history.forget(waylaid, "May")
     with pytest.raises(dl.WriteError, match="orders is held by pid"):
         await wait_for_a_lock(waylaid)

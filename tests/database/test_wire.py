@@ -113,7 +113,7 @@ async def our_load(engine: AsyncEngine) -> None:
 
 
 async def our_chunks(engine: AsyncEngine) -> None:
-    await dl.load_dataframe(FRAME, "orders", engine=engine, chunk_rows=100, workers=2, load_id="wired")
+    await dl.load_dataframe(FRAME, "orders", engine=engine, chunk_rows=100, workers=2, load_id="wired", commit="chunk")
 
 
 async def our_read(engine: AsyncEngine) -> None:
