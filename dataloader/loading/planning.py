@@ -141,7 +141,7 @@ async def _known_load(connection: AsyncConnection, source: Source, table: TableS
     if options.resume is False or is_new or backend_for(connection.dialect).ledger_obstacle:
         return None
     found = await lookup.find_load(connection, source.name, table.name, options.load_id)
-    if found is not None and options.commit == "load":
+    if found is not None and options.load_id is not None and options.commit == "load":
         refusals.refuse_as_a_whole(found)
     return found
 

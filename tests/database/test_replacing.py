@@ -664,6 +664,14 @@ async def test_a_replace_that_nobody_continues_is_begun_anew_and_leaves_nothing(
     assert await fetch(postgres, "SELECT DISTINCT state FROM dataloader_loads") == [("finished",)]
 
 
+async def test_a_replace_that_ended_in_the_middle_may_be_begun_anew_in_one_transaction(postgres: AsyncEngine) -> None:
+    await make_old(postgres)
+    options = await half_replaced(postgres)
+    report = await dl.load_batches(batches(), "t", **options | {"commit": "load"})
+    assert (report.already_loaded, report.loaded) == (0, 10)
+    assert (await beside(postgres), await fetch(postgres, "SELECT load_id FROM dataloader_loads")) == ([], [])
+
+
 @pytest.mark.parametrize("options", [{}, {"dtype": {"code": sa.String(9)}}, {"on_invalid": "reject"}], ids=repr)
 async def test_a_replace_in_one_transaction_drops_what_another_has_left_beside_the_table(
     postgres: AsyncEngine, options: dict[str, Any]
