@@ -71,9 +71,9 @@ class LoadPlan:
     in_memory : bool
         Whether the source can be checked before its first chunk is committed.
     buffers : bool
-        Whether the load is one transaction after all, if the source turns out to be small.
+        Whether it is one transaction after all, if the source turns out to be small.
     is_entered : bool
-        Whether it is entered in the ledger too where it is one transaction, in that transaction.
+        Whether one transaction is entered in the ledger, too.
     dry_run : bool
         Whether all of it is rolled back.
     source_facts : tuple of (str, str)
@@ -289,7 +289,7 @@ def make_plan(
     is_made = definition is not None and target.definition is None
     columns, warnings = column_plans(offered, prepared, options, merge, backend, is_made=is_made)
     numbers = numbered(table, [one.name for one in columns], options, merge)
-    committing = _committing(options, info, table, database, replaces)
+    committing = _committing(options, info, database, commit_obstacle(options, table, database, replaces))
     beginning = _beginning(prepared, widening, options, backend)
     if replaces is not None:
         beginning |= _replacing(replaces, committing["commit"], table, columns, info, options, backend)
@@ -379,15 +379,8 @@ def _check_target(found: TableSchema | None, options: LoadOptions) -> None:
     ddl.check(found, options.if_exists)
 
 
-def _committing(
-    options: LoadOptions,
-    info: SourceInfo,
-    table: TableSchema,
-    database: Database,
-    replaces: replacing.Replacement | None,
-) -> dict[str, Any]:
+def _committing(options: LoadOptions, info: SourceInfo, database: Database, obstacle: str | None) -> dict[str, Any]:
     """When rows are committed, and by how many connections."""
-    obstacle = commit_obstacle(options, table, database, replaces)
     chosen = choose_commit(options, info, obstacle, knows_load=database.knows_load)
     return chosen | {"workers": _workers(options, database, info) if chosen["commit"] == "chunk" else 1}
 

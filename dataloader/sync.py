@@ -229,7 +229,7 @@ class Call(Coroutine[Any, Any, T]):
         raise AttributeError(f"{called}() was not awaited, so it has no {name!r}: write await {called}(...)")
 
 
-_under_way: set[asyncio.Task[Any]] = set()
+under_way: set[asyncio.Task[Any]] = set()
 """Asyncio alone would forget them."""
 
 
@@ -287,7 +287,7 @@ async def _finished(
 def start_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """Begin `work` as a task that continues by itself; what it raises is in the task, and nobody need look at it."""
     task = asyncio.create_task(work)
-    _under_way.add(task)
+    under_way.add(task)
     task.add_done_callback(_ended)
     return task
 
@@ -295,7 +295,7 @@ def start_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
 async def finish_under_way(seconds: float) -> None:
     """Wait for what continues by itself in this loop, but no longer than `seconds`."""
     this, loop = asyncio.current_task(), asyncio.get_running_loop()
-    if others := {one for one in _under_way if one is not this and one.get_loop() is loop}:
+    if others := {one for one in under_way if one is not this and one.get_loop() is loop}:
         await asyncio.wait(others, timeout=seconds)
 
 
@@ -329,7 +329,7 @@ async def await_and_propagate_cancel(task: asyncio.Task[Any]) -> int:
 
 
 def _ended(task: asyncio.Task[Any]) -> None:
-    _under_way.discard(task)
+    under_way.discard(task)
     if not task.cancelled():
         task.exception()  # looked at, or asyncio complains that nobody did
 

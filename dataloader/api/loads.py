@@ -74,44 +74,40 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
         How to write. ``auto`` takes binary COPY wherever it can, and says why not.
     commit : {'auto', 'load', 'chunk'}
         ``load`` is one transaction. ``chunk`` is one for each chunk, with a checkpoint in the tables
-        ``dataloader_loads`` and ``dataloader_chunks`` beside the target. ``auto`` takes ``load`` up to
-        500,000 rows and where there can be no checkpoints, and says why: text files are judged by their size, and
-        a stream is read until it has more, or 33 MB, or for 10 seconds; one with a `load_id` goes by chunks, so that
-        what has arrived is stored if it breaks. By chunks, a slow stream is committed every
-        5 seconds, though its chunks are not full; not if `on_conflict` and `duplicates` have it matter which rows
-        share a chunk: of two rows with one key, ``update`` takes the ``last`` and ``ignore`` the ``first`` anyway.
+        ``dataloader_loads`` and ``dataloader_chunks`` beside the target. ``auto`` takes ``load`` up to 500,000 rows
+        and where there can be no checkpoints, and says why: text files are judged by their size, and a stream is read
+        until it has more, or 33 MB, or for 10 seconds; with a `load_id` it goes by chunks, which stay if it breaks.
+        By chunks, a slow stream is committed every 5 seconds, though its chunks are not full; not if `on_conflict`
+        and `duplicates` have it matter which rows share a chunk: of two rows with one key, ``update`` takes the
+        ``last`` and ``ignore`` the ``first`` anyway.
     chunk_rows : int or None
         Rows that are converted and sent at once; never more than `workers` + 1 chunks are in memory.
     max_rows_per_second : int or None
-        How many rows are sent in a second at most, by all workers together, so that the server has room for
-        others. The load waits between chunks, which are those of about a second; with ``commit='load'`` its
-        transaction is held open meanwhile, as the plan says. Each shard has a pace of its own.
+        How many rows are sent in a second at most, by all workers together, so that the server has room for others.
+        The load waits between chunks of about a second; with ``commit='load'`` its transaction is open meanwhile, as
+        the plan says. Each shard has a pace of its own.
     workers : int or None
         How many connections commit chunks at once; None: 2 on PostgreSQL. SQLite and ``commit='load'`` have one.
         With more than one, generated ids follow the source's order inside of a chunk only.
     resume : bool or None
-        ``True`` continues an unfinished load of the same data into the same table, reports 0 new rows for a
-        finished one, and starts one that is not known. ``None`` refuses to start beside an unfinished load.
-        ``False`` starts from the first row. The data must be given again from its start: what is
-        committed is read again and compared, never sent again.
+        ``True`` continues an unfinished load of the same data into the same table, reports 0 new rows for a finished
+        one, and starts one that is not known. ``None`` refuses to start beside an unfinished load. ``False`` starts
+        from the first row. The data is given from its start: what is committed is compared, never sent again.
     load_id : str or None
-        Names a load, so that its rows are stored once, whichever process runs it again: by ``resume=True`` it adds
-        0 rows when it is finished. Data in memory and files that `commit` has in one transaction are one with a name
-        too, in which the ledger's rows are written as well: an unfinished one has left nothing, and starts anew.
-        Streams go by chunks, as do ``truncate`` and ``replace``. Without a name a load by chunks is recognised by
-        its first 1,000 rows.
+        Names a load, so that its rows are stored once, whichever process runs it again. What is one transaction
+        without a name is one with it, the ledger's rows included: unfinished, it has left nothing. Streams,
+        ``truncate`` and ``replace`` go by chunks. Without a name these are known by their first 1,000 rows.
     on_invalid : {'raise', 'reject'}
-        What to do with rows that do not fit. ``raise`` checks the whole source, if it is in
-        memory, before the first row is committed, and shows the first ten values and all counts.
-        ``reject`` keeps the rows in ``report.rejects`` and loads the others. A load that is committed chunk by
-        chunk, or has a `load_id`, keeps them in the table ``dataloader_rejects`` too, so that a resumed one reports
-        those of all runs.
+        What to do with rows that do not fit. ``raise`` checks the whole source, if it is in memory, before the first
+        row is committed, and shows the first ten values and all counts. ``reject`` keeps the rows in
+        ``report.rejects`` and loads the others. A load by chunks, or with a `load_id`, keeps them in the table
+        ``dataloader_rejects`` too, so that a resumed one reports those of all runs.
     max_rejects : int, float or None
         The most rows that may be rejected, by all runs of a load: a count, or a share between 0 and 1. With more
         the load ends, and one in one transaction has then loaded nothing.
     casts : {'exact', 'lossy'}
-        ``exact`` changes no value. ``lossy`` rounds or cuts what the plan lists as lossy, such as the
-        fraction of a float in an integer column; what is out of range is refused all the same.
+        ``exact`` changes no value. ``lossy`` rounds or cuts what the plan lists as lossy, such as the fraction of a
+        float in an integer column; what is out of range is refused all the same.
     assume_timezone : str or None
         The time zone of times without one, for timestamptz columns: ``"Europe/Berlin"``.
     dtype : dict or None
@@ -181,24 +177,21 @@ async def load_dataframe(data: object, table: str | sa.Table, **options: Unpack[
     Raises
     ------
     PlanError
-        When the data, the options and the table do not go together, or a stream was read already; nothing
-        was written.
+        When the data, the options and the table do not go together, or a stream was read already; nothing was written.
     ValidationError
-        When values do not fit their columns, or more rows are rejected than `max_rejects` allows: the
-        first ten are shown by row, column, value and reason, and all are counted; nothing was written.
+        When values do not fit their columns, or more rows are rejected than `max_rejects` allows: the first ten are
+        shown by row, column, value and reason, and all are counted; nothing was written.
     WriteError
         When the database refused a row or a statement; nothing was written.
     ConnectionLost
-        When the server went away; `ConnectionFailed` when it was not reached or refused the login. Transient
-        errors are retried for two minutes, where the ledger keeps rows from being stored twice.
+        When the server went away; `ConnectionFailed` when it was not reached or refused the login. Transient errors
+        are retried for two minutes, where the ledger keeps rows from being stored twice.
     UnfinishedLoad, SourceChanged, CheckpointError
         When an earlier load is unfinished, the data or the table is not what it began with, or another process
         is loading the same; nothing was written.
-    LoadCancelled
-        When somebody pressed Cancel.
-    asyncio.CancelledError
-        When it is cancelled: within a second everything under way is rolled back. Its note, and the hint of the
-        errors above, say how many rows are committed, and the call that continues.
+    LoadCancelled, asyncio.CancelledError
+        When somebody pressed Cancel, or it is cancelled: within a second everything under way is rolled back. Its note,
+        and the hint of the errors above, say how many rows are committed, and the call that continues.
 
     Examples
     --------

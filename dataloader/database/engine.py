@@ -34,7 +34,7 @@ from dataloader.database.backends import backend_for, base
 from dataloader.database.driver_errors import chain, mark_connecting, of_another_loop
 from dataloader.errors import PlanError
 from dataloader.formatting import one_line
-from dataloader.sync import finish_despite_cancel, finish_under_way, start_task
+from dataloader.sync import finish_despite_cancel, finish_under_way, start_task, under_way
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -66,7 +66,8 @@ class _Connected(AsyncEngine):
 
     async def dispose(self, close: bool = True) -> None:
         """After what a load that failed still tells the ledger: else its connection would be left open."""
-        await finish_under_way(FINISHING_SECONDS)
+        if under_way:
+            await finish_under_way(FINISHING_SECONDS)
         await super().dispose(close)
 
 
