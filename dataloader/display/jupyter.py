@@ -17,6 +17,8 @@ with contextlib.suppress(ImportError):  # WidgetView is then not chosen
 
 KEPT = 20
 """A page that was reloaded during a load shows the widget alone, so that the latest stay as they ended."""
+_PICTURE = {"flex": "1 1 400px", "min_width": "0", "max_width": "640px", "margin": "0"}
+"""Where there is no room beside it, the buttons go below: a narrow bar would be a line higher with every number."""
 _BUTTON = {"width": "92px", "height": "26px", "margin": "0 0 0 6px"}
 _display: Any = ipython_display.display
 _ended: collections.deque[ipywidgets.Widget] = collections.deque()
@@ -51,9 +53,9 @@ class WidgetView:
 
     def open(self, state: State, cancel: Cancel | None) -> None:
         self._cell = current_cell()
-        self._picture = ipywidgets.HTML(layout={"flex": "1 1 auto", "margin": "0", "max_width": "640px"})
+        self._picture = ipywidgets.HTML(layout=_PICTURE)
         controls = [self._controls(state, cancel)]
-        layout = {"align_items": "flex-start", "overflow": "visible"}
+        layout = {"flex_flow": "row wrap", "align_items": "flex-start", "overflow": "visible"}
         self._box = box = ipywidgets.HBox([self._picture, *controls], layout=layout)
         box.add_class("dataloader-progress")
         self.update(state)

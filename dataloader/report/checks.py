@@ -59,9 +59,10 @@ class CheckReport:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        rows = [(one.level, one.topic, one.says, one.remedy) for one in self.findings]
+        shown = 4 if any(one.remedy for one in self.findings) else 3
+        rows = [(one.level, one.topic, one.says, one.remedy)[:shown] for one in self.findings]
         word = "ready" if self.ok else "not ready"
         return panel(
             headline(GOOD if self.ok else BAD, word, f"{html.escape(self.database)}: {self._headline}"),
-            table(rows, head=("", "what", "problem", "reasons")),
+            table(rows, head=("", "what", "found", "remedy")[:shown]),
         )

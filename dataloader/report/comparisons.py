@@ -116,7 +116,7 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         title = f"<code>{html.escape(f'{self.source} ↔ {self.table}')}</code>"
-        color, word = (GOOD, "equal") if self.equal else (WARNING, "different")
+        color, word = (GOOD, "equal:") if self.equal else (WARNING, "different:")
         counted = quantity(self.same, "row") if self.equal else self._counted
         facts = [("database", self.database), ("key", ", ".join(self.key))]
         facts += [("not compared", ", ".join(self.not_compared))] if self.not_compared else []

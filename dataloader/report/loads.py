@@ -257,7 +257,7 @@ class LoadReport:
     def _repr_html_(self) -> str:
         title = f"<code>{html.escape(f'{self.source} → {self.table}')}</code>"
         color, word = (GOOD, "✓") if not self.rejected else (WARNING, "✓" if self.loaded else "✗")
-        word = "dry run, rolled back" if self.dry_run else word
+        word = "dry run, rolled back:" if self.dry_run else word
         new = " · new table" if self.created else ""
         notes = "".join(f'<div style="{text_color(WARNING)}">{html.escape(note)}</div>' for note in self._notes)
         return panel(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from dataloader.conversion.violations import REASONS, Violation, Violations
+from dataloader.database.backends.checking import Finding
+from dataloader.display.html import BAD, GOOD, UNDER_WAY, WARNING, Color, table, text_color
 from dataloader.errors import LoadError
 from dataloader.rejects import Findings, Rejects
-from dataloader.report import LoadReport, ValidationReport
+from dataloader.report import CheckReport, LoadReport, ValidationReport
 
 
 def report(**facts: Any) -> LoadReport:
@@ -200,3 +203,25 @@ def test_html_of_a_validation_escapes_what_is_in_the_data(fact: str) -> None:
     shown = validated(violation(1)._replace(**{fact: EVIL}))._repr_html_()
     assert EVIL not in shown
     assert "&lt;script&gt;" in shown
+
+
+def test_a_column_of_numbers_is_to_the_right_under_its_name_and_one_of_texts_is_not() -> None:
+    shown = table([("a", "1,000.5", "1"), ("b", "NULL", "x")], head=("name", "amount", "code"))
+    cells = re.findall(r"text-align:(\w+)[^>]*>([^<]*)<", shown)
+    right = {text for side, text in cells if side == "right"}
+    assert right == {"amount", "1,000.5", "NULL"}
+
+
+@pytest.mark.parametrize("color", [GOOD, WARNING, BAD, UNDER_WAY])
+def test_a_color_that_a_filter_of_styles_lets_through_stands_before_the_one_of_the_theme(color: Color) -> None:
+    plain, themed = text_color(color).split(";")
+    assert re.fullmatch(r"color:#[0-9a-f]{6}", plain)
+    assert "var(--jp-" in themed
+
+
+def test_a_check_shows_remedies_only_where_there_are_some() -> None:
+    fine, bad = Finding("ok", "pool", "enough"), Finding("problem", "rights", "none", "Grant them.")
+    assert "remedy" not in CheckReport(database="shop", findings=(fine,))._repr_html_()
+    shown = CheckReport(database="shop", findings=(fine, bad))._repr_html_()
+    assert ">remedy<" in shown
+    assert ">Grant them.<" in shown
