@@ -7,6 +7,7 @@ import contextlib
 import functools
 import importlib
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import Any, Self, TypeVar
 
 from dataloader.display.cells import ipython_shell
 from dataloader.display.state import Cancel, NoView, Result, State, View
+from dataloader.formatting import duration, quantity
 
 R = TypeVar("R", bound=Result)
 
@@ -23,6 +25,9 @@ TICK_SECONDS = 0.1
 LOG_SECONDS = 30.0
 LOG_STEPS = 10
 VARIABLE = "DATALOADER_PROGRESS"
+NUMBERS_COLUMNS = 58
+"""What a terminal's bar needs beside its label: without room for them it would show the label alone."""
+LEAST_LABEL = 20
 
 
 class LogView:
@@ -45,25 +50,42 @@ class LogView:
 
 
 class TextView:
-    """A bar in a terminal."""
+    """A bar in a terminal, in one line of it: a bar that is wrapped leaves a line behind with every update."""
 
     interval = TICK_SECONDS
 
     def open(self, state: State, _cancel: Cancel | None) -> None:
         from tqdm import tqdm  # noqa: PLC0415 - only a terminal needs it
 
-        self._bar: Any = tqdm(
-            total=state.total, desc=state.label, unit=" rows", unit_scale=(state.total or 0) >= 10_000
-        )
+        self._bar: Any = tqdm(desc=_fitting(state.label), bar_format="{desc}", dynamic_ncols=True)
+        self.update(state)
 
     def update(self, state: State) -> None:
-        self._bar.desc, self._bar.total = state.label, state.total
-        self._bar.set_postfix_str(state.phase, refresh=False)
-        self._bar.update(state.rows - self._bar.n)
+        self._bar.desc, self._bar.total = _fitting(state.label), state.total
+        share = "" if state.total is None else "{percentage:3.0f}%|{bar}| "
+        self._bar.bar_format = f"{{desc}}: {share}{_numbers(state)}"
+        self._bar.n = state.rows
+        self._bar.refresh()
 
     def close(self, state: State) -> None:
         self.update(state)
         self._bar.close()
+
+
+def _numbers(state: State) -> str:
+    """Rows, rate and time while it loads; else rows, time and what it does."""
+    rows = quantity(state.rows, "row")
+    if state.phase == "loading":
+        left = state.remaining
+        return f"{rows} · {state.pace} · {duration(state.seconds) if left is None else f'{duration(left)} left'}"
+    rate = f"{state.pace} · " if state.has_ended else ""
+    return f"{rows} · {rate}{duration(state.seconds)} · {state.phase}"
+
+
+def _fitting(label: str) -> str:
+    """A label with its beginning and its end, so that there is room for the numbers."""
+    room = max(LEAST_LABEL, shutil.get_terminal_size().columns - NUMBERS_COLUMNS)
+    return label if len(label) <= room else f"{label[: room // 2]}…{label[1 + room // 2 - room :]}"
 
 
 LAZY_VIEWS = {

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
+import pty
 import re
+import struct
+import subprocess
+import sys
+import termios
 import time
 from collections.abc import Callable
 
@@ -154,7 +161,38 @@ def test_a_terminal_shows_a_bar_to_the_last_row(capsys: pytest.CaptureFixture[st
     view.close(state)
     shown = capsys.readouterr().err
     assert "DataFrame → orders: 100%" in shown
+    assert "1,000 rows · " in shown
     assert "done" in shown
+
+
+BAR = """
+import sys
+from dataloader.display.progress import TextView
+from dataloader.display.state import State
+
+state, view = State("stream of batches → " + "a" * 63 + "_end", int(sys.argv[1]) or None), TextView()
+view.open(state, None)
+state.phase = "loading"
+state.advance(1_400_000, 1)
+view.update(state)
+state.phase = "committing"
+view.close(state)
+"""
+
+
+@pytest.mark.parametrize("total", [0, 1_500_000], ids=["unknown", "known"])
+def test_a_bar_is_one_line_of_a_terminal_with_all_its_numbers_however_long_its_label(total: int) -> None:
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    subprocess.run([sys.executable, "-c", BAR, str(total)], check=True, stdin=its, stdout=its, stderr=its)
+    os.close(its)
+    lines = [line.strip() for line in os.read(ours, 100_000).decode().split("\r")]
+    os.close(ours)
+    *_, last = filter(None, lines)
+    assert max(map(len, lines)) < 80
+    assert "_end: " in last
+    assert "1,400,000 rows · " in last
+    assert last.endswith("committing")
 
 
 @pytest.mark.parametrize(("asked", "kind"), [("text", TextView), ("log", LogView), ("none", NoView)])
@@ -347,3 +385,13 @@ def test_the_file_that_is_read_is_shown_while_the_load_runs() -> None:
     assert "file 2 of 3 · 0 rows · " in ProgressSnapshot(state)._repr_html_()
     state.finish("done")
     assert "file 2" not in ProgressSnapshot(state)._repr_html_()
+
+
+def test_a_read_that_gave_nothing_and_failed_is_one_line() -> None:
+    state = State("SELECT * FROM nowhere")
+    state.keeps_rows, state.outcome = True, "read"
+    state.end(RuntimeError("there is no such table"))
+    shown = ProgressSnapshot(state)._repr_html_()
+    assert "0 rows read" in shown
+    assert "dataloader-bar" not in shown
+    assert "rows/s" not in shown
