@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,9 @@ SHOWN = ("Parse", "Bind", "Describe", "Execute", "Close", "Flush", "Sync", "Quer
 """The client's messages that have a column, if there were any."""
 MOST_ROWS = 12
 MOST_CHARACTERS = 56
+TEXT_WIDTH = 80
+INDENT = " " * 40
+"""Where the statements begin in text."""
 _LIST = re.compile(r"\([^()]*,[^()]*\)")
 _FRAME = ("statement", "sender", "message", "count", "bytes")
 
@@ -33,12 +37,21 @@ def summary(steps: Sequence[Step]) -> str:
 
 
 def as_text(title: str, steps: Sequence[Step]) -> str:
-    """The table in a fixed-width font."""
-    head, rows = _cells(steps)
-    lines = [head, *([_text(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    shown = ["  ".join((line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:]))).rstrip() for line in lines]
-    return "\n".join([f"{title}: {summary(steps)}", *shown])
+    """Two lines for each statement, which fit a terminal of 80 columns: numbers, and how many messages of each kind."""
+    lines = ["{:>11}  {:>7}  {:>7}  {:>7}  {}".format("round trips", "kB out", "kB in", "ms", "statement")]
+    for one in _largest(steps):
+        sizes = [f"{number:,.1f}" for number in (one.sent_bytes / 1000, one.received_bytes / 1000, one.seconds * 1000)]
+        lines.append("{:>11,}  {:>7}  {:>7}  {:>7}  {}".format(one.round_trips, *sizes, _cut(one.statement)))
+        counts = [f"{one.count(kind):,} {kind}" for kind in SHOWN if one.count(kind)]
+        counts += [quantity(one.rows, "row") + " in"] if one.rows else []
+        lines += textwrap.wrap(", ".join(counts), TEXT_WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)
+    return "\n".join([f"{title}:", f"  {summary(steps)}", *lines])
+
+
+def _cut(statement: str) -> str:
+    room = TEXT_WIDTH - len(INDENT)
+    statement = shortened(statement)
+    return statement if len(statement) <= room else f"{statement[: room - 1]}…"
 
 
 def as_html(title: str, steps: Sequence[Step]) -> str:
@@ -82,10 +95,6 @@ def _largest(steps: Sequence[Step]) -> list[Step]:
     others = [one for at, one in enumerate(steps) if at not in largest]
     left = together(f"({len(others)} other statements, see .messages)", others)
     return [*(steps[at] for at in sorted(largest)), left]
-
-
-def _text(cell: int | str) -> str:
-    return f"{cell:,}" if isinstance(cell, int) else cell
 
 
 def shortened(statement: str) -> str:

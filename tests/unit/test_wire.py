@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from dataloader.wiretap.conversation import Conversation
 from dataloader.wiretap.counts import MOST_STATEMENTS, OTHERS, Counts, Step
 from dataloader.wiretap.messages import RECEIVED, SENT, statement_label
-from dataloader.wiretap.tables import MOST_ROWS, as_frame, as_html, as_text
+from dataloader.wiretap.tables import INDENT, MOST_ROWS, TEXT_WIDTH, as_frame, as_html, as_text
 from dataloader.wiretap.upstream import without_channel_binding
 
 KINDS = {name: kind for names in (RECEIVED, SENT) for kind, name in names.items()}
@@ -237,12 +238,15 @@ def test_the_table_shows_what_has_most_bytes_and_the_sum_of_the_rest() -> None:
     ]
     steps = [*steps_of([*turns, *COPIES]).values()]
     text = as_text("PostgreSQL shop", steps)
-    assert text.startswith("PostgreSQL shop: 1 connection, 33 round trips, 211 kB out, 12.5 kB in, ")
-    lines = text.splitlines()
-    assert len(lines) == MOST_ROWS + 2
-    assert lines[1].split() == [*"statement Query CopyData rows in round trips kB out kB in ms".split()]
-    assert lines[-1].startswith("(22 other statements, see .messages)")
-    assert sum(int(line[len(lines[1].split("Query")[0]) :].split()[0]) for line in lines[2:]) == 32
+    title, summed, head, *lines = text.splitlines()
+    assert title == "PostgreSQL shop:"
+    assert summed.startswith("  1 connection, 33 round trips, 211 kB out, 12.5 kB in, ")
+    assert head.split() == [*"round trips kB out kB in ms statement".split()]
+    statements = [line for line in lines if not line.startswith(INDENT)]
+    assert len(statements) == MOST_ROWS
+    assert statements[-1].endswith("(22 other statements, see .messages)")
+    assert sum(int(found) for found in re.findall(r"(\d+) Query", text)) == 32
+    assert max(map(len, text.splitlines())) <= TEXT_WIDTH
     assert "<script" not in as_html("<script>", steps)
     messages = [one for step in steps for side in (step.sent, step.received) for one in side.values()]
     frame = as_frame(steps)
