@@ -21,6 +21,8 @@ Which of them a driver's error becomes is decided in `database.driver_errors`.
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -104,9 +106,8 @@ class DataLoaderError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows: what happened and what to do, and how to see where."""
-        lines = [f"{type(self).__name__}: {self.what}", self.hint]
-        whole = "The whole traceback: import sys, traceback; traceback.print_exception(sys.last_value)"
-        return [*lines, whole] if self.__cause__ is not None else lines
+        lines = [wrapped(f"{type(self).__name__}: {self.what}"), wrapped(self.hint)]
+        return [*lines, WHOLE_TRACEBACK] if self.__cause__ is not None else lines
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self), self.__dict__)
@@ -283,8 +284,8 @@ class LoadCancelled(LoadError):
     """
 
     def _render_traceback_(self) -> list[str]:
-        """One line: who stopped it knows where."""
-        return [f"{type(self).__name__}: {self}"]
+        """One paragraph: who stopped it knows where."""
+        return [wrapped(f"{type(self).__name__}: {self}")]
 
 
 class ConnectionLost(LoadError):
@@ -445,6 +446,24 @@ def left_by(error: BaseException) -> str:
     return next(iter(getattr(error, "__notes__", ())), NOTHING_WRITTEN)
 
 
+SHOWN_COLUMNS = 80
+"""How wide errors are shown: JupyterLab, and a terminal, break longer lines wherever they end."""
+_CALL, _QUOTED = re.compile(r"await \w+\([^\n]*\)"), re.compile(r"await |'[^']*'")
+WHOLE_TRACEBACK = "The whole traceback:\nimport sys, traceback; traceback.print_exception(sys.last_value)"
+
+
+def wrapped(text: str, columns: int = SHOWN_COLUMNS) -> str:
+    """Text in lines that break between words; a call in it can still be copied and run."""
+    kept = _CALL.sub(lambda call: _QUOTED.sub(lambda found: found[0].replace(" ", "\0"), call[0]), text)
+    return "\n".join(_filled(line, columns) for line in kept.split("\n")).replace("\0", " ")
+
+
+def _filled(line: str, columns: int) -> str:
+    indent = " " * (len(line) - len(line.lstrip()))
+    under = f"{indent}  " if indent else ""
+    return textwrap.fill(line, columns, subsequent_indent=under, break_long_words=False, break_on_hyphens=False)
+
+
 def shown_as(error: BaseException, line: str) -> None:
-    """Have IPython show one line in place of the error's traceback."""
-    error._render_traceback_ = lambda: [line]  # type: ignore[attr-defined]
+    """Have IPython show a line in place of the error's traceback."""
+    error._render_traceback_ = lambda: [wrapped(line)]  # type: ignore[attr-defined]

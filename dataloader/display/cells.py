@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import sys
+import traceback
 import weakref
+from pathlib import Path
 from typing import Any
+
+from dataloader.errors import WHOLE_TRACEBACK, wrapped
+
+PACKAGE = str(Path(__file__).parents[1])
 
 _shown: weakref.WeakValueDictionary[tuple[int | None, int], Any] = weakref.WeakValueDictionary()
 
@@ -36,3 +42,26 @@ def show_unless_shown(result: object) -> None:
     """
     if _shown.get((current_cell(), id(result))) is not result:
         raise NotImplementedError
+
+
+def show_own_frames(error: BaseException) -> None:
+    """Have IPython show where a source has failed in the caller's code, without the frames of this package."""
+    error._render_traceback_ = lambda: _own_frames(error)  # type: ignore[attr-defined]
+
+
+def _own_frames(error: BaseException) -> list[str]:
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = max((at for at, frame in enumerate(frames) if frame.filename.startswith(PACKAGE)), default=-1)
+    lines = [
+        f"  {_code_name(frame.filename)}, line {frame.lineno}, in {frame.name}\n    {frame.line}"
+        for frame in frames[ours + 1 :]
+    ]
+    what = "".join(traceback.format_exception_only(error)).rstrip()  # with its notes: what is committed
+    head, _, notes = what.partition("\n")
+    return [wrapped(head), *lines, *([wrapped(notes)] if notes else []), WHOLE_TRACEBACK]
+
+
+def _code_name(filename: str) -> str:
+    """A file, or a cell as IPython calls it."""
+    name = getattr(getattr(ipython_shell(), "compile", None), "format_code_name", lambda _: None)(filename)
+    return " ".join(name) if name else filename

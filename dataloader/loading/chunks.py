@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import pyarrow as pa
 
 from dataloader.conversion.converter import Converted, Converter
-from dataloader.errors import SourceFailed
+from dataloader.display.cells import show_own_frames
+from dataloader.errors import DataLoaderError, SourceFailed
 from dataloader.ledger.checkpoint import Checkpoint, LedgerLoad, rows_of, source_changed
 from dataloader.ledger.digest import chunk_digest
 from dataloader.rejects import Findings
@@ -144,6 +145,8 @@ async def read_batches(
                 first_row += rows
                 del batch
     except Exception as error:
+        if not isinstance(error, DataLoaderError):
+            show_own_frames(error)
         raise SourceFailed(error) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import pickle
 import re
@@ -306,3 +307,18 @@ def test_a_detail_that_the_driver_adds_to_its_message_is_told_once() -> None:
         detail="Key (id)=(1) already exists.",
     )
     assert "duplicate key HINT: Look (Key (id)=(1) already exists)." in str(translate(error, PLACE))
+
+
+def test_an_error_is_shown_in_lines_of_a_terminal_and_its_call_can_be_copied() -> None:
+    call = "await load_batches(..., 'a table', load_id='the data of the month of May', resume=True, chunk_rows=1000)"
+    error = LoadError(f"it failed {'again ' * 20}", hint=f"7 rows are committed; continue with {call}")
+    lines = "\n".join(error._render_traceback_()).split("\n")
+    assert max(map(len, lines)) <= 80
+    _, _, copied = "\n".join(lines).partition("continue with")
+    ast.parse(f"async def f():\n  return ({copied.strip()})")
+    assert "'the data of the month of May'" in copied
+
+
+def test_a_call_of_one_long_text_is_not_broken_in_it() -> None:
+    text = "x" * 100
+    assert errors.wrapped(f"do {text} then") == f"do\n{text}\nthen"
