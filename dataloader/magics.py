@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from dataloader import api
+from dataloader.api import checks, loads, reads
 from dataloader.cli import csv as csv_options
 from dataloader.cli.commands import load_keeping_rejects
 from dataloader.cli.options import (
@@ -81,8 +81,8 @@ def _dataload(text: str, variables: Mapping[str, Any]) -> LoadReport | LoadPlan 
     options["engine"] = variables.get(options["engine"], options["engine"])
     options["progress"] = options["progress"] or "auto"
     if options.pop("plans"):
-        return run(api.plan_load(data, table, **options, on_invalid="raise" if rejects is None else "reject"))
-    loader: Any = api.load_files if isinstance(data, list) else api.load_dataframe
+        return run(checks.plan_load(data, table, **options, on_invalid="raise" if rejects is None else "reject"))
+    loader: Any = loads.load_files if isinstance(data, list) else loads.load_dataframe
     return run(load_keeping_rejects(loader, data, table, rejects, options))
 
 
@@ -99,7 +99,7 @@ def _query(line: str, cell: str | None, variables: MutableMapping[str, Any]) -> 
         raise PlanError(f"%query: {name!r} cannot be the name of a variable", hint=_QUERY_USAGE)
     options["engine"] = variables.get(options["engine"], options["engine"])
     options["progress"] = options["progress"] or "auto"
-    frame = run(api.read_dataframe(text, _named_in(text, variables), **options))
+    frame = run(reads.read_dataframe(text, _named_in(text, variables), **options))
     if name is None:
         return frame
     variables[name] = frame

@@ -20,7 +20,7 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 
-from dataloader import api
+from dataloader.api import checks, copies, loads, reads
 from dataloader.cli import csv as csv_options
 from dataloader.cli import output as printing
 from dataloader.cli import words
@@ -135,8 +135,8 @@ async def load(files: list[Any], table: str, rejects: str | None, plans: bool, *
     """
     csv_options.gather(options)
     if plans:
-        return await api.plan_load(files, table, **options, on_invalid="raise" if rejects is None else "reject")
-    return await load_keeping_rejects(api.load_files, files, table, rejects, options)
+        return await checks.plan_load(files, table, **options, on_invalid="raise" if rejects is None else "reject")
+    return await load_keeping_rejects(loads.load_files, files, table, rejects, options)
 
 
 @main.command(
@@ -155,7 +155,7 @@ async def copy(query_or_table: str, table: str, rejects: str | None, **options: 
 
     All in one transaction, unless --commit chunk is asked for. TABLE is created like the original if it is missing.
     """
-    return await load_keeping_rejects(api.copy_table, query_or_table, table, rejects, options)
+    return await load_keeping_rejects(copies.copy_table, query_or_table, table, rejects, options)
 
 
 async def load_keeping_rejects(
@@ -183,7 +183,7 @@ async def load_keeping_rejects(
 async def plan(files: list[Any], table: str, **options: Any) -> LoadPlan:
     """Show what `load` would do, and write nothing."""
     csv_options.gather(options)
-    return await api.plan_load(files, table, **options)
+    return await checks.plan_load(files, table, **options)
 
 
 @main.command(
@@ -202,7 +202,7 @@ async def plan(files: list[Any], table: str, **options: Any) -> LoadPlan:
 async def validate(files: list[Any], table: str, **options: Any) -> ValidationReport:
     """Show every value of FILE... that does not fit TABLE, and write nothing."""
     csv_options.gather(options)
-    return await api.validate(files, table, **options)
+    return await checks.validate(files, table, **options)
 
 
 @main.command(
@@ -220,7 +220,7 @@ async def validate(files: list[Any], table: str, **options: Any) -> ValidationRe
 @prints
 async def check(engine: str | None, table: str | None, workers: int | None) -> CheckReport:
     """Show whether the database is ready for loads, a line for each finding with its remedy; exit code 1 if not."""
-    return await api.check(engine, table, workers=workers)
+    return await checks.check(engine, table, workers=workers)
 
 
 @main.command(
@@ -237,7 +237,7 @@ async def check(engine: str | None, table: str | None, workers: int | None) -> C
 @prints
 async def export(query: str, path: str, **options: Any) -> ExportReport:
     """Write a table, or the result of a query, to FILE (.csv, .parquet, .arrow, .jsonl; .csv.gz, .csv.zst)."""
-    return await api.export(query, path, **options)
+    return await reads.export(query, path, **options)
 
 
 @main.command(
@@ -249,11 +249,11 @@ async def export(query: str, path: str, **options: Any) -> ExportReport:
 async def history(engine: str | None, schema: str | None) -> Result:
     """Show the loads of the database's ledgers, the newest first."""
     found = await ledgers.read_history(resolve(engine), schema)
-    loads = [record.shown for record in found.records]
-    frame = history_frame(loads, [*ledgers.SHOWN, "running"])
+    known = [record.shown for record in found.records]
+    frame = history_frame(known, [*ledgers.SHOWN, "running"])
     shown = "no load was committed chunk by chunk, or has a name" if frame.empty else frame.to_string(index=False)
     text = "\n".join([shown, *(f"not read: {why}; --schema reads it" for why in found.passed_over)])
-    return printing.Listing(text, {"loads": loads, "not_read": found.passed_over})
+    return printing.Listing(text, {"loads": known, "not_read": found.passed_over})
 
 
 @main.command(
@@ -283,7 +283,7 @@ async def resume(load_id: str, engine: str | None, schema: str | None, yes: bool
         raise CheckpointError(f"the load {load_id!r} is not resumed", hint="Nothing was read. Answer y, or pass --yes.")
     load_id = record.whole or load_id
     options |= {"engine": engine, "load_id": load_id, "resume": True, "chunk_rows": record.shown["chunk_rows"]}
-    return await api.load_files(paths, record.shown["target"], **options, progress=progress)
+    return await loads.load_files(paths, record.shown["target"], **options, progress=progress)
 
 
 def _confirmed(record: ledgers.LoadRecord, paths: list[str], database: str) -> bool:

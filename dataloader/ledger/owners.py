@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import psutil
-
 LIVING_SECONDS = 60.0
 """A process of another host counts as alive for so long after its last commit: nothing else is known of it."""
 CLOCK_SECONDS = 2.0
@@ -55,6 +53,8 @@ class Owner:
 
     def _has_left_word(self) -> bool:
         """Whether its process lives on and has said that the load has ended; nobody else's word counts."""
+        import psutil  # noqa: PLC0415 - only a ledger asks for processes
+
         with contextlib.suppress(OSError, psutil.Error, AttributeError):  # Windows knows no users by number
             return _word(self.token).lstat().st_uid == psutil.Process(self.pid).uids().effective
         return False
@@ -75,6 +75,8 @@ def _pids() -> str:
 
 def _start_time(pid: int) -> float | None:
     """When a process was started, None if there is none of that number, or a zombie."""
+    import psutil  # noqa: PLC0415 - as above
+
     try:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()

@@ -66,9 +66,22 @@ def test_importing_the_package_imports_nothing_that_takes_time() -> None:
 
 def test_a_load_imports_only_the_driver_that_it_needs() -> None:
     names = f"[name for name in {OF_A_LOAD!r} if name in sys.modules]"
-    code = f"import sys; from dataloader import api, magics; print({names})"
+    code = f"import sys, dataloader; from dataloader import magics; dataloader.read_dataframe; print({names})"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_a_first_load_imports_nothing_of_what_compares_and_copies_and_looks_for_no_garbage_meanwhile() -> None:
+    unused = ("dataloader.comparing", "dataloader.copying", "dataloader.api.reads", "dataloader.wiretap", "psutil")
+    code = f"""
+import gc, sys, pyarrow, sqlalchemy, dataloader
+looked = []
+gc.callbacks.append(lambda *_: looked.append(1))
+dataloader.load_dataframe
+print(len(looked) <= 2, gc.isenabled(), [name for name in {unused!r} if name in sys.modules])
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "True True []"
 
 
 def test_the_options_of_the_type_checker_are_those_that_are_checked() -> None:
