@@ -1,0 +1,192 @@
+"""Every display as a reader of the notebook sees it: on a narrow page and a wide one, light and dark.
+
+The notebook is run once and becomes a page of HTML without a kernel, as nbconvert makes it; a cell is one block. With
+``DATALOADER_GALLERY=full`` the same notebook, which nobody has vouched for, is opened in JupyterLab as well: its styles
+are filtered there. Pictures of every cell are kept in ``DATALOADER_ARTIFACTS``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import nbformat
+import psycopg
+import pytest
+from nbclient import NotebookClient
+from playwright.async_api import Browser, Locator, Page, async_playwright
+
+from dataloader.database import embedded
+from tests.conftest import new_database
+from tests.notebook.gallery import BEGIN, CELLS, OF_PANDAS, RAISING
+from tests.notebook.lab import ARGUMENTS, KERNEL, TOKEN, find_chromium, jupyterlab
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+NO_CHROMIUM = "the gallery needs Chromium: apt-get install chromium"
+FULL = os.environ.get("DATALOADER_GALLERY") == "full"
+WIDE, NARROW = 1280, 520
+PAGES = [("light", WIDE), ("dark", NARROW), *([("light", NARROW), ("dark", WIDE)] if FULL else [])]
+LEAST_CONTRAST = 4.0
+"""Of small print and of colored text: 4.5 is what WCAG asks of text, 3 of large text."""
+_LOOKED_AT = """cell => {
+    const luminance = color => color.map(one => one / 255)
+        .map(one => one <= 0.03928 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, one, at) => sum + one * [0.2126, 0.7152, 0.0722][at], 0);
+    const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+    const drawn = colors => {  // one above the other
+        for (const color of colors) { canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1); }
+        return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+    };
+    const backgrounds = one => one ? [...backgrounds(one.parentElement), getComputedStyle(one).backgroundColor] : [];
+    const contrast = one => {
+        const [paper, ink] = [drawn(backgrounds(one)), drawn([...backgrounds(one), getComputedStyle(one).color])];
+        const [dark, light] = [luminance(paper), luminance(ink)].sort((a, b) => a - b);
+        return (light + 0.05) / (dark + 0.05);
+    };
+    const ours = [...cell.querySelectorAll('[class~=mathjax_ignore]')];
+    const inside = ours.flatMap(one => [...one.querySelectorAll('*')]);
+    const isScrolled = one => one.closest('div[style*="overflow-x"]') !== null;
+    const page = document.documentElement.clientWidth;
+    const isWide = one => !isScrolled(one) && one.getBoundingClientRect().right > page + 1;
+    const lines = (text, word) => {
+        const range = document.createRange();
+        range.setStart(text, word.index);
+        range.setEnd(text, word.index + word[0].length);
+        return new Set([...range.getClientRects()].map(one => Math.round(one.top))).size;
+    };
+    const broken = one => [...one.childNodes].filter(text => text.nodeType === Node.TEXT_NODE).flatMap(text =>
+        [...text.data.matchAll(/\\w+/g)].filter(word => lines(text, word) > 1).map(word => word[0]));
+    const texts = inside.filter(one => one.matches('b, td, th, div, code, summary'));
+    return {
+        blocks: ours.length,
+        wide: [...ours, ...inside].filter(isWide).map(one => one.outerHTML.slice(0, 200)),
+        broken: inside.filter(one => !one.matches('code')).flatMap(broken),
+        pale: texts.filter(one => one.innerText && !one.children.length)
+            .map(one => [one.innerText, contrast(one)]).filter(([, found]) => found < LEAST_CONTRAST),
+    };
+}""".replace("LEAST_CONTRAST", str(LEAST_CONTRAST))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("gallery")
+
+
+@pytest.fixture(scope="module")
+def gallery(folder: Path, server: embedded.Server, admin: psycopg.Connection) -> nbformat.NotebookNode:
+    """The notebook with all its outputs; it is kept as `gallery.ipynb`."""
+    cells = [nbformat.v4.new_code_cell(code) for code in (BEGIN, *CELLS.values())]
+    notebook = nbformat.v4.new_notebook(metadata=KERNEL, cells=cells)
+    with new_database(server, admin) as url:
+        own = {"DATALOADER_URL": url.render_as_string(), "DATALOADER_PROGRESS": "auto", "PYTHONPATH": str(ROOT)}
+        client = NotebookClient(notebook, timeout=60, allow_errors=True, record_timing=False)
+        client.execute(env=os.environ | own | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"})
+    notebook.metadata.pop("widgets", None)  # as JupyterLab saves it
+    nbformat.write(notebook, folder / "gallery.ipynb")
+    return notebook
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    found = find_chromium()
+    if found is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(NO_CHROMIUM)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
+        yield browser
+        await browser.close()
+
+
+def kept(place: str, name: str) -> Path | None:
+    """Where the picture of a cell goes, if pictures are kept."""
+    folder = os.environ.get("DATALOADER_ARTIFACTS")
+    return Path(folder) / "gallery" / place / f"{name}.png" if folder else None
+
+
+async def assert_readable(cell: Locator, name: str, place: str) -> None:
+    """Nothing of ours is wider than the page, too pale, or there twice, and no word is broken.
+
+    A name in the headline that is longer than the whole line has to be.
+    """
+    if path := kept(place, name):
+        await cell.screenshot(path=path)
+    found = await cell.evaluate(_LOOKED_AT)
+    assert found["wide"] == [], name
+    assert found["broken"] == [], name
+    assert found["pale"] == [], name
+    assert found["blocks"] <= 1, name
+
+
+def test_every_cell_ends_as_it_was_meant_to(gallery: nbformat.NotebookNode) -> None:
+    _, *cells = gallery.cells
+    failed = {
+        name
+        for name, cell in zip(CELLS, cells, strict=True)
+        if any(output.output_type == "error" for output in cell.outputs)
+    }
+    assert failed == RAISING
+
+
+def test_an_error_is_told_in_lines_of_a_terminal_and_shows_none_of_our_frames(gallery: nbformat.NotebookNode) -> None:
+    errors = ["\n".join(one.traceback) for cell in gallery.cells for one in cell.outputs if "traceback" in one]
+    assert len(errors) == len(RAISING)
+    assert max(len(line) for error in errors for line in error.split("\n")) <= 80
+    assert not any("/dataloader/" in error for error in errors)
+    assert any("Cell In[1], line 28, in broken" in error for error in errors)
+
+
+@pytest.mark.parametrize(("theme", "width"), PAGES)
+async def test_a_page_of_the_notebook_can_be_read(
+    theme: str, width: int, gallery: nbformat.NotebookNode, folder: Path, browser: Browser
+) -> None:
+    page = await browser.new_page(viewport={"width": width, "height": 900})
+    await page.goto(f"file://{as_page(folder, theme)}")
+    cells = page.locator(".jp-Cell-outputWrapper")
+    shown = [name for name, cell in zip(CELLS, gallery.cells[1:], strict=True) if cell.outputs]
+    assert await cells.count() == len(shown)
+    for number, name in enumerate(shown):
+        if name not in OF_PANDAS:
+            await assert_readable(cells.nth(number), name, f"page_{theme}_{width}")
+
+
+def as_page(folder: Path, theme: str) -> Path:
+    """The notebook as nbconvert writes it."""
+    path = folder / f"{theme}.html"
+    if not path.exists():
+        command = [sys.executable, "-m", "nbconvert", "--to", "html", "--no-input", "--theme", theme]
+        subprocess.run([*command, f"--output={path}", str(folder / "gallery.ipynb")], check=True, capture_output=True)
+    return path
+
+
+@pytest.mark.skipif(not FULL, reason="a minute: DATALOADER_GALLERY=full")
+@pytest.mark.usefixtures("gallery")
+@pytest.mark.parametrize("theme", ["light", "dark"])
+async def test_a_notebook_that_nobody_has_vouched_for_can_be_read_in_jupyterlab(
+    theme: str, folder: Path, browser: Browser, tmp_path: Path
+) -> None:
+    (tmp_path / "gallery.ipynb").write_bytes((folder / "gallery.ipynb").read_bytes())
+    with jupyterlab(tmp_path, PYTHONPATH=str(ROOT)) as address:
+        settings = tmp_path / ".jupyter/settings/@jupyterlab/apputils-extension/themes.jupyterlab-settings"
+        settings.write_text(json.dumps({"theme": f"JupyterLab {theme.title()}"}))
+        for width in (WIDE, NARROW):
+            page = await browser.new_page(viewport={"width": width, "height": 1000})
+            await page.goto(f"{address}/doc/tree/gallery.ipynb?token={TOKEN}&reset")
+            await look_at_cells(page, f"lab_{theme}_{width}")
+            await page.close()
+
+
+async def look_at_cells(page: Page, place: str) -> None:
+    """JupyterLab draws the cells that are in view, so each is brought there."""
+    await page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.content?.widgets?.length", timeout=40_000)
+    for number, name in enumerate(CELLS, start=1):
+        await page.evaluate("at => window.jupyterapp.shell.currentWidget.content.scrollToItem(at, 'start')", number)
+        cell = page.locator(f".jp-CodeCell[data-windowed-list-index='{number}'] .jp-Cell-outputArea")
+        await cell.wait_for()
+        if name not in OF_PANDAS:
+            await assert_readable(cell, name, place)
