@@ -36,9 +36,9 @@ GOOD, WARNING, BAD, UNDER_WAY = (
     )
 )
 _COLORS = {"done": GOOD, "checked": GOOD, "cancelled": WARNING, "failed": BAD}
-_STYLE = (
-    "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.5;overflow-wrap:anywhere"
-)
+_FONT = "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.5"
+_STYLE = f"{_FONT};overflow-wrap:break-word;overflow-wrap:anywhere"
+"""The second is for a widget, whose width is that of its longest word else; the filter lets the first one through."""
 _CELL = "padding:2px 8px 2px 0;vertical-align:top"
 _WHOLE, _BROKEN = "white-space:nowrap", "overflow-wrap:break-word;min-width"
 _PROSE = {"value": 8} | dict.fromkeys(["problem", "checks", "reasons", "found", "remedy", "statement"], 16)
