@@ -21,10 +21,10 @@ Which of them a driver's error becomes is decided in `database.driver_errors`.
 
 from __future__ import annotations
 
-import re
-import textwrap
 from collections.abc import Sequence
 from typing import Any
+
+from dataloader.formatting import wrapped
 
 __all__ = [
     "CheckpointError",
@@ -418,6 +418,7 @@ class SourceFailed(Exception):
         self.error = error
 
 
+WHOLE_TRACEBACK = "The whole traceback:\nimport sys, traceback; traceback.print_exception(sys.last_value)"
 NOTHING_WRITTEN = "Nothing was written"
 IN_DOUBT = "The commit was under way, so the rows may be there: count them before you load again."
 
@@ -432,36 +433,16 @@ def left_words(rows: int | None, resume_call: str | None, *, in_doubt: bool = Fa
     return f"{there}; continue with {resume_call}"
 
 
-def say_committed(
-    error: DataLoaderError, rows: int, resume_call: str, *, in_doubt: bool, where: str = "committed"
-) -> None:
+def say_committed(error: DataLoaderError, rows: int, resume_call: str, *, in_doubt: bool, where: str) -> None:
     """Have an error say what the whole load has committed, and where, if it says anything of that."""
     if error.committed_rows is not None:
-        error.committed_where, error.is_in_doubt = where, in_doubt
-        error.committed_rows, error.resume_call = rows, resume_call
+        error.committed_where, error.is_in_doubt, error.committed_rows = where, in_doubt, rows
+        error.resume_call = resume_call
 
 
 def left_by(error: BaseException) -> str:
     """What an interrupted load says of itself: what is committed and how to resume, or that there is nothing."""
     return next(iter(getattr(error, "__notes__", ())), NOTHING_WRITTEN)
-
-
-SHOWN_COLUMNS = 80
-"""How wide errors are shown: JupyterLab, and a terminal, break longer lines wherever they end."""
-_CALL, _QUOTED = re.compile(r"await \w+\([^\n]*\)"), re.compile(r"await |'[^']*'")
-WHOLE_TRACEBACK = "The whole traceback:\nimport sys, traceback; traceback.print_exception(sys.last_value)"
-
-
-def wrapped(text: str, columns: int = SHOWN_COLUMNS) -> str:
-    """Text in lines that break between words; a call in it can still be copied and run."""
-    kept = _CALL.sub(lambda call: _QUOTED.sub(lambda found: found[0].replace(" ", "\0"), call[0]), text)
-    return "\n".join(_filled(line, columns) for line in kept.split("\n")).replace("\0", " ")
-
-
-def _filled(line: str, columns: int) -> str:
-    indent = " " * (len(line) - len(line.lstrip()))
-    under = f"{indent}  " if indent else ""
-    return textwrap.fill(line, columns, subsequent_indent=under, break_long_words=False, break_on_hyphens=False)
 
 
 def shown_as(error: BaseException, line: str) -> None:

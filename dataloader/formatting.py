@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
+import textwrap
 from collections.abc import Iterable, Sequence
+
+SHOWN_COLUMNS = 80
+"""How wide errors are shown: JupyterLab, and a terminal, break longer lines wherever they end."""
+_CALL, _QUOTED = re.compile(r"await \w+\([^\n]*\)"), re.compile(r"await |'[^']*'")
 
 
 def quantity(number: int, noun: str, total: int | None = None) -> str:
@@ -80,3 +86,15 @@ def did_you_mean(given: object, known: Sequence[object]) -> str:
 def one_line(error: Exception) -> str:
     """An error's message in one line, without the full stop."""
     return " ".join(str(error).split()).rstrip(".")
+
+
+def wrapped(text: str, columns: int = SHOWN_COLUMNS) -> str:
+    """Text in lines that break between words; a call in it can still be copied and run."""
+    kept = _CALL.sub(lambda call: _QUOTED.sub(lambda found: found[0].replace(" ", "\0"), call[0]), text)
+    return "\n".join(_filled(line, columns) for line in kept.split("\n")).replace("\0", " ")
+
+
+def _filled(line: str, columns: int) -> str:
+    indent = " " * (len(line) - len(line.lstrip()))
+    under = f"{indent}  " if indent else ""
+    return textwrap.fill(line, columns, subsequent_indent=under, break_long_words=False, break_on_hyphens=False)

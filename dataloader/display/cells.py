@@ -8,7 +8,8 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from dataloader.errors import WHOLE_TRACEBACK, wrapped
+from dataloader.errors import WHOLE_TRACEBACK
+from dataloader.formatting import wrapped
 
 PACKAGE = str(Path(__file__).parents[1])
 
