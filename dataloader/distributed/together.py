@@ -196,7 +196,7 @@ async def _say_what_is_committed(error: BaseException, entered: LoadExecution, o
     call = f"await {entered.source.loader}(..., {entered.plan.table.name.spelled!r}, load_id={order.load_id!r})"
     if isinstance(error, DataLoaderError):
         error.committed_rows = 0
-        say_committed(error, rows, call, in_doubt=False)
+        say_committed(error, rows, call, in_doubt=False, where="committed")
     elif rows:
         error.add_note(left_words(rows, call, in_doubt=False))
 
