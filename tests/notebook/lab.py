@@ -26,7 +26,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [f"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE {HOST}"]
 QUIET = '{"fetchNews": "false", "checkForUpdates": false}'
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-PICTURE_WIDTH = 740
+PICTURE_WIDTH = 860
 _CELL = "document.querySelectorAll('.jp-CodeCell')[number]"
 _PROMPT = f"{_CELL}.querySelector('.jp-InputPrompt').textContent"
 _HAS_ENDED = rf"/\d/.test({_PROMPT})"

@@ -229,7 +229,7 @@ def test_other_errors(error: BaseException, cause: str, left: str) -> None:
 
 def test_a_load_says_what_is_committed() -> None:
     error = dl.WriteError("row 3: refused", hint="Correct it.", committed_rows=0, sqlstate="23505", row=3)
-    errors.say_committed(error, 2_000, "await load_dataframe(...)", in_doubt=False)
+    errors.say_committed(error, 2_000, "await load_dataframe(...)", in_doubt=False, where="committed")
     error.__cause__ = DriverError("no", "23505", severity="ERROR", table_name="orders", constraint_name="orders_pkey")
     said = dl.explain(error)
     assert said.left == "2,000 rows are committed; continue with await load_dataframe(...)."
