@@ -84,18 +84,26 @@ def versions() -> dict[str, str]:
     return found
 
 
-async def run(form: Form, only: list[str], folder: Path) -> dict[str, Any]:
+async def run(form: Form, only: list[str], folder: Path, out: Path) -> None:
     server = embedded.start(folder / "pg", embedded.find_binaries())
     try:
-        found: dict[str, Any] = {"cases": {}}
         loads = {case.name: partial(run_case, case) for case in CASES}
         measures: dict[str, Callable[..., Any]] = loads | small_databases.CASES | reads.CASES | curves.CASES
+        cases: dict[str, Any] = {}
+        head = {"measured": dt.date.today().isoformat(), "form": form.name, "rounds": form.rounds}
+        found = head | {"machine": machine(), "versions": versions(), "cases": cases}
         for name in only or measures:
             place = Path(tempfile.mkdtemp(prefix=name, dir=folder))
-            found["cases"][name] = await measures[name](server, place, form)
-        return found
+            cases[name] = await measures[name](server, place, form)
+            keep(found, out)
     finally:
         server.stop()
+
+
+def keep(found: dict[str, Any], path: Path) -> None:
+    """What is measured stays, if the rest is interrupted."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def main() -> None:
@@ -110,11 +118,7 @@ def main() -> None:
     form = Form(form.name, arguments.rounds or form.rounds)
     with tempfile.TemporaryDirectory(prefix="dlb-", ignore_cleanup_errors=True) as name:
         os.chmod(name, 0o755)
-        found = asyncio.run(run(form, arguments.only, Path(name)))
-    head = {"measured": dt.date.today().isoformat(), "form": form.name, "rounds": form.rounds}
-    found = head | {"machine": machine(), "versions": versions()} | found
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(found, indent=1) + "\n")
+        asyncio.run(run(form, arguments.only, Path(name), arguments.out))
     print(f"\nwritten: {arguments.out}")
 
 
