@@ -17,6 +17,8 @@ from typing import Any
 import psutil
 
 Load = Callable[[], Awaitable[object]]
+REAPED_SECONDS = 0.3
+"""A backend ends a moment after its client, and only then counts among those of the postmaster that have ended."""
 
 
 @dataclass
@@ -84,6 +86,7 @@ async def examine(load: Load, reset: Load, postmaster: int | None, *, watches: b
     else:
         await load()
     figures.peak = memory("VmHWM") - before
+    await asyncio.sleep(REAPED_SECONDS)
     figures.client, figures.server = client_seconds() - client, server_seconds(postmaster) - server
     return figures
 

@@ -14,7 +14,6 @@ import asyncio
 import importlib
 import importlib.util
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -30,6 +29,7 @@ from contenders import DUCKDB, attached
 from facts import CREATE, make_facts
 from measured import Load, longest_block
 from rounds import show, take_turns
+from tables import tpchgen
 
 import dataloader as dl
 from dataloader.database import embedded
@@ -116,7 +116,7 @@ async def measure(rows: int, items: int, rounds: int, folder: Path) -> None:
         await connection.execute(sa.text(ITEMS))
     await dl.load_dataframe(make_facts(rows), "facts", engine=engine, progress="none")
     tables = {"facts": rows}
-    if items and shutil.which("tpchgen-cli"):
+    if items and tpchgen():
         await dl.load_dataframe(_make_items(items, folder), "items", engine=engine, progress="none")
         tables["items"] = items
     for table, count in tables.items():
@@ -150,7 +150,7 @@ async def _first_batch(engine: Any, table: str) -> None:
 
 def _make_items(rows: int, folder: Path) -> Any:
     scale = f"{rows / ITEMS_OF_A_SCALE + 0.001:.4f}"
-    command = ["tpchgen-cli", "parquet", "-s", scale, "--tables=lineitem", f"--output-dir={folder}"]
+    command = [tpchgen() or "tpchgen-cli", "parquet", "-s", scale, "--tables=lineitem", f"--output-dir={folder}"]
     subprocess.run(command, check=True, capture_output=True)
     return pq.read_table(folder / "lineitem.parquet").slice(0, rows)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -78,10 +80,24 @@ def wide(columns: int, rows: int) -> Rows:
     return Rows(create, pd.DataFrame(random.integers(0, 1000, (rows, columns), dtype="int32"), columns=names))
 
 
+def tpchgen() -> str | None:
+    """The program, which may stand beside a Python whose environment is not activated; None: it is not installed."""
+    return shutil.which("tpchgen-cli") or shutil.which("tpchgen-cli", path=Path(sys.executable).parent)
+
+
 def line_items(folder: Path, rows: int) -> Rows:
     """Sixteen columns of TPC-H's line items, made by tpchgen."""
     scale = max(rows / 6_000_000, 0.001)
-    command = ["tpchgen-cli", "parquet", "-s", f"{scale:g}", "--tables", "lineitem", "--output-dir", str(folder)]
+    command = [
+        tpchgen() or "tpchgen-cli",
+        "parquet",
+        "-s",
+        f"{scale:g}",
+        "--tables",
+        "lineitem",
+        "--output-dir",
+        str(folder),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     table = pq.read_table(folder / "lineitem.parquet")
     plain = [pa.field(one.name, pa.string()) if pa.types.is_string_view(one.type) else one for one in table.schema]
