@@ -65,7 +65,7 @@ class _Connected(AsyncEngine):
         return f"<{AsyncEngine.__name__}: {backend_for(self.dialect).describe_engine(self)}>"
 
     async def dispose(self, close: bool = True) -> None:
-        """After what a load that failed still tells the ledger: else its connection would be left open."""
+        """Close the pool once a load that failed has told its ledger: its connection would be left open else."""
         if under_way:
             await finish_under_way(FINISHING_SECONDS)
         await super().dispose(close)
