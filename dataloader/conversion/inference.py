@@ -16,11 +16,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from dataloader.conversion.arrow_errors import in_words
 from dataloader.conversion.documents import ADDRESSES, NotJson, to_json
 from dataloader.conversion.mixed import MixedType
+from dataloader.conversion.object_arrays import classes, parts, timestamps, to_arrow
 from dataloader.errors import UnsupportedType
 
 DECIMAL_ROOM = (15, 38)
@@ -67,6 +69,7 @@ _NO_COLUMN = {
 """Kinds that no column keeps: why, and what to load instead."""
 _NO_TYPE = "they have no type in common"
 _MISSING = {"NoneType", "NAType", "NaTType"}
+_KNOWN = {*_GROUPS, *_NO_COLUMN, *_MISSING}
 _FLOATS = {"float", "float64"}
 _NUMBERS = {"int", "float", "Decimal"}
 
@@ -213,13 +216,19 @@ def array_of(values: Any) -> pa.Array:
     """Infer the type; whatever does not go together raises one of `REFUSALS`."""
     if isinstance(values, (pa.Array, pa.ChunkedArray)) or str(getattr(values, "dtype", "object")) != "object":
         return pa.array(_known_to_arrow(values), from_pandas=True)
-    kinds = _kinds(set(map(type, values)))
+    if hasattr(values, "to_numpy"):  # of a Series, over which iterating takes three times as long
+        values = values.to_numpy()
+    elif not isinstance(values, (list, tuple, np.ndarray)):  # a deque has no slices
+        values = list(values)
+    kinds = _kinds(classes(values))
     if kinds & _FLOATS and all(map(_is_missing, filter(_is_float, values))):
         kinds -= _FLOATS
     _check_together(kinds, values)
     if kinds & {"dict", "list", "tuple", "ndarray"}:
         return _nested(values, kinds)
-    if kinds & {"Timestamp", "Timedelta"} and any(map(_nanoseconds, values)):
+    if kinds <= {"Timestamp", *_MISSING} and (found := timestamps(values)) is not None:
+        return found
+    if kinds & {"Timestamp", "Timedelta"} and any(map(_has_nanoseconds, values)):
         return pa.array(values, type=_with_nanoseconds(pa.array(values, from_pandas=True).type), from_pandas=True)
     if kinds & _AS_TEXT:
         values = [None if _is_missing(one) else str(one) for one in values]
@@ -230,7 +239,7 @@ def array_of(values: Any) -> pa.Array:
 
 def _by_arrow(values: Any, from_pandas: bool = True) -> pa.Array:
     try:
-        return pa.array(values, from_pandas=from_pandas)
+        return to_arrow(values, from_pandas)
     except (TypeError, ValueError) as error:  # of the objects' own methods, which Arrow calls
         raise NotTogether(in_words(error, _NO_TYPE)) from error
 
@@ -239,7 +248,7 @@ def _by_arrow(values: Any, from_pandas: bool = True) -> pa.Array:
 def _kind_of(cls: type) -> str:
     """The name of the nearest class that is known, else its own: an enum of texts is a text."""
     names = [base.__name__ for base in cls.__mro__]
-    return next((name for name in names if name in _GROUPS or name in _NO_COLUMN), names[0])
+    return next((name for name in names if name in _KNOWN), names[0])
 
 
 def _kinds(classes: Set[type]) -> set[str]:
@@ -284,8 +293,8 @@ def _check_together(kinds: Set[str], values: Any) -> None:
     if "time" in kinds and any(isinstance(one, datetime.time) and one.tzinfo is not None for one in values):
         raise NotTogether("a time of day with a zone depends on the date")
     if kinds & _TIMES:
-        zones = {one.tzinfo is None for one in values if isinstance(one, datetime.datetime) and not _is_nat(one)}
-        if len(zones) > 1:
+        times = (one for one in values if isinstance(one, datetime.datetime) and type(one).__name__ != "NaTType")
+        if len({one.tzinfo is None for one in times}) > 1:
             raise NotTogether("some times have a zone and some have none")
 
 
@@ -312,7 +321,7 @@ def _is_of_one_kind(values: Any) -> bool:
         elements = list(_elements(values))
         with contextlib.suppress(NotTogether):
             _check_together(kinds, elements)
-            return len(kinds) == 1 and not any(map(_nanoseconds, elements))
+            return len(kinds) == 1 and not any(map(_has_nanoseconds, elements))
         return False
     return len(kinds) <= 1 and not kinds & (_MISSING | {"object_", "dict"})
 
@@ -321,7 +330,7 @@ def _kinds_inside(values: Any, level: int = 1) -> set[str]:
     if level > MOST_LEVELS:
         raise RecursionError
     lists = [one for one in values if isinstance(one, (list, tuple))]
-    kinds = _kinds(set(map(type, itertools.chain.from_iterable(lists))))
+    kinds = _kinds(set().union(*(set(map(type, itertools.chain.from_iterable(part))) for part in parts(lists))))
     kinds |= _kinds({one.dtype.type for one in values if type(one).__name__ == "ndarray"})
     inner = kinds & {"list", "tuple", "ndarray"}
     return kinds | _kinds_inside(list(itertools.chain.from_iterable(lists)), level + 1) if inner else kinds
@@ -360,8 +369,9 @@ def _is_nat(value: object) -> bool:
     return type(value).__name__ == "NaTType"  # pandas' missing time, which is a datetime without a zone
 
 
-def _nanoseconds(value: Any) -> int:
-    return getattr(value, "nanosecond", 0) or getattr(value, "nanoseconds", 0) or 0
+def _has_nanoseconds(value: Any) -> bool:
+    nanoseconds = getattr(value, "nanosecond", 0) or getattr(value, "nanoseconds", 0)
+    return bool(nanoseconds > 0)  # NaT's are NaN
 
 
 def _with_nanoseconds(kind: pa.DataType) -> pa.DataType:
