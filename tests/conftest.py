@@ -24,7 +24,7 @@ from dataloader.database.engine import Default, dispose_all, open_engine
 
 FULL = os.environ.get("DATALOADER_FAULTS") == "full"
 """CI runs some proofs in a short form."""
-SERIAL = "pytest.mark.serial"
+SERIAL, SLOW = "pytest.mark.serial", re.compile(r"^pytestmark = .*pytest\.mark\.slow", re.MULTILINE)
 SERVER_VARIABLE = "DATALOADER_TEST_SERVER"
 """The folder of a running server that a test session uses instead of one of its own."""
 
@@ -54,22 +54,30 @@ def pytest_report_header() -> str:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """With ``--dist loadfile``, files that hold a clock against what they test are one file: never beside each other.
 
-    ``--dist loadgroup`` would do, but the process that distributes the tests knows no marks, and pytest-xdist 3.8 does
-    not hand them on with pytest 9.
+    That one is begun first, then those of slow tests, then the others, the largest first: at the end no process is
+    left alone with what takes minutes. ``--dist loadgroup`` would keep them apart as well, but the process that
+    distributes the tests knows no marks, and pytest-xdist 3.8 does not hand them on with pytest 9.
     """
     if config.getoption("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadFileScheduling
 
     folder = Path(__file__).parent
-    clocked = {f"tests/{path.relative_to(folder)}" for path in folder.rglob("test_*.py") if SERIAL in path.read_text()}
+    sources = {f"tests/{path.relative_to(folder)}": path.read_text() for path in folder.rglob("test_*.py")}
 
-    class LoadSerially(LoadFileScheduling):
+    class LongestFirst(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = str(super()._split_scope(nodeid))
-            return "serial" if file in clocked else file
+            return "serial" if SERIAL in sources.get(file, "") else file
 
-    return LoadSerially(config, log)
+        def _assign_work_unit(self, node: Any) -> None:
+            self.workqueue.move_to_end(max(self.workqueue, key=self._length), last=False)
+            super()._assign_work_unit(node)
+
+        def _length(self, scope: str) -> tuple[bool, bool, int]:
+            return scope == "serial", bool(SLOW.search(sources.get(scope, ""))), len(self.workqueue[scope])
+
+    return LongestFirst(config, log)
 
 
 @contextlib.contextmanager
