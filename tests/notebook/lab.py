@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import nbformat
 from playwright.async_api import ConsoleMessage, Locator, Page
 
 HOST = "127.0.0.1"
@@ -118,6 +117,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def write_notebook(path: Path, *cells: str) -> None:
     """A notebook of code cells that were never run."""
+    import nbformat  # takes more than a second
+
     path.parent.mkdir(parents=True, exist_ok=True)
     notebook = nbformat.v4.new_notebook(metadata=KERNEL, cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     nbformat.write(notebook, path)

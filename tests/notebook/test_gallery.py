@@ -13,17 +13,19 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import nbformat
 import psycopg
 import pytest
-from nbclient import NotebookClient
 from playwright.async_api import Browser, Locator, Page, async_playwright
 
 from dataloader.database import embedded
 from tests.conftest import new_database
 from tests.notebook.gallery import BEGIN, CELLS, OF_PANDAS, RAISING
 from tests.notebook.lab import ARGUMENTS, KERNEL, TOKEN, find_chromium, jupyterlab
+
+if TYPE_CHECKING:
+    import nbformat  # takes more than a second
 
 pytestmark = pytest.mark.slow
 
@@ -81,6 +83,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def gallery(folder: Path, server: embedded.Server, admin: psycopg.Connection) -> nbformat.NotebookNode:
     """The notebook with all its outputs; it is kept as `gallery.ipynb`."""
+    import nbformat
+    from nbclient import NotebookClient
+
     cells = [nbformat.v4.new_code_cell(code) for code in (BEGIN, *CELLS.values())]
     notebook = nbformat.v4.new_notebook(metadata=KERNEL, cells=cells)
     with new_database(server, admin) as url:

@@ -7,8 +7,8 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-import nbformat
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -17,9 +17,15 @@ FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
+def cells_of(path: Path) -> list[Any]:
+    import nbformat  # takes more than a second
+
+    return list(nbformat.read(path, as_version=4).cells)
+
+
 def results(path: Path) -> list[list[str]]:
     """For each code cell the kinds of its outputs, in order; what a cell prints may come in one piece or several."""
-    cells = nbformat.read(path, as_version=4).cells
+    cells = cells_of(path)
     return [
         [
             kind
@@ -62,7 +68,7 @@ def test_a_kept_notebook_has_no_live_widget_and_no_error(path: Path) -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_shows_what_a_user_writes(path: Path) -> None:
-    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    cells = [cell.source for cell in cells_of(path) if cell.cell_type == "code"]
     assert cells
     for unfit in (r"\bassert\b", r"DROP TABLE[^;]*dataloader_", r"\.__\w+__\b(?<!__name__)", r"\._\w", r"\.hint\b"):
         assert [cell for cell in cells if re.search(unfit, cell)] == []
@@ -70,7 +76,7 @@ def test_a_notebook_shows_what_a_user_writes(path: Path) -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_says_what_it_needs_asks_something_and_says_what_is_next(path: Path) -> None:
-    cells = nbformat.read(path, as_version=4).cells
+    cells = cells_of(path)
     texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
     assert cells[0].source.startswith("# ")
     assert len(cells[0].source) > 100
