@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
 import re
@@ -50,11 +51,20 @@ def pytest_report_header() -> str:
     return f"postgresql: {binaries}"
 
 
+def _clocked(file: str, source: str) -> Iterator[str]:
+    """What of a file holds a clock against what it tests: the file, or tests of it."""
+    for node in ast.parse(source).body if SERIAL in source else ():
+        if isinstance(node, ast.Assign) and SERIAL in ast.unparse(node):
+            yield file
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from (f"{file}::{node.name}" for one in node.decorator_list if SERIAL in ast.unparse(one))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With ``--dist loadfile``, files that hold a clock against what they test are one file: never beside each other.
+    """With ``--dist loadfile``, tests that hold a clock against what they test are one file: never beside each other.
 
-    That one is begun first, then those of slow tests, then the others, the largest first: at the end no process is
+    That one is begun first, then the files of slow tests, then the others, the largest first: at the end no process is
     left alone with what takes minutes. ``--dist loadgroup`` would keep them apart as well, but the process that
     distributes the tests knows no marks, and pytest-xdist 3.8 does not hand them on with pytest 9.
     """
@@ -64,11 +74,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     folder = Path(__file__).parent
     sources = {f"tests/{path.relative_to(folder)}": path.read_text() for path in folder.rglob("test_*.py")}
+    clocked = {name for file, source in sources.items() for name in _clocked(file, source)}
 
     class LongestFirst(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = str(super()._split_scope(nodeid))
-            return "serial" if SERIAL in sources.get(file, "") else file
+            return "serial" if {file, nodeid.partition("[")[0]} & clocked else file
 
         def _assign_work_unit(self, node: Any) -> None:
             self.workqueue.move_to_end(max(self.workqueue, key=self._length), last=False)

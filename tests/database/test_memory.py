@@ -19,10 +19,10 @@ import asyncio, resource, sys
 import dataloader as dl
 
 def rows(count):
-    return ({"id": number, "note": "x" * 60} for number in range(count))
+    return ({"id": number, "note": "x" * 200} for number in range(count))
 
 async def main(source, url):
-    for count in (50_000, 1_000_000):
+    for count in (20_000, 400_000):
         if source == "rows":
             await dl.load_rows(rows(count), "t", engine=url, if_exists="replace", progress="none")
         else:
@@ -40,10 +40,10 @@ def big_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import pyarrow.parquet
 
     folder = tmp_path_factory.mktemp("big")
-    for count in (50_000, 1_000_000):
-        table = pa.table({"id": range(count), "note": ["x" * 60] * count})
+    for count in (20_000, 400_000):
+        table = pa.table({"id": range(count), "note": ["x" * 200] * count})
         pyarrow.csv.write_csv(table, folder / f"{count}.csv")
-        pyarrow.parquet.write_table(table, folder / f"{count}.parquet", row_group_size=50_000)
+        pyarrow.parquet.write_table(table, folder / f"{count}.parquet", row_group_size=20_000)
     return folder
 
 

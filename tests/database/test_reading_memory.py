@@ -19,8 +19,8 @@ from tests.conftest import FULL, execute, new_database
 
 pytestmark = [pytest.mark.slow, pytest.mark.any_version]
 
-FEW = 1_000_000
-MANY = 10_000_000 if FULL else 4_000_000
+FEW = 1_000_000 if FULL else 300_000
+MANY = 10_000_000 if FULL else 1_500_000
 WAYS = ("batches", "t.parquet", "compare", *(("t.csv", "t.csv.gz", "t.arrow", "t.jsonl") if FULL else ()))
 MOST_BYTES = 64 << 20
 """Far less than the rows between the few and the many, 57 bytes each, and more than allocators keep by chance."""
