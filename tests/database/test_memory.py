@@ -19,7 +19,7 @@ import asyncio, resource, sys
 import dataloader as dl
 
 def rows(count):
-    return ({"id": number, "note": "x" * 200} for number in range(count))
+    return ({"id": number, "note": "x" * 400} for number in range(count))
 
 async def main(source, url):
     for count in (20_000, 400_000):
@@ -41,7 +41,7 @@ def big_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("big")
     for count in (20_000, 400_000):
-        table = pa.table({"id": range(count), "note": ["x" * 200] * count})
+        table = pa.table({"id": range(count), "note": ["x" * 400] * count})
         pyarrow.csv.write_csv(table, folder / f"{count}.csv")
         pyarrow.parquet.write_table(table, folder / f"{count}.parquet", row_group_size=20_000)
     return folder
