@@ -12,6 +12,8 @@ from pathlib import Path
 
 import grimp
 
+import dataloader
+
 ROOT = Path(__file__).parents[1]
 PICTURE = Path(__file__).with_name("architecture.svg")
 ROW, BOX_HEIGHT, WIDTH, GAP = 64, 34, 860, 24
@@ -75,7 +77,7 @@ def draw() -> str:
 
 
 def _box(name: str, left: float, top: float, width: float) -> str:
-    is_package = (ROOT / "dataloader" / name).is_dir()
+    is_package = Path(dataloader.__file__).with_name(name).is_dir()
     fill = "#dce9f7" if is_package else "#f4f4f4"
     shown = html.escape(f"{name}/" if is_package else name)
     return (

@@ -7,7 +7,11 @@ import inspect
 import re
 from pathlib import Path
 
+import dataloader
+
 ROOT = Path(__file__).parents[1]
+PACKAGE = Path(dataloader.__file__).parent
+"""Installed, it may be elsewhere than beside the tests."""
 
 
 def python_blocks(path: Path) -> list[str]:

@@ -20,8 +20,8 @@ import dataloader as dl
 from dataloader.cli import commands
 from dataloader.conversion.types import TYPES
 from dataloader.options import OF_A_FUNCTION, LoadOptions, Options
+from tests.pages import PACKAGE, ROOT
 
-ROOT = Path(__file__).parents[2]
 OF_A_LOAD = (
     "asyncpg",
     "aiosqlite",
@@ -43,9 +43,7 @@ HOOK = "load_ipython_extension"
 
 def promised_names() -> dict[str, str]:
     """What type checkers are told: each public name with the module that it comes from."""
-    block = next(
-        node for node in ast.parse((ROOT / "dataloader/__init__.py").read_text()).body if isinstance(node, ast.If)
-    )
+    block = next(node for node in ast.parse((PACKAGE / "__init__.py").read_text()).body if isinstance(node, ast.If))
     return {
         name.name: str(node.module) for node in block.body if isinstance(node, ast.ImportFrom) for name in node.names
     }
@@ -136,7 +134,7 @@ def functions(path: Path) -> Iterator[tuple[str, int]]:
 
 
 def test_no_file_or_function_has_outgrown_its_room() -> None:
-    paths = list((ROOT / "dataloader").rglob("*.py"))
+    paths = list(PACKAGE.rglob("*.py"))
     assert [path.name for path in paths if len(path.read_text().splitlines()) > FILE_LINES] == []
     assert {name: lines for path in paths for name, lines in functions(path) if lines > FUNCTION_LINES} == {}
 
@@ -186,8 +184,7 @@ def branches(source: str) -> Iterator[int]:
 
 
 def test_only_backends_ask_which_database_it_is() -> None:
-    package = ROOT / "dataloader"
-    files = {str(path.relative_to(package)): path.read_text() for path in package.rglob("*.py")}
+    files = {str(path.relative_to(PACKAGE)): path.read_text() for path in PACKAGE.rglob("*.py")}
     others = {path: text for path, text in files.items() if not path.startswith("database/backends/")}
     assert len(others) < len(files)
     found = [f"{path}:{line}" for path, text in others.items() for line in branches(text)]
@@ -249,6 +246,6 @@ def _asked_kinds(tree: ast.AST) -> Iterator[str]:
 
 
 def test_what_is_particular_to_a_kind_of_column_is_asked_of_its_row() -> None:
-    paths = [path for path in (ROOT / "dataloader").rglob("*.py") if path.parent.name != "conversion"]
+    paths = [path for path in PACKAGE.rglob("*.py") if path.parent.name != "conversion"]
     asked = {path.name: list(_asked_kinds(ast.parse(path.read_text()))) for path in paths}
     assert {name: kinds for name, kinds in asked.items() if kinds} == {}

@@ -15,10 +15,10 @@ import pytest
 
 from dataloader.database import embedded
 from tests.conftest import SERVER_VARIABLE
+from tests.pages import PACKAGE, ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.any_version]
 
-ROOT = Path(__file__).parents[2]
 SECONDS = 110
 
 
@@ -92,8 +92,8 @@ def running(
 
 def start_test(folder: Path, mutant: Mutant, server: embedded.Server) -> subprocess.Popen[str]:
     """Break a copy of the project and run the test with it."""
-    for name in ("dataloader", "tests"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for copied in (PACKAGE, ROOT / "tests"):
+        shutil.copytree(copied, folder / copied.name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     path = folder / "dataloader" / mutant.file
     sound = path.read_text()

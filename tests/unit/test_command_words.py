@@ -12,8 +12,8 @@ import click
 import pytest
 
 from dataloader.cli import commands, words
+from tests.pages import PACKAGE
 
-ROOT = Path(__file__).parents[2]
 OPTIONS = commands.known_options()
 PYTHON = re.compile(rf"(?<![\w?&;./-])({'|'.join([*OPTIONS, 'csv', 'on_invalid'])})=(?!=)")
 CALL = re.compile(r"\b\w+\((?:[^()]|\([^()]*\))*\)")
@@ -21,7 +21,7 @@ CALL = re.compile(r"\b\w+\((?:[^()]|\([^()]*\))*\)")
 
 def messages() -> Iterator[str]:
     """Every text of the package that is no docstring, with ``x`` for what is put in."""
-    for path in sorted({*(ROOT / "dataloader").rglob("*.py")} - {Path(words.__file__)}):
+    for path in sorted({*PACKAGE.rglob("*.py")} - {Path(words.__file__)}):
         tree = ast.parse(path.read_text())
         parts = {id(part) for one in ast.walk(tree) if isinstance(one, ast.JoinedStr) for part in one.values}
         documents = {id(one.value) for one in ast.walk(tree) if isinstance(one, ast.Expr)}
