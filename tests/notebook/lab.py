@@ -1,4 +1,4 @@
-"""JupyterLab in a headless Chromium: a notebook is opened, its cells are run, and what is shown is looked at."""
+"""JupyterLab and Notebook 7 in a headless Chromium: a notebook is opened, its cells are run, and it is looked at."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ TOKEN = "lab"
 SECONDS = 40
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [f"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE {HOST}"]
+PAGES = {"jupyterlab": "lab/tree", "notebook": "notebooks"}
+"""Where the programs that serve notebooks have the page of one."""
 QUIET = '{"fetchNews": "false", "checkForUpdates": false}'
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 PICTURE_WIDTH = 860
@@ -47,15 +49,17 @@ def find_chromium() -> str | None:
 
 
 @contextlib.contextmanager
-def jupyterlab(folder: Path, **environment: str) -> Iterator[str]:
-    """JupyterLab serving a folder; yields its address.
+def jupyter(folder: Path, program: str = "jupyterlab", **environment: str) -> Iterator[str]:
+    """JupyterLab, or Notebook 7, serving a folder; yields its address.
 
     Parameters
     ----------
+    program : {'jupyterlab', 'notebook'}
+        One alone: a server gives a file of the one's pages, as its fonts, to no page of the other.
     **environment
         Variables of its process and of its kernels' processes.
     """
-    own = folder / ".jupyter"
+    own = folder / f".{program}"
     settings = own / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
     (settings / "notification.jupyterlab-settings").write_text(QUIET)
@@ -68,7 +72,7 @@ def jupyterlab(folder: Path, **environment: str) -> Iterator[str]:
         "JUPYTERLAB_WORKSPACES_DIR": own / "workspaces",
         "IPYTHONDIR": own / "ipython",
     }
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--ip={HOST}", f"--port={port}"]
+    command = [sys.executable, "-m", program, "--no-browser", f"--ip={HOST}", f"--port={port}"]
     command += ["--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}", "--allow-root"]
     command += [f"--ServerApp.root_dir={folder}", "--expose-app-in-browser", "--LabApp.extension_manager=readonly"]
     variables = {name: str(path) for name, path in folders.items()} | environment
@@ -124,12 +128,16 @@ def write_notebook(path: Path, *cells: str) -> None:
     nbformat.write(notebook, path)
 
 
-_DEBUGGER = "Could not restore the debugger state: Canceled future"
-"""What JupyterLab itself logs where a kernel ends while its debugger asks for its state: of no load."""
+_OF_THE_PAGE = (
+    "Could not restore the debugger state: Canceled future",  # where a kernel ends while the debugger asks for it
+    "Cannot read properties of undefined (reading 'schema')",  # Notebook 7, of any notebook
+    "Command 'filebrowser:open-path' not registered.",  # as above
+)
+"""How errors begin that the page of any notebook has, whatever is loaded in it."""
 
 
 class Notebook:
-    """A notebook in a page of JupyterLab; its cells are numbered from 0.
+    """A notebook in a page of JupyterLab or Notebook 7; its cells are numbered from 0.
 
     Attributes
     ----------
@@ -145,13 +153,17 @@ class Notebook:
         self.errors: list[str] = []
         self.hosts: set[str] = set()
         page.on("console", self._listen)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("pageerror", lambda error: self._note_error(str(error)))
         page.on("request", lambda request: self._note(request.url))
         page.on("websocket", lambda socket: self._note(socket.url))
 
     def _listen(self, message: ConsoleMessage) -> None:
-        if message.type == "error" and not message.text.startswith(_DEBUGGER):
-            self.errors.append(f"{message.text} ({message.location.get('url')})")
+        if message.type == "error":
+            self._note_error(f"{message.text} ({message.location.get('url')})")
+
+    def _note_error(self, text: str) -> None:
+        if not text.startswith(_OF_THE_PAGE):
+            self.errors.append(text)
 
     def _note(self, url: str) -> None:
         if host := urlsplit(url).hostname:

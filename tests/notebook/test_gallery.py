@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from playwright.async_api import Browser, Locator, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright
 
 from dataloader.database import embedded
 from tests.conftest import new_database
 from tests.notebook.gallery import BEGIN, CELLS, OF_PANDAS, RAISING
-from tests.notebook.lab import ARGUMENTS, KERNEL, TOKEN, find_chromium, jupyterlab
+from tests.notebook.lab import ARGUMENTS, KERNEL, TOKEN, find_chromium, jupyter
+from tests.notebook.looks import NARROW, WIDE, assert_readable
 
 if TYPE_CHECKING:
     import nbformat  # takes more than a second
@@ -32,47 +33,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 NO_CHROMIUM = "the gallery needs Chromium: apt-get install chromium"
 FULL = os.environ.get("DATALOADER_GALLERY") == "full"
-WIDE, NARROW = 1280, 520
 PAGES = [("light", WIDE), ("dark", NARROW), *([("light", NARROW), ("dark", WIDE)] if FULL else [])]
-LEAST_CONTRAST = 4.0
-"""Of small print and of colored text: 4.5 is what WCAG asks of text, 3 of large text."""
-_LOOKED_AT = """cell => {
-    const luminance = color => color.map(one => one / 255)
-        .map(one => one <= 0.03928 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4)
-        .reduce((sum, one, at) => sum + one * [0.2126, 0.7152, 0.0722][at], 0);
-    const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
-    const drawn = colors => {  // one above the other
-        for (const color of colors) { canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1); }
-        return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
-    };
-    const backgrounds = one => one ? [...backgrounds(one.parentElement), getComputedStyle(one).backgroundColor] : [];
-    const contrast = one => {
-        const [paper, ink] = [drawn(backgrounds(one)), drawn([...backgrounds(one), getComputedStyle(one).color])];
-        const [dark, light] = [luminance(paper), luminance(ink)].sort((a, b) => a - b);
-        return (light + 0.05) / (dark + 0.05);
-    };
-    const ours = [...cell.querySelectorAll('[class~=mathjax_ignore]')];
-    const inside = ours.flatMap(one => [...one.querySelectorAll('*')]);
-    const isScrolled = one => one.closest('div[style*="overflow-x"]') !== null;
-    const page = document.documentElement.clientWidth;
-    const isWide = one => !isScrolled(one) && one.getBoundingClientRect().right > page + 1;
-    const lines = (text, word) => {
-        const range = document.createRange();
-        range.setStart(text, word.index);
-        range.setEnd(text, word.index + word[0].length);
-        return new Set([...range.getClientRects()].map(one => Math.round(one.top))).size;
-    };
-    const broken = one => [...one.childNodes].filter(text => text.nodeType === Node.TEXT_NODE).flatMap(text =>
-        [...text.data.matchAll(/\\w+/g)].filter(word => lines(text, word) > 1).map(word => word[0]));
-    const texts = inside.filter(one => one.matches('b, td, th, div, code, summary'));
-    return {
-        blocks: ours.length,
-        wide: [...ours, ...inside].filter(isWide).map(one => one.outerHTML.slice(0, 200)),
-        broken: inside.filter(one => !one.matches('code')).flatMap(broken),
-        pale: texts.filter(one => one.innerText && !one.children.length)
-            .map(one => [one.innerText, contrast(one)]).filter(([, found]) => found < LEAST_CONTRAST),
-    };
-}""".replace("LEAST_CONTRAST", str(LEAST_CONTRAST))
 
 
 @pytest.fixture(scope="module")
@@ -106,26 +67,6 @@ async def browser() -> AsyncIterator[Browser]:
         browser = await playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
         yield browser
         await browser.close()
-
-
-def kept(place: str, name: str) -> Path | None:
-    """Where the picture of a cell goes, if pictures are kept."""
-    folder = os.environ.get("DATALOADER_ARTIFACTS")
-    return Path(folder) / "gallery" / place / f"{name}.png" if folder else None
-
-
-async def assert_readable(cell: Locator, name: str, place: str) -> None:
-    """Nothing of ours is wider than the page, too pale, or there twice, and no word is broken.
-
-    A name in the headline that is longer than the whole line has to be.
-    """
-    if path := kept(place, name):
-        await cell.screenshot(path=path)
-    found = await cell.evaluate(_LOOKED_AT)
-    assert found["wide"] == [], name
-    assert found["broken"] == [], name
-    assert found["pale"] == [], name
-    assert found["blocks"] <= 1, name
 
 
 def test_every_cell_ends_as_it_was_meant_to(gallery: nbformat.NotebookNode) -> None:
@@ -176,8 +117,8 @@ async def test_a_notebook_that_nobody_has_vouched_for_can_be_read_in_jupyterlab(
     theme: str, folder: Path, browser: Browser, tmp_path: Path
 ) -> None:
     (tmp_path / "gallery.ipynb").write_bytes((folder / "gallery.ipynb").read_bytes())
-    with jupyterlab(tmp_path, PYTHONPATH=str(ROOT)) as address:
-        settings = tmp_path / ".jupyter/settings/@jupyterlab/apputils-extension/themes.jupyterlab-settings"
+    with jupyter(tmp_path, PYTHONPATH=str(ROOT)) as address:
+        settings = tmp_path / ".jupyterlab/settings/@jupyterlab/apputils-extension/themes.jupyterlab-settings"
         settings.write_text(json.dumps({"theme": f"JupyterLab {theme.title()}"}))
         for width in (WIDE, NARROW):
             page = await browser.new_page(viewport={"width": width, "height": 1000})

@@ -1,4 +1,4 @@
-"""Loads in JupyterLab, in a real browser: what an analyst sees, presses, saves and opens again."""
+"""Loads in JupyterLab and Notebook 7, in a real browser: what an analyst sees, presses, saves and opens again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import BrowserContext, async_playwright, expect
 
-from tests.notebook.lab import ARGUMENTS, HOST, TOKEN, Notebook, find_chromium, jupyterlab, write_notebook
+from tests.notebook.lab import ARGUMENTS, HOST, PAGES, TOKEN, Notebook, find_chromium, jupyter, write_notebook
+from tests.notebook.looks import NARROW, WIDE, assert_readable
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow, pytest.mark.serial]
 
@@ -22,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 NO_CHROMIUM = "the tests in JupyterLab need Chromium: apt-get install chromium"
 BATCHES, BATCH_ROWS = 50, 1_000
 ROWS = BATCHES * BATCH_ROWS
+HEIGHT = 900
 BEGIN = f"""
 import asyncio, time
 import pyarrow as pa
@@ -56,6 +58,7 @@ orders = pd.DataFrame({{"id": range({FRAME_ROWS})}})
 orders["amount"] = orders["id"] % 10_000 / 100
 """
 
+FULL = os.environ.get("DATALOADER_GALLERY") == "full"
 Opener = Callable[..., Awaitable[Notebook]]
 
 
@@ -75,18 +78,19 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="module")
-def lab(chromium: str, folder: Path) -> Iterator[str]:
-    """The address of JupyterLab, whose kernels import the package beside these tests."""
+def lab(chromium: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where JupyterLab has the pages of notebooks; its kernels import the package beside these tests."""
+    program = getattr(request, "param", "jupyterlab")
     environment = {"PYTHONPATH": str(ROOT), "DATALOADER_PROGRESS": "auto", "DATALOADER_URL": "sqlite:///dataloader.db"}
-    with jupyterlab(folder, PYDEVD_DISABLE_FILE_VALIDATION="1", **environment) as address:
-        yield address
+    with jupyter(folder, program, PYDEVD_DISABLE_FILE_VALIDATION="1", **environment) as address:
+        yield f"{address}/{PAGES[program]}"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser(chromium: str) -> AsyncIterator[BrowserContext]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        yield await browser.new_context(viewport={"width": 1200, "height": 900}, device_scale_factor=2)
+        yield await browser.new_context(viewport={"width": 1200, "height": HEIGHT}, device_scale_factor=2)
         await browser.close()
 
 
@@ -108,9 +112,11 @@ def place(folder: Path, request: pytest.FixtureRequest) -> Path:
 async def open_notebook(lab: str, place: Path, browser: BrowserContext, artifacts: Path) -> AsyncIterator[Opener]:
     """Opens a notebook of some cells; at the end nothing has gone wrong in the page, and nothing has left it."""
     page = await browser.new_page()
-    notebook = Notebook(page, f"{lab}/lab/tree/{place.name}/loads.ipynb?token={TOKEN}&reset")
+    notebook = Notebook(page, f"{lab}/{place.name}/loads.ipynb?token={TOKEN}&reset")
 
-    async def opened(*cells: str) -> Notebook:
+    async def opened(*cells: str, width: int | None = None) -> Notebook:
+        if width is not None:
+            await page.set_viewport_size({"width": width, "height": HEIGHT})
         write_notebook(place / "loads.ipynb", *cells)
         await notebook.open()
         await notebook.run(0)
@@ -222,3 +228,22 @@ async def test_the_bar_of_a_frame_fills_and_gives_way_to_the_report(
     await notebook.picture(1, artifacts / "notebook_done.png")
     await assert_static(notebook, 1, "✓")
     assert stored(place) == (FRAME_ROWS, FRAME_ROWS)
+
+
+@pytest.mark.parametrize("lab", ["notebook"], indirect=True)
+@pytest.mark.parametrize("width", [NARROW, *([WIDE] if FULL else [])])
+async def test_a_load_in_notebook_7_shows_its_bar_is_cancelled_and_ends_with_its_report(
+    width: int, open_notebook: Opener, place: Path
+) -> None:
+    notebook = await open_notebook(BEGIN, LOAD, width=width)
+    await notebook.start(1)
+    await assert_moves(notebook, 1)
+    await assert_readable(notebook.output(1), "bar", f"notebook_{width}")
+    assert await notebook.cancel(1) < 1
+    await assert_static(notebook, 1, "cancelled")
+    await assert_readable(notebook.output(1), "cancelled", f"notebook_{width}")
+    assert "rows are committed; continue with" in " ".join((await notebook.error(1)).split())
+    await notebook.run(1)
+    await assert_static(notebook, 1, "✓")
+    await assert_readable(notebook.output(1), "report", f"notebook_{width}")
+    assert stored(place) == (ROWS, ROWS)
