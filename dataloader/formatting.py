@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import difflib
 import re
+import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
 
 SHOWN_COLUMNS = 80
 """How wide errors are shown: JupyterLab, and a terminal, break longer lines wherever they end."""
+LEAST_COLUMNS, WIDEST_NAME = 40, 28
+_HEAD = re.compile(r" +\S+(?: \S+)* {2,}(?=\S)")
+"""The first column of an indented line: what stands before two spaces or more."""
+_UNIT = re.compile(r"(?<=\d) (?=[A-Za-z]{1,12}\b)|(?<=\d [kMG]) (?=rows/s)")
+"""Between a number and its unit, or what it counts."""
 _CALL, _QUOTED = re.compile(r"await \w+\([^\n]*\)"), re.compile(r"await |'[^']*'")
 
 
@@ -88,13 +94,49 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".")
 
 
-def wrapped(text: str, columns: int = SHOWN_COLUMNS) -> str:
-    """Text in lines that break between words; a call in it can still be copied and run."""
+def wrapped(text: str, columns: int = SHOWN_COLUMNS, *, under: str = "") -> str:
+    """Text in lines that break between words; a call in it can still be copied and run.
+
+    Parameters
+    ----------
+    under : str
+        What the further lines of a line without an indent begin with. Those of an indented one stand under its
+        second column, or a little to the right.
+    """
     kept = _CALL.sub(lambda call: _QUOTED.sub(lambda found: found[0].replace(" ", "\0"), call[0]), text)
-    return "\n".join(_filled(line, columns) for line in kept.split("\n")).replace("\0", " ")
+    kept = _UNIT.sub("\0", kept)
+    return "\n".join(_filled(line, columns, under) for line in kept.split("\n")).replace("\0", " ")
 
 
-def _filled(line: str, columns: int) -> str:
+def aligned(rows: Sequence[tuple[str, str]]) -> list[str]:
+    """Names, and beside them what is said of each; a name of unusual length pushes aside what is said of it alone.
+
+    >>> aligned([("id", "exact"), ("name", "checked")])
+    ['  id    exact', '  name  checked']
+    """
+    width = max((len(name) for name, _ in rows if len(name) <= WIDEST_NAME), default=0)
+    return [f"  {name:<{width}}  {text}" for name, text in rows]
+
+
+def fitted(text: str) -> str:
+    """Text that is printed, in lines that fit the terminal; 80 columns where it is unknown."""
+    return wrapped(text, terminal_columns(), under="  ")
+
+
+def terminal_columns() -> int:
+    return max(LEAST_COLUMNS, shutil.get_terminal_size().columns)
+
+
+def _filled(line: str, columns: int, under: str) -> str:
     indent = " " * (len(line) - len(line.lstrip()))
-    under = f"{indent}  " if indent else ""
+    under = f"{indent}  " if indent else under
+    head = _HEAD.match(line) if len(line) > columns else None
+    if head is not None and len(head[0]) <= columns // 2:
+        under = " " * len(head[0])
+    elif head is not None and " " not in head[0].strip():  # a long name has a line of its own
+        return f"{head[0].rstrip()}\n{_lines(under + line[head.end() :], columns, under)}"
+    return _lines(line, columns, under)
+
+
+def _lines(line: str, columns: int, under: str) -> str:
     return textwrap.fill(line, columns, subsequent_indent=under, break_long_words=False, break_on_hyphens=False)

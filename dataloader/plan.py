@@ -17,7 +17,7 @@ from dataloader.database.definitions import Definition
 from dataloader.database.schema import TableName, TableSchema
 from dataloader.display.html import panel, table
 from dataloader.errors import PlanError
-from dataloader.formatting import duration, quantity
+from dataloader.formatting import aligned, duration, fitted, quantity
 from dataloader.options import LoadOptions, Target
 from dataloader.transactions import Database, SourceInfo, choose_commit, commit_obstacle
 
@@ -240,13 +240,16 @@ class LoadPlan:
             *(("warning", warning) for warning in self.warnings),
         ]
 
-    def __str__(self) -> str:
-        width = max((len(column.name) for column in self.columns), default=0)
+    @property
+    def _text(self) -> str:
         lines = [f"load {self.source} ({self._size}) into {self.table.name} of {self.database}"]
-        lines += [f"  {c.name:<{width}}  {c.source} → {c.target}  ({_verdict(c)})" for c in self.columns]
+        lines += aligned([(c.name, f"{c.source} → {c.target}  ({_verdict(c)})") for c in self.columns])
         lines += [f"  first: {' '.join(statement.split())}" for statement in self.statements]
         lines += [f"  {name}: {fact}" for name, fact in self._facts]
         return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return fitted(self._text)
 
     __repr__ = __str__
 

@@ -46,6 +46,12 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is printed stays in lines of any length: where they are broken is asked in tests of that alone."""
+    monkeypatch.setattr("dataloader.formatting.terminal_columns", lambda: 10_000)
+
+
 def pytest_report_header() -> str:
     binaries = embedded.find_binaries()
     return f"postgresql: {binaries}"

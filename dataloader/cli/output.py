@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import click
@@ -17,7 +18,7 @@ from dataloader.conversion.violations import Violation
 from dataloader.display.progress import LogView, choose_view
 from dataloader.display.state import State, View
 from dataloader.errors import DataLoaderError, ValidationError
-from dataloader.formatting import printable
+from dataloader.formatting import fitted, printable, quantity, terminal_columns
 from dataloader.plan import LoadPlan
 from dataloader.report import CheckReport, ExportReport, LoadReport, ValidationReport
 
@@ -69,7 +70,7 @@ class Output:
         if self.as_json:
             self._write(self._exact(result), getattr(result, "violations", None))
         elif not self.quiet or (isinstance(result, ValidationReport | CheckReport) and not result.ok):
-            click.echo(self.spoken(_text(result)))
+            click.echo(self._shown(result))
 
     def fail(self, error: DataLoaderError) -> None:
         """Print an error: what happened, then what is committed and what to do."""
@@ -88,6 +89,12 @@ class Output:
     def spoken(self, text: str) -> str:
         """A message in the words of the command line, as a terminal may show it."""
         return printable("\n".join(map(self._sentence, text.split("\n"))))
+
+    def _shown(self, result: Result) -> str:
+        """A result in lines that fit the terminal; but statements, and what a shell is to run, are as they are."""
+        if isinstance(result, Listing | str):
+            return self.spoken(result.text if isinstance(result, Listing) else result)
+        return fitted(self.spoken(result._text)) + (_first_rows(result) if isinstance(result, LoadReport) else "")
 
     def view(self, asked: str | None) -> View | str:
         """The display of a load: asked for, or as quiet as the rest."""
@@ -145,20 +152,17 @@ class SpokenLog(LogView):
         click.echo(self._output.spoken(str(state)), err=True)
 
 
-def _text(result: Result) -> str:
-    if isinstance(result, LoadReport):
-        return f"{result}{_first_rows(result)}"
-    return result.text if isinstance(result, Listing) else str(result)
-
-
 def _first_rows(report: LoadReport) -> str:
-    """The first rows that were loaded, below the names of their columns."""
+    """The first rows that were loaded, below the names of their columns: those that there is room for."""
     if not report.first_rows:
         return ""
     lines = [tuple(name for name, _ in report.columns), *(tuple(map(_cell, row)) for row in report.first_rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    shown = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-    return "\n\n" + "\n".join(line.rstrip() for line in shown)
+    ends = accumulate(width + 2 for width in widths)
+    room = max(1, sum(end - 2 <= terminal_columns() for end in ends))
+    shown = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths[:room], strict=False)) for line in lines]
+    more = [f"... and {quantity(len(widths) - room, 'more column')}"] if room < len(widths) else []
+    return "\n\n" + printable("\n".join([*(line.rstrip() for line in shown), *more]))
 
 
 def _cell(text: str) -> str:

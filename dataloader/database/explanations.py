@@ -17,6 +17,7 @@ from dataloader.database.connection_errors import failure
 from dataloader.database.driver_errors import LITERAL, chain, shown_text
 from dataloader.display.html import BAD, headline, panel, table
 from dataloader.errors import CheckpointError, DataLoaderError, PlanError, ReadError, ValidationError, left_words
+from dataloader.formatting import fitted
 
 _AGAIN = "run it again"
 _STATEMENT_CHARACTERS = 120
@@ -136,7 +137,8 @@ class Explanation:
         return [(name, text) for name, text in rows if text]
 
     def __str__(self) -> str:
-        return "\n".join([f"{self._head}: {self.cause}.", *(f"  {f'{name}:':<11}{text}" for name, text in self._rows)])
+        rows = (f"  {f'{name}:':<11}{text}" for name, text in self._rows)
+        return fitted("\n".join([f"{self._head}: {self.cause}.", *rows]))
 
     __repr__ = __str__
 

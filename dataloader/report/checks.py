@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dataloader.database.backends.checking import Finding
 from dataloader.display.html import BAD, GOOD, headline, panel, table
-from dataloader.formatting import quantity
+from dataloader.formatting import fitted, quantity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +49,16 @@ class CheckReport:
         notes = sum(one.level == "note" for one in self.findings)
         return f"{quantity(len(self.problems), 'problem')}, {quantity(notes, 'note')}"
 
-    def __str__(self) -> str:
+    @property
+    def _text(self) -> str:
         lines = [f"{self.database}: {self._headline}"]
         for one in self.findings:
-            remedy = f"\n{'':10}{one.remedy}" if one.remedy else ""
-            lines.append(f"  {one.level:<8}{one.topic}: {one.says}{remedy}")
+            remedy = f"\n{'':11}{one.remedy}" if one.remedy else ""
+            lines.append(f"  {one.level:<9}{one.topic}: {one.says}{remedy}")
         return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return fitted(self._text)
 
     __repr__ = __str__
 

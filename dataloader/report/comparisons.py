@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dataloader.display.cells import show_unless_shown
 from dataloader.display.html import GOOD, WARNING, details, headline, panel, table
-from dataloader.formatting import duration, quantity
+from dataloader.formatting import duration, fitted, quantity
 from dataloader.report.frames import table_frame
 
 if TYPE_CHECKING:
@@ -90,12 +90,16 @@ class Comparison:
         """The cells that differ: their key, ``row`` in the data, ``column``, ``ours`` and ``theirs``, as text."""
         return table_frame(self.kept_cells)
 
-    def __str__(self) -> str:
+    @property
+    def _text(self) -> str:
         where = f"{self.table} of {self.database}"
         if self.equal:
             return f"{self.source} equals {where}: {quantity(self.same, 'row')}{self._left_out}"
         columns = "".join(f"\n  {name}: {count:,} differ" for name, count in self.by_column.items())
         return f"{self.source} differs from {where}: {self._counted}{self._left_out}{columns}"
+
+    def __str__(self) -> str:
+        return fitted(self._text)
 
     __repr__ = __str__
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dataloader.display.cells import show_unless_shown
 from dataloader.display.html import GOOD, details, headline, panel, table
-from dataloader.formatting import duration, pace, quantity, size
+from dataloader.formatting import duration, fitted, pace, quantity, size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
@@ -55,9 +55,13 @@ class ExportReport:
         """Rows per second of the whole export."""
         return self.rows / self.seconds if self.seconds else 0.0
 
-    def __str__(self) -> str:
+    @property
+    def _text(self) -> str:
         told = f"{quantity(self.rows, 'row')} of {self.source} exported from {self.database} to {self.path}"
         return f"{told} ({size(self.nbytes)}) in {self.seconds:.2f} s ({pace(self.rows_per_second)})"
+
+    def __str__(self) -> str:
+        return fitted(self._text)
 
     __repr__ = __str__
 

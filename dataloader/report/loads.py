@@ -13,7 +13,7 @@ from dataloader.display.cells import show_unless_shown
 from dataloader.display.html import GOOD, WARNING, details, headline, panel, sparkline, table, text_color
 from dataloader.display.state import Sample, rates
 from dataloader.errors import LoadError
-from dataloader.formatting import duration, pace, quantity, size
+from dataloader.formatting import duration, fitted, pace, quantity, size
 from dataloader.rejects import Rejects
 from dataloader.report.frames import Returned, rejects_frame
 
@@ -201,12 +201,16 @@ class LoadReport:
         """
         self.rejected_rows.write(path)
 
-    def __str__(self) -> str:
+    @property
+    def _text(self) -> str:
         text = (
             f"{self._outcome} of {self.database} in {self.seconds:.2f} s ({pace(self.rows_per_second)}, {self.method}"
             f"{', verified' if self.verified else ''})"
         )
         return f"{'dry run, rolled back: ' if self.dry_run else ''}{text}{self._more()}"
+
+    def __str__(self) -> str:
+        return fitted(self._text)
 
     __repr__ = __str__
 

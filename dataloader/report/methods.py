@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dataloader.display.cells import show_unless_shown
 from dataloader.display.html import GOOD, headline, panel, table
-from dataloader.formatting import duration, pace, quantity
+from dataloader.formatting import aligned, duration, fitted, pace, quantity
 from dataloader.report.frames import table_frame
 
 if TYPE_CHECKING:
@@ -92,10 +92,13 @@ class MethodComparison:
         }
         return table_frame(pa.table(columns))
 
-    def __str__(self) -> str:
-        widest = max(len(one.name) for one in self.methods)
-        lines = [f"  {name:<{widest}}  {' · '.join(filter(None, shown))}" for name, *shown in self._rows]
+    @property
+    def _text(self) -> str:
+        lines = aligned([(name, " · ".join(filter(None, shown))) for name, *shown in self._rows])
         return "\n".join([f"Into {self.table} of {self.database}, rolled back:", *lines])
+
+    def __str__(self) -> str:
+        return fitted(self._text)
 
     __repr__ = __str__
 

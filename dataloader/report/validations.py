@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dataloader.conversion.violations import SHOWN_VIOLATIONS, Counts, Violation, Violations, by_column, cut, summary
 from dataloader.display.cells import show_unless_shown
 from dataloader.display.html import BAD, GOOD, headline, panel, table
-from dataloader.formatting import quantity
+from dataloader.formatting import fitted, quantity
 from dataloader.report.frames import violations_frame
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ class ValidationReport:
         do = "does" if self.read == 1 else "do"
         return f"{quantity(self.invalid_rows, 'row', self.read)} of {source} {do} not fit {where}"
 
-    def __str__(self) -> str:
+    @property
+    def _text(self) -> str:
         what = self._outcome(self.source, f"{self.table} of {self.database}")
         if self.ok:
             return what
@@ -85,6 +86,9 @@ class ValidationReport:
             *([f"  ... and {more:,} more, see .frame"] if more > 0 else []),
         ]
         return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return fitted(self._text)
 
     __repr__ = __str__
 
