@@ -17,6 +17,8 @@ from dataloader.ledger import history as ledgers
 from dataloader.loading import planning
 from tests.conftest import execute, fetch
 
+pytestmark = pytest.mark.any_version
+
 COMMITS = pytest.mark.parametrize("commit", ["load", "chunk"])
 FILES = "SELECT path, size, load_id FROM dataloader_files ORDER BY path"
 

@@ -17,6 +17,8 @@ from dataloader.cli import main
 from dataloader.loading import reruns
 from tests.conftest import execute, fetch
 
+pytestmark = pytest.mark.any_version
+
 FRAME = pd.DataFrame({"id": [1, 2, 3], "note": ["a", None, "c"]})
 NOTICE = "the same 3 rows were loaded into"
 

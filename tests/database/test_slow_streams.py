@@ -19,6 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import dataloader as dl
 from tests.conftest import FULL, execute, fetch
 
+pytestmark = pytest.mark.any_version
+
 CHUNK, LOOK = 0.05, 0.01
 ROWS = 60
 ROUNDS = 20 if FULL else 1
