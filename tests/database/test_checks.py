@@ -183,10 +183,12 @@ def replica() -> Iterator[sa.URL]:
         (server.data / "standby.signal").touch()
         command = [server.binaries / "postgres", "-D", server.data, "-k", server.url.query["host"], "-h", ""]
         with subprocess.Popen(command, cwd=server.data, stderr=subprocess.DEVNULL, **server.account) as running:
+            is_ready = False
             for _ in range(1_000):
-                if pid_file.exists() and "standby" in pid_file.read_text():
+                if is_ready := pid_file.exists() and "ready" in pid_file.read_text():
                     break
                 time.sleep(0.01)
+            assert is_ready
             yield server.url
             running.send_signal(signal.SIGINT)
 
