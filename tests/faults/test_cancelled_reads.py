@@ -139,7 +139,7 @@ async def place(
 def _is_locked(engine: AsyncEngine) -> bool:
     """Whether somebody still reads or writes a SQLite file."""
     path = str(engine.url.database)
-    with sqlite3.connect(path, timeout=0) as connection:
+    with contextlib.closing(sqlite3.connect(path, timeout=0)) as connection:
         try:
             if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
                 return bool(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
@@ -149,7 +149,6 @@ def _is_locked(engine: AsyncEngine) -> bool:
             return True
         finally:
             connection.rollback()
-    connection.close()
     return False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -102,7 +103,7 @@ async def test_a_cell_that_changes_what_it_has_just_given_to_a_load_loads_what_i
     job = dl.start_load(data, "t", engine=f"sqlite:///{tmp_path}/x.db", progress="none", chunk_rows=500)
     data["id"].fill(-1) if kind == "dict" else data.drop(data.index[100:], inplace=True)
     assert (await job).loaded == 50_000
-    with sqlite3.connect(tmp_path / "x.db") as connection:
+    with contextlib.closing(sqlite3.connect(tmp_path / "x.db")) as connection:
         assert connection.execute("SELECT count(DISTINCT id), min(id), max(id) FROM t").fetchall() == [
             (50_000, 0, 49_999)
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 import time
@@ -42,7 +43,7 @@ def start(tmp_path: Path) -> Callable[..., dl.LoadJob]:
 
 
 def stored(folder: Path, table: str = "t") -> int:
-    with sqlite3.connect(folder / f"{table}.db") as connection:
+    with contextlib.closing(sqlite3.connect(folder / f"{table}.db")) as connection:
         return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 

@@ -604,7 +604,7 @@ def sqlite_row(id: int, v: str) -> object:
 
 
 def sqlalchemy_row(id: int, v: str) -> object:
-    with sa.create_engine("sqlite://").connect() as connection:
+    with sa.create_engine("sqlite://", poolclass=sa.NullPool).connect() as connection:
         return connection.execute(sa.select(sa.literal(v).label("v"), sa.literal(id).label("id"))).one()
 
 
