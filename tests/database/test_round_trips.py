@@ -676,7 +676,7 @@ KINDS: list[Values] = [
     st.sampled_from(
         [np.int8(-1), np.uint64(2**64 - 1), np.float32(0.1), np.datetime64("2024-01-01T00:00:00.000000001")]
     ),
-    st.sampled_from([np.datetime64("NaT"), np.timedelta64(1, "D"), np.str_("x"), np.bytes_(b"x"), np.bool_(True)]),
+    st.sampled_from([np.datetime64("NaT", "s"), np.timedelta64(1, "D"), np.str_("x"), np.bytes_(b"x"), np.bool_(True)]),
     st.sampled_from(
         [pd.NA, pd.NaT, pd.Timestamp.max, pd.Timestamp("2024-01-01", tz="UTC"), pd.Timedelta(1), pd.Interval(0, 1)]
     ),
