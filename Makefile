@@ -1,7 +1,7 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint types layers bench notebooks docs ci
+.PHONY: help install test coverage lint types layers bench notebooks docs ci
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -11,6 +11,9 @@ install:  ## install the package for development
 
 test:  ## run every test
 	$(PYTHON) -m pytest
+
+coverage:  ## run every test, and print which lines of the package none of them runs
+	$(PYTHON) -m pytest -n 3 --dist loadfile --cov
 
 lint:  ## check style and format
 	ruff check .
