@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 from playwright.async_api import Locator
 
+FULL = os.environ.get("DATALOADER_GALLERY") == "full"
+"""Whether there is time for every page."""
 WIDE, NARROW = 1280, 520
 """Pages, in pixels."""
 LEAST_CONTRAST = 4.0
@@ -57,6 +61,15 @@ _LOOKED_AT = """cell => {
             .map(one => [one.innerText, contrast(one)]).filter(([, found]) => found < LEAST_CONTRAST),
     };
 }""".replace("LEAST_CONTRAST", str(LEAST_CONTRAST))
+
+
+def as_page(notebook: Path, theme: str = "light") -> Path:
+    """A notebook without what was typed, as nbconvert writes it beside the notebook."""
+    path = notebook.with_name(f"{theme}.html")
+    if not path.exists():
+        command = [sys.executable, "-m", "nbconvert", "--to", "html", "--no-input", "--theme", theme]
+        subprocess.run([*command, f"--output={path}", str(notebook)], check=True, capture_output=True)
+    return path
 
 
 def kept(place: str, name: str) -> Path | None:

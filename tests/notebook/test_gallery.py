@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page
 
 from dataloader.database import embedded
 from tests.conftest import new_database
 from tests.notebook.gallery import BEGIN, CELLS, OF_PANDAS, RAISING
-from tests.notebook.lab import ARGUMENTS, KERNEL, TOKEN, find_chromium, jupyter
-from tests.notebook.looks import NARROW, WIDE, assert_readable
+from tests.notebook.lab import KERNEL, TOKEN, jupyter
+from tests.notebook.looks import FULL, NARROW, WIDE, as_page, assert_readable
 
 if TYPE_CHECKING:
     import nbformat  # takes more than a second
@@ -31,8 +28,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-NO_CHROMIUM = "the gallery needs Chromium: apt-get install chromium"
-FULL = os.environ.get("DATALOADER_GALLERY") == "full"
 PAGES = [("light", WIDE), ("dark", NARROW), *([("light", NARROW), ("dark", WIDE)] if FULL else [])]
 
 
@@ -58,17 +53,6 @@ def gallery(folder: Path, server: embedded.Server, admin: psycopg.Connection) ->
     return notebook
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    found = find_chromium()
-    if found is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(NO_CHROMIUM)
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
-        yield browser
-        await browser.close()
-
-
 def test_every_cell_ends_as_it_was_meant_to(gallery: nbformat.NotebookNode) -> None:
     _, *cells = gallery.cells
     failed = {
@@ -92,22 +76,13 @@ async def test_a_page_of_the_notebook_can_be_read(
     theme: str, width: int, gallery: nbformat.NotebookNode, folder: Path, browser: Browser
 ) -> None:
     page = await browser.new_page(viewport={"width": width, "height": 900})
-    await page.goto(f"file://{as_page(folder, theme)}")
+    await page.goto(f"file://{as_page(folder / 'gallery.ipynb', theme)}")
     cells = page.locator(".jp-Cell-outputWrapper")
     shown = [name for name, cell in zip(CELLS, gallery.cells[1:], strict=True) if cell.outputs]
     assert await cells.count() == len(shown)
     for number, name in enumerate(shown):
         if name not in OF_PANDAS:
             await assert_readable(cells.nth(number), name, f"page_{theme}_{width}")
-
-
-def as_page(folder: Path, theme: str) -> Path:
-    """The notebook as nbconvert writes it."""
-    path = folder / f"{theme}.html"
-    if not path.exists():
-        command = [sys.executable, "-m", "nbconvert", "--to", "html", "--no-input", "--theme", theme]
-        subprocess.run([*command, f"--output={path}", str(folder / "gallery.ipynb")], check=True, capture_output=True)
-    return path
 
 
 @pytest.mark.skipif(not FULL, reason="a minute: DATALOADER_GALLERY=full")

@@ -14,13 +14,12 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import BrowserContext, async_playwright, expect
 
-from tests.notebook.lab import ARGUMENTS, HOST, PAGES, TOKEN, Notebook, find_chromium, jupyter, write_notebook
-from tests.notebook.looks import NARROW, WIDE, assert_readable
+from tests.notebook.lab import ARGUMENTS, HOST, PAGES, TOKEN, Notebook, jupyter, write_notebook
+from tests.notebook.looks import FULL, NARROW, WIDE, assert_readable
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow, pytest.mark.serial]
 
 ROOT = Path(__file__).parents[2]
-NO_CHROMIUM = "the tests in JupyterLab need Chromium: apt-get install chromium"
 BATCHES, BATCH_ROWS = 50, 1_000
 ROWS = BATCHES * BATCH_ROWS
 HEIGHT = 900
@@ -58,7 +57,6 @@ orders = pd.DataFrame({{"id": range({FRAME_ROWS})}})
 orders["amount"] = orders["id"] % 10_000 / 100
 """
 
-FULL = os.environ.get("DATALOADER_GALLERY") == "full"
 Opener = Callable[..., Awaitable[Notebook]]
 
 
@@ -66,15 +64,6 @@ Opener = Callable[..., Awaitable[Notebook]]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What JupyterLab serves."""
     return tmp_path_factory.mktemp("lab")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    """Chromium's program; without one CI fails, and a newcomer's tests go on without these."""
-    found = find_chromium()
-    if found is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(NO_CHROMIUM)
-    return found
 
 
 @pytest.fixture(scope="module")

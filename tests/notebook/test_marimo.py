@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Locator, Page, async_playwright, expect
+from playwright.async_api import Browser, Locator, Page, expect
 
-from tests.notebook.lab import ARGUMENTS, HOST, find_chromium, free_port, serving
+from tests.notebook.lab import HOST, free_port, serving
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-NO_CHROMIUM = "the test in marimo needs Chromium: apt-get install chromium"
 ROWS = 200_000
 BEGIN = f"""
 import pathlib
@@ -165,17 +164,11 @@ def address(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-async def page() -> AsyncIterator[Page]:
-    found = find_chromium()
-    if found is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(NO_CHROMIUM)
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
-        page = await browser.new_page(viewport={"width": 1100, "height": 1200})
-        yield page
-        if kept := os.environ.get("DATALOADER_ARTIFACTS"):
-            await page.screenshot(path=Path(kept) / "marimo.png")
-        await browser.close()
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    page = await browser.new_page(viewport={"width": 1100, "height": 1200})
+    yield page
+    if kept := os.environ.get("DATALOADER_ARTIFACTS"):
+        await page.screenshot(path=Path(kept) / "marimo.png")
 
 
 async def rows_in(bar: Locator) -> int:
