@@ -19,6 +19,7 @@ import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 
 from tests.notebook.lab import HOST, free_port, serving
+from tests.notebook.looks import FULL, NARROW, WIDE, assert_readable
 
 pytestmark = pytest.mark.slow
 
@@ -62,6 +63,20 @@ job
 many = pd.DataFrame({{"id": range({MANY})}})
 await dl.load_dataframe(many, "many <i>", commit="chunk", chunk_rows=1_000)  # a minute: longer than all waits
 """
+
+LONG = "a_column_with_a_name_of_sixty_three_characters_as_in_postgresql"
+APP = {
+    "report": CELLS["kept"],
+    "two": CELLS["two"],
+    "plan": f"await dl.plan_load(few.rename(columns={{'id': '{LONG}'}}), '{LONG}')",
+    "rejects": (
+        f"await dl.load_dataframe({{'id': ['1', 'x'], '{LONG}': ['a', 'b']}}, 'messy', "
+        f"dtype={{'id': sa.Integer(), '{LONG}': sa.Numeric(10, 2)}}, on_invalid='reject')"
+    ),
+    "valid": CELLS["valid"],
+    "bar": SLOW.replace('"job"', f'"{LONG}"'),
+}
+PAGES = [("light", NARROW), ("dark", WIDE), *([("dark", NARROW), ("light", WIDE)] if FULL else [])]
 
 
 def write_notebook(path: Path, *cells: str) -> None:
@@ -149,17 +164,32 @@ def test_a_notebook_run_as_a_script_logs_as_any_script_does(folder: Path) -> Non
     assert stored(folder, "script") == ROWS
 
 
+@contextlib.contextmanager
+def opened(how: str, folder: Path, settings: str, *cells: str, options: tuple[str, ...] = ()) -> Iterator[str]:
+    """marimo's editor, or an app, with a notebook that runs as soon as it is opened."""
+    write_notebook(folder / "slow.py", BEGIN, *cells)
+    path = folder / "config" / "marimo" / "marimo.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text(settings)
+    address = f"http://{HOST}:{(port := free_port())}"
+    command = [sys.executable, "-m", "marimo", how, "slow.py", f"--port={port}", f"--host={HOST}"]
+    command += ["--headless", "--no-token", *options]
+    with serving(command, folder / "log", f"{address}/health", cwd=folder, env=environment(folder)):
+        yield address
+
+
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
-    """marimo's editor with a notebook that runs as soon as it is opened."""
-    write_notebook(tmp_path / "slow.py", BEGIN, SLOW, STOPPED)
-    settings = tmp_path / "config" / "marimo" / "marimo.toml"
-    settings.parent.mkdir(parents=True)
-    settings.write_text("[runtime]\nauto_instantiate = true\n")
-    address = f"http://{HOST}:{(port := free_port())}"
-    command = [sys.executable, "-m", "marimo", "edit", "slow.py", f"--port={port}", f"--host={HOST}"]
-    command += ["--headless", "--no-token", "--skip-update-check"]
-    with serving(command, tmp_path / "log", f"{address}/health", cwd=tmp_path, env=environment(tmp_path)):
+    """The editor."""
+    settings = "[runtime]\nauto_instantiate = true\n"
+    with opened("edit", tmp_path, settings, SLOW, STOPPED, options=("--skip-update-check",)) as address:
+        yield address
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[str]:
+    """The notebook as those see it who read its results alone; marimo shows them no error of a cell."""
+    with opened("run", tmp_path, '[display]\ntheme = "system"\n', *APP.values()) as address:
         yield address
 
 
@@ -205,3 +235,15 @@ async def test_the_bars_move_and_stop_ends_a_cell_that_says_what_is_committed(
     done = page.get_by_text(re.compile(r"✓ [\d,]+ rows · Arrow stream → job"))
     rows = await rows_in(done)
     assert stored(tmp_path, "job", "job.db") == rows > 0
+
+
+async def test_an_app_can_be_read(app: str, page: Page) -> None:
+    await page.goto(app)
+    await page.get_by_text(re.compile(r"^[1-9][\d,]* rows · .*/s")).wait_for(timeout=MILLISECONDS)
+    outputs = page.locator(".output-area").filter(has_text=re.compile(r"\w"))
+    assert await outputs.count() == len(APP)
+    for theme, width in PAGES:
+        await page.emulate_media(color_scheme=theme)
+        await page.set_viewport_size({"width": width, "height": 900})
+        for number, name in enumerate(APP):
+            await assert_readable(outputs.nth(number), name, f"marimo_{theme}_{width}", blocks=1 + (name == "two"))
