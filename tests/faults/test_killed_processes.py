@@ -38,7 +38,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.any_version]
 ROWS = 1_000_000 if FULL else 200_000
 CHUNKS = 50
 SEEDS = range(10) if FULL else range(1)
-CLIENT_KILLS = {"postgresql": 20, "sqlite": 4 if FULL else 6}
+CLIENT_KILLS = {"postgresql": 20 if FULL else 8, "sqlite": 4}
 """For each seed."""
 MOST_KILLS = 8
 """Of one load in one transaction, which begins anew each time."""
