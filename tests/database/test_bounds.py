@@ -28,6 +28,7 @@ def wide(count: int) -> dict[str, list[int]]:
     return {f"c{number}": [1] for number in range(count)}
 
 
+@pytest.mark.slow
 async def test_a_table_can_have_as_many_columns_as_the_database_takes_and_no_more(database: AsyncEngine) -> None:
     most = backend_for(database.dialect).most_columns
     table = pa.table(wide(most)).cast(pa.schema([(f"c{number}", pa.int16()) for number in range(most)]))
@@ -59,6 +60,7 @@ async def test_a_source_of_many_columns_is_refused_by_the_plan(
         await dl.plan_load(make(2_500, tmp_path), "t", engine=sqlite)
 
 
+@pytest.mark.slow
 async def test_twenty_thousand_columns_are_refused_in_linear_time(sqlite: AsyncEngine, tmp_path: Path) -> None:
     with pytest.raises(dl.PlanError, match="has 20,000 columns"):  # it took minutes where each was looked for in all
         await dl.load_files(WIDE["csv"](20_000, tmp_path), "t", engine=sqlite)

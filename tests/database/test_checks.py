@@ -193,6 +193,7 @@ def replica() -> Iterator[sa.URL]:
             running.send_signal(signal.SIGINT)
 
 
+@pytest.mark.slow
 async def test_a_replica(replica: sa.URL) -> None:
     level, says, remedy = said_of(await dl.check(replica), "state")
     assert (level, says) == ("problem", "the server is a replica, in recovery: nothing can be written")

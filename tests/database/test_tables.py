@@ -135,6 +135,7 @@ async def test_a_column_of_any_name_arrives(database: AsyncEngine, name: str, me
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["auto", "insert"])
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
 async def test_a_table_of_any_name_arrives(database: AsyncEngine, name: str, method: Any) -> None:

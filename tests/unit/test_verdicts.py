@@ -347,6 +347,7 @@ MEANINGS: tuple[tuple[type | tuple[type, ...], Callable[[Any, str], bool]], ...]
 )
 
 
+@pytest.mark.slow
 @EXAMPLES
 @given(st.data())
 @pytest.mark.parametrize("source", sources_with("checked"), ids=str)
@@ -387,6 +388,7 @@ def losing_targets(source: pa.DataType) -> list[ColumnType]:
     return [target for target in targets_of(source, "checked", "lossy") if cast_rule(source, target).loses]
 
 
+@pytest.mark.slow
 @EXAMPLES
 @given(st.data())
 @pytest.mark.parametrize("source", [source for source in SOURCES if losing_targets(source)], ids=str)
