@@ -149,9 +149,9 @@ def bar(state: State) -> str:
 
 
 def _filled_bar(state: State, color: Color) -> str:
-    """Of unknown length it moves by itself, as the browser draws it."""
+    """Of unknown length it moves by itself, as the browser draws it: with marimo's styles it would stand still."""
     if state.fraction is None and not state.has_ended:
-        style = f"display:block;width:100%;height:6px;accent-color:{color.themed}"
+        style = f"all:revert;display:block;width:100%;height:6px;accent-color:{color.themed}"
         return f'<progress class="dataloader-bar" style="{style}"></progress>'
     share = float(state.phase == "done") if state.fraction is None else state.fraction
     return (

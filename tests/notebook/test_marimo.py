@@ -237,11 +237,13 @@ async def test_the_bars_move_and_stop_ends_a_cell_that_says_what_is_committed(
     assert stored(tmp_path, "job", "job.db") == rows > 0
 
 
-async def test_an_app_can_be_read(app: str, page: Page) -> None:
+async def test_an_app_can_be_read_and_a_bar_of_unknown_length_moves(app: str, page: Page) -> None:
     await page.goto(app)
     await page.get_by_text(re.compile(r"^[1-9][\d,]* rows · .*/s")).wait_for(timeout=MILLISECONDS)
     outputs = page.locator(".output-area").filter(has_text=re.compile(r"\w"))
     assert await outputs.count() == len(APP)
+    bar = outputs.last.get_by_role("progressbar")
+    assert len({await bar.screenshot() for _ in range(5)}) > 1
     for theme, width in PAGES:
         await page.emulate_media(color_scheme=theme)
         await page.set_viewport_size({"width": width, "height": 900})
