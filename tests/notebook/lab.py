@@ -174,6 +174,10 @@ class Notebook:
         await self._page.goto(self._address)
         await self._page.wait_for_function(_IS_READY, timeout=SECONDS * 1000)
 
+    async def hide_files(self) -> None:
+        """Leave the page to the notebook, as on a narrow screen."""
+        await self._page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+
     def cell(self, number: int) -> Locator:
         return self._page.locator(".jp-Notebook .jp-CodeCell").nth(number)
 

@@ -42,11 +42,20 @@ def batches_in_a_thread():
         time.sleep(0.05)
         yield batch(number)
 
+def broken():
+    yield batch(0)
+    raise OSError("the disk is gone: /data/a_folder_with_a_long_name/of_orders/2026-01.parquet could not be read")
+
 def slow_reader():
     return pa.RecordBatchReader.from_batches(batch(0).schema, batches_in_a_thread())
 """
 LOAD = f"await dl.load_batches(slow_batches(), 'orders', commit='chunk', chunk_rows={BATCH_ROWS}, resume=True)"
 JOB = f"job = dl.start_load(slow_reader(), 'orders', commit='chunk', chunk_rows={BATCH_ROWS})"
+FAILING = {
+    "option": f"await dl.load_batches([batch(0)], 'few', if_exist='replace', chunk_rows={BATCH_ROWS})",
+    "source": "await dl.load_batches(broken(), 'a_table_whose_name_takes_all_the_63_bytes_that_postgresql_allows')",
+    "printed": "print(await dl.plan_load(pa.table([[1]], ['id']), 'few'))",
+}
 FEW = f"await dl.load_batches([batch(0)], 'few', commit='chunk', chunk_rows={BATCH_ROWS})"
 FRAME_ROWS = 2_000_000
 FRAME = f"""
@@ -217,6 +226,20 @@ async def test_the_bar_of_a_frame_fills_and_gives_way_to_the_report(
     await notebook.picture(1, artifacts / "notebook_done.png")
     await assert_static(notebook, 1, "✓")
     assert stored(place) == (FRAME_ROWS, FRAME_ROWS)
+
+
+async def test_errors_and_texts_stay_in_their_cells_on_a_narrow_page(open_notebook: Opener) -> None:
+    notebook = await open_notebook(BEGIN, *FAILING.values(), LOAD, width=NARROW)
+    await notebook.hide_files()
+    for number, name in enumerate(FAILING, start=1):
+        await notebook.run(number)
+        await assert_readable(notebook.output(number), name, f"lab_{NARROW}")
+    last = len(FAILING) + 1
+    await notebook.start(last)
+    await assert_moves(notebook, last)
+    await assert_readable(notebook.output(last), "bar", f"lab_{NARROW}")
+    await notebook.cancel(last)
+    await assert_readable(notebook.output(last), "cancelled", f"lab_{NARROW}")
 
 
 @pytest.mark.parametrize("lab", ["notebook"], indirect=True)
