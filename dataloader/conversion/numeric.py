@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 import re
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -142,7 +143,9 @@ def decimal_to_decimal(values: pa.Array, wanted: pa.DataType) -> pa.Array:
 
 def _must_keep_digits(values: pa.Array, scale: int, reason: str = "digits") -> None:
     if values.type.scale > scale:
-        rounded = pc.round(values, ndigits=scale, round_mode="towards_zero")
+        rounded: Any = pa.scalar(decimal.Decimal(0), values.type)
+        if values.type.precision + scale > values.type.scale:  # Arrow rounds to no fewer than one digit
+            rounded = pc.round(values, ndigits=scale, round_mode="towards_zero")
         refuse(reason, pc.not_equal(rounded, values), f"it has more than {scale} decimal places")
 
 

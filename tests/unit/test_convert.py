@@ -233,6 +233,15 @@ def test_a_whole_decimal_of_any_width_fits_an_integer_column(source: pa.DataType
     assert stored(pa.array([value], source), "bigint") == [int(value)]
 
 
+@pytest.mark.parametrize("kind", [pa.decimal128(2, 2), pa.decimal256(76, 76)], ids=str)
+@pytest.mark.parametrize(("column", "reason"), [("bigint", "fraction"), ("numeric(13,0)", "digits")])
+def test_a_decimal_type_without_a_digit_before_the_point_fits_a_whole_column_where_it_is_zero(
+    kind: pa.DataType, column: str, reason: str
+) -> None:
+    assert stored(pa.array([Decimal(0), None], kind), column) == [0, None]
+    assert refusal(pa.array([Decimal("0.76")], kind), column).reason == reason
+
+
 SAMPLES: dict[str, list[pa.Array]] = {
     "null": [pa.nulls(2)],
     "bool": [pa.array([True, None])],
