@@ -52,15 +52,17 @@ def openssl(*arguments: str, folder: Path) -> None:
 
 
 def make_authority(folder: Path, name: str) -> None:
+    """It says what its key is for, as Python 3.13 wants of the system's."""
+    usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key")
-    openssl("req", "-x509", "-days", "2", "-subj", f"/CN={name}", *key, "-out", f"{name}.crt", folder=folder)
+    openssl("req", "-x509", "-days", "2", "-subj", f"/CN={name}", *usage, *key, "-out", f"{name}.crt", folder=folder)
 
 
 def make_certificate(folder: Path, name: str, extension: str) -> None:
     """Signed by `ca`."""
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key")
     openssl("req", "-subj", f"/CN={name}", *key, "-out", f"{name}.csr", folder=folder)
-    (folder / f"{name}.ext").write_text(extension)
+    (folder / f"{name}.ext").write_text(f"{extension}\nauthorityKeyIdentifier=keyid\n")
     signed = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", f"{name}.ext")
     openssl("x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.crt", folder=folder)
 
