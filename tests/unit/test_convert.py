@@ -605,3 +605,26 @@ def test_bytes_are_spelled_as_postgresql_spells_them(kind: pa.DataType) -> None:
         shown.validate(full=True)
         assert (shown.type, shown.to_pylist()) == (pa.string(), spelled[start:end])
     assert to_text(pa.array([b"", None, b"\x00" * 100_001], pa.binary())).to_pylist()[2] == "\\x" + "00" * 100_001
+
+
+@pytest.mark.parametrize("seconds", [2**62, -(2**62)])
+def test_a_timestamp_that_has_no_microseconds_is_refused_and_not_wrapped(seconds: int) -> None:
+    assert refusal(pa.array([0, seconds], pa.timestamp("s")), "timestamp").reason == "range"
+
+
+def test_a_timestamp_before_the_years_that_arrow_spells_is_text_as_postgresql_spells_it() -> None:
+    values = pa.array([0, -62_200_000_000, -(10**12)], pa.timestamp("s"))
+    assert stored(values, "text") == ["1970-01-01 00:00:00", "0003-12-17 14:13:20 BC", "29720-04-05 22:13:20 BC"]
+
+
+def test_a_text_that_its_producer_has_not_made_of_unicode_is_refused() -> None:
+    offsets = pa.array(["a", "b\u00e4", "c"]).buffers()[1]
+    values = pa.Array.from_buffers(pa.string(), 3, [None, offsets, pa.py_buffer(b"ab\xff\xe4c")])
+    assert (refusal(values, "text").row, refusal(values, "text").reason) == (1, "encoding")
+
+
+@pytest.mark.parametrize("missing", [None, 1])
+def test_a_dictionary_of_a_type_that_arrow_does_not_take_from_is_unpacked(missing: int | None) -> None:
+    maps = pa.array([[("a", 1)], [("b", 2)]], pa.map_(pa.string(), pa.int32()))
+    found = stored(pa.DictionaryArray.from_arrays(pa.array([1, missing, 0]), maps), "jsonb")
+    assert found == ['{"b": 2}', missing and '{"b": 2}', '{"a": 1}']
