@@ -625,6 +625,6 @@ def test_a_text_that_its_producer_has_not_made_of_unicode_is_refused() -> None:
 
 @pytest.mark.parametrize("missing", [None, 1])
 def test_a_dictionary_of_a_type_that_arrow_does_not_take_from_is_unpacked(missing: int | None) -> None:
-    maps = pa.array([[("a", 1)], [("b", 2)]], pa.map_(pa.string(), pa.int32()))
-    found = stored(pa.DictionaryArray.from_arrays(pa.array([1, missing, 0]), maps), "jsonb")
-    assert found == ['{"b": 2}', missing and '{"b": 2}', '{"a": 1}']
+    lists = pa.array([["a"], ["b"]], pa.list_(pa.string_view()))
+    found = stored(pa.DictionaryArray.from_arrays(pa.array([1, missing, 0]), lists), "text[]")
+    assert found == ['{"b"}', missing and '{"b"}', '{"a"}']
