@@ -221,13 +221,13 @@ def array_of(values: Any) -> pa.Array:
     elif not isinstance(values, (list, tuple, np.ndarray)):  # a deque has no slices
         values = list(values)
     kinds = _kinds(classes(values))
+    if "Timestamp" in kinds and kinds <= {"Timestamp", *_MISSING} and (found := timestamps(values)) is not None:
+        return found
     if kinds & _FLOATS and all(map(_is_missing, filter(_is_float, values))):
         kinds -= _FLOATS
     _check_together(kinds, values)
     if kinds & {"dict", "list", "tuple", "ndarray"}:
         return _nested(values, kinds)
-    if kinds <= {"Timestamp", *_MISSING} and (found := timestamps(values)) is not None:
-        return found
     if kinds & {"Timestamp", "Timedelta"} and any(map(_has_nanoseconds, values)):
         return pa.array(values, type=_with_nanoseconds(pa.array(values, from_pandas=True).type), from_pandas=True)
     if kinds & _AS_TEXT:
@@ -388,7 +388,10 @@ def _own_numbers(values: Sequence[Any], kinds: set[str]) -> Sequence[Any]:
 
 def _wide_integers(values: Sequence[Any], kinds: set[str]) -> Sequence[Any]:
     """Integers of more than 64 bits travel as decimals."""
-    if not kinds <= {"int", "NoneType"} or all(-(2**63) <= one < 2**63 for one in values if isinstance(one, int)):
+    if not kinds <= {"int", "NoneType"}:
+        return values
+    integers = [one for one in values if isinstance(one, int)]
+    if all(min(part) >= -(2**63) and max(part) < 2**63 for part in parts(integers)):
         return values
     return [decimal.Decimal(one) if isinstance(one, int) else None for one in values]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import operator
 from collections.abc import Iterator, Sequence
 from numbers import Integral
 from typing import Any
@@ -19,6 +20,7 @@ import pyarrow.compute as pc
 PART_ROWS = 10_000
 _MOST_BYTES = 2**31 - 1
 _MOST_DIGITS = 38
+_NUMBER, _ZONE = operator.attrgetter("value"), operator.attrgetter("tzinfo")
 _REFUSALS = (TypeError, ValueError, OverflowError, pa.ArrowException)
 _NOT_A_TIME = np.iinfo(np.int64).min
 """The number that pandas' NaT is."""
@@ -83,17 +85,24 @@ def timestamps(values: Sequence[Any]) -> pa.Array | None:
     """pandas' Timestamps and missing values, by the nanoseconds that each one is: a third of Arrow's time, which asks
     each for its year, its month and so on.
 
-    None where one is out of the range of nanoseconds, which ends in 2262.
+    None where one is out of the range of nanoseconds, which ends in 2262, and where only some have a zone.
     """
     try:
-        numbers = np.fromiter((getattr(one, "value", _NOT_A_TIME) for one in values), np.int64, len(values))
+        numbers = np.concatenate([_numbers(part) for part in parts(values)])
     except OverflowError:
         return None
     missing = numbers == _NOT_A_TIME
-    if missing.all():
+    if missing.all() or len({zone is None for zone in map(_ZONE, itertools.compress(values, ~missing))}) > 1:
         return None
     zone = pa.array([values[missing.argmin()]]).type.tz
     micros, rest = np.divmod(numbers, 1_000)
     if rest[~missing].any():
         return pa.array(numbers, pa.timestamp("ns", zone), mask=missing)
     return pa.array(micros, pa.timestamp("us", zone), mask=missing)
+
+
+def _numbers(values: Sequence[Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    try:
+        return np.fromiter(map(_NUMBER, values), np.int64, len(values))
+    except AttributeError:  # None and NA have none
+        return np.fromiter((getattr(one, "value", _NOT_A_TIME) for one in values), np.int64, len(values))
