@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import subprocess
@@ -254,7 +255,8 @@ async def test_a_shard_whose_end_the_ledger_could_not_be_told_is_taken_up(postgr
         said = await process.stdout.read()
         assert b"load_rows(..., 'public.orders', load_id='june', shard=(1, 5), chunk_rows=10)" in said
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            process.kill()
         await process.wait()
     assert await ids(postgres) == list(range(2 * ROWS))
 
