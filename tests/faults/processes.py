@@ -112,6 +112,10 @@ class LoaderProcess:
         self._process.suspend()
         await until(lambda: self._status() == psutil.STATUS_STOPPED)
 
+    def thaw(self) -> None:
+        """SIGCONT it."""
+        self._process.resume()
+
     async def _heard(self, word: str) -> None:
         """Read what it says up to a word, or to its last one."""
         with contextlib.suppress(ConnectionResetError):  # as above

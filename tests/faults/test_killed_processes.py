@@ -31,7 +31,7 @@ import dataloader as dl
 from dataloader.database import embedded
 from dataloader.database.engine import open_engine
 from tests.conftest import FULL, execute, fetch
-from tests.faults.processes import Ending, Nursery, Order, batches, open_nursery, until
+from tests.faults.processes import Ending, LoaderProcess, Nursery, Order, batches, open_nursery, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.any_version]
 
@@ -387,6 +387,19 @@ async def test_of_two_processes_that_would_both_make_the_table_one_does(
     await assert_exact(database, order, await load_clean(nursery, database, order))
 
 
+IN_TRANSACTION = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND xact_start IS NOT NULL
+    AND backend_type = 'client backend' AND pid <> pg_backend_pid()"""
+
+
+async def freeze_between_chunks(loader: LoaderProcess, database: AsyncEngine) -> None:
+    """In a transaction it would keep others waiting for its locks, until their limit of two minutes."""
+    await loader.freeze()
+    while await fetch(database, IN_TRANSACTION) != [(0,)]:
+        loader.thaw()
+        await asyncio.sleep(0.01)
+        await loader.freeze()
+
+
 @pytest.mark.serial
 @pytest.mark.parametrize("race", RACES)
 async def test_a_frozen_process_keeps_its_load_until_it_is_killed(
@@ -397,7 +410,7 @@ async def test_a_frozen_process_keeps_its_load_until_it_is_killed(
     async with nursery.loader(order) as frozen:
         await frozen.loading()
         await asyncio.sleep(moments.uniform(0.2, 0.5))
-        await frozen.freeze()
+        await freeze_between_chunks(frozen, postgres)
         for resume in (True, None, False):
             async with nursery.loader(replace(order, options={**order.options, "resume": resume})) as refused:
                 ending = await refused.ended()
