@@ -250,6 +250,8 @@ async def test_a_load_by_several_workers_is_whole_and_opens_as_many_connections(
 
 OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 RUNNING = f"{OTHERS} AND query LIKE '%asleep%' AND state = 'active'"
+SLEEPING = f"{RUNNING} AND wait_event = 'PgSleep'"
+"""A cancel that comes before is not heard: parsed, the statement waits for its parameters, and is active already."""
 
 
 async def until(engine: AsyncEngine, query: str) -> None:
@@ -267,7 +269,7 @@ async def test_a_cancel_goes_through(postgres: AsyncEngine, driver: str) -> None
                 await connection.execute(sa.text("SELECT pg_sleep(600), 'asleep'"))
 
         sleeping = asyncio.create_task(sleep())
-        await until(postgres, f"SELECT count(*) = 1 {RUNNING}")
+        await until(postgres, f"SELECT count(*) = 1 {SLEEPING}")
         sleeping.cancel()
         with pytest.raises(asyncio.CancelledError):
             await sleeping
