@@ -112,7 +112,7 @@ async def _enter(planned: Callable[[], Awaitable[LoadExecution]], owner: Owner, 
         if entry.reason:
             execution.progress.phase(f"waiting {entry.reason}")
             if not execution.backend.is_in_memory(execution.engine):  # or the database would end with its connection
-                await execution.engine.dispose()  # who waits for a connection has none
+                await _let_go(execution.engine)
             await asyncio.sleep(random.uniform(*ASK_SECONDS))
             continue
         too_late += 1
@@ -121,6 +121,13 @@ async def _enter(planned: Callable[[], Awaitable[LoadExecution]], owner: Owner, 
             what = f"the table {table} is no longer as the load {load_id!r} has begun with"
             hint = "Forget the load, and begin again once the table holds none of its rows."
             raise CheckpointError(what, hint=hint, committed_rows=0)
+
+
+async def _let_go(engine: AsyncEngine) -> None:
+    """Close the connections: who waits for one has none. Those of other loads in this process would be lost with the
+    pool, to which they are given back, and never closed."""
+    if getattr(engine.pool, "checkedout", int)() == 0:
+        await engine.dispose()
 
 
 class _Entry:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import re
 import subprocess
@@ -93,6 +94,8 @@ async def test_twins_of_a_shard_are_loaded_once(database: AsyncEngine) -> None:
     reports = await asyncio.gather(load(database, 1), load(database, 1), load(database, 2))
     assert sorted(one.loaded for one in reports) == [0, ROWS, ROWS]
     assert await ids(database) == list(range(2 * ROWS))
+    await database.dispose()
+    gc.collect()  # warns of connections that were not closed
 
 
 async def test_a_twin_that_waits_leaves_a_database_in_memory_as_it_is() -> None:
