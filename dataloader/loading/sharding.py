@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xxhash
+from sqlalchemy.pool import QueuePool
 
 from dataloader.database.session import Session
 from dataloader.errors import CheckpointError
@@ -124,9 +125,12 @@ async def _enter(planned: Callable[[], Awaitable[LoadExecution]], owner: Owner, 
 
 
 async def _let_go(engine: AsyncEngine) -> None:
-    """Close the connections: who waits for one has none. Those of other loads in this process would be lost with the
-    pool, to which they are given back, and never closed."""
-    if getattr(engine.pool, "checkedout", int)() == 0:
+    """Close the idle connections, since who waits for one has none, unless other loads of this process have some.
+
+    With the pool, which is replaced, theirs would be lost: given back to it later, they would never be closed.
+    """
+    used = engine.pool.checkedout() if isinstance(engine.pool, QueuePool) else 0
+    if not used:
         await engine.dispose()
 
 

@@ -286,6 +286,8 @@ def _pandas_values(name: str, series: pd.Series[Any]) -> _PandasValues | _ArrowV
         if not hasattr(kind, "pyarrow_dtype"):
             check_class(name, kind.type)
         is_sparse = hasattr(kind, "fill_value")
+        if is_sparse and kind.subtype.kind == "O":
+            return _ArrowValues(inferred(name, series.array.to_dense()))
         empty = series.iloc[:0].array.to_dense() if is_sparse else series.iloc[:0]
         return _PandasValues(series, inferred(name, empty).type, is_sparse)
     return _ArrowValues(inferred(name, series))

@@ -113,3 +113,9 @@ def test_a_long_text_is_not_joined_to_more_than_an_array_holds(
 @pytest.mark.parametrize("values", [deque([1, 2, None]), {1: 1, 2: 2, None: None}.keys()], ids=["deque", "keys"])
 def test_a_column_of_any_collection_is_taken(values: Collection[Any]) -> None:
     assert open_dataframe({"c": values}).schema == pa.schema({"c": pa.int64()})
+
+
+def test_a_sparse_column_of_objects_is_taken() -> None:
+    values = pd.arrays.SparseArray(["a", None, "b"], dtype=pd.SparseDtype(object))
+    (batch,) = open_dataframe(pd.DataFrame({"c": values})).batches(3)
+    assert (batch.schema.field("c").type, batch.column(0).to_pylist()) == (pa.string(), ["a", None, "b"])
