@@ -7,10 +7,12 @@ import io
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dataloader.conversion.arrow_errors import in_words
 from dataloader.conversion.inference import inferred, varying
@@ -24,7 +26,7 @@ from dataloader.sources.sheet_errors import Errors, errors_in
 SHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 _CELLS = re.compile(r"\$?([A-Za-z]{1,3})\$?(\d+)(?::\$?([A-Za-z]{1,3})\$?(\d+)?)?")
 _UNTOLD = "a cell with an error, like #N/A, is NULL: in this file it cannot be told from an empty one"
-BLOCK_ROWS = 1_000
+BLOCK_ROWS = 500
 _EXACT = 2**53
 """Excel keeps numbers as floats: up to here each integer is one of them."""
 
@@ -86,10 +88,11 @@ class Sheet:
         if header is None:
             raise PlanError(f"{self._where} is empty", hint="Choose another one with sheet= or cells=.")
         columns: list[list[Any]] = [[] for _ in header]
-        # Some rows at a time: with a list for each of them alive, the garbage collector would take half of the time.
+        # Fewer rows at a time than lists the garbage collector lets live before it looks through everything (700).
         while block := list(itertools.islice(rows, BLOCK_ROWS)):
             for column, more in zip(columns, zip(*block, strict=True), strict=True):
                 column.extend(more)
+            block.clear()
         _drop_empty_rows(columns)
         names: list[str] = []
         kept: list[list[Any]] = []
@@ -133,9 +136,12 @@ class Sheet:
         name = names[asked] if _is_position(asked, names) else asked
         if name not in names:
             raise PlanError(f"{self._name} has no sheet {asked!r}", hint=did_you_mean(asked, names))
-        errors = errors_in(content, str(name))
+        with ThreadPoolExecutor(1) as beside:  # both read without the interpreter's lock
+            told = beside.submit(errors_in, content, str(name))
+            sheet = book.get_sheet_by_name(name)
+            errors = told.result()
         self.tells_errors = errors is not None
-        return book.get_sheet_by_name(name), errors or {}
+        return sheet, errors or {}
 
     def _choose_single(self, book: Any) -> None:
         """Which of several sheets is meant is not guessed; empty and hidden ones do not count."""
@@ -232,7 +238,8 @@ def _array(name: str, values: Sequence[Any]) -> pa.Array:
         kinds = set(map(type, values)) - {type(None)}
     if kinds == {float}:
         array = pa.array(values, pa.float64())
-        is_whole = all(value is None or (value.is_integer() and -_EXACT <= value <= _EXACT) for value in values)
+        numbers = array.drop_null()
+        is_whole = pc.all(pc.and_(pc.equal(pc.trunc(numbers), numbers), pc.less_equal(pc.abs(numbers), _EXACT))).as_py()
         return array.cast(pa.int64()) if is_whole else array
     if kinds == {dt.date, dt.datetime}:
         return pa.array([_with_time(value) for value in values], pa.timestamp("us"))
