@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
 import math
 import re
@@ -48,6 +49,7 @@ class Moment(sa.types.TypeDecorator[dt.datetime]):
             return None
 
 
+@functools.lru_cache(64)
 def ledger_tables(schema: str | None) -> tuple[sa.Table, sa.Table, sa.Table]:
     """The tables of the ledger in a schema."""
     metadata = sa.MetaData()
@@ -56,6 +58,7 @@ def ledger_tables(schema: str | None) -> tuple[sa.Table, sa.Table, sa.Table]:
     return loads, chunks, rejects
 
 
+@functools.lru_cache(64)
 def files_table(schema: str | None) -> sa.Table:
     """The ledger's table of files."""
     return sa.Table(FILES, sa.MetaData(), *_file_columns(), schema=schema)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -12,6 +13,8 @@ _BARE = re.compile(
     rf"|\b(NOT )?IN \(((?:{_QUOTED}|%\(\w+\)s|[^()'\"])*)\)"
 )
 """Names and literals; operators, which stand between spaces; lists, in which psycopg's parameters have parentheses."""
+_REMEMBERED = 20_000
+"""Statements up to this length come again and again, which took a twentieth of a small load; longer ones have rows."""
 OWN_OPERATORS = "dataloader_own_operators"
 """The execution option of a statement that means the operators of the caller's types."""
 
@@ -27,7 +30,14 @@ def pinned(sql: str) -> str:
     with a query, a function without ``pg_catalog.``. All pinned operators bind alike: sums in comparisons stand in
     parentheses.
     """
+    return _remembered(sql) if len(sql) < _REMEMBERED else _all_pinned(sql)
+
+
+def _all_pinned(sql: str) -> str:
     return _BARE.sub(_pinned, sql) if sql.lstrip().startswith(_QUERIES) else sql
+
+
+_remembered = functools.lru_cache(256)(_all_pinned)
 
 
 def _pinned(found: re.Match[str]) -> str:
