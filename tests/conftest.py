@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import collections
 import contextlib
 import os
+import random
 import re
 import signal
 import tempfile
@@ -25,6 +27,8 @@ from dataloader.database.engine import Default, dispose_all, open_engine
 
 FULL = os.environ.get("DATALOADER_FAULTS") == "full"
 """CI runs some proofs in a short form."""
+CASES = int(os.environ.get("DATALOADER_CASES", "0"))
+"""How many cases of each test function are run, evenly spread over all; 0 for all."""
 SERIAL, SLOW = "pytest.mark.serial", re.compile(r"^pytestmark = .*pytest\.mark\.slow", re.MULTILINE)
 SERVER_VARIABLE = "DATALOADER_TEST_SERVER"
 """The folder of a running server that a test session uses instead of one of its own."""
@@ -55,6 +59,20 @@ def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def pytest_report_header() -> str:
     binaries = embedded.find_binaries()
     return f"postgresql: {binaries}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of functions with more cases than ``DATALOADER_CASES``, others are run for another ``DATALOADER_CASES_SEED``."""
+    cases = collections.defaultdict(list)
+    for item in items:
+        cases[item.nodeid.partition("[")[0]].append(item)
+    kept = set()
+    for function, every in cases.items():
+        taken = min(CASES or len(every), len(every))
+        first = random.Random(os.environ.get("DATALOADER_CASES_SEED", "") + function).random()
+        kept |= {every[int((number + first) * len(every) / taken)] for number in range(taken)}
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
 
 
 def _clocked(file: str, source: str) -> Iterator[str]:
