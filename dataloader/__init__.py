@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from dataloader.sync import run
     from dataloader.wiretap import wire
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 __all__ = [
     "CheckReport",
