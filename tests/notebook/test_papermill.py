@@ -6,13 +6,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import nbformat
 import pytest
 from playwright.async_api import Browser
 
 from tests.notebook.lab import write_notebook
 from tests.notebook.looks import NARROW, WIDE, as_page, assert_readable
+
+if TYPE_CHECKING:
+    import nbformat  # takes more than a second
 
 pytestmark = pytest.mark.slow
 
@@ -50,6 +53,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def cells(path: Path) -> dict[str, nbformat.NotebookNode]:
     """The cells; papermill has put others between them, which say where it stopped."""
+    import nbformat
+
     _, *ran = (cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
     return dict(zip(CELLS, ran, strict=True))
 
