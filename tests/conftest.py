@@ -65,7 +65,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Of functions with more cases than ``DATALOADER_CASES``, others are run for another ``DATALOADER_CASES_SEED``."""
     cases = collections.defaultdict(list)
     for item in items:
-        cases[item.nodeid.partition("[")[0]].append(item)
+        whole = item.nodeid.startswith(("tests/notebook/", "tests/contract/"))  # each case of which is of its own kind
+        cases[item.nodeid if whole else item.nodeid.partition("[")[0]].append(item)
     kept = set()
     for function, every in cases.items():
         taken = min(CASES or len(every), len(every))
