@@ -214,8 +214,15 @@ def _without_json(value: object) -> str | None:
 
 def array_of(values: Any) -> pa.Array:
     """Infer the type; whatever does not go together raises one of `REFUSALS`."""
-    if isinstance(values, (pa.Array, pa.ChunkedArray)) or str(getattr(values, "dtype", "object")) != "object":
+    kind = getattr(values, "dtype", "object")
+    if type(kind).__name__ == "CategoricalDtype":
+        return _of_categories(getattr(values, "cat", values))
+    if isinstance(values, (pa.Array, pa.ChunkedArray)) or str(kind) != "object":
         return pa.array(_known_to_arrow(values), from_pandas=True)
+    return _of_objects(values)
+
+
+def _of_objects(values: Any) -> pa.Array:
     if hasattr(values, "to_numpy"):  # of a Series, over which iterating takes three times as long
         values = values.to_numpy()
     elif not isinstance(values, (list, tuple, np.ndarray)):  # a deque has no slices
@@ -235,6 +242,16 @@ def array_of(values: Any) -> pa.Array:
     if "Decimal" in kinds and any(map(_is_infinite, values)):
         return _infinities(values)
     return _with_room(_by_arrow(_wide_integers(_own_numbers(values, kinds), kinds)))
+
+
+def _of_categories(values: Any) -> pa.Array:
+    """A categorical of pandas, whose categories are a column of objects like any other."""
+    codes, kept = np.asarray(values.codes), array_of(values.categories)
+    indices = pa.array(codes, mask=codes < 0)
+    if isinstance(kept, pa.ExtensionArray):  # no dictionary has one
+        return kept.take(indices)
+    kept = kept.combine_chunks() if isinstance(kept, pa.ChunkedArray) else kept
+    return pa.DictionaryArray.from_arrays(indices, kept, ordered=values.ordered)
 
 
 def _by_arrow(values: Any, from_pandas: bool = True) -> pa.Array:

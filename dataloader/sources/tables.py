@@ -280,8 +280,8 @@ def label(name: object) -> str:
 
 
 def _pandas_values(name: str, series: pd.Series[Any]) -> _PandasValues | _ArrowValues:
-    """An object column's type is in its values, any other column's in its dtype."""
-    if series.dtype != object:
+    """The type of a column of objects is in its values, any other's in its dtype."""
+    if not _is_of_objects(series.dtype):
         kind: Any = getattr(getattr(series.dtype, "categories", None), "dtype", series.dtype)
         if not hasattr(kind, "pyarrow_dtype"):
             check_class(name, kind.type)
@@ -291,6 +291,12 @@ def _pandas_values(name: str, series: pd.Series[Any]) -> _PandasValues | _ArrowV
         empty = series.iloc[:0].array.to_dense() if is_sparse else series.iloc[:0]
         return _PandasValues(series, inferred(name, empty).type, is_sparse)
     return _ArrowValues(inferred(name, series))
+
+
+def _is_of_objects(kind: Any) -> bool:
+    """Whether the values of a dtype of pandas, or its categories, are Python objects: any, or texts."""
+    kind = getattr(getattr(kind, "categories", None), "dtype", kind)
+    return str(kind) == "object" or getattr(kind, "storage", None) == "python"
 
 
 def open_batches(batches: object) -> ArrowSource:

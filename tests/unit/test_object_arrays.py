@@ -20,6 +20,7 @@ import pytest
 
 from dataloader.conversion import object_arrays
 from dataloader.conversion.inference import inferred
+from dataloader.conversion.mixed import mixed_objects
 from dataloader.errors import UnsupportedType
 from dataloader.sources.tables import open_dataframe
 
@@ -119,3 +120,34 @@ def test_a_sparse_column_of_objects_is_taken() -> None:
     values = pd.arrays.SparseArray(["a", None, "b"], dtype=pd.SparseDtype(object))
     (batch,) = open_dataframe(pd.DataFrame({"c": values})).batches(3)
     assert (batch.schema.field("c").type, batch.column(0).to_pylist()) == (pa.string(), ["a", None, "b"])
+
+
+def stored(column: pd.Series[Any]) -> object:
+    """The values that a column of a frame has, or why it is refused."""
+    try:
+        (batch,) = open_dataframe(column.to_frame("c")).batches(100)
+    except UnsupportedType as error:
+        return str(error)
+    values = batch.column(0)
+    return mixed_objects(values.dictionary_decode() if pa.types.is_dictionary(values.type) else values)
+
+
+@pytest.mark.parametrize("name", ONES)
+def test_categories_are_stored_as_the_objects_that_they_are(name: str) -> None:
+    """Arrow made days of 1970 of the numbers among the dates of a categorical, without a word."""
+    differing = []
+    for other, value in ONES.items():
+        values = pd.Series([ONES[name], value, None, ONES[name]], dtype=object)
+        try:
+            categories = values.astype("category")
+        except (TypeError, UnicodeEncodeError):  # what pandas cannot look up, or make a text of
+            continue
+        if stored(categories) != stored(categories.astype(object)):
+            differing.append((other, stored(categories), stored(categories.astype(object))))
+    assert differing == []
+
+
+@pytest.mark.parametrize("is_category", [False, True])
+def test_a_text_that_is_no_unicode_is_told_in_a_column_of_texts_too(is_category: bool) -> None:
+    texts = pd.Series(pd.array(["x", "\udc80", None], dtype=pd.StringDtype("python")))
+    assert stored(texts.astype("category") if is_category else texts) == stored(texts.astype(object))
