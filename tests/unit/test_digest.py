@@ -388,3 +388,9 @@ def test_many_rows_are_told_apart_by_one_bit() -> None:
         changed[at] ^= 1
         digests.add(digest_of(pa.array(changed)))
     assert len(digests) == 5
+
+
+def test_an_array_that_is_stored_otherwise_is_what_it_stores() -> None:
+    texts = pa.array(['{"a": 1}', None])
+    documents = pa.ExtensionArray.from_storage(pa.json_(), texts)
+    assert chunk_digest(pa.record_batch({"c": documents})) == chunk_digest(pa.record_batch({"c": texts}))
