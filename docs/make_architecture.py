@@ -1,4 +1,5 @@
-"""Draw docs/architecture.svg from the import graph: python docs/make_architecture.py. A test keeps it up to date.
+"""Draw docs/architecture.svg from the import graph, and list in CONTRIBUTING.md what every file says of itself:
+python docs/make_architecture.py. A test keeps both up to date.
 
 A row is a layer of the import contract in pyproject.toml, a box a module or package, an arrow "imports". Arrows that
 follow from others are left out, so that what is drawn is what one has to read next.
@@ -6,6 +7,7 @@ follow from others are left out, so that what is drawn is what one has to read n
 
 from __future__ import annotations
 
+import ast
 import html
 import tomllib
 from pathlib import Path
@@ -15,7 +17,10 @@ import grimp
 import dataloader
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "dataloader"
 PICTURE = Path(__file__).with_name("architecture.svg")
+PAGE = ROOT / "CONTRIBUTING.md"
+BEGIN, END = "<!-- files: python docs/make_architecture.py -->\n", "<!-- end of files -->\n"
 ROW, BOX_HEIGHT, WIDTH, GAP = 64, 34, 860, 24
 CHARACTER = 8.2
 """Width of a character of the font, in pixels."""
@@ -99,5 +104,32 @@ def _arrow(start: tuple[float, float, float], end: tuple[float, float, float]) -
     return f'<path d="{curve}" stroke="#777" fill="none" marker-end="url(#tip)"/>'
 
 
+def listed() -> str:
+    """CONTRIBUTING.md with what every file says of itself, from the top of the picture to its bottom."""
+    names = [name for layer in layers() for name in layer]
+    modules = [PACKAGE / f"{name}.py" for name in names if (PACKAGE / f"{name}.py").exists()]
+    packages = [PACKAGE / name for name in names if (PACKAGE / name).is_dir()]
+    parts = ["**Files of their own**\n\n" + _table(modules)]
+    for package in packages:
+        for folder in (package, *sorted(path for path in package.iterdir() if (path / "__init__.py").exists())):
+            told = _docstring(folder / "__init__.py")
+            files = sorted(path for path in folder.glob("*.py") if path.name != "__init__.py")
+            parts.append(f"**`{folder.relative_to(PACKAGE)}/`**: {' '.join(told)}\n\n{_table(files)}")
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    return before + BEGIN + "\n" + "\n".join(parts) + "\n" + END + rest.partition(END)[2]
+
+
+def _table(files: list[Path]) -> str:
+    rows = [f"| `{path.stem}` | {_docstring(path)[0]} |\n" for path in files]
+    return "| file | what lives there |\n|---|---|\n" + "".join(rows)
+
+
+def _docstring(path: Path) -> list[str]:
+    """Its paragraphs, each in one line."""
+    told = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return [" ".join(one.split()).replace("``", "`").replace("|", r"\|") for one in told.split("\n\n")]
+
+
 if __name__ == "__main__":
     PICTURE.write_text(draw())
+    PAGE.write_text(listed())
