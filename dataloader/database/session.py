@@ -115,7 +115,7 @@ class Session:
         self._watchdog = None
         database = engines.describe_url(self._engine)
         with translated(database, first_row=first_row, in_doubt=self._is_committing_the_last):
-            return await guarded(lambda watchdog: self._carry_out(work, watchdog), limit=limit)
+            return await guarded(lambda watchdog: self._carry_out(work, watchdog), limit=limit, database=database)
 
     def _is_committing_the_last(self) -> bool:
         return self._watchdog is not None and self._watchdog.is_last

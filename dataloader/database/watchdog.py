@@ -86,7 +86,9 @@ class Watchdog:
             self.lost.set_result(None)
 
 
-async def guarded(work: Callable[[Watchdog], Coroutine[Any, Any, T]], *, limit: float = math.inf) -> T:
+async def guarded(
+    work: Callable[[Watchdog], Coroutine[Any, Any, T]], *, limit: float = math.inf, database: str | None = None
+) -> T:
     """Run `work` to its end, or to the end of its connection, or until it is cancelled.
 
     A cancel that arrives during the last commit waits for it, and is forgotten when the commit succeeds: what the
@@ -96,6 +98,8 @@ async def guarded(work: Callable[[Watchdog], Coroutine[Any, Any, T]], *, limit: 
     ----------
     limit : float
         How many seconds the work may take as a whole.
+    database : str or None
+        What it is connected to, for the error.
 
     Raises
     ------
@@ -129,17 +133,18 @@ async def guarded(work: Callable[[Watchdog], Coroutine[Any, Any, T]], *, limit: 
         await asyncio.wait({task}, timeout=LOOK_SECONDS)
     if task.done():
         return task.result()
-    return await _given_up(task, watchdog, limit)
+    return await _given_up(task, watchdog, limit, database)
 
 
-async def _given_up(task: asyncio.Task[T], watchdog: Watchdog, limit: float) -> T:
+async def _given_up(task: asyncio.Task[T], watchdog: Watchdog, limit: float, database: str | None) -> T:
     """Stop work that has lost its connection or its time; while it was being stopped it may succeed after all."""
     seconds = STALL_SECONDS if watchdog.is_stalled() else None if watchdog.lost.done() else limit
     await _until_stopped(task, watchdog)
     if not task.cancelled() and task.exception() is None:
         return task.result()
     hint, rows = (IN_DOUBT, None) if watchdog.is_last else ("Load again when the server answers.", 0)
-    what = "the connection was lost" if seconds is None else f"the database showed no progress for {seconds:.0f} s"
+    lost = "the connection was lost" if database is None else f"the connection to {database} was lost"
+    what = lost if seconds is None else f"the database showed no progress for {seconds:.0f} s"
     cause = None if task.cancelled() else task.exception()
     raise ConnectionLost(what, hint=hint, committed_rows=rows) from cause
 
