@@ -17,7 +17,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.parquet
 
 from dataloader.conversion.mixed import MixedType, is_decoded, mixed_objects, mixed_parts, unconvertible
 from dataloader.conversion.spool import Spool
@@ -401,10 +400,12 @@ def _write_jsonl(rejects: Rejects, path: Path) -> None:
 
 def _write_parquet(rejects: Rejects, path: Path) -> None:
     """A column whose chunks differ in type is text, and lists of a fixed size are lists."""
+    from pyarrow import parquet  # noqa: PLC0415 - only who writes such a file needs it
+
     kinds = rejects.kinds or {name: {pa.string(): None} for name in REJECT_COLUMNS}
     plain = {name: next(iter(types)) if len(types) == 1 else pa.string() for name, types in kinds.items()}
-    schema = pa.schema([pa.field(name, parquet_type(kind)) for name, kind in plain.items()])
-    with pa.parquet.ParquetWriter(path, schema) as file:
+    schema = pa.schema([(name, parquet_type(kind)) for name, kind in plain.items()])
+    with parquet.ParquetWriter(path, schema) as file:
         for part in rejects.parts():
             columns = [(part.rows.column(one.name), one.type) for one in schema]
             arrays = [in_parquet(values, kind) for values, kind in columns]
@@ -413,10 +414,12 @@ def _write_parquet(rejects: Rejects, path: Path) -> None:
 
 def parquet_type(kind: pa.DataType) -> pa.DataType:
     """The type in which a file has the column: before pyarrow 26, nulls among lists of a fixed size cannot be read."""
+    from pyarrow import parquet  # noqa: PLC0415 - as above
+
     if pa.types.is_fixed_size_list(kind):
         kind = pa.list_(kind.value_field)
     try:
-        pa.parquet.ParquetWriter(pa.BufferOutputStream(), pa.schema([pa.field("v", kind)])).close()
+        parquet.ParquetWriter(pa.BufferOutputStream(), pa.schema([pa.field("v", kind)])).close()
     except (pa.ArrowException, OSError):
         return pa.string()
     return pa.string() if isinstance(kind, MixedType) or "fixed_size_list" in str(kind) else kind

@@ -13,9 +13,10 @@ from dataloader.jobs import LoadJob
 from dataloader.loading import pipeline, planning
 from dataloader.options import LoadOptions, Options
 from dataloader.report import LoadReport
-from dataloader.sources import files, tables
+from dataloader.sources import tables
 from dataloader.sources.base import reading_once
 from dataloader.sources.batches import open_async_batches
+from dataloader.sources.opening import open_files
 from dataloader.sources.others import CLUSTERS
 from dataloader.sources.paths import Paths, are_paths
 from dataloader.sources.rows import Row, open_rows
@@ -386,7 +387,7 @@ async def load_files(paths: Paths, table: str | sa.Table, **options: Unpack[Opti
 
     async def opening(chosen: LoadOptions) -> Source:
         known = await planning.known_files(table, chosen)
-        return await asyncio.to_thread(files.open_files, paths, chosen.reading, known)
+        return await asyncio.to_thread(open_files, paths, chosen.reading, known)
 
     return await _load(paths, opening, table, options)
 
