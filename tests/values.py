@@ -547,7 +547,7 @@ BAD_VALUES: dict[Column, Bad] = {
         "json of a struct with NaN": ({"a": math.nan}, "nan")
     },
     Column("jsonb", "JSON", LIST(pa.binary()), [[]], stored=["[]"], quoted=["'[]'"]): {
-        "json of a list with bytes": ([b"x"], "syntax")
+        "json of a list with bytes": ([b"x"], "type")
     },
     # binary
     Column("text", "TEXT", pa.binary(), [b"a"], by="plan"): {"bytes into text": (b"\xff", "type")},

@@ -138,20 +138,23 @@ def uuid_to_hex(values: pa.Array, _wanted: pa.DataType) -> pa.Array:
 def nested_to_json(values: pa.Array, _wanted: pa.DataType) -> pa.Array:
     try:
         objects = values.to_pylist(maps_as_pydicts="strict")
-    except KeyError as error:
-        raise pa.ArrowInvalid(f"a key of a map occurs twice: {error}") from error
-    texts = pa.array([None if one is None else _json_or_none(one) for one in objects], pa.string())
-    refuse("nan", pc.and_(values.is_valid(), texts.is_null()), "it contains a NaN or an infinity")
-    return texts
+    except KeyError as error:  # Arrow does not say of which map
+        if len(values) == 1:
+            refuse("syntax", values.is_valid(), "a key of a map occurs twice")
+        raise pa.ArrowInvalid(str(error)) from error
+    read = [None if one is None else _json_or_refusal(one) for one in objects]
+    for refusal in dict.fromkeys(one for one in read if isinstance(one, tuple)):
+        reason, problem = refusal
+        refuse(reason, pa.array([one == refusal for one in read]), problem)
+    return pa.array(read, pa.string())
 
 
-def _json_or_none(value: object) -> str | None:
+def _json_or_refusal(value: object) -> str | tuple[str, str]:
+    """The JSON text of a value, or the reason and the problem why it has none."""
     try:
         return to_json(value)
     except NotJson as error:
-        if error.reason != "nan":
-            raise
-        return None
+        return error.reason, "it contains a NaN or an infinity" if error.reason == "nan" else str(error)
 
 
 def check_json(texts: pa.Array) -> pa.Array:

@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.dialects.sqlite import aiosqlite
 
 from dataloader.conversion.column_types import ColumnType, parse_type
-from dataloader.conversion.converter import Converter
+from dataloader.conversion.converter import ColumnConverter, Converter
 from dataloader.conversion.rules import ColumnPlan
 from dataloader.conversion.steps import unwrapped
 from dataloader.conversion.text import to_text
@@ -357,6 +357,30 @@ def test_a_map_becomes_a_json_object() -> None:
 def test_a_map_with_a_repeated_key_is_refused() -> None:
     values = pa.array([[("a", 1), ("a", 2)]], pa.map_(pa.string(), pa.int64()))
     assert refusal(values, "jsonb").row == 0
+
+
+@pytest.mark.parametrize("dialect", ["postgresql", "sqlite"])
+@pytest.mark.parametrize(
+    ("values", "problems"),
+    [
+        (pa.array([[datetime.timedelta(1)], None]), ["JSON has no timedelta", None]),
+        (pa.array([{"a": b"\xff"}, {"a": None}]), ["JSON has no bytes", None]),
+        (
+            pa.array([{"a": datetime.timedelta(1), "b": 1.0}, {"b": math.nan}, {"b": 1.0}, {"b": math.inf}]),
+            ["JSON has no timedelta", "it contains a NaN or an infinity", None, "it contains a NaN or an infinity"],
+        ),
+        (
+            pa.array([[("a", 1), ("a", 2)], [("b", 1)]], pa.map_(pa.string(), pa.int32())),
+            ["a key of a map occurs twice", None],
+        ),
+    ],
+)
+def test_a_value_that_is_no_json_is_refused_for_what_is_in_it(
+    values: pa.Array, problems: list[str | None], dialect: str
+) -> None:
+    (column,) = plans(dialect, c=(values.type, "json"))
+    found = {one.offset: one.problem for one in ColumnConverter(column)(values)[1]}
+    assert [found.get(row) for row in range(len(values))] == problems
 
 
 BAD_AT_3 = [1, None, 3, 40000, 5, 50000]
