@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from dataloader.conversion.column_types import ColumnType, family, parse_type, plain
 from dataloader.conversion.converter import ColumnConverter
-from dataloader.conversion.mixed import MixedType
 from dataloader.conversion.rules import INTEGER_DIGITS, ColumnPlan, cast_rule
 from dataloader.conversion.steps import taken
 from dataloader.conversion.violations import TOO_NARROW
@@ -97,8 +96,6 @@ class _Width:
 
     def add(self, batch: pa.RecordBatch) -> None:
         values = batch.column(self._taken_from)
-        if isinstance(values.type, MixedType):
-            return
         refused = _refused(self._convert, values)
         if not refused:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import re
 from decimal import Decimal
 from pathlib import Path
@@ -106,6 +107,41 @@ async def test_what_no_type_takes_is_refused_and_nothing_is_changed(postgres: As
     with pytest.raises(dl.ValidationError):
         await dl.load_dataframe({"v": [BIG, None, 3.7]}, "t", engine=postgres, evolve="widen")
     assert await type_of(postgres) == "integer"
+
+
+MIXED: dict[str, tuple[str, list[Any], str, list[Any]]] = {
+    "integers and their texts": ("integer", [1, "2", BIG], "bigint", [1, 2, BIG]),
+    "fractions and texts": (
+        "numeric(4,1)",
+        ["1.5", 12345, 1.575],
+        "numeric(8,3)",
+        [Decimal("1.5"), 12345, Decimal("1.575")],
+    ),
+    "texts and numbers": ("varchar(3)", ["abc", 12345, 1.5], "text", ["abc", "12345", "1.5"]),
+}
+
+
+@pytest.mark.parametrize(("before", "data", "after", "stored"), MIXED.values(), ids=MIXED)
+async def test_values_of_several_kinds_get_the_room_that_each_of_them_needs(
+    postgres: AsyncEngine, before: str, data: list[Any], after: str, stored: list[Any]
+) -> None:
+    await execute(postgres, f"CREATE TABLE t (v {before})")
+    report = await dl.load_dataframe({"v": data}, "t", engine=postgres, evolve="widen")
+    assert (report.loaded, await type_of(postgres)) == (3, after)
+    assert [one for (one,) in await fetch(postgres, "SELECT v FROM t")] == stored
+
+
+@pytest.mark.parametrize("names", ["v", "vx", "vg"])
+async def test_what_no_room_helps_is_refused_as_it_is_without_widening(postgres: AsyncEngine, names: str) -> None:
+    """A date in an integer, a column that the table lacks, one that the database computes."""
+    await execute(postgres, "CREATE TABLE t (v integer, g integer GENERATED ALWAYS AS (1) STORED)")
+    data = {name: [datetime.date(2026, 1, 1)] for name in names}
+    told = []
+    for options in ({}, {"evolve": "widen"}):
+        with pytest.raises((dl.UnsupportedType, dl.SchemaMismatch)) as caught:
+            await dl.load_dataframe(data, "t", engine=postgres, **options)  # type: ignore[arg-type]
+        told.append(str(caught.value))
+    assert told[0] == told[1]
 
 
 async def test_files_are_looked_through_and_streams_judged_by_their_types(
