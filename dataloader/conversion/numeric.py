@@ -46,13 +46,7 @@ def _float_range(values: pa.Array, wanted: pa.DataType) -> None:
     refuse("range", pc.or_(pc.less(values, float(low)), pc.greater_equal(values, float(high + 1))))
 
 
-def float_to_integer(values: pa.Array, wanted: pa.DataType) -> pa.Array:
-    """Arrow refuses whole floats beyond 2**53 too, though each is one integer."""
-    try:
-        return values.cast(wanted, safe=True)
-    except pa.ArrowInvalid:
-        _float_range(values, wanted)
-        return values.cast(wanted, safe=False)
+float_to_integer = diagnosed(_float_range)
 
 
 def rounded_float_to_integer(values: pa.Array, wanted: pa.DataType) -> pa.Array:
@@ -132,13 +126,12 @@ def integer_to_decimal(values: pa.Array, wanted: pa.DataType) -> pa.Array:
     return wide.cast(wanted, safe=True)
 
 
+_rescaled = diagnosed(lambda values, wanted: _must_keep_digits(values, wanted.scale))
+
+
 def decimal_to_decimal(values: pa.Array, wanted: pa.DataType) -> pa.Array:
     _must_have_room(values, wanted)
-    try:
-        return values.cast(wanted, safe=True)
-    except pa.ArrowInvalid:
-        _must_keep_digits(values, wanted.scale)
-        raise
+    return _rescaled(values, wanted)
 
 
 def _must_keep_digits(values: pa.Array, scale: int, reason: str = "digits") -> None:

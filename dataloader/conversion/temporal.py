@@ -45,9 +45,9 @@ def finer_unit(values: pa.Array, wanted: pa.DataType) -> None:
         limit = (2**63 - 1) // 1000**finer_by
         counts = values.cast(pa.int64())
         refuse("range", pc.or_(pc.greater(counts, limit), pc.less(counts, -limit)))
-        return
-    coarse = values.cast(wanted, safe=False)
-    must_equal(coarse.cast(values.type, safe=False), values, "nanoseconds")
+    else:
+        coarse = values.cast(wanted, safe=False)
+        must_equal(coarse.cast(values.type, safe=False), values, "nanoseconds")
 
 
 def cut_seconds(values: pa.Array, wanted: pa.DataType) -> pa.Array:

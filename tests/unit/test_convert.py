@@ -84,6 +84,11 @@ MOMENT = datetime.datetime(2024, 5, 17, 10, 30, 15, 123456)
 
 FITTING: dict[str, tuple[pa.Array, str, list[Any]]] = {
     "int64 into smallint": (pa.array([32767, -32768, None]), "smallint", [32767, -32768, None]),
+    "whole doubles beyond 2**53 into bigint": (
+        pa.array([2.0**60, None, -(2.0**63)]),
+        "bigint",
+        [2**60, None, -(2**63)],
+    ),
     "uint64 into bigint": (pa.array([2**63 - 1], pa.uint64()), "bigint", [2**63 - 1]),
     "uint64 into numeric": (pa.array([2**64 - 1], pa.uint64()), "numeric(20)", [2**64 - 1]),
     "int64 into bare numeric": (pa.array([-(2**63), None]), "numeric", [-(2**63), None]),
