@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dataloader.database import engine as engines
 from dataloader.database.backends import backend_for
 from dataloader.display.progress import Progress
-from dataloader.errors import DataLoaderError, LoadCancelled, ValidationError, left_by, shown_as
+from dataloader.errors import DataLoaderError, LoadCancelled, ValidationError, WriteError, left_by, shown_as
 from dataloader.loading import sharding
 from dataloader.loading.chunks import (
     fill_buffer,
@@ -94,8 +94,8 @@ async def _carry_out(execution: LoadExecution, store: Callable[[LoadExecution], 
         await store(execution)
     except DataLoaderError as error:
         execution.in_own_words(error)
-        if execution.refused_late is not None:
-            await name_rows(execution, error)
+        if execution.refused_late is not None and isinstance(error, WriteError):
+            await name_rows(execution, execution.refused_late, error)
         raise
     note_rerun(execution)
     return execution.progress.succeed(execution.report)

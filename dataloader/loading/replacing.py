@@ -13,7 +13,7 @@ from dataloader.conversion.converter import Converter
 from dataloader.database import catalog, locks, replacing
 from dataloader.database.driver_errors import Refusal, refusal_of, translate
 from dataloader.database.keys import BETWEEN, Keys
-from dataloader.errors import DataLoaderError, SchemaMismatch, WriteError
+from dataloader.errors import SchemaMismatch, WriteError
 from dataloader.loading.chunks import read_batches, source_errors
 from dataloader.sync import in_thread
 from dataloader.writers import Written
@@ -107,14 +107,11 @@ def _named(execution: LoadExecution, renamed: dict[str, str]) -> Iterator[None]:
         raise refused from error
 
 
-async def name_rows(execution: LoadExecution, error: DataLoaderError) -> None:
+async def name_rows(execution: LoadExecution, refusal: Refusal, error: WriteError) -> None:
     """Name the rows that the whole table's check refused, of which the database knows the key only.
 
     The source is read again for that, if it can be, once the transaction has ended.
     """
-    refusal = execution.refused_late
-    if refusal is None or not isinstance(error, WriteError):
-        return
     rows: list[int] = []
     with contextlib.suppress(Exception):  # of a file that is gone meanwhile: what the database said stays true
         rows = await _rows_with(execution, refusal)
