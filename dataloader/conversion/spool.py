@@ -19,12 +19,14 @@ SPOOLED_BYTES = 16 << 20
 class Spool:
     """Keeps objects by their number; the file has no name, so that it is gone with the spool or the process."""
 
-    def __init__(self, content: bytes = b"", offsets: Sequence[int] = ()) -> None:
+    def __init__(
+        self, content: bytes = b"", offsets: Sequence[int] = (), unpicklable: dict[int, object] | None = None
+    ) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=SPOOLED_BYTES)
         weakref.finalize(self, self._file.close)
         self._file.write(content)
         self._offsets = list(offsets)
-        self._unpicklable: dict[int, object] = {}
+        self._unpicklable = dict(unpicklable or {})
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -33,10 +35,10 @@ class Spool:
     def __iter__(self) -> Iterator[Any]:
         return map(self.read, range(len(self)))
 
-    def __reduce__(self) -> tuple[type[Spool], tuple[bytes, list[int]]]:
+    def __reduce__(self) -> tuple[type[Spool], tuple[bytes, list[int], dict[int, object]]]:
         with self._lock:
             self._file.seek(0)
-            return Spool, (self._file.read(), self._offsets)
+            return Spool, (self._file.read(), self._offsets, self._unpicklable)
 
     def add(self, item: object) -> int:
         """Keep an object; returns its number.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import datetime
+import pickle
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from dataloader.conversion.column_types import parse_type
 from dataloader.conversion.inference import IN_PANDAS
 from dataloader.conversion.rules import column_plan
 from dataloader.conversion.violations import (
+    BLOCK,
     REASONS,
     REJECT_COLUMNS,
     Counts,
@@ -253,3 +256,21 @@ def test_a_refusal_for_a_reason_that_nobody_explains_is_an_error() -> None:
 def test_what_a_rejected_row_has_beside_its_values_is_named_alike() -> None:
     assert all(name.startswith("reject_") for name in REJECT_COLUMNS)
     assert len(set(REJECT_COLUMNS)) == 4
+
+
+def test_a_label_that_cannot_be_pickled_stays_the_object_that_it_is() -> None:
+    label = threading.Lock()
+    violations = Violations([violation(0, label), *(violation(row) for row in range(1, BLOCK + 2))])
+    assert violations[0].label is label
+    assert [one.row for one in violations] == list(range(BLOCK + 2))
+
+
+def test_violations_with_such_a_label_are_not_pickled_without_it() -> None:
+    violations = Violations([violation(0, threading.Lock()), *(violation(row) for row in range(1, BLOCK + 2))])
+    with pytest.raises(TypeError, match=r"cannot pickle '_thread\.lock' object"):
+        pickle.dumps(violations)
+
+
+def test_pickled_violations_are_the_same_ones() -> None:
+    violations = Violations(violation(row, row + 0.5) for row in range(BLOCK + 2))
+    assert pickle.loads(pickle.dumps(violations)) == violations
