@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +78,10 @@ def translate(
     sqlstate = sqlstate_of(error)
     text = _message(error)
     errors, is_lost = [*chain(error)], _is_closed(error)
+    if _has_run_out(errors):
+        what = f"{database} did not answer within the driver's command_timeout, and was left"
+        hint = IN_DOUBT if in_doubt else "Raise command_timeout, or load fewer rows at once (chunk_rows=)."
+        return ConnectionLost(what, hint=hint, committed_rows=None if in_doubt else 0)
     is_cut = is_lost and any(getattr(one, _CONNECTING, False) for one in errors)
     failed = None if is_lost and not is_cut else failure(errors, sqlstate, text, database, is_cut=is_cut)
     if failed is not None:
@@ -274,6 +278,12 @@ def _is_closed(error: Exception) -> bool:
     names, text = {type(one).__name__ for one in chain(error)}, _message(error)
     lost = {"ConnectionDoesNotExistError", "ConnectionResetError", "BrokenPipeError", "InternalClientError"}
     return bool(names & lost) or ("InterfaceError" in names and ("closed" in text or "another operation" in text))
+
+
+def _has_run_out(errors: Sequence[BaseException]) -> bool:
+    """Whether asyncpg has given up a statement. The network's own timeout has a number, a login's was noted."""
+    is_timeout = any(isinstance(one, TimeoutError) and one.errno is None for one in errors)
+    return is_timeout and not any(getattr(one, _CONNECTING, False) for one in errors)
 
 
 def _message(error: Exception) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dataloader as dl
 from dataloader.database.engine import open_engine
@@ -67,6 +67,33 @@ async def test_a_named_load_that_loses_its_connection_before_the_commit_has_writ
     assert await numbers(postgres) == []
     assert (await load(engine, load_id="May", commit="load")).loaded == ROWS
     await engine.dispose()
+
+
+SLOW = (
+    "CREATE TABLE t (v integer)",
+    "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(9); RETURN NEW; END$$",
+    "CREATE TRIGGER slow BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION slow()",
+)
+
+
+@pytest.fixture
+async def hasty(postgres: AsyncEngine) -> AsyncIterator[AsyncEngine]:
+    """An engine whose driver waits a tenth of a second for each statement."""
+    engine = create_async_engine(postgres.url, connect_args={"command_timeout": 0.1})
+    yield engine
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("method", ["copy", "insert"])
+async def test_a_statement_that_the_driver_has_no_time_for_is_no_server_that_cannot_be_reached(
+    postgres: AsyncEngine, hasty: AsyncEngine, method: Any
+) -> None:
+    await execute(postgres, *SLOW)
+    with pytest.raises(dl.ConnectionLost, match="did not answer within the driver's command_timeout") as caught:
+        await dl.load_dataframe({"v": [1]}, "t", engine=hasty, method=method)
+    assert type(caught.value) is dl.ConnectionLost
+    assert "Nothing was written. Raise command_timeout" in str(caught.value)
+    assert await fetch(postgres, "SELECT v FROM t") == []
 
 
 @pytest.mark.parametrize("on_invalid", ["raise", "reject"])

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dataloader as dl
 from dataloader.database import engine as engines
@@ -252,3 +252,21 @@ async def test_rejects_of_a_chunk_whose_commit_is_in_doubt_are_kept_once(net: Ne
     kept = "SELECT load_id, reject_row FROM dataloader_rejects ORDER BY 1, 2"
     assert await fetch(net.direct, kept) == [(f"load {nth}", row) for nth in (2, 3) for row in (5, 2500)]
     assert await fetch(net.direct, "SELECT count(*), count(DISTINCT id) FROM orders") == [(2 * ROWS - 4, ROWS - 2)]
+
+
+@pytest.mark.parametrize("named", [{}, {"load_id": "may"}], ids=["without a name", "with a name"])
+async def test_a_commit_that_the_driver_gives_up_is_in_doubt(
+    net: Net, postgres_url: sa.URL, monkeypatch: pytest.MonkeyPatch, named: dict[str, str]
+) -> None:
+    """The server commits, and its reply takes longer than the driver's command_timeout."""
+    monkeypatch.setattr(watchdog, "STALL_SECONDS", 60)
+    engine = create_async_engine(net.proxy.url(postgres_url), connect_args={"command_timeout": 0.5})
+    net.proxy.at(network.commit, "freeze the reply", nth=2 if named else 1)
+    given: Any = {"engine": engine, "progress": "none", "commit": "load", **named}
+    with pytest.raises(dl.ConnectionLost, match="did not answer within the driver's command_timeout") as caught:
+        await dl.load_dataframe({"id": [1]}, "few", **given)
+    net.proxy.thaw()
+    await engine.dispose()
+    assert (caught.value.committed_rows, "Nothing was written" in str(caught.value)) == (None, False)
+    assert (caught.value.resume_call is not None) == bool(named)
+    assert await fetch(net.direct, "SELECT id FROM few") == [(1,)]

@@ -12,7 +12,7 @@ import sqlalchemy.exc
 
 import dataloader
 from dataloader import Violation, errors
-from dataloader.database.driver_errors import translate
+from dataloader.database.driver_errors import mark_connecting, translate
 from dataloader.errors import (
     ConnectionFailed,
     ConnectionLost,
@@ -211,9 +211,19 @@ def test_errors_that_refer_to_each_other_are_translated() -> None:
     assert isinstance(translate(one, PLACE), WriteError)
 
 
+def while_connecting(error: Exception) -> Exception:
+    mark_connecting(error)
+    return error
+
+
 @pytest.mark.parametrize(
     "error",
-    [ConnectionRefusedError(111, "refused"), TimeoutError(), OSError("no route"), wrapped(OSError("no such host"))],
+    [
+        ConnectionRefusedError(111, "refused"),
+        while_connecting(TimeoutError()),
+        OSError("no route"),
+        wrapped(OSError("no such host")),
+    ],
     ids=["refused", "timeout", "no route", "wrapped"],
 )
 def test_a_server_that_cannot_be_reached_says_so(error: Exception) -> None:
@@ -284,7 +294,15 @@ def test_a_message_is_one_line_without_the_class_of_the_driver() -> None:
 
 def test_an_error_without_a_message_is_named_by_its_class() -> None:
     assert "InterfaceError" in translate(InterfaceError(), PLACE).what
-    assert "did not answer in time" in translate(TimeoutError(), PLACE).what
+    assert "did not answer in time" in translate(while_connecting(TimeoutError()), PLACE).what
+
+
+@pytest.mark.parametrize(("in_doubt", "rows"), [(False, 0), (True, None)])
+def test_a_statement_that_the_driver_gives_up_is_no_connection_that_failed(in_doubt: bool, rows: int | None) -> None:
+    found = translate(TimeoutError(), PLACE, in_doubt=in_doubt)
+    assert type(found) is ConnectionLost
+    assert "command_timeout" in found.what
+    assert found.committed_rows == rows
 
 
 def test_a_message_is_told_without_what_a_terminal_obeys() -> None:
