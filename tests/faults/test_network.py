@@ -270,3 +270,15 @@ async def test_a_commit_that_the_driver_gives_up_is_in_doubt(
     assert (caught.value.committed_rows, "Nothing was written" in str(caught.value)) == (None, False)
     assert (caught.value.resume_call is not None) == bool(named)
     assert await fetch(net.direct, "SELECT id FROM few") == [(1,)]
+
+
+async def test_a_shard_whose_entry_is_committed_without_a_reply_is_entered_once(net: Net) -> None:
+    """The first commit makes the ledger's tables and the table, and enters the shard."""
+    trap = net.proxy.at(network.commit, "lose the reply")
+    given: Any = {"engine": net.engine, "load_id": "june", "shard": (1, 1), "progress": "none"}
+    report = await dl.load_dataframe({"id": [1, 2]}, "few", **given)
+    assert trap.sprung.is_set()
+    assert (report.loaded, report.already_loaded) == (2, 0)
+    assert await fetch(net.direct, "SELECT id FROM few ORDER BY id") == [(1,), (2,)]
+    entered = "SELECT load_id, state, loaded FROM dataloader_loads ORDER BY load_id"
+    assert await fetch(net.direct, entered) == [("june", "finished", 2), ("june [1/1]", "finished", 2)]
