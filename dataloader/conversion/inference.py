@@ -295,10 +295,11 @@ def _known_to_arrow(values: Any) -> Any:
     unit = kind.str[4:-1]
     if unit in {"s", "ms", "us", "ns"} or (kind.kind, unit) == ("M", "D"):
         return values
-    seconds = values.astype(f"{kind.kind}8[s]")
-    if (seconds.astype(kind).view("i8") != values.view("i8")).any():
-        raise NotTogether("a time is out of the range of 64 bits")
-    return seconds
+    with contextlib.suppress(OverflowError):  # of NumPy 2.5; earlier ones wrap around
+        seconds = values.astype(f"{kind.kind}8[s]")
+        if (seconds.astype(kind).view("i8") == values.view("i8")).all():
+            return seconds
+    raise NotTogether("a time is out of the range of 64 bits")
 
 
 def _check_together(kinds: Set[str], values: Any) -> None:
