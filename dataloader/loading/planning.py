@@ -10,6 +10,7 @@ import tenacity
 from dataloader.database import engine as engines
 from dataloader.database.backends import backend_for
 from dataloader.database.session import Session
+from dataloader.errors import PlanError
 from dataloader.ledger import entries, files, lookup, refusals, trust
 from dataloader.ledger.beside import known_as, table_beside
 from dataloader.loading.verification import check_verifiable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+    from dataloader.database.backends import Backend
     from dataloader.database.schema import TableName, TableSchema
     from dataloader.sources.base import Source
 
@@ -106,9 +108,39 @@ async def _decide(
     info = SourceInfo(source.name, source.schema, *counted, needs, source.is_live)
     reached = (engines.describe_url(engine), refused, engines.connections_of(engine), known is not None)
     made = make_plan(info, target, found, options, Database(session.backend, *reached))
-    if options.verify:
-        check_verifiable(made, session.backend, options)
+    _check(made, session.backend, options)
     return replace(made, notes=notes, source_facts=source.facts, unfinished=unfinished)
+
+
+def _check(made: LoadPlan, backend: Backend, options: LoadOptions) -> None:
+    """Refuse what the database could not take back, or prove."""
+    if not backend.creates_in_transaction and (made.creates_table or made.alteration is not None):
+        _check_rolled_back(made, backend, options)
+    if options.verify:
+        check_verifiable(made, backend, options)
+
+
+def _check_rolled_back(made: LoadPlan, backend: Backend, options: LoadOptions) -> None:
+    """Refuse DDL that must be rolled back, where it may be committed at once, with all that was done before.
+
+    Raises
+    ------
+    PlanError
+        Saying what would stay or be lost, and a way out.
+    """
+    name, doing = made.table.name, "CREATE TABLE" if made.creates_table else "ALTER TABLE"
+    database = backend.title or backend.name
+    first = "Create the table first" if made.creates_table else "Add the columns first"
+    if made.creates_table and made.exists:
+        what = f"{name} cannot be replaced: {database} may commit DROP TABLE at once, and a failed load lose its rows"
+        hint = "Choose if_exists='truncate', which deletes its rows in the load's own transaction, or drop it yourself."
+        raise PlanError(what, hint=hint)
+    if options.dry_run:
+        what = f"the load into {name} cannot be a dry run: {database} may commit {doing} at once, and that would stay"
+        raise PlanError(what, hint=f"{first}, or use plan_load() and validate(), which write nothing.")
+    if options.connection is not None:
+        what = f"{doing} {name} cannot be part of the caller's transaction: {database} may commit both at once"
+        raise PlanError(what, hint=f"{first}, or leave connection= out.")
 
 
 async def _unfinished(connection: AsyncConnection, name: TableName, options: LoadOptions) -> tuple[Any, ...]:

@@ -1,0 +1,145 @@
+"""A dialect that the package does not know, over a real file: what works, and what is refused before it writes.
+
+It keeps its word as MySQL does: DDL commits what was done before, and cannot be rolled back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+import dataloader as dl
+from dataloader.database.engine import open_engine
+from tests.conftest import execute, fetch
+
+pytestmark = pytest.mark.any_version
+
+ROWS = [(1, "one"), (2, "two")]
+"""What the table `t` has before each test."""
+NEW = {"id": [3, 4], "name": ["three", None]}
+
+
+class ThirdParty(SQLiteDialect_aiosqlite):
+    """SQLAlchemy's dialect of SQLite under another name, whose transactions begin by hand and end with DDL."""
+
+    name = "thirdparty"
+    supports_statement_cache = True
+
+    def create_connect_args(self, url: sa.URL) -> Any:
+        arguments, options = super().create_connect_args(url)
+        return arguments, {**options, "isolation_level": None}
+
+    def detect_autocommit_setting(self, dbapi_conn: Any) -> bool:
+        raise NotImplementedError
+
+    def do_begin(self, dbapi_connection: Any) -> None:
+        dbapi_connection.execute("BEGIN")
+
+    def do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        is_ddl = re.match(r"\s*(CREATE|ALTER|DROP)\b", statement)
+        if is_ddl:
+            cursor.execute("COMMIT")
+        super().do_execute(cursor, statement, parameters, context)
+        if is_ddl:
+            cursor.execute("BEGIN")
+
+
+registry.register("thirdparty.aiosqlite", __name__, ThirdParty.__name__)
+
+
+@pytest.fixture
+async def other(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+    """An engine of the unknown dialect, whose database has the table `t`."""
+    engine = open_engine(sa.make_url(f"thirdparty+aiosqlite:///{tmp_path / 'other.db'}"))
+    await execute(engine, "CREATE TABLE t (id bigint PRIMARY KEY, name text)")
+    await execute(engine, "INSERT INTO t VALUES (1, 'one'), (2, 'two')")
+    yield engine
+    await engine.dispose()
+
+
+async def tables(engine: AsyncEngine) -> list[str]:
+    return [name for (name,) in await fetch(engine, "SELECT name FROM sqlite_master WHERE type = 'table'")]
+
+
+async def rows(engine: AsyncEngine, table: str = "t") -> list[tuple[Any, ...]]:
+    return await fetch(engine, f"SELECT * FROM {table}")
+
+
+async def untouched(engine: AsyncEngine) -> bool:
+    return (await tables(engine), await rows(engine)) == (["t"], ROWS)
+
+
+# What must be rolled back is refused where DDL is not.
+
+
+@pytest.mark.parametrize("data", [NEW, {"other": [1]}, {"id": [3, 3]}], ids=["same columns", "others", "a key twice"])
+async def test_a_table_is_not_replaced_where_its_rows_would_be_lost_if_the_load_failed(
+    other: AsyncEngine, data: dict[str, Any]
+) -> None:
+    lost = "t cannot be replaced: thirdparty may commit DROP TABLE at once, and a failed load lose its rows"
+    with pytest.raises(dl.PlanError, match=f"{lost}.*if_exists='truncate'"):
+        await dl.load_dataframe(data, "t", engine=other, if_exists="replace", primary_key=next(iter(data)))
+    assert await untouched(other)
+
+
+async def test_a_missing_table_is_made_by_a_replace(other: AsyncEngine) -> None:
+    await dl.load_dataframe(NEW, "fresh", engine=other, if_exists="replace")
+    assert await rows(other, "fresh") == [(3, "three"), (4, None)]
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "says"),
+    [
+        ("fresh", {}, "fresh cannot be a dry run: thirdparty may commit CREATE TABLE at once.*Create the table first"),
+        ("t", {"if_exists": "replace"}, "t cannot be replaced"),
+        ("t", {"evolve": "add"}, "t cannot be a dry run: thirdparty may commit ALTER TABLE at once.*Add the columns"),
+    ],
+    ids=["a new table", "another table", "another column"],
+)
+async def test_a_dry_run_that_would_leave_something_is_refused(
+    other: AsyncEngine, table: str, options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(dl.PlanError, match=says):
+        await dl.load_dataframe({**NEW, "more": [1, 2]}, table, engine=other, dry_run=True, **options)
+    assert await untouched(other)
+
+
+@pytest.mark.parametrize("options", [{}, {"if_exists": "truncate"}], ids=["appended", "emptied first"])
+async def test_a_dry_run_into_a_table_that_is_there_leaves_it_as_it_was(
+    other: AsyncEngine, options: dict[str, Any]
+) -> None:
+    report = await dl.load_dataframe(NEW, "t", engine=other, dry_run=True, **options)
+    assert (report.loaded, report.dry_run) == (2, True)
+    assert await untouched(other)
+
+
+async def test_the_callers_own_transaction_is_not_ended_by_a_table_that_a_load_creates(other: AsyncEngine) -> None:
+    async with other.connect() as connection:
+        await connection.execute(sa.text("INSERT INTO t VALUES (9, 'mine')"))
+        with pytest.raises(dl.PlanError, match=r"CREATE TABLE fresh cannot be part of .* may commit both at once"):
+            await dl.load_dataframe(NEW, "fresh", connection=connection)
+        await connection.rollback()
+    assert await untouched(other)
+
+
+async def test_the_callers_own_transaction_goes_on_after_a_load_that_was_refused(other: AsyncEngine) -> None:
+    async with other.begin() as connection:
+        with pytest.raises(dl.WriteError, match="row 1: column 'id'"):
+            await dl.load_dataframe({"id": [3, 2]}, "t", connection=connection)
+        await dl.load_dataframe(NEW, "t", connection=connection)
+    assert await rows(other) == [*ROWS, (3, "three"), (4, None)]
+
+
+async def test_what_was_measured_into_a_missing_table_does_not_stay(other: AsyncEngine) -> None:
+    with pytest.raises(dl.PlanError, match="Create the table first"):
+        await dl.compare_methods(NEW, "fresh", engine=other)
+    assert len((await dl.compare_methods(NEW, "t", engine=other)).methods) == 5
+    assert await untouched(other)
