@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import sqlalchemy as sa
@@ -17,6 +17,7 @@ from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
+from dataloader.database.backends import backend_for
 from dataloader.database.engine import open_engine
 from tests.conftest import execute, fetch
 
@@ -32,6 +33,7 @@ class ThirdParty(SQLiteDialect_aiosqlite):
 
     name = "thirdparty"
     supports_statement_cache = True
+    ischema_names: ClassVar[dict[str, Any]] = {**SQLiteDialect_aiosqlite.ischema_names, "UUID": sa.UUID}
 
     def create_connect_args(self, url: sa.URL) -> Any:
         arguments, options = super().create_connect_args(url)
@@ -75,6 +77,24 @@ async def rows(engine: AsyncEngine, table: str = "t") -> list[tuple[Any, ...]]:
 
 async def untouched(engine: AsyncEngine) -> bool:
     return (await tables(engine), await rows(engine)) == (["t"], ROWS)
+
+
+# Where it is.
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("thirdparty+aiosqlite:////data/shop.db", "thirdparty /data/shop.db"),
+        ("mysql+asyncmy://kim:secret@db.example.com/shop", "mysql db.example.com/shop"),
+        ("mysql+asyncmy://kim:secret@db.example.com:3307/shop", "mysql db.example.com:3307/shop"),
+        ("mysql+asyncmy://db.example.com", "mysql db.example.com"),
+        ("mysql+asyncmy://", "mysql"),
+    ],
+    ids=["a file", "no port", "a port", "no database", "nothing"],
+)
+def test_a_database_is_called_what_its_url_says(url: str, shown: str) -> None:
+    assert backend_for(ThirdParty()).describe_url(sa.make_url(url)) == shown
 
 
 # What must be rolled back is refused where DDL is not.

@@ -112,11 +112,12 @@ class Backend(Altering, Borrowing, Checking, Copying, Detouring, Merging, Naming
 
     def describe_url(self, url: URL) -> str:
         """The database as it may be shown: its kind, host and port, without user or password; a socket is local."""
-        hosts = url.host or ",".join(url.normalized_query.get("host", ["localhost"]))
+        hosts = url.host or ",".join(url.normalized_query.get("host", ["localhost" if self.port else ""]))
         ports = str(url.port or ",".join(url.normalized_query.get("port", [self.port])))
         pairs = itertools.zip_longest(hosts.split(","), ports.split(","), fillvalue=ports)
-        places = (f"{'local' if host.startswith('/') else host}:{port}" for host, port in pairs)
-        return f"{self.title or url.get_backend_name()} {','.join(places)}/{url.database or ''}".rstrip(":/")
+        places = (f"{'local' if host.startswith('/') else host}{port and ':'}{port}" for host, port in pairs)
+        known = "/".join(filter(None, (",".join(places), url.database)))
+        return f"{self.title or url.get_backend_name()} {known}".rstrip()
 
     def describe_engine(self, engine: AsyncEngine) -> str:
         """What an engine connects to and as whom, without a password."""
