@@ -282,8 +282,10 @@ TYPES: dict[str, TypeRow] = {
         **_TEXT,
     ),
     "bytea": _row(pa.binary(), "binary string", "bytea", "blob", "longblob", "varbinary", bind=sa.LargeBinary()),
-    "date": _row(pa.date32(), "date timestamp string", "date"),
-    "time": _row(_time_type, "time string", "time", "time without time zone", always_checked=True, **_SECONDS),
+    "date": _row(pa.date32(), "date timestamp string", "date", bind=sa.Date()),
+    "time": _row(
+        _time_type, "time string", "time", "time without time zone", always_checked=True, bind=sa.Time(), **_SECONDS
+    ),
     "timestamp": _row(
         _timestamp_type,
         "timestamp timestamptz date string",

@@ -89,13 +89,12 @@ class InsertWriter:
 
     def __init__(self, plan: LoadPlan, dialect: Dialect) -> None:
         self._names = [f"p{position}" for position in range(len(plan.columns))]
-        kinds = [column.target.row.bind for column in plan.columns]
-        self._statement = _insert(
-            plan, [sa.bindparam(n, type_=kind) for n, kind in zip(self._names, kinds, strict=True)]
-        )
+        self._python = [_core_values(column) for column in plan.columns]
+        pairs = zip(self._names, plan.columns, strict=True)
+        self._statement = _insert(plan, [sa.bindparam(name, type_=_bound(column)) for name, column in pairs])
 
     def encode(self, batch: pa.RecordBatch) -> tuple[list[dict[str, Any]], int]:
-        columns = [values.to_pylist() for values in batch.columns]
+        columns = [python(values) for python, values in zip(self._python, batch.columns, strict=True)]
         rows = [dict(zip(self._names, row, strict=True)) for row in zip(*columns, strict=True)]
         return rows, batch.nbytes
 
@@ -174,6 +173,18 @@ def _read(text: sa.ColumnElement[Any], target: ColumnType) -> sa.ColumnElement[A
 
 def _texts_for(column: ColumnPlan) -> Callable[[pa.Array], list[Any]]:
     return lambda values: column.target.to_text(values).to_pylist()
+
+
+def _core_values(column: ColumnPlan) -> Callable[[pa.Array], list[Any]]:
+    return _objects if column.target.row.to_text is None else _texts_for(column)
+
+
+def _bound(column: ColumnPlan) -> Any:
+    """The type by which SQLAlchemy hands the values to the driver."""
+    arrow_type = column.arrow_type
+    if pa.types.is_timestamp(arrow_type):
+        return sa.DateTime(timezone=arrow_type.tz is not None)
+    return column.target.row.bind
 
 
 def _sqlite_values(column: ColumnPlan) -> Callable[[pa.Array], list[Any]]:

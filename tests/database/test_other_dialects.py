@@ -5,7 +5,9 @@ It keeps its word as MySQL does: DDL commits what was done before, and cannot be
 
 from __future__ import annotations
 
+import datetime as dt
 import re
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -95,6 +97,48 @@ async def untouched(engine: AsyncEngine) -> bool:
 )
 def test_a_database_is_called_what_its_url_says(url: str, shown: str) -> None:
     assert backend_for(ThirdParty()).describe_url(sa.make_url(url)) == shown
+
+
+# Values.
+
+MOMENT = dt.datetime(2024, 5, 17, 8, 30, 15, 678901)
+ID = uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
+STORED: dict[str, tuple[Any, Any]] = {
+    "bigint": (2**53 + 1, 2**53 + 1),
+    "double": (0.1, 0.1),
+    "text": ("ü\n'%s :id \\", "ü\n'%s :id \\"),
+    "boolean": (True, 1),
+    "blob": (b"\0\xff", b"\0\xff"),
+    "date": (MOMENT.date(), "2024-05-17"),
+    "time": (MOMENT.time(), "08:30:15.678901"),
+    "timestamp": (MOMENT, "2024-05-17 08:30:15.678901"),
+    "datetime": (MOMENT, "2024-05-17 08:30:15.678901"),
+    "json": ({"a": [1, None]}, '{"a": [1, null]}'),
+    "uuid": (ID, str(ID)),
+}
+"""Values by the type of their column, and what is then in the file."""
+
+
+@pytest.mark.parametrize("kind", STORED)
+async def test_values_are_stored_as_they_came(other: AsyncEngine, kind: str) -> None:
+    await execute(other, f"CREATE TABLE kept (v {kind})")
+    value, stored = STORED[kind]
+    report = await dl.load_dataframe({"v": [value, None]}, "kept", engine=other)
+    assert (report.loaded, report.method) == (2, "insert")
+    assert await rows(other, "kept") == [(stored,), (None,)]
+
+
+@pytest.mark.parametrize("kind", [one for one in STORED if one not in {"timestamp", "uuid"}])
+async def test_a_table_is_made_that_takes_the_values(other: AsyncEngine, kind: str) -> None:
+    value, stored = STORED[kind]
+    await dl.load_dataframe({"v": [value, None]}, "made", engine=other)
+    assert await rows(other, "made") == [(stored,), (None,)]
+
+
+async def test_a_text_is_read_as_the_moment_that_its_column_takes(other: AsyncEngine) -> None:
+    await execute(other, "CREATE TABLE kept (v datetime)")
+    await dl.load_dataframe({"v": ["2024-05-17 08:30:15.5"]}, "kept", engine=other)
+    assert await rows(other, "kept") == [("2024-05-17 08:30:15.500000",)]
 
 
 # What must be rolled back is refused where DDL is not.
