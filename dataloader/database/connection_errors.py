@@ -117,7 +117,7 @@ def _unknown_host(errors: Sequence[BaseException], text: str, database: str) -> 
     """What the resolver says: it may have no network just now, so that a load under way asks again."""
     if not any(isinstance(one, socket.gaierror) for one in errors) and "failed to resolve host" not in text:
         return None
-    host = database.partition(" ")[2].partition("/")[0].rpartition(":")[0] or database
+    host = re.sub(r":\d*$", "", database.partition(" ")[2].partition("/")[0]) or database
     hint = "Check the host in the URL, and that this machine has a network."
     return _failed(f"the host name {host} is unknown", hint, is_transient=True)
 

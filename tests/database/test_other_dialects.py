@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dataloader as dl
 from dataloader.database.backends import backend_for
+from dataloader.database.connection_errors import failure
 from dataloader.database.engine import open_engine
 from tests.conftest import execute, fetch
 
@@ -98,6 +100,13 @@ async def untouched(engine: AsyncEngine) -> bool:
 )
 def test_a_database_is_called_what_its_url_says(url: str, shown: str) -> None:
     assert backend_for(ThirdParty()).describe_url(sa.make_url(url)) == shown
+
+
+@pytest.mark.parametrize("place", ["db.example.com/shop", "db.example.com:3307/shop", "db.example.com"])
+def test_a_host_that_is_unknown_is_named_alone(place: str) -> None:
+    error = socket.gaierror(-2, "Name or service not known")
+    said = failure([error], None, str(error), f"mysql {place}")
+    assert str(said).startswith("the host name db.example.com is unknown")
 
 
 # Values.
