@@ -56,7 +56,7 @@ FROM pg_catalog.pg_namespace n
 WHERE n.nspname = COALESCE(CAST(:schema AS pg_catalog.text), pg_catalog.current_schema())
 """)
 _TABLE = sa.text("""
-SELECT c.relkind AS kind, c.relrowsecurity AS has_policies,
+SELECT c.relkind AS kind, pg_catalog.row_security_active(c.oid) AS has_policies,
     pg_catalog.has_table_privilege(c.oid, 'INSERT') AS "INSERT",
     pg_catalog.has_table_privilege(c.oid, 'SELECT') AS "SELECT",
     pg_catalog.has_table_privilege(c.oid, 'UPDATE') AS "UPDATE",

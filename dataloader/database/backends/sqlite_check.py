@@ -59,7 +59,7 @@ def _rights(path: Path) -> Iterator[Finding]:
 
 def _file(path: Path) -> Iterator[Finding]:
     """What SQLite says of it; no lock is waited for."""
-    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=0)) as database:
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=0)) as database:
         try:
             journal = database.execute("PRAGMA journal_mode").fetchone()[0]
             if journal == "wal":
