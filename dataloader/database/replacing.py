@@ -289,7 +289,8 @@ def _other_shape(found: TableSchema, columns: Mapping[str, Column], options: Ask
     have = [tuple(map(found.key, one)) for one in known.indexes]
     if options.primary_key and tuple(map(found.key, options.primary_key)) != tuple(map(found.key, known.primary_key)):
         return "its primary key is another one"
-    if options.key and sorted(map(found.key, options.key)) not in map(sorted, have):
+    unique = [sorted(map(found.key, one)) for one in known.uniques]
+    if options.key and sorted(map(found.key, options.key)) not in unique:
         return "it has no unique index of the key"
     if any(tuple(map(found.key, one)) not in have for one in shape.indexes):
         return "it has not all the indexes that are asked for"

@@ -282,6 +282,12 @@ def defined(*more: Any, **columns: Any) -> sa.Table:
     return sa.Table("t", codes, *(known | columns).values(), *more)
 
 
+def defined_specially() -> sa.Table:
+    table = defined()
+    table.dialect_kwargs["sqlite_with_rowid"] = False
+    return table
+
+
 def defined_with_keys() -> sa.Table:
     return defined(sa.UniqueConstraint("code"), sa.Index("t_note", "note"))
 
@@ -327,6 +333,11 @@ OTHER_TABLES: dict[str, Callable[[], sa.Table]] = {
     "it has no unique key of note": lambda: defined(sa.UniqueConstraint("note")),
     "it has no index 'both'": lambda: defined(sa.Index("both", "code", "note")),
     "it has no index 'once'": lambda: defined(sa.Index("once", "note", unique=True)),
+    "it has no index 'lowered'": lambda: defined(sa.Index("lowered", sa.text("lower(note)"))),
+    "it is of a special kind": defined_specially,
+    "'note' is computed or numbered in another way": lambda: defined(
+        note=sa.Column("note", sa.String(9), sa.Computed("'x'", persisted=True))
+    ),
     "it has no check, not 1": lambda: defined(sa.CheckConstraint("id > 0")),
     "it has no foreign key, not 1": lambda: defined(sa.ForeignKeyConstraint(["code"], ["codes.code"])),
 }
@@ -339,6 +350,32 @@ async def test_a_table_that_is_passed_and_says_something_else_is_made_anew(datab
     assert plan.replacement is not None
     found = str(plan).replace("character varying", "VARCHAR")
     assert (plan.replacement.way, f"the Table that is passed says so: {why}" in found) == ("anew", True), found
+
+
+WITH_NOTES: dict[str, Any] = NEW | {"note": ["x", "y", "z"]}
+ANEW: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "column 'code': binary cannot be stored as": ({"id": [1], "code": [b"\xff"], "note": ["x"]}, {}),
+    "it has no unique index of the key": (WITH_NOTES, {"on_conflict": "update", "key": "note"}),
+}
+
+
+@pytest.mark.parametrize("why", ANEW)
+async def test_a_table_that_does_not_take_what_comes_is_made_anew_and_the_plan_says_why(
+    database: AsyncEngine, why: str
+) -> None:
+    await make_defined(database)
+    data, options = ANEW[why]
+    plan = await dl.plan_load(data, "t", engine=database, if_exists="replace", **options)
+    assert f"dropped and created anew, because {why}" in str(plan)
+
+
+async def test_a_table_whose_values_are_returned_is_filled_where_it_stands(postgres: AsyncEngine) -> None:
+    await make_defined(postgres)
+    given: dict[str, Any] = {"engine": postgres, "if_exists": "replace", "returning": "id"}
+    plan = await dl.plan_load(WITH_NOTES, "t", **given)
+    assert "emptied and filled in one transaction, because rows are merged into it" in str(plan)
+    assert (await dl.load_dataframe(WITH_NOTES, "t", **given)).loaded == 3
+    assert await fetch(postgres, "SELECT id, code FROM t ORDER BY id") == LOADED
 
 
 REFUSED: dict[str, tuple[str, int, dict[str, Any], str]] = {
