@@ -89,7 +89,7 @@ _TOKEN = re.compile(
       | ::
       | \w[\w$]*                                    # a name, or a number
     )
-  | \$(?P<number>\d+)
+  | \$0*(?P<number>\d+)
   | :(?P<name>[^\W\d]\w*)
   | (?P<comment>/\*)
     """,
