@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import socket
+import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -393,3 +394,15 @@ async def test_files_are_not_known_by_their_content_without_a_ledger(other: Asyn
 def test_the_wire_of_another_protocol_is_not_shown(other: AsyncEngine) -> None:
     with pytest.raises(dl.PlanError, match="the wire cannot be shown: only PostgreSQL's protocol"), dl.wire(other):
         pass
+
+
+@pytest.mark.parametrize("zone", [None, dt.UTC], ids=["naive", "aware"])
+async def test_moments_that_the_driver_makes_are_read_as_moments(other: AsyncEngine, zone: dt.timezone | None) -> None:
+    sqlite3.register_converter("moment", lambda raw: dt.datetime.fromisoformat(raw.decode()))
+    making = open_engine(other.url.update_query_dict({"detect_types": str(sqlite3.PARSE_DECLTYPES)}))
+    moment = MOMENT.replace(tzinfo=zone)
+    await execute(making, "CREATE TABLE k (at moment)", f"INSERT INTO k VALUES (NULL), ('{moment}')")
+    found = await dl.read_dataframe("k", engine=making, as_="arrow")
+    await making.dispose()
+    assert found["at"].type == pa.timestamp("us", "UTC" if zone else None)
+    assert found["at"].to_pylist() == [None, moment]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import getpass
 from collections.abc import AsyncIterator
@@ -12,9 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import pg8000
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dataloader as dl
+from dataloader.database.backends import backend_for
 from dataloader.database.engine import open_engine
 from tests.conftest import execute, fetch
 from tests.database.test_checks import analyst  # noqa: F401 - a fixture
@@ -151,6 +154,39 @@ def test_an_engine_is_shown_to_a_user_without_a_name(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(getpass, "getuser", nameless)
     engine = open_engine(sa.make_url("postgresql+asyncpg://db.example.com/shop"))
     assert repr(engine) == "<AsyncEngine: PostgreSQL db.example.com:5432/shop>"
+
+
+async def test_a_driver_that_is_not_installed_is_named_with_how_to_install_it() -> None:
+    with pytest.raises(dl.PlanError, match=r"the driver of mysql\+aiomysql is not installed.*pip install aiomysql"):
+        dl.connect("mysql+aiomysql://kim@db.example.com/shop")
+
+
+def test_an_engine_is_used_again_after_a_loop_that_was_closed_as_it_was(postgres_url: sa.URL) -> None:
+    engine = open_engine(postgres_url)
+    for count in (1, 2):
+        loop = asyncio.new_event_loop()
+        report = loop.run_until_complete(dl.load_dataframe({"id": [count]}, "t", engine=engine))
+        assert report.loaded == 1
+        if count == 2:
+            loop.run_until_complete(engine.dispose())
+        loop.close()
+
+
+def test_the_wire_of_a_driver_that_nobody_knows_is_not_shown() -> None:
+    with pytest.raises(dl.PlanError, match=r"the wire of the driver pg8000 cannot be shown.*postgresql\+psycopg://"):
+        backend_for(pg8000.dialect()).login({})
+
+
+async def test_a_table_of_a_file_that_is_dropped_while_it_is_loaded(sqlite: AsyncEngine) -> None:
+    async def dropped() -> AsyncIterator[pa.RecordBatch]:
+        for number in range(4):
+            if number == 3:
+                await execute(sqlite, "DROP TABLE t")
+            yield pa.record_batch({"id": [number]})
+
+    with pytest.raises(dl.DataLoaderError, match=r"the table t is gone\. \d rows are committed"):
+        await dl.load_batches(dropped(), "t", engine=sqlite, commit="chunk", chunk_rows=1)
+    assert await fetch(sqlite, "SELECT name FROM sqlite_master WHERE name = 't'") == []
 
 
 # Reading.

@@ -320,6 +320,24 @@ async def test_a_synchronous_engine_is_shown_too(postgres: AsyncEngine) -> None:
     assert next(one for one in wired.steps if one.statement == INSERT).count("Bind") == 1000
 
 
+@LIBPQ_17
+def test_a_synchronous_engine_is_shown_where_there_is_no_loop(postgres_url: sa.URL) -> None:
+    engine = sa.create_engine(postgres_url.set(drivername="postgresql+psycopg"))
+    with dl.wire(engine) as shown, shown.engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT 42 AS answer")).scalar_one() == 42
+    engine.dispose()
+    assert "SELECT … AS answer" in [one.statement for one in shown.steps]
+
+
+async def test_one_engine_is_shown_twice_and_goes_its_own_way_meanwhile(postgres: AsyncEngine) -> None:
+    with dl.wire(postgres) as one, dl.wire(postgres) as other:
+        for name, engine in {"first": one.engine, "second": other.engine, "own": postgres}.items():
+            assert await fetch(engine, f"SELECT 1 AS {name}") == [(1,)]
+    for name, shown in {"first": one, "second": other}.items():
+        asked = [step.statement for step in shown.steps if " AS " in step.statement]
+        assert asked == [f"SELECT … AS {name}"]
+
+
 async def test_another_loop_may_use_the_engine(postgres: AsyncEngine) -> None:
     with dl.wire(postgres) as wired:
         await dl.read_dataframe("SELECT 1", engine=wired.engine)
