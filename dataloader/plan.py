@@ -207,8 +207,7 @@ class LoadPlan:
     def _waiting(self) -> list[str]:
         """Who has to wait: a table that is altered is locked until the transaction of that is committed."""
         until = "the load" if self.commit == "load" else "that"
-        waiting = None if self.alteration is None else self.alteration.waiting(until)
-        return [] if waiting is None else [waiting]
+        return [] if self.alteration is None else [self.alteration.waiting(until)]
 
     @property
     def _pacing(self) -> list[str]:

@@ -43,20 +43,16 @@ class Alteration:
 
     def statements(self, backend: Backend) -> tuple[str, ...]:
         """The statements that change types; the first one locks the table."""
-        if not self.widened:
-            return ()
         table = backend.quote_table(self.before.name)
         return (f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE", widening_sql(self.before.name, self.widened, backend))
 
-    def waiting(self, until: str) -> str | None:
-        """Who has to wait for it; None where nothing is altered."""
+    def waiting(self, until: str) -> str:
+        """Who has to wait for it."""
         types = {name: (self.before.column(name).type, kind) for name, kind in self.widened.items()}
         rewriting = [name for name, (before, after) in types.items() if is_rewriting(before, after)]
         begins = " and ".join(
             [*(["gets columns"] if self.adds else []), *(["gives columns other types"] if self.widened else [])]
         )
-        if not begins:
-            return None
         waiting = f"others wait for {self.before.name} from when it {begins} until {until} is committed"
         if rewriting:
             return f"{waiting}; all its rows and indexes are written anew for {', '.join(rewriting)}"

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dataloader.errors import PlanError
-
 if TYPE_CHECKING:
     import ssl
 
@@ -64,7 +62,7 @@ class Detouring:
         PlanError
             When it is not known how the driver connects.
         """
-        raise PlanError(f"the wire cannot be shown: {self.wire_obstacle}", hint="Pass an engine of PostgreSQL.")
+        raise NotImplementedError
 
     def redirected(self, arguments: dict[str, Any], login: Login, ports: Sequence[int]) -> dict[str, Any]:
         """The arguments by which the driver connects, as this user, without encryption, to ports of this machine."""
