@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import gc
 import getpass
+import warnings
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -170,6 +172,8 @@ def test_an_engine_is_used_again_after_a_loop_that_was_closed_as_it_was(postgres
         if count == 2:
             loop.run_until_complete(engine.dispose())
         loop.close()
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):  # nobody can close the first connection
+        gc.collect()
 
 
 def test_the_wire_of_a_driver_that_nobody_knows_is_not_shown() -> None:
