@@ -334,7 +334,7 @@ async def test_one_engine_is_shown_twice_and_goes_its_own_way_meanwhile(postgres
         for name, engine in {"first": one.engine, "second": other.engine, "own": postgres}.items():
             assert await fetch(engine, f"SELECT 1 AS {name}") == [(1,)]
     for name, shown in {"first": one, "second": other}.items():
-        asked = [step.statement for step in shown.steps if " AS " in step.statement]
+        asked = [one.statement for one in shown.steps if one.statement.startswith("SELECT …")]  # and no driver's own
         assert asked == [f"SELECT … AS {name}"]
 
 
