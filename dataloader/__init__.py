@@ -166,9 +166,6 @@ def _imported(module: str) -> Any:
     try:
         return importlib.import_module(module)
     finally:
-        if is_collecting and not gc.get_freeze_count():
-            gc.freeze()  # with the next line: what was imported is old at once, or the first load would look through
-            gc.unfreeze()  # all of it, for 0.06 s; not where somebody keeps a frozen set of his own
         if is_collecting:
             gc.enable()
 
